@@ -1,0 +1,56 @@
+// Adam (Kingma and Ba 2015); DECOUPLED: AdamW (Loshchilov and Hutter 2019).
+//     g = clip·∂w (+ λ·w)   m = β₁·m + (1−β₁)·g   v = β₂·v + (1−β₂)·g²
+//     w = w·(1 − lr·λ) − lr·m·c₁ / (√(v·c₂) + ε)
+#import shared/control
+#import shared/group_number
+
+struct Params {
+    count: u32,
+    gradient_offset: u32,
+    beta_1: f32,
+    beta_2: f32,
+    rest_1: f32,
+    rest_2: f32,
+    epsilon: f32,
+    weight_decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> parameter: array<f32>;
+@group(0) @binding(2) var<storage, read> gradient: array<f32>;
+@group(0) @binding(3) var<storage, read_write> first: array<f32>;
+@group(0) @binding(4) var<storage, read_write> second: array<f32>;
+@group(0) @binding(5) var<storage, read> control: array<u32>;
+#ifdef CLIP
+@group(0) @binding(6) var<storage, read> clip: array<f32>;
+#endif
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let i = group_number(group, groups) * 256u + index;
+    if i >= p.count {
+        return;
+    }
+    let rate = bitcast<f32>(control[CONTROL_LEARNING_RATE]);
+    var w = parameter[i];
+    var g = gradient[p.gradient_offset + i];
+#ifdef CLIP
+    g *= clip[0];
+#endif
+#ifdef DECOUPLED
+    w -= rate * p.weight_decay * w;
+#else
+    g += p.weight_decay * w;
+#endif
+    let m = p.beta_1 * first[i] + p.rest_1 * g;
+    let v = p.beta_2 * second[i] + p.rest_2 * g * g;
+    first[i] = m;
+    second[i] = v;
+    let m_hat = m * bitcast<f32>(control[CONTROL_CORRECTION_1]);
+    let v_hat = v * bitcast<f32>(control[CONTROL_CORRECTION_2]);
+    parameter[i] = w - rate * m_hat / (sqrt(v_hat) + p.epsilon);
+}

@@ -1,0 +1,21 @@
+// output[n,e] = table[ids[n],e].
+#import shared/group_number
+#import shared/embedding
+
+@group(0) @binding(1) var<storage, read> ids: array<u32>;
+@group(0) @binding(2) var<storage, read> table: array<f32>;
+@group(0) @binding(3) var<storage, read_write> output: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let i = group_number(group, groups) * 256u + index;
+    if i >= p.count * p.width {
+        return;
+    }
+    let id = min(ids[p.ids_offset + i / p.width], p.vocabulary - 1u);
+    output[p.output_offset + i] = table[p.table_offset + id * p.width + i % p.width];
+}

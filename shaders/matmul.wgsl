@@ -1,0 +1,153 @@
+// C = op(A)·op(B), tiled: a workgroup computes 64×64 of C, each thread 4×4 of them, 16 terms of
+// the sums at a time through workgroup memory. Edges are padded with zeros on loading.
+#import shared/group_number
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    a_offset: u32,
+    a_stride: u32,
+    b_offset: u32,
+    b_stride: u32,
+    c_offset: u32,
+    c_stride: u32,
+    bias_offset: u32,
+    row_sum_offset: u32,
+    tiles_n: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+#ifdef BIAS
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+#endif
+#ifdef ROW_SUM
+#ifdef BIAS
+@group(0) @binding(5) var<storage, read_write> row_sum: array<f32>;
+#else
+@group(0) @binding(4) var<storage, read_write> row_sum: array<f32>;
+#endif
+#endif
+
+const TILE = 64u;
+const DEPTH = 16u;
+const THREADS = 256u;
+
+var<workgroup> a_tile: array<f32, DEPTH * TILE>;    // [k][m]
+var<workgroup> b_tile: array<f32, DEPTH * TILE>;    // [k][n]
+
+fn load_a(m: u32, k: u32) -> f32 {
+    if m >= p.m || k >= p.k {
+        return 0.0;
+    }
+#ifdef A_TRANSPOSED
+    return a[p.a_offset + k * p.a_stride + m];
+#else
+    return a[p.a_offset + m * p.a_stride + k];
+#endif
+}
+
+fn load_b(k: u32, n: u32) -> f32 {
+    if k >= p.k || n >= p.n {
+        return 0.0;
+    }
+#ifdef B_TRANSPOSED
+    return b[p.b_offset + n * p.b_stride + k];
+#else
+    return b[p.b_offset + k * p.b_stride + n];
+#endif
+}
+
+@compute @workgroup_size(16, 16)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let tile = group_number(group, groups);
+    let first_m = (tile / p.tiles_n) * TILE;
+    let first_n = (tile % p.tiles_n) * TILE;
+    // Past the last tile, where the spread over x and y is not exact. Uniform in the workgroup.
+    if first_m >= p.m {
+        return;
+    }
+    var sum: array<array<f32, 4>, 4>;
+#ifdef ROW_SUM
+    var row: array<f32, 4>;
+#endif
+    for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
+        // Neighbouring threads read neighbouring words of the operand as it is stored.
+        for (var i = index; i < TILE * DEPTH; i += THREADS) {
+#ifdef A_TRANSPOSED
+            let m = i % TILE;
+            let k = i / TILE;
+#else
+            let m = i / DEPTH;
+            let k = i % DEPTH;
+#endif
+            a_tile[k * TILE + m] = load_a(first_m + m, k0 + k);
+        }
+        for (var i = index; i < TILE * DEPTH; i += THREADS) {
+#ifdef B_TRANSPOSED
+            let n = i / DEPTH;
+            let k = i % DEPTH;
+#else
+            let n = i % TILE;
+            let k = i / TILE;
+#endif
+            b_tile[k * TILE + n] = load_b(k0 + k, first_n + n);
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < DEPTH; k++) {
+            var left: array<f32, 4>;
+            var right: array<f32, 4>;
+            for (var i = 0u; i < 4u; i++) {
+                left[i] = a_tile[k * TILE + local.y * 4u + i];
+                right[i] = b_tile[k * TILE + local.x * 4u + i];
+            }
+            for (var i = 0u; i < 4u; i++) {
+#ifdef ROW_SUM
+                row[i] += left[i];
+#endif
+                for (var j = 0u; j < 4u; j++) {
+                    sum[i][j] += left[i] * right[j];
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var i = 0u; i < 4u; i++) {
+        let m = first_m + local.y * 4u + i;
+        if m >= p.m {
+            break;
+        }
+#ifdef ROW_SUM
+        if first_n == 0u && local.x == 0u {
+#ifdef ACCUMULATE
+            row[i] += row_sum[p.row_sum_offset + m];
+#endif
+            row_sum[p.row_sum_offset + m] = row[i];
+        }
+#endif
+        for (var j = 0u; j < 4u; j++) {
+            let n = first_n + local.x * 4u + j;
+            if n >= p.n {
+                break;
+            }
+            var value = sum[i][j];
+#ifdef BIAS
+            value += bias[p.bias_offset + n];
+#endif
+            let at = p.c_offset + m * p.c_stride + n;
+#ifdef ACCUMULATE
+            value += c[at];
+#endif
+            c[at] = value;
+        }
+    }
+}

@@ -1,0 +1,26 @@
+// ring[(step − 1) mod R] = Σ_n losses[n] / N.
+#import shared/control
+#import shared/tree
+
+struct Params {
+    count: u32,
+    ring: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> losses: array<f32>;
+@group(0) @binding(2) var<storage, read_write> ring: array<f32>;
+@group(0) @binding(3) var<storage, read> control: array<u32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(local_invocation_index) index: u32) {
+    var sum = 0.0;
+    for (var n = index; n < p.count; n += 256u) {
+        sum += losses[n];
+    }
+    sum = tree_sum(index, sum);
+    if index == 0u {
+        ring[(max(control[CONTROL_STEP], 1u) - 1u) % p.ring] = sum * p.scale;
+    }
+}

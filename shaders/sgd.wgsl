@@ -1,0 +1,40 @@
+// g = clip·∂w + λ·w; v = μ·v + g; w = w − lr·v.
+#import shared/control
+#import shared/group_number
+
+struct Params {
+    count: u32,
+    gradient_offset: u32,
+    momentum: f32,
+    weight_decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> parameter: array<f32>;
+@group(0) @binding(2) var<storage, read> gradient: array<f32>;
+@group(0) @binding(3) var<storage, read_write> velocity: array<f32>;
+@group(0) @binding(4) var<storage, read> control: array<u32>;
+#ifdef CLIP
+@group(0) @binding(5) var<storage, read> clip: array<f32>;
+#endif
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let i = group_number(group, groups) * 256u + index;
+    if i >= p.count {
+        return;
+    }
+    let w = parameter[i];
+    var g = gradient[p.gradient_offset + i];
+#ifdef CLIP
+    g *= clip[0];
+#endif
+    g += p.weight_decay * w;
+    let v = p.momentum * velocity[i] + g;
+    velocity[i] = v;
+    parameter[i] = w - bitcast<f32>(control[CONTROL_LEARNING_RATE]) * v;
+}

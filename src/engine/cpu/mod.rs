@@ -1,0 +1,222 @@
+//! The CPU engine: the kernels' twins in Rust, one file a kernel, the same names as the shaders.
+//!
+//! Large products come from crate gemm; the rest is loops that vectorise, compiled for the best
+//! instruction set at run time (crate pulp). Threads are rayon's. For a given number of threads two
+//! runs give the same bits.
+
+mod cell;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod math;
+mod matmul;
+mod memory;
+mod optimizer;
+mod product;
+mod reduce;
+mod step;
+
+use crate::error::{Error, Result};
+use crate::kernel::{Access, BufferId, Control, Op};
+use crate::recording::{MemoryPlan, Recording, Role};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Elements that one task of an elementwise kernel takes.
+const PARALLEL_CHUNK: usize = 1 << 14;
+
+/// Buffers that a kernel reads, and those it writes, each in binding order.
+type Reads<'a> = &'a [&'a [f32]];
+type Writes<'a> = &'a mut [&'a mut [f32]];
+
+/// What kernels know of the engine.
+struct Context {
+    threads: usize,
+    pool: rayon::ThreadPool,
+}
+
+/// The control words, as the host wrote them.
+fn control(words: &[f32]) -> Control {
+    *bytemuck::from_bytes(bytemuck::cast_slice(&words[..Control::WORDS]))
+}
+
+/// Runs recordings on the CPU.
+#[derive(Clone)]
+pub struct CpuEngine {
+    context: Arc<Context>,
+}
+
+impl CpuEngine {
+    /// An engine with so many threads; none given, as many as the machine has cores.
+    ///
+    /// # Errors
+    /// Zero threads, or the system refuses to start them.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let threads = match threads {
+            Some(0) => return Err(Error::invalid("the number of threads must be at least 1")),
+            Some(n) => n,
+            None => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| Error::Device(format!("could not start {threads} threads: {e}")))?;
+        Ok(CpuEngine { context: Arc::new(Context { threads, pool }) })
+    }
+
+    /// Threads of the engine.
+    pub fn threads(&self) -> usize {
+        self.context.threads
+    }
+
+    pub(super) fn load(&self, recording: &Recording, store: &CpuStore) -> Result<CpuProgram> {
+        let plan = recording.plan()?;
+        let mut memory: Vec<Vec<f32>> = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
+        let mut place = Vec::new();
+        let mut shared = Vec::new();
+        let mut values = store.lock();
+        for (id, buffer) in recording.iter() {
+            if let Some(slot) = plan.slot_of[id.0] {
+                place.push(slot);
+                continue;
+            }
+            place.push(memory.len());
+            match buffer.role {
+                Role::Parameter | Role::State => {
+                    shared.push((buffer.name.clone(), memory.len()));
+                    memory.push(Vec::new());
+                    super::check_shared(values.get(&buffer.name).map(Vec::len), buffer)?;
+                    values.entry(buffer.name.clone()).or_insert_with(|| vec![0.0; buffer.len]);
+                }
+                Role::Temporary => memory.push(Vec::new()),
+                Role::Input | Role::Output => memory.push(vec![0.0; buffer.len]),
+            }
+        }
+        drop(values);
+        let launches = recording.launches().iter().map(|launch| {
+            let bindings = launch.op.kernel().bindings();
+            let of = |access| {
+                let pairs = bindings.iter().zip(&launch.buffers);
+                pairs.filter(|p| p.0.access == access).map(|p| place[p.1.0]).collect()
+            };
+            let (reads, writes) = (of(Access::Read), of(Access::Write));
+            CpuLaunch { op: launch.op.clone(), reads, writes }
+        });
+        Ok(CpuProgram {
+            launches: launches.collect(),
+            context: self.context.clone(),
+            store: store.clone(),
+            memory,
+            place,
+            shared,
+            plan,
+        })
+    }
+}
+
+/// Tensors by name, shared by programs. Programs of one store run one after another.
+#[derive(Clone, Default)]
+pub(super) struct CpuStore {
+    values: Arc<Mutex<HashMap<String, Vec<f32>>>>,
+}
+
+impl CpuStore {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<f32>>> {
+        // Values are whole between launches, so what a panicking thread left can be used.
+        self.values.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+struct CpuLaunch {
+    op: Op,
+    reads: Vec<usize>,
+    writes: Vec<usize>,
+}
+
+/// A recording with its memory, ready to run.
+pub struct CpuProgram {
+    context: Arc<Context>,
+    store: CpuStore,
+    launches: Vec<CpuLaunch>,
+    memory: Vec<Vec<f32>>,
+    /// Index into `memory` for each buffer of the recording.
+    place: Vec<usize>,
+    /// Name and place of the buffers that live in the store between runs.
+    shared: Vec<(String, usize)>,
+    plan: MemoryPlan,
+}
+
+impl CpuProgram {
+    pub(super) fn run(&mut self) {
+        let mut values = self.store.lock();
+        for (name, place) in &self.shared {
+            if let Some(value) = values.get_mut(name) {
+                self.memory[*place] = std::mem::take(value);
+            }
+        }
+        let (context, launches, memory) = (&self.context, &self.launches, &mut self.memory);
+        context.pool.install(|| {
+            for launch in launches {
+                execute(context, launch, memory);
+            }
+        });
+        for (name, place) in &self.shared {
+            if let Some(value) = values.get_mut(name) {
+                *value = std::mem::take(&mut self.memory[*place]);
+            }
+        }
+    }
+
+    pub(super) fn buffer(&self, id: BufferId) -> &[f32] {
+        &self.memory[self.place[id.0]]
+    }
+
+    pub(super) fn buffer_mut(&mut self, id: BufferId) -> &mut [f32] {
+        &mut self.memory[self.place[id.0]]
+    }
+
+    pub(super) fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+}
+
+/// The most buffers a kernel reads, and writes.
+const MOST: usize = 4;
+
+fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>]) {
+    // Written buffers leave the table while the kernel runs, so that the rest can be read: no
+    // launch binds a buffer twice.
+    let mut taken: [Vec<f32>; MOST] = Default::default();
+    for (vec, &place) in taken.iter_mut().zip(&launch.writes) {
+        *vec = std::mem::take(&mut memory[place]);
+    }
+    {
+        let mut reads: [&[f32]; MOST] = Default::default();
+        for (slice, &place) in reads.iter_mut().zip(&launch.reads) {
+            *slice = &memory[place];
+        }
+        let read = &reads[..launch.reads.len()];
+        let mut writes = taken.each_mut().map(|vec| vec.as_mut_slice());
+        let write = &mut writes[..launch.writes.len()];
+        match &launch.op {
+            Op::Matmul(k) => matmul::matmul(context, k, read, write),
+            Op::StepForward(k) => step::step_forward(context, k, read, write),
+            Op::StepBackward(k) => step::step_backward(context, k, read, write),
+            Op::EmbeddingForward(k) => embedding::embedding_forward(context, k, read, write),
+            Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, read, write),
+            Op::Dropout(k) => dropout::dropout(context, k, read, write),
+            Op::CrossEntropy(k) => cross_entropy::cross_entropy(context, k, read, write),
+            Op::SumSquares(k) => reduce::sum_squares(context, k, read, write),
+            Op::ClipScale(k) => reduce::clip_scale(context, k, read, write),
+            Op::RecordLoss(k) => reduce::record_loss(context, k, read, write),
+            Op::Sgd(k) => optimizer::sgd(context, k, read, write),
+            Op::Adam(k) => optimizer::adam(context, k, read, write),
+            Op::Copy2d(k) => memory::copy2d(context, k, read, write),
+            Op::Fill(k) => memory::fill(context, k, read, write),
+            Op::Add(k) => memory::add(context, k, read, write),
+        }
+    }
+    for (vec, &place) in taken.iter_mut().zip(&launch.writes) {
+        memory[place] = std::mem::take(vec);
+    }
+}

@@ -1,0 +1,49 @@
+//! `sgd` and `adam`: parameter updates, element by element.
+
+use super::{Context, PARALLEL_CHUNK, Reads, Writes, control};
+use crate::kernel::{Adam, Sgd};
+use rayon::prelude::*;
+
+pub fn sgd(_: &Context, kernel: &Sgd, read: Reads, write: Writes) {
+    let p = kernel.params;
+    let rate = control(read[1]).learning_rate;
+    let clip = if kernel.clip { read[2][0] } else { 1.0 };
+    let gradient = &read[0][p.gradient_offset as usize..];
+    let [parameter, velocity] = write else { unreachable!("two written bindings") };
+    for ((w, v), g) in parameter.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
+        let g = g * clip + p.weight_decay * *w;
+        *v = p.momentum * *v + g;
+        *w -= rate * *v;
+    }
+}
+
+pub fn adam(_: &Context, kernel: &Adam, read: Reads, write: Writes) {
+    let p = kernel.params;
+    let control = control(read[1]);
+    let rate = control.learning_rate;
+    let clip = if kernel.clip { read[2][0] } else { 1.0 };
+    let gradient = &read[0][p.gradient_offset as usize..][..p.count as usize];
+    let [parameter, first, second] = write else { unreachable!("three written bindings") };
+    let chunks = (parameter.par_chunks_mut(PARALLEL_CHUNK), first.par_chunks_mut(PARALLEL_CHUNK));
+    let chunks = chunks.into_par_iter().zip(second.par_chunks_mut(PARALLEL_CHUNK));
+    chunks.zip(gradient.par_chunks(PARALLEL_CHUNK)).for_each(|(((w, m), v), g)| {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+                    let mut g = g * clip;
+                    if kernel.decoupled {
+                        *w -= rate * p.weight_decay * *w;
+                    } else {
+                        g += p.weight_decay * *w;
+                    }
+                    *m = p.beta_1 * *m + p.rest_1 * g;
+                    *v = p.beta_2 * *v + p.rest_2 * g * g;
+                    let m_hat = *m * control.correction_1;
+                    let v_hat = *v * control.correction_2;
+                    *w -= rate * m_hat / (v_hat.sqrt() + p.epsilon);
+                }
+            },
+        );
+    });
+}

@@ -1,0 +1,47 @@
+//! `record_loss`, `sum_squares`, `clip_scale`: sums in a fixed order.
+
+use super::{Context, Reads, Writes, control};
+use crate::kernel::{ClipScale, RecordLoss, SumSquares};
+
+/// Partial sums that a loop keeps side by side, so that it vectorises in a fixed order.
+const LANES: usize = 16;
+
+fn sum(values: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut lanes = [0f32; LANES];
+            let (whole, rest) = values.as_chunks::<LANES>();
+            for chunk in whole {
+                for (lane, value) in lanes.iter_mut().zip(chunk) {
+                    *lane += map(*value);
+                }
+            }
+            lanes.iter().sum::<f32>() + rest.iter().map(|&x| map(x)).sum::<f32>()
+        },
+    )
+}
+
+pub fn record_loss(_: &Context, kernel: &RecordLoss, read: Reads, write: Writes) {
+    let p = &kernel.params;
+    let slot = (control(read[1]).step.max(1) - 1) % p.ring;
+    write[0][slot as usize] = sum(&read[0][..p.count as usize], |x| x) * p.scale;
+}
+
+pub fn sum_squares(_: &Context, kernel: &SumSquares, read: Reads, write: Writes) {
+    let p = &kernel.params;
+    let input = &read[0][p.input_offset as usize..][..p.count as usize];
+    let partials = &mut write[0][p.partial_offset as usize..];
+    for (partial, chunk) in partials.iter_mut().zip(input.chunks(p.chunk as usize)) {
+        *partial = sum(chunk, |x| x * x);
+    }
+}
+
+pub fn clip_scale(_: &Context, kernel: &ClipScale, read: Reads, write: Writes) {
+    let p = &kernel.params;
+    let norm = sum(&read[0][..p.count as usize], |x| x).sqrt();
+    let factor = p.max_norm / (norm + 1e-6);
+    // Written so that a NaN norm gives a NaN factor.
+    write[0][0] = if factor > 1.0 { 1.0 } else { factor };
+    write[0][1] = norm;
+}

@@ -1,0 +1,239 @@
+//! `step_forward` and `step_backward`: the recurrent product and the gates of one time step.
+//!
+//! Batch rows are independent, so a step is halved by rows until there is a part for each thread.
+
+use super::cell::{BackwardRow, ForwardRow, cell_backward, cell_forward};
+use super::product::{Strided, product};
+use super::{Context, Reads, Writes};
+use crate::kernel::{CellKind, StepBackward, StepForward};
+
+/// Splits `[S,T+1,B,H]` into each state's slots `t` (read) and `t + 1` (written).
+fn slots<'a>(
+    states: &'a mut [f32],
+    slot: usize,
+    words: usize,
+    time: usize,
+) -> ([&'a [f32]; 2], [&'a mut [f32]; 2]) {
+    let (mut old, mut new): ([&[f32]; 2], [&mut [f32]; 2]) = Default::default();
+    for (s, state) in states.chunks_mut((time + 1) * words).take(2).enumerate() {
+        let (before, after) = state.split_at_mut((slot + 1) * words);
+        old[s] = &before[slot * words..];
+        new[s] = &mut after[..words];
+    }
+    (old, new)
+}
+
+/// The first `n` words of each state, and the rest; an absent state stays empty.
+fn halve<'a>(parts: [&'a [f32]; 2], n: usize) -> ([&'a [f32]; 2], [&'a [f32]; 2]) {
+    let [a, b] = parts.map(|p| p.split_at(n.min(p.len())));
+    ([a.0, b.0], [a.1, b.1])
+}
+
+fn halve_mut<'a>(parts: [&'a mut [f32]; 2], n: usize) -> ([&'a mut [f32]; 2], [&'a mut [f32]; 2]) {
+    let [a, b] = parts.map(|p| {
+        let n = n.min(p.len());
+        p.split_at_mut(n)
+    });
+    ([a.0, b.0], [a.1, b.1])
+}
+
+/// What all rows of a step share.
+struct Shared<'a> {
+    cell: CellKind,
+    hidden: usize,
+    weights: &'a [f32],
+    bias: &'a [f32],
+}
+
+impl Shared<'_> {
+    /// Words of one row of the gate buffer.
+    fn row(&self) -> usize {
+        self.cell.saved() * self.hidden
+    }
+}
+
+/// Some rows of a forward step.
+struct Forward<'a> {
+    rows: usize,
+    gates: &'a mut [f32],
+    old: [&'a [f32]; 2],
+    new: [&'a mut [f32]; 2],
+}
+
+impl Forward<'_> {
+    fn run(self, shared: &Shared, threads: usize) {
+        if threads > 1 && self.rows > 1 {
+            let rows = self.rows / 2;
+            let n = rows * shared.hidden;
+            let (gates_a, gates_b) = self.gates.split_at_mut(rows * shared.row());
+            let (old_a, old_b) = halve(self.old, n);
+            let (new_a, new_b) = halve_mut(self.new, n);
+            let a = Forward { rows, gates: gates_a, old: old_a, new: new_a };
+            let b = Forward { rows: self.rows - rows, gates: gates_b, old: old_b, new: new_b };
+            rayon::join(|| a.run(shared, threads / 2), || b.run(shared, threads - threads / 2));
+            return;
+        }
+        let (h, row) = (shared.hidden, shared.row());
+        for &(saved, first, count) in shared.cell.recurrent_blocks() {
+            product(
+                [self.rows, count * h, h],
+                Strided::new(self.old[0], h, false),
+                Strided::new(&shared.weights[first * h * h..], h, true),
+                &mut self.gates[saved * h..],
+                row,
+                // A product with a place of its own replaces what was there.
+                saved == first,
+                1,
+            );
+        }
+        let [h_new, c_new] = self.new;
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for b in 0..self.rows {
+                    let part = b * h..(b + 1) * h;
+                    cell_forward(
+                        shared.cell,
+                        ForwardRow {
+                            gates: &mut self.gates[b * row..(b + 1) * row],
+                            bias: shared.bias,
+                            old: self.old.map(|s| s.get(part.clone()).unwrap_or_default()),
+                            new: [
+                                &mut h_new[part.clone()],
+                                c_new.get_mut(part).unwrap_or_default(),
+                            ],
+                        },
+                    );
+                }
+            },
+        );
+    }
+}
+
+pub fn step_forward(context: &Context, kernel: &StepForward, read: Reads, write: Writes) {
+    let [weights, bias] = read[..] else { unreachable!("two read bindings") };
+    let [gates, states] = write else { unreachable!("two written bindings") };
+    let p = &kernel.params;
+    let [time, batch, hidden, t] = [p.time, p.batch, p.hidden, p.step].map(|x| x as usize);
+    let shared = Shared {
+        cell: kernel.cell,
+        hidden,
+        weights: &weights[p.w_offset as usize..],
+        bias: &bias[p.b_offset as usize..],
+    };
+    let row = shared.row();
+    let (old, new) = slots(states, t, batch * hidden, time);
+    let gates = &mut gates[p.gates_offset as usize + t * batch * row..][..batch * row];
+    Forward { rows: batch, gates, old, new }.run(&shared, context.threads);
+}
+
+/// Some rows of a backward step. `later` is empty at the last step, `gates` at the initial state.
+struct Backward<'a> {
+    rows: usize,
+    later: &'a [f32],
+    gates: &'a mut [f32],
+    old: [&'a [f32]; 2],
+    new: [&'a [f32]; 2],
+    carry: [&'a mut [f32]; 2],
+    d_output: Option<&'a [f32]>,
+}
+
+impl Backward<'_> {
+    fn run(self, shared: &Shared, threads: usize) {
+        let (h, row) = (shared.hidden, shared.row());
+        if threads > 1 && self.rows > 1 {
+            let rows = self.rows / 2;
+            let (n, g) = (rows * h, rows * row);
+            let (later_a, later_b) = self.later.split_at(g.min(self.later.len()));
+            let mid = g.min(self.gates.len());
+            let (gates_a, gates_b) = self.gates.split_at_mut(mid);
+            let (old_a, old_b) = halve(self.old, n);
+            let (new_a, new_b) = halve(self.new, n);
+            let (carry_a, carry_b) = halve_mut(self.carry, n);
+            let (d_a, d_b) = self.d_output.map(|d| d.split_at(n)).unzip();
+            let a = Backward {
+                rows,
+                later: later_a,
+                gates: gates_a,
+                old: old_a,
+                new: new_a,
+                carry: carry_a,
+                d_output: d_a,
+            };
+            let b = Backward {
+                rows: self.rows - rows,
+                later: later_b,
+                gates: gates_b,
+                old: old_b,
+                new: new_b,
+                carry: carry_b,
+                d_output: d_b,
+            };
+            rayon::join(|| a.run(shared, threads / 2), || b.run(shared, threads - threads / 2));
+            return;
+        }
+        let [dh, dc] = self.carry;
+        if !self.later.is_empty() {
+            for &(saved, first, count) in shared.cell.recurrent_blocks() {
+                product(
+                    [self.rows, h, count * h],
+                    Strided::new(&self.later[saved * h..], row, false),
+                    Strided::new(&shared.weights[first * h * h..], h, false),
+                    dh,
+                    h,
+                    true,
+                    1,
+                );
+            }
+        }
+        if self.gates.is_empty() {
+            return;
+        }
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for b in 0..self.rows {
+                    let part = b * h..(b + 1) * h;
+                    cell_backward(
+                        shared.cell,
+                        BackwardRow {
+                            gates: &mut self.gates[b * row..(b + 1) * row],
+                            old: self.old.map(|s| s.get(part.clone()).unwrap_or_default()),
+                            new: self.new.map(|s| s.get(part.clone()).unwrap_or_default()),
+                            d_output: self.d_output.map(|d| &d[part.clone()]),
+                            carry: [&mut dh[part.clone()], dc.get_mut(part).unwrap_or_default()],
+                        },
+                    );
+                }
+            },
+        );
+    }
+}
+
+pub fn step_backward(context: &Context, kernel: &StepBackward, read: Reads, write: Writes) {
+    let [gates, carry] = write else { unreachable!("two written bindings") };
+    let p = &kernel.params;
+    let [time, batch, hidden, step] = [p.time, p.batch, p.hidden, p.step].map(|x| x as usize);
+    let words = batch * hidden;
+    let shared =
+        Shared { cell: kernel.cell, hidden, weights: &read[0][p.w_offset as usize..], bias: &[] };
+    let slab = batch * shared.row();
+    let gates = &mut gates[p.gates_offset as usize..][..time * slab];
+    let (before, later) = gates.split_at_mut(step * slab);
+    let later = if step < time { &later[..slab] } else { &[] };
+    let (mut old, mut new): ([&[f32]; 2], [&[f32]; 2]) = Default::default();
+    let mut d_output = None;
+    let mut here: &mut [f32] = &mut [];
+    if let Some(t) = step.checked_sub(1) {
+        for (s, state) in read[1].chunks((time + 1) * words).take(kernel.cell.states()).enumerate()
+        {
+            old[s] = &state[t * words..][..words];
+            new[s] = &state[(t + 1) * words..][..words];
+        }
+        d_output = read.get(2).map(|d| &d[p.d_output_offset as usize + t * words..][..words]);
+        here = &mut before[t * slab..];
+    }
+    let (dh, dc) = carry.split_at_mut(words);
+    Backward { rows: batch, later, gates: here, old, new, carry: [dh, dc], d_output }
+        .run(&shared, context.threads);
+}

@@ -1,0 +1,438 @@
+//! The GPU engine: recordings on a wgpu device.
+//!
+//! Loading a recording compiles its pipelines, allocates its physical buffers, writes all launches'
+//! parameters into one uniform buffer and makes the bind groups. A run then only encodes: one
+//! compute pass, a dynamic offset a launch. Nothing is allocated, compiled or bound anew.
+
+mod device;
+mod pipeline;
+
+pub use device::DeviceInfo;
+
+use crate::error::{Error, Result};
+use crate::kernel::{Access, BufferId};
+use crate::recording::{MemoryPlan, Recording, Role};
+use crate::tensor::WORD_BYTES;
+use pipeline::{Pipeline, Pipelines};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a read waits for the device before it is given up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Context {
+    info: DeviceInfo,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    limits: wgpu::Limits,
+    pipelines: Pipelines,
+    /// The first error that no scope caught; only for devices that this crate opened itself.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+/// Runs recordings on a wgpu device.
+#[derive(Clone)]
+pub struct GpuEngine {
+    context: Arc<Context>,
+}
+
+impl GpuEngine {
+    /// What every adapter of this machine is and offers, the preferred ones first.
+    pub fn devices() -> Vec<DeviceInfo> {
+        device::adapters().iter().map(DeviceInfo::new).collect()
+    }
+
+    /// Opens the first adapter, in order of preference, that `wanted` accepts.
+    ///
+    /// # Errors
+    /// The device refuses to open. `None`: no adapter was accepted.
+    pub fn open(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Option<Self>> {
+        let adapters = device::adapters();
+        let Some(adapter) = adapters.iter().find(|a| wanted(&DeviceInfo::new(a))) else {
+            return Ok(None);
+        };
+        let (device, queue) = device::open(adapter)?;
+        let failure = Arc::new(Mutex::new(None));
+        let heard = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&heard).get_or_insert_with(|| error.to_string());
+        }));
+        let heard = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&heard).get_or_insert_with(|| format!("device lost: {message}"));
+            }
+        });
+        Ok(Some(Self::new(DeviceInfo::new(adapter), device, queue, failure)))
+    }
+
+    /// Runs in a host program's device. Its error handlers stay as they are.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::new(DeviceInfo::new(adapter), device, queue, Arc::default())
+    }
+
+    fn new(
+        info: DeviceInfo,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        failure: Arc<Mutex<Option<String>>>,
+    ) -> Self {
+        let limits = device.limits();
+        let pipelines = Pipelines::default();
+        GpuEngine { context: Arc::new(Context { info, device, queue, limits, pipelines, failure }) }
+    }
+
+    /// What the adapter is and offers.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.context.info
+    }
+
+    /// The wgpu device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.context.device
+    }
+
+    /// The wgpu queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.context.queue
+    }
+
+    pub(super) fn store(&self) -> GpuStore {
+        GpuStore { context: self.context.clone(), values: Arc::default() }
+    }
+
+    pub(super) fn load(
+        &self,
+        recording: &Recording,
+        store: &GpuStore,
+        external: &[(BufferId, wgpu::Buffer)],
+    ) -> Result<GpuProgram> {
+        let context = &self.context;
+        context.check_limits(recording)?;
+        let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
+            .map(|filter| context.device.push_error_scope(filter));
+        let program = self.load_unchecked(recording, store, external);
+        // Scopes are popped in the reverse order.
+        for scope in scopes.into_iter().rev() {
+            if let Some(error) = pollster::block_on(scope.pop()) {
+                return Err(context.failed(error.to_string()));
+            }
+        }
+        program
+    }
+
+    fn load_unchecked(
+        &self,
+        recording: &Recording,
+        store: &GpuStore,
+        external: &[(BufferId, wgpu::Buffer)],
+    ) -> Result<GpuProgram> {
+        let context = &self.context;
+        let plan = recording.plan()?;
+        let slots: Vec<_> = plan
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(i, &words)| context.buffer(&format!("slot {i}"), words))
+            .collect();
+        let mut buffers = Vec::new();
+        let mut staging = HashMap::new();
+        let mut values = lock(&store.values);
+        for (id, buffer) in recording.iter() {
+            if let Some(given) = external.iter().find(|e| e.0 == id) {
+                buffers.push(check_external(buffer.name.as_str(), buffer.len, &given.1)?);
+                continue;
+            }
+            buffers.push(match (plan.slot_of[id.0], buffer.role) {
+                (Some(slot), _) => slots[slot].clone(),
+                // No launch uses it.
+                (None, Role::Temporary) => context.buffer(&buffer.name, 1),
+                (None, Role::Input) => context.buffer(&buffer.name, buffer.len),
+                (None, Role::Output) => {
+                    staging.insert(id, context.staging(buffer.len));
+                    context.buffer(&buffer.name, buffer.len)
+                }
+                (None, Role::Parameter | Role::State) => {
+                    let words = values.get(&buffer.name).map(|b| b.size() as usize / WORD_BYTES);
+                    super::check_shared(words, buffer)?;
+                    let make = || context.buffer(&buffer.name, buffer.len);
+                    values.entry(buffer.name.clone()).or_insert_with(make).clone()
+                }
+            });
+        }
+        drop(values);
+
+        let stride = (context.limits.min_uniform_buffer_offset_alignment as usize).max(64);
+        let mut blocks: Vec<u8> = Vec::new();
+        let mut offsets: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut planned = Vec::new();
+        for launch in recording.launches() {
+            let kernel = launch.op.kernel();
+            let offset = *offsets.entry(kernel.params().to_vec()).or_insert_with(|| {
+                let offset = blocks.len();
+                blocks.extend_from_slice(kernel.params());
+                blocks.resize(offset + stride, 0);
+                offset as u32
+            });
+            planned.push((context.pipelines.get(&context.device, kernel)?, offset));
+        }
+        blocks.resize(blocks.len().max(stride), 0);
+        let params = context.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: blocks.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        context.queue.write_buffer(&params, 0, &blocks);
+
+        type Key = (usize, Vec<BufferId>);
+        let mut groups: HashMap<Key, wgpu::BindGroup> = HashMap::new();
+        let mut launches = Vec::new();
+        for (launch, (pipeline, offset)) in recording.launches().iter().zip(planned) {
+            let key = (Arc::as_ptr(&pipeline) as usize, launch.buffers.clone());
+            let bound = launch.buffers.iter().map(|id| &buffers[id.0]).collect::<Vec<_>>();
+            let make = || pipeline.bind(&context.device, &params, &bound);
+            let group = groups.entry(key).or_insert_with(make).clone();
+            let size = launch.op.kernel().groups();
+            launches.push(GpuLaunch { pipeline, group, offset, size });
+        }
+        Ok(GpuProgram { context: context.clone(), launches, buffers, staging, plan })
+    }
+}
+
+/// A host's buffer must be large enough and usable as storage.
+fn check_external(name: &str, len: usize, buffer: &wgpu::Buffer) -> Result<wgpu::Buffer> {
+    let needed = (len * WORD_BYTES) as u64;
+    if buffer.size() < needed {
+        return Err(Error::invalid(format!(
+            "the host's buffer for '{name}' has {} bytes, {needed} are needed",
+            buffer.size()
+        )));
+    }
+    if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+        return Err(Error::invalid(format!("the host's buffer for '{name}' lacks STORAGE usage")));
+    }
+    Ok(buffer.clone())
+}
+
+impl Context {
+    fn failed(&self, reason: String) -> Error {
+        Error::DeviceFailed { device: self.info.name.clone(), reason }
+    }
+
+    /// Reports an error that came outside any scope.
+    fn check_failure(&self) -> Result<()> {
+        match lock(&self.failure).as_ref() {
+            Some(reason) => Err(self.failed(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_limits(&self, recording: &Recording) -> Result<()> {
+        let fail = |limit, allowed: u64, needed: u64, what: String| {
+            let device = self.info.name.clone();
+            Err(Error::Limit { device, limit, allowed, needed, what })
+        };
+        let binding = self.limits.max_storage_buffer_binding_size;
+        let whole = self.limits.max_buffer_size;
+        for buffer in recording.buffers() {
+            let needed = (buffer.len * WORD_BYTES) as u64;
+            let what = || format!("buffer '{}'", buffer.name);
+            if needed > binding {
+                return fail("maxStorageBufferBindingSize", binding, needed, what());
+            }
+            if needed > whole {
+                return fail("maxBufferSize", whole, needed, what());
+            }
+        }
+        let dimension = self.limits.max_compute_workgroups_per_dimension;
+        let storage = self.limits.max_storage_buffers_per_shader_stage;
+        for launch in recording.launches() {
+            let kernel = launch.op.kernel();
+            let what = || format!("kernel {}", kernel.name());
+            let most = kernel.groups().into_iter().max().unwrap_or(0);
+            if most > dimension {
+                let limit = "maxComputeWorkgroupsPerDimension";
+                return fail(limit, dimension.into(), most.into(), what());
+            }
+            let bound = launch.buffers.len() as u32;
+            if bound > storage {
+                let limit = "maxStorageBuffersPerShaderStage";
+                return fail(limit, storage.into(), bound.into(), what());
+            }
+        }
+        Ok(())
+    }
+
+    fn buffer(&self, label: &str, words: usize) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: (words * WORD_BYTES) as u64,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_DST
+                | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })
+    }
+
+    fn staging(&self, words: usize) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size: (words * WORD_BYTES) as u64,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Copies a device buffer through `staging` to the host.
+    fn read(&self, buffer: &wgpu::Buffer, staging: &wgpu::Buffer) -> Result<Vec<f32>> {
+        let size = staging.size();
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, size);
+        self.queue.submit([encoder.finish()]);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result);
+        });
+        self.wait()?;
+        let mapped = receiver.recv_timeout(PATIENCE);
+        mapped
+            .map_err(|_| self.failed("no answer to a read".to_string()))?
+            .map_err(|e| self.failed(format!("reading back failed: {e}")))?;
+        let view = staging.get_mapped_range(..);
+        let view = view.map_err(|e| self.failed(format!("reading back failed: {e}")))?;
+        let values = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        staging.unmap();
+        self.check_failure()?;
+        Ok(values)
+    }
+
+    fn wait(&self) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
+        self.device.poll(poll).map_err(|e| self.failed(e.to_string()))?;
+        self.check_failure()
+    }
+}
+
+/// Buffers by name, shared by programs.
+#[derive(Clone)]
+pub(super) struct GpuStore {
+    context: Arc<Context>,
+    values: Arc<Mutex<HashMap<String, wgpu::Buffer>>>,
+}
+
+impl GpuStore {
+    pub(super) fn set(&self, name: &str, value: &[f32]) -> Result<()> {
+        let context = &self.context;
+        let needed = std::mem::size_of_val(value) as u64;
+        let allowed = context.limits.max_buffer_size;
+        if needed > allowed {
+            return Err(Error::Limit {
+                device: context.info.name.clone(),
+                limit: "maxBufferSize",
+                allowed,
+                needed,
+                what: format!("tensor '{name}'"),
+            });
+        }
+        let mut values = lock(&self.values);
+        let fits = values.get(name).is_some_and(|buffer| buffer.size() == needed);
+        if !fits {
+            values.insert(name.to_string(), context.buffer(name, value.len()));
+        }
+        context.queue.write_buffer(&values[name], 0, bytemuck::cast_slice(value));
+        context.check_failure()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let Some(buffer) = lock(&self.values).get(name).cloned() else { return Ok(None) };
+        let staging = self.context.staging(buffer.size() as usize / WORD_BYTES);
+        self.context.read(&buffer, &staging).map(Some)
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        lock(&self.values).keys().cloned().collect()
+    }
+
+    pub(super) fn buffer(&self, name: &str) -> Option<wgpu::Buffer> {
+        lock(&self.values).get(name).cloned()
+    }
+}
+
+struct GpuLaunch {
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+    offset: u32,
+    size: [u32; 3],
+}
+
+/// A recording with its buffers and bind groups, ready to run.
+pub struct GpuProgram {
+    context: Arc<Context>,
+    launches: Vec<GpuLaunch>,
+    buffers: Vec<wgpu::Buffer>,
+    staging: HashMap<BufferId, wgpu::Buffer>,
+    plan: MemoryPlan,
+}
+
+impl GpuProgram {
+    /// Appends the whole recording to a host's encoder, as one compute pass.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        let mut pipeline: *const Pipeline = std::ptr::null();
+        for launch in &self.launches {
+            if Arc::as_ptr(&launch.pipeline) != pipeline {
+                pipeline = Arc::as_ptr(&launch.pipeline);
+                pass.set_pipeline(&launch.pipeline.pipeline);
+            }
+            pass.set_bind_group(0, &launch.group, &[launch.offset]);
+            let [x, y, z] = launch.size;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// The device buffer behind an input, output, parameter or state.
+    pub fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
+        &self.buffers[id.0]
+    }
+
+    pub(super) fn run(&self) -> Result<()> {
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        self.encode(&mut encoder);
+        self.context.queue.submit([encoder.finish()]);
+        self.context.check_failure()
+    }
+
+    pub(super) fn write(&self, id: BufferId, words: &[u8]) {
+        self.context.queue.write_buffer(&self.buffers[id.0], 0, words);
+    }
+
+    pub(super) fn read(&self, id: BufferId) -> Result<Vec<f32>> {
+        match self.staging.get(&id) {
+            Some(staging) => self.context.read(&self.buffers[id.0], staging),
+            None => {
+                let words = self.buffers[id.0].size() as usize / WORD_BYTES;
+                self.context.read(&self.buffers[id.0], &self.context.staging(words))
+            }
+        }
+    }
+
+    pub(super) fn wait(&self) -> Result<()> {
+        self.context.wait()
+    }
+
+    pub(super) fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+}
+
+/// Whether a binding is only read.
+fn read_only(access: Access) -> bool {
+    access == Access::Read
+}

@@ -1,0 +1,108 @@
+//! Compiled kernels, one a permutation, kept for the life of the engine.
+
+use super::{lock, read_only};
+use crate::error::Result;
+use crate::kernel::{Kernel, shader};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
+
+type Key = (&'static str, Vec<(&'static str, String)>);
+
+/// A compute pipeline with the layout of its bind group.
+pub struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    params_size: NonZeroU64,
+}
+
+impl Pipeline {
+    fn new(device: &wgpu::Device, kernel: &dyn Kernel) -> Result<Self> {
+        let source = shader::source(kernel)?;
+        let label = Some(kernel.name());
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        // Uniform blocks are bound in whole vectors.
+        let size = kernel.params().len().next_multiple_of(16).max(16) as u64;
+        let params_size = NonZeroU64::new(size).unwrap_or(NonZeroU64::MIN);
+        let entry = |binding: u32, ty, has_dynamic_offset, min_binding_size| {
+            let ty = wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size };
+            let visibility = wgpu::ShaderStages::COMPUTE;
+            wgpu::BindGroupLayoutEntry { binding, visibility, ty, count: None }
+        };
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, Some(params_size))];
+        for (i, binding) in kernel.bindings().iter().enumerate() {
+            let read_only = read_only(binding.access);
+            let ty = wgpu::BufferBindingType::Storage { read_only };
+            entries.push(entry(i as u32 + 1, ty, false, None));
+        }
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label,
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes its tiles before it reads them.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Ok(Pipeline { pipeline, layout, params_size })
+    }
+
+    /// The bind group of `buffers`, with the parameters at a dynamic offset.
+    pub fn bind(
+        &self,
+        device: &wgpu::Device,
+        params: &wgpu::Buffer,
+        buffers: &[&wgpu::Buffer],
+    ) -> wgpu::BindGroup {
+        let params =
+            wgpu::BufferBinding { buffer: params, offset: 0, size: Some(self.params_size) };
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(params),
+        }];
+        for (i, buffer) in buffers.iter().enumerate() {
+            let resource = buffer.as_entire_binding();
+            entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+        }
+        device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &self.layout,
+            entries: &entries,
+        })
+    }
+}
+
+/// All pipelines of an engine.
+#[derive(Default)]
+pub struct Pipelines {
+    made: Mutex<HashMap<Key, Arc<Pipeline>>>,
+}
+
+impl Pipelines {
+    /// The pipeline of the kernel's permutation, compiled on first use.
+    pub fn get(&self, device: &wgpu::Device, kernel: &dyn Kernel) -> Result<Arc<Pipeline>> {
+        let key = (kernel.name(), kernel.defines());
+        let mut made = lock(&self.made);
+        if let Some(pipeline) = made.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(Pipeline::new(device, kernel)?);
+        made.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}

@@ -1,0 +1,351 @@
+//! Engines run recordings: [`Engine`] chooses one, [`Store`] keeps named tensors on it, [`Program`]
+//! is a recording loaded into it.
+
+mod cpu;
+mod gpu;
+
+pub use cpu::CpuEngine;
+pub use gpu::{DeviceInfo, GpuEngine, GpuProgram};
+
+use crate::error::{Error, Result};
+use crate::kernel::{BufferId, Control};
+use crate::recording::{Buffer, CONTROL, MemoryPlan, Recording, Role};
+use crate::tensor::{DType, WORD_BYTES};
+use std::fmt;
+
+/// Where recordings run: the CPU, or a wgpu device.
+#[derive(Clone)]
+pub enum Engine {
+    /// The CPU twins.
+    Cpu(CpuEngine),
+    /// A wgpu device.
+    Gpu(GpuEngine),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({})", self.name())
+    }
+}
+
+impl Engine {
+    /// A real GPU where there is one, else the CPU with all its cores. A software device is taken
+    /// only when asked for by [`Engine::named`].
+    ///
+    /// # Errors
+    /// The device refuses to open.
+    pub fn best() -> Result<Self> {
+        Self::named("auto", None)
+    }
+
+    /// The CPU engine with so many threads; none given, a thread a core.
+    ///
+    /// # Errors
+    /// Zero threads, or the system refuses to start them.
+    pub fn cpu(threads: Option<usize>) -> Result<Self> {
+        Ok(Engine::Cpu(CpuEngine::new(threads)?))
+    }
+
+    /// The best wgpu adapter there is, a software one if there is no other.
+    ///
+    /// # Errors
+    /// There is none, or it refuses to open.
+    pub fn gpu() -> Result<Self> {
+        Self::named("gpu", None)
+    }
+
+    /// `auto` ([`Engine::best`]), `cpu`, `gpu` ([`Engine::gpu`]), or the name of a device or a part
+    /// of it, as [`GpuEngine::devices`] lists them. `threads` counts where the CPU is taken.
+    ///
+    /// # Errors
+    /// No device of that name: the error lists those that exist.
+    pub fn named(name: &str, threads: Option<usize>) -> Result<Self> {
+        let wanted = name.to_lowercase();
+        let found = match wanted.as_str() {
+            "cpu" => return Self::cpu(threads),
+            "auto" => match GpuEngine::open(|info| !info.software)? {
+                Some(gpu) => Some(gpu),
+                None => return Self::cpu(threads),
+            },
+            "gpu" => GpuEngine::open(|_| true)?,
+            _ => GpuEngine::open(|info| info.name.to_lowercase().contains(&wanted))?,
+        };
+        found.map(Engine::Gpu).ok_or_else(|| {
+            let mut known = vec!["auto".to_string(), "cpu".to_string()];
+            let devices = GpuEngine::devices();
+            if !devices.is_empty() {
+                known.push("gpu".to_string());
+            }
+            known.extend(devices.into_iter().map(|d| format!("'{}'", d.name)));
+            let hint =
+                if wanted == "gpu" { " (no Vulkan, Metal or DX12 driver was found)" } else { "" };
+            Error::Device(format!("no device '{name}'{hint}; there are: {}", known.join(", ")))
+        })
+    }
+
+    /// Runs in a host program's device, beside the host's own work.
+    pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Engine::Gpu(GpuEngine::from_wgpu(adapter, device, queue))
+    }
+
+    /// `cpu` or `gpu`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Engine::Cpu(_) => "cpu",
+            Engine::Gpu(_) => "gpu",
+        }
+    }
+
+    /// The device's name: `cpu (2 threads)` or the adapter's.
+    pub fn name(&self) -> String {
+        match self {
+            Engine::Cpu(cpu) if cpu.threads() == 1 => "cpu (1 thread)".to_string(),
+            Engine::Cpu(cpu) => format!("cpu ({} threads)", cpu.threads()),
+            Engine::Gpu(gpu) => gpu.info().name.clone(),
+        }
+    }
+
+    /// Threads of the CPU engine; 0 on a GPU.
+    pub fn threads(&self) -> usize {
+        match self {
+            Engine::Cpu(cpu) => cpu.threads(),
+            Engine::Gpu(_) => 0,
+        }
+    }
+
+    /// An empty store on this engine.
+    pub fn store(&self) -> Store {
+        Store(match self {
+            Engine::Cpu(_) => StoreKind::Cpu(Default::default()),
+            Engine::Gpu(gpu) => StoreKind::Gpu(gpu.store()),
+        })
+    }
+
+    /// Makes a recording ready to run. Parameters and states are those of `store`.
+    ///
+    /// # Errors
+    /// A parameter that the store lacks or holds in another size, a limit of the device, too little
+    /// memory, or a store of another engine.
+    pub fn load(&self, recording: &Recording, store: &Store) -> Result<Program> {
+        self.load_with(recording, store, &[])
+    }
+
+    /// Like [`Engine::load`], with buffers of the host program (of the same wgpu device, with
+    /// `STORAGE` usage) in the place of some of the recording's.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]; a buffer that is too small or lacks the usage; the CPU engine.
+    pub fn load_with(
+        &self,
+        recording: &Recording,
+        store: &Store,
+        external: &[(BufferId, wgpu::Buffer)],
+    ) -> Result<Program> {
+        let kind = match (self, &store.0) {
+            (Engine::Cpu(cpu), StoreKind::Cpu(store)) if external.is_empty() => {
+                ProgramKind::Cpu(cpu.load(recording, store)?)
+            }
+            (Engine::Cpu(_), StoreKind::Cpu(_)) => {
+                return Err(Error::invalid("the CPU engine takes no wgpu buffers"));
+            }
+            (Engine::Gpu(gpu), StoreKind::Gpu(store)) => {
+                ProgramKind::Gpu(gpu.load(recording, store, external)?)
+            }
+            _ => return Err(Error::invalid("the store belongs to another engine")),
+        };
+        let buffers = recording.buffers().to_vec();
+        let control = recording.find(CONTROL);
+        Ok(Program { kind, buffers, control, launches: recording.launches().len() })
+    }
+}
+
+/// The size a store's tensor must have; an absent one may only be a state.
+fn check_shared(words: Option<usize>, buffer: &Buffer) -> Result<()> {
+    match words {
+        Some(words) if words == buffer.len => Ok(()),
+        Some(words) => Err(Error::shape(buffer.name.as_str(), &[buffer.len], &[words])),
+        None if buffer.role == Role::State => Ok(()),
+        None => Err(Error::Missing { tensor: buffer.name.clone(), place: "the store".to_string() }),
+    }
+}
+
+/// Named tensors that live on an engine, shared by the programs loaded with them: parameters,
+/// optimizer moments, recurrent states.
+#[derive(Clone)]
+pub struct Store(StoreKind);
+
+#[derive(Clone)]
+enum StoreKind {
+    Cpu(cpu::CpuStore),
+    Gpu(gpu::GpuStore),
+}
+
+impl Store {
+    /// Sets a tensor. Programs that are loaded see the new values if the size stayed the same.
+    ///
+    /// # Errors
+    /// Too large for the device.
+    pub fn set(&self, name: &str, value: &[f32]) -> Result<()> {
+        match &self.0 {
+            StoreKind::Cpu(store) => {
+                store.lock().insert(name.to_string(), value.to_vec());
+                Ok(())
+            }
+            StoreKind::Gpu(store) => store.set(name, value),
+        }
+    }
+
+    /// Copies a tensor to the host.
+    ///
+    /// # Errors
+    /// There is none of that name, or the device failed.
+    pub fn get(&self, name: &str) -> Result<Vec<f32>> {
+        let found = match &self.0 {
+            StoreKind::Cpu(store) => store.lock().get(name).cloned(),
+            StoreKind::Gpu(store) => store.get(name)?,
+        };
+        found.ok_or_else(|| Error::Missing {
+            tensor: name.to_string(),
+            place: "the store".to_string(),
+        })
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = match &self.0 {
+            StoreKind::Cpu(store) => store.lock().keys().cloned().collect(),
+            StoreKind::Gpu(store) => store.names(),
+        };
+        names.sort();
+        names
+    }
+
+    /// The wgpu buffer of a tensor, on a GPU engine.
+    pub fn wgpu_buffer(&self, name: &str) -> Option<wgpu::Buffer> {
+        match &self.0 {
+            StoreKind::Cpu(_) => None,
+            StoreKind::Gpu(store) => store.buffer(name),
+        }
+    }
+}
+
+/// A recording that is ready to run.
+pub struct Program {
+    kind: ProgramKind,
+    buffers: Vec<Buffer>,
+    control: Option<BufferId>,
+    launches: usize,
+}
+
+enum ProgramKind {
+    Cpu(cpu::CpuProgram),
+    Gpu(gpu::GpuProgram),
+}
+
+impl Program {
+    /// Writes an input.
+    ///
+    /// # Errors
+    /// Not an input of 32-bit floats, or another length.
+    pub fn write(&mut self, id: BufferId, values: &[f32]) -> Result<()> {
+        self.write_words(id, DType::F32, bytemuck::cast_slice(values))
+    }
+
+    /// Writes an input of token ids. The caller checks that they are in range.
+    ///
+    /// # Errors
+    /// Not an input of 32-bit integers, or another length.
+    pub fn write_u32(&mut self, id: BufferId, values: &[u32]) -> Result<()> {
+        self.write_words(id, DType::U32, bytemuck::cast_slice(values))
+    }
+
+    /// Sets the control words, where the recording has them.
+    pub fn set_control(&mut self, control: Control) {
+        if let Some(id) = self.control {
+            self.put(id, bytemuck::bytes_of(&control));
+        }
+    }
+
+    fn write_words(&mut self, id: BufferId, dtype: DType, bytes: &[u8]) -> Result<()> {
+        let buffer = &self.buffers[id.0];
+        if buffer.role != Role::Input || buffer.dtype != dtype {
+            return Err(Error::invalid(format!("'{}' is no input of type {dtype:?}", buffer.name)));
+        }
+        let words = bytes.len() / WORD_BYTES;
+        if words != buffer.len {
+            return Err(Error::shape(buffer.name.as_str(), &[buffer.len], &[words]));
+        }
+        self.put(id, bytes);
+        Ok(())
+    }
+
+    fn put(&mut self, id: BufferId, bytes: &[u8]) {
+        match &mut self.kind {
+            ProgramKind::Cpu(cpu) => {
+                bytemuck::cast_slice_mut(cpu.buffer_mut(id)).copy_from_slice(bytes)
+            }
+            ProgramKind::Gpu(gpu) => gpu.write(id, bytes),
+        }
+    }
+
+    /// Runs all launches. On a GPU this returns when they are submitted.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn run(&mut self) -> Result<()> {
+        match &mut self.kind {
+            ProgramKind::Cpu(cpu) => {
+                cpu.run();
+                Ok(())
+            }
+            ProgramKind::Gpu(gpu) => gpu.run(),
+        }
+    }
+
+    /// Waits until all that was submitted is done.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn wait(&self) -> Result<()> {
+        match &self.kind {
+            ProgramKind::Cpu(_) => Ok(()),
+            ProgramKind::Gpu(gpu) => gpu.wait(),
+        }
+    }
+
+    /// Copies an output to the host; waits for the run.
+    ///
+    /// # Errors
+    /// Not an output, or the device was lost.
+    pub fn read(&self, id: BufferId) -> Result<Vec<f32>> {
+        let buffer = &self.buffers[id.0];
+        if buffer.role != Role::Output {
+            return Err(Error::invalid(format!("'{}' is no output", buffer.name)));
+        }
+        match &self.kind {
+            ProgramKind::Cpu(cpu) => Ok(cpu.buffer(id).to_vec()),
+            ProgramKind::Gpu(gpu) => gpu.read(id),
+        }
+    }
+
+    /// Kernel launches of a run.
+    pub fn launches(&self) -> usize {
+        self.launches
+    }
+
+    /// How the recording's memory is laid out.
+    pub fn plan(&self) -> &MemoryPlan {
+        match &self.kind {
+            ProgramKind::Cpu(cpu) => cpu.plan(),
+            ProgramKind::Gpu(gpu) => gpu.plan(),
+        }
+    }
+
+    /// The GPU side, to encode into a host's command encoder and to reach its buffers.
+    pub fn gpu(&self) -> Option<&GpuProgram> {
+        match &self.kind {
+            ProgramKind::Cpu(_) => None,
+            ProgramKind::Gpu(gpu) => Some(gpu),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Table look-up and its gradient.
+
+use super::{Binding, Cost, GROUP, Kernel, View, bytes, spread};
+use bytemuck::{Pod, Zeroable};
+
+/// Columns of the table that one workgroup of the backward kernel sums.
+const COLUMNS: usize = 64;
+
+/// The uniform block of `shaders/embedding_forward.wgsl` and `shaders/embedding_backward.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct EmbeddingParams {
+    /// Tokens.
+    pub count: u32,
+    /// Rows of the table V.
+    pub vocabulary: u32,
+    /// Columns of the table E.
+    pub width: u32,
+    /// First token.
+    pub ids_offset: u32,
+    /// First element of the table (backward: of its gradient).
+    pub table_offset: u32,
+    /// First element of the result (backward: of its gradient).
+    pub output_offset: u32,
+}
+
+impl EmbeddingParams {
+    /// `ids` \[N\], `table` \[V,E\], `output` \[N,E\].
+    pub fn new(vocabulary: usize, width: usize, ids: View, table: View, output: View) -> Self {
+        EmbeddingParams {
+            count: ids.len as u32,
+            vocabulary: vocabulary as u32,
+            width: width as u32,
+            ids_offset: ids.offset as u32,
+            table_offset: table.offset as u32,
+            output_offset: output.offset as u32,
+        }
+    }
+
+    fn extents(&self) -> [usize; 3] {
+        let [n, v, e] = [self.count, self.vocabulary, self.width].map(|x| x as usize);
+        [
+            self.ids_offset as usize + n,
+            self.table_offset as usize + v * e,
+            self.output_offset as usize + n * e,
+        ]
+    }
+}
+
+/// output\[n\] = table\[ids\[n\]\]. A token past the table reads its last row; hosts check the range.
+#[derive(Clone, Debug)]
+pub struct EmbeddingForward {
+    /// Sizes and offsets.
+    pub params: EmbeddingParams,
+}
+
+impl Kernel for EmbeddingForward {
+    fn name(&self) -> &'static str {
+        "embedding_forward"
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let [ids, table, output] = self.params.extents();
+        vec![
+            Binding::read_u32("ids", ids),
+            Binding::read("table", table),
+            Binding::write("output", output),
+        ]
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        spread((self.params.count as usize * self.params.width as usize).div_ceil(GROUP))
+    }
+    fn cost(&self) -> Cost {
+        let words = self.params.count as usize * self.params.width as usize;
+        Cost { flops: 0, bytes: bytes(2 * words + self.params.count as usize) }
+    }
+}
+
+/// d_table\[v\] = Σ over n with ids\[n\] = v of d_output\[n\], summed in the order of n.
+#[derive(Clone, Debug)]
+pub struct EmbeddingBackward {
+    /// Sizes and offsets.
+    pub params: EmbeddingParams,
+    /// Add to what `d_table` holds.
+    pub accumulate: bool,
+}
+
+impl Kernel for EmbeddingBackward {
+    fn name(&self) -> &'static str {
+        "embedding_backward"
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let [ids, table, output] = self.params.extents();
+        vec![
+            Binding::read_u32("ids", ids),
+            Binding::read("d_output", output),
+            Binding::write("d_table", table),
+        ]
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        if self.accumulate { vec![("ACCUMULATE", String::new())] } else { Vec::new() }
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        let columns = (self.params.width as usize).div_ceil(COLUMNS);
+        spread(self.params.vocabulary as usize * columns)
+    }
+    fn cost(&self) -> Cost {
+        let words = self.params.count as usize * self.params.width as usize;
+        let table = self.params.vocabulary as usize * self.params.width as usize;
+        Cost { flops: words as u64, bytes: bytes(words + table) }
+    }
+}

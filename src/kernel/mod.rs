@@ -1,0 +1,223 @@
+//! Each kernel once: its buffers, its parameters, its launch size, its shader, its CPU twin's name.
+//!
+//! A kernel is plain data. [`Op`] says which kernel with which parameters; the GPU engine compiles
+//! `shaders/{name}.wgsl` with [`Kernel::defines`], the CPU engine calls the function of the same
+//! name in `engine/cpu/`.
+//!
+//! Tensors are rows of words inside a buffer: a [`View`] is a buffer, the offset of the first
+//! element and the number of elements.
+
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod matmul;
+mod memory;
+mod optimizer;
+mod permutations;
+mod reduce;
+pub mod shader;
+mod step;
+
+pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
+pub use dropout::{Dropout, DropoutParams};
+pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
+pub use matmul::{Matmul, MatmulParams, Operand};
+pub use memory::{Add, Copy2d, CopyParams, ElementwiseParams, Fill, FillParams};
+pub use optimizer::{Adam, AdamParams, Sgd, SgdParams};
+pub use permutations::permutations;
+pub use reduce::{
+    ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
+};
+pub use step::{CellKind, StepBackward, StepForward, StepParams};
+
+use crate::tensor::DType;
+
+/// A buffer of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub(crate) usize);
+
+/// A run of elements in a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// The first element, counted in words from the buffer's start.
+    pub offset: usize,
+    /// The number of elements.
+    pub len: usize,
+}
+
+impl View {
+    /// The part of this view that starts `offset` elements in and has `len` elements.
+    pub fn part(self, offset: usize, len: usize) -> View {
+        debug_assert!(offset + len <= self.len);
+        View { buffer: self.buffer, offset: self.offset + offset, len }
+    }
+}
+
+/// How a kernel touches a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Written, perhaps read as well.
+    Write,
+}
+
+/// One storage buffer of a kernel, in the order of the shader's `@binding` numbers from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The variable's name in the shader.
+    pub name: &'static str,
+    /// Read or written.
+    pub access: Access,
+    /// The element type.
+    pub dtype: DType,
+    /// One past the last element that the launch may touch.
+    pub extent: usize,
+}
+
+impl Binding {
+    pub(crate) fn read(name: &'static str, extent: usize) -> Self {
+        Binding { name, access: Access::Read, dtype: DType::F32, extent }
+    }
+    pub(crate) fn read_u32(name: &'static str, extent: usize) -> Self {
+        Binding { name, access: Access::Read, dtype: DType::U32, extent }
+    }
+    pub(crate) fn write(name: &'static str, extent: usize) -> Self {
+        Binding { name, access: Access::Write, dtype: DType::F32, extent }
+    }
+}
+
+/// The work of a launch, counted from its shape alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add is two.
+    pub flops: u64,
+    /// Bytes read and written, each operand once.
+    pub bytes: u64,
+}
+
+/// What every kernel tells about itself.
+pub trait Kernel {
+    /// The shader's file stem and the CPU twin's function name.
+    fn name(&self) -> &'static str;
+    /// Storage buffers in binding order.
+    fn bindings(&self) -> Vec<Binding>;
+    /// Preprocessor names that select the shader's permutation.
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// The uniform parameter block.
+    fn params(&self) -> &[u8];
+    /// Workgroups in x, y and z.
+    fn groups(&self) -> [u32; 3];
+    /// Floating-point operations and bytes moved.
+    fn cost(&self) -> Cost;
+}
+
+macro_rules! ops {
+    ($($variant:ident),* $(,)?) => {
+        /// One kernel with its parameters.
+        #[derive(Clone, Debug)]
+        #[allow(missing_docs)]
+        pub enum Op { $($variant($variant)),* }
+        impl Op {
+            /// The kernel's description.
+            pub fn kernel(&self) -> &dyn Kernel {
+                match self { $(Op::$variant(kernel) => kernel),* }
+            }
+        }
+        $(impl From<$variant> for Op {
+            fn from(kernel: $variant) -> Op { Op::$variant(kernel) }
+        })*
+    };
+}
+
+ops!(
+    Matmul,
+    StepForward,
+    StepBackward,
+    EmbeddingForward,
+    EmbeddingBackward,
+    Dropout,
+    CrossEntropy,
+    SumSquares,
+    ClipScale,
+    RecordLoss,
+    Sgd,
+    Adam,
+    Copy2d,
+    Fill,
+    Add,
+);
+
+/// Words of the control buffer, the few numbers that change from run to run. The host writes them
+/// before each run; shaders read the same order in `shaders/shared/control.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Control {
+    /// The training step, counted from 1.
+    pub step: u32,
+    /// Low word of the seed of all random masks.
+    pub seed_low: u32,
+    /// High word of the seed.
+    pub seed_high: u32,
+    /// The learning rate.
+    pub learning_rate: f32,
+    /// 1 / (1 − β₁^step), Adam's bias correction of the first moment.
+    pub correction_1: f32,
+    /// 1 / (1 − β₂^step), Adam's bias correction of the second moment.
+    pub correction_2: f32,
+}
+
+impl Control {
+    /// Words in the control buffer.
+    pub const WORDS: usize = std::mem::size_of::<Control>() / 4;
+
+    /// The control words for a run without an optimizer: step and seed.
+    pub fn new(step: u32, seed: u64) -> Self {
+        Control {
+            step,
+            seed_low: seed as u32,
+            seed_high: (seed >> 32) as u32,
+            ..Default::default()
+        }
+    }
+}
+
+/// Threads in a workgroup of the one-dimensional kernels.
+pub(crate) const GROUP: usize = 256;
+
+/// The largest number of workgroups that WebGPU promises in one dimension.
+const MAX_GROUPS: usize = 65_535;
+
+/// Spreads `count` workgroups over x and y: shaders take `id.x + id.y · num_workgroups.x` as the
+/// linear number and return where it is past the end.
+pub(crate) fn spread(count: usize) -> [u32; 3] {
+    let count = count.max(1);
+    if count <= MAX_GROUPS {
+        return [count as u32, 1, 1];
+    }
+    let y = count.div_ceil(MAX_GROUPS);
+    [count.div_ceil(y) as u32, y as u32, 1]
+}
+
+/// Bytes of `words` elements.
+pub(crate) fn bytes(words: usize) -> u64 {
+    words as u64 * crate::tensor::WORD_BYTES as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_covers_every_group_within_the_limit() {
+        for count in [0, 1, 2, 65_535, 65_536, 65_537, 131_071, 1 << 20, (1 << 27) + 1] {
+            let [x, y, z] = spread(count).map(|n| n as usize);
+            assert!(x <= MAX_GROUPS && y <= MAX_GROUPS && z == 1);
+            assert!(x * y >= count.max(1) && x * y < count.max(1) + y, "{count}: {x} x {y}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Parameter updates.
+
+use super::{Binding, ClipScale, Control, Cost, GROUP, Kernel, View, bytes, spread};
+use bytemuck::{Pod, Zeroable};
+
+/// The uniform block of `shaders/sgd.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct SgdParams {
+    /// Elements.
+    pub count: u32,
+    /// First element of the gradient.
+    pub gradient_offset: u32,
+    /// μ.
+    pub momentum: f32,
+    /// λ, added to the gradient as λ·w.
+    pub weight_decay: f32,
+}
+
+/// g = clip·∂w + λ·w; v = μ·v + g; w = w − lr·v. The velocity starts at zero.
+#[derive(Clone, Debug)]
+pub struct Sgd {
+    /// Sizes and rates.
+    pub params: SgdParams,
+    /// Multiply the gradient with the clipping factor.
+    pub clip: bool,
+}
+
+impl Sgd {
+    /// One parameter's update from `gradient`.
+    pub fn new(gradient: View, momentum: f32, weight_decay: f32, clip: bool) -> Self {
+        let params = SgdParams {
+            count: gradient.len as u32,
+            gradient_offset: gradient.offset as u32,
+            momentum,
+            weight_decay,
+        };
+        Sgd { params, clip }
+    }
+}
+
+fn clip_define(clip: bool) -> Vec<(&'static str, String)> {
+    if clip { vec![("CLIP", String::new())] } else { Vec::new() }
+}
+
+impl Kernel for Sgd {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let n = self.params.count as usize;
+        let mut list = vec![
+            Binding::write("parameter", n),
+            Binding::read("gradient", self.params.gradient_offset as usize + n),
+            Binding::write("velocity", n),
+            Binding::read_u32("control", Control::WORDS),
+        ];
+        if self.clip {
+            list.push(Binding::read("clip", ClipScale::WORDS));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        clip_define(self.clip)
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        spread((self.params.count as usize).div_ceil(GROUP))
+    }
+    fn cost(&self) -> Cost {
+        let n = self.params.count as usize;
+        Cost { flops: 6 * n as u64, bytes: bytes(5 * n) }
+    }
+}
+
+/// The uniform block of `shaders/adam.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct AdamParams {
+    /// Elements.
+    pub count: u32,
+    /// First element of the gradient.
+    pub gradient_offset: u32,
+    /// β₁.
+    pub beta_1: f32,
+    /// β₂.
+    pub beta_2: f32,
+    /// 1 − β₁, rounded once on the host.
+    pub rest_1: f32,
+    /// 1 − β₂.
+    pub rest_2: f32,
+    /// ε, outside the root.
+    pub epsilon: f32,
+    /// λ.
+    pub weight_decay: f32,
+}
+
+/// Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019):
+/// g = clip·∂w (+ λ·w when coupled); m = β₁·m + (1−β₁)·g; v = β₂·v + (1−β₂)·g²;
+/// w = w·(1 − lr·λ when decoupled) − lr · m·c₁ / (√(v·c₂) + ε), cᵢ = 1/(1−βᵢ^step).
+#[derive(Clone, Debug)]
+pub struct Adam {
+    /// Sizes and rates.
+    pub params: AdamParams,
+    /// Weight decay acts on the parameter (AdamW), not through the gradient.
+    pub decoupled: bool,
+    /// Multiply the gradient with the clipping factor.
+    pub clip: bool,
+}
+
+impl Kernel for Adam {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let n = self.params.count as usize;
+        let mut list = vec![
+            Binding::write("parameter", n),
+            Binding::read("gradient", self.params.gradient_offset as usize + n),
+            Binding::write("first", n),
+            Binding::write("second", n),
+            Binding::read_u32("control", Control::WORDS),
+        ];
+        if self.clip {
+            list.push(Binding::read("clip", ClipScale::WORDS));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let mut list = clip_define(self.clip);
+        if self.decoupled {
+            list.push(("DECOUPLED", String::new()));
+        }
+        list
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        spread((self.params.count as usize).div_ceil(GROUP))
+    }
+    fn cost(&self) -> Cost {
+        let n = self.params.count as usize;
+        Cost { flops: 14 * n as u64, bytes: bytes(7 * n) }
+    }
+}

@@ -1,0 +1,178 @@
+//! Sums in a fixed order: the loss, the gradient norm and the clipping factor.
+
+use super::{Binding, Control, Cost, GROUP, Kernel, View, bytes};
+use bytemuck::{Pod, Zeroable};
+
+/// Elements that one workgroup of [`SumSquares`] takes at least, and the most workgroups.
+const CHUNK: usize = 4096;
+const MAX_PARTIALS: usize = 64;
+
+/// The uniform block of `shaders/record_loss.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct RecordLossParams {
+    /// Losses to sum.
+    pub count: u32,
+    /// Entries of the ring.
+    pub ring: u32,
+    /// 1 / count.
+    pub scale: f32,
+}
+
+/// ring\[(step − 1) mod R\] = Σₙ losses\[n\] / N, so that the host may read the losses of many steps
+/// at once.
+#[derive(Clone, Debug)]
+pub struct RecordLoss {
+    /// Sizes.
+    pub params: RecordLossParams,
+}
+
+impl RecordLoss {
+    /// The mean of `count` losses into a ring of `ring` entries.
+    pub fn new(count: usize, ring: usize) -> Self {
+        RecordLoss {
+            params: RecordLossParams {
+                count: count as u32,
+                ring: ring as u32,
+                scale: 1.0 / count as f32,
+            },
+        }
+    }
+}
+
+impl Kernel for RecordLoss {
+    fn name(&self) -> &'static str {
+        "record_loss"
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        vec![
+            Binding::read("losses", self.params.count as usize),
+            Binding::write("ring", self.params.ring as usize),
+            Binding::read_u32("control", Control::WORDS),
+        ]
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        [1, 1, 1]
+    }
+    fn cost(&self) -> Cost {
+        Cost { flops: self.params.count as u64, bytes: bytes(self.params.count as usize) }
+    }
+}
+
+/// The uniform block of `shaders/sum_squares.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct SumSquaresParams {
+    /// Elements.
+    pub count: u32,
+    /// First element.
+    pub input_offset: u32,
+    /// First partial sum.
+    pub partial_offset: u32,
+    /// Elements a workgroup sums.
+    pub chunk: u32,
+}
+
+/// partials\[g\] = Σ x², one partial sum a workgroup.
+#[derive(Clone, Debug)]
+pub struct SumSquares {
+    /// Sizes and offsets.
+    pub params: SumSquaresParams,
+}
+
+impl SumSquares {
+    /// Partial sums of the squares of `input`, from `partial_offset` on.
+    pub fn new(input: View, partial_offset: usize) -> Self {
+        let groups = Self::partials(input.len);
+        SumSquares {
+            params: SumSquaresParams {
+                count: input.len as u32,
+                input_offset: input.offset as u32,
+                partial_offset: partial_offset as u32,
+                chunk: input.len.div_ceil(groups) as u32,
+            },
+        }
+    }
+
+    /// How many partial sums `len` elements give.
+    pub fn partials(len: usize) -> usize {
+        len.div_ceil(CHUNK).clamp(1, MAX_PARTIALS)
+    }
+}
+
+impl Kernel for SumSquares {
+    fn name(&self) -> &'static str {
+        "sum_squares"
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let p = &self.params;
+        vec![
+            Binding::read("input", (p.input_offset + p.count) as usize),
+            Binding::write("partials", p.partial_offset as usize + self.groups()[0] as usize),
+        ]
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        [Self::partials(self.params.count as usize) as u32, 1, 1]
+    }
+    fn cost(&self) -> Cost {
+        let n = self.params.count as usize;
+        Cost { flops: 2 * n as u64, bytes: bytes(n) }
+    }
+}
+
+/// The uniform block of `shaders/clip_scale.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct ClipScaleParams {
+    /// Partial sums.
+    pub count: u32,
+    /// The largest norm allowed.
+    pub max_norm: f32,
+}
+
+/// norm = √Σ partials; clip = \[min(1, max_norm / (norm + 1e-6)), norm\] (as PyTorch's
+/// `clip_grad_norm_`).
+#[derive(Clone, Debug)]
+pub struct ClipScale {
+    /// Sizes and the bound.
+    pub params: ClipScaleParams,
+}
+
+impl ClipScale {
+    /// Words of the result: the factor and the norm.
+    pub const WORDS: usize = 2;
+
+    /// The factor that keeps the norm under `max_norm`, from `count` partial sums of squares.
+    pub fn new(count: usize, max_norm: f32) -> Self {
+        ClipScale { params: ClipScaleParams { count: count as u32, max_norm } }
+    }
+}
+
+impl Kernel for ClipScale {
+    fn name(&self) -> &'static str {
+        "clip_scale"
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        vec![
+            Binding::read("partials", self.params.count as usize),
+            Binding::write("clip", Self::WORDS),
+        ]
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        [1, 1, 1]
+    }
+    fn cost(&self) -> Cost {
+        Cost { flops: self.params.count as u64, bytes: bytes(self.params.count as usize) }
+    }
+}
+
+const _: () = assert!(GROUP == 256, "the reducing shaders have 256 threads");

@@ -1,0 +1,132 @@
+//! The shader preprocessor: `#import`, `#ifdef … #else … #endif` and `#{NAME}` substitution.
+//!
+//! Lines that start with `#` are directives:
+//! - `#import path` pastes `shaders/path.wgsl`, once a shader; the path may hold `#{NAME}`;
+//! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` keep or drop lines, nested at will.
+//!
+//! Elsewhere `#{NAME}` is replaced with the value defined for NAME.
+
+use super::Kernel;
+use crate::error::{Error, Result};
+use include_dir::{Dir, include_dir};
+use std::collections::{BTreeMap, BTreeSet};
+
+static SHADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/shaders");
+
+/// The text of `shaders/{stem}.wgsl`.
+fn file(stem: &str) -> Result<&'static str> {
+    SHADERS
+        .get_file(format!("{stem}.wgsl"))
+        .and_then(|f| f.contents_utf8())
+        .ok_or_else(|| Error::invalid(format!("shader '{stem}' does not exist")))
+}
+
+/// The stems of all kernels' shader files (the files at the top of `shaders/`).
+pub fn stems() -> Vec<String> {
+    let name = |f: &include_dir::File| Some(f.path().file_stem()?.to_str()?.to_string());
+    let mut list: Vec<String> = SHADERS.files().filter_map(name).collect();
+    list.sort();
+    list
+}
+
+/// The complete WGSL of a kernel's permutation.
+///
+/// # Errors
+/// A directive that is unknown, unbalanced or names what does not exist.
+pub fn source(kernel: &dyn Kernel) -> Result<String> {
+    let defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
+    let mut expander = Expander { defines, imported: BTreeSet::new(), out: String::new() };
+    expander.expand(kernel.name())?;
+    Ok(expander.out)
+}
+
+struct Expander {
+    defines: BTreeMap<&'static str, String>,
+    imported: BTreeSet<String>,
+    out: String,
+}
+
+impl Expander {
+    fn expand(&mut self, stem: &str) -> Result<()> {
+        let fail = |line: usize, what: &str| {
+            Error::invalid(format!("shader '{stem}', line {}: {what}", line + 1))
+        };
+        // For each open #ifdef: are its lines kept, as far as it alone decides?
+        let mut open: Vec<bool> = Vec::new();
+        for (number, line) in file(stem)?.lines().enumerate() {
+            let trimmed = line.trim();
+            let (word, rest) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
+            match word {
+                "#ifdef" => open.push(self.defines.contains_key(rest.trim())),
+                "#ifndef" => open.push(!self.defines.contains_key(rest.trim())),
+                "#else" => match open.last_mut() {
+                    Some(last) => *last = !*last,
+                    None => return Err(fail(number, "#else without #ifdef")),
+                },
+                "#endif" => {
+                    open.pop().ok_or_else(|| fail(number, "#endif without #ifdef"))?;
+                }
+                _ if open.contains(&false) => {}
+                "#import" => {
+                    let path = self.substitute(rest.trim()).map_err(|e| fail(number, &e))?;
+                    if self.imported.insert(path.clone()) {
+                        self.expand(&path)?;
+                    }
+                }
+                _ if trimmed.starts_with('#') && !trimmed.starts_with("#{") => {
+                    return Err(fail(number, &format!("unknown directive '{word}'")));
+                }
+                _ => {
+                    let line = self.substitute(line).map_err(|e| fail(number, &e))?;
+                    self.out.push_str(&line);
+                    self.out.push('\n');
+                }
+            }
+        }
+        if open.is_empty() { Ok(()) } else { Err(fail(0, "#ifdef without #endif")) }
+    }
+
+    fn substitute(&self, line: &str) -> Result<String, String> {
+        let mut out = String::new();
+        let mut rest = line;
+        while let Some((before, after)) = rest.split_once("#{") {
+            let (name, after) = after.split_once('}').ok_or("'#{' without '}'")?;
+            let value = self.defines.get(name).ok_or(format!("'{name}' is not defined"))?;
+            out.push_str(before);
+            out.push_str(value);
+            rest = after;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::permutations;
+
+    #[test]
+    fn every_permutation_expands_and_every_file_belongs_to_a_kernel() {
+        let mut seen = BTreeSet::new();
+        for op in permutations() {
+            let text = source(op.kernel()).unwrap();
+            assert!(text.contains("fn main("), "{}", op.kernel().name());
+            assert!(!text.contains("#{"));
+            seen.insert(op.kernel().name().to_string());
+        }
+        assert_eq!(stems(), seen.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn directives_keep_and_drop_lines() {
+        let mut expander = Expander {
+            defines: [("A", "7".to_string())].into_iter().collect(),
+            imported: BTreeSet::new(),
+            out: String::new(),
+        };
+        assert_eq!(expander.substitute("x#{A}y#{A}").unwrap(), "x7y7");
+        assert!(expander.substitute("#{B}").is_err());
+        assert!(expander.expand("no/such/file").is_err());
+    }
+}

@@ -1,0 +1,47 @@
+//! A table look-up.
+
+use super::{Initializer, insert, positive};
+use crate::error::Result;
+use crate::kernel::{EmbeddingBackward, EmbeddingForward, EmbeddingParams, View};
+use crate::schedule::{Recorder, Var};
+use crate::tensor::NamedTensors;
+
+/// output\[n\] = weight\[ids\[n\]\].
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// The parameter is `{name}.weight`, \[V, E\].
+    pub name: String,
+    /// V.
+    pub vocabulary: usize,
+    /// E.
+    pub width: usize,
+}
+
+impl Embedding {
+    /// Initial weights as PyTorch's: N(0, 1).
+    pub fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
+        let values = generator.normal(self.vocabulary * self.width);
+        insert(into, format!("{}.weight", self.name), &[self.vocabulary, self.width], values);
+    }
+
+    /// Records the look-up of `ids` \[N\]: \[N, E\].
+    ///
+    /// # Errors
+    /// A size of zero.
+    pub fn record(&self, rec: &mut Recorder, ids: View) -> Result<Var> {
+        positive("the vocabulary", self.vocabulary)?;
+        positive("the embedding's width", self.width)?;
+        let (v, e) = (self.vocabulary, self.width);
+        let table = rec.parameter(&format!("{}.weight", self.name), [v, e])?;
+        let y = rec.temporary("embedding", [ids.len, e])?;
+        let params = EmbeddingParams::new(v, e, ids, table.view, y.view);
+        rec.launch(EmbeddingForward { params }, &[ids, table.view, y.view])?;
+        rec.on_backward(move |rec| {
+            let Some(dy) = rec.gradient(y) else { return Ok(()) };
+            let Some((dt, accumulate)) = rec.gradient_target(table)? else { return Ok(()) };
+            let params = EmbeddingParams::new(v, e, ids, dt, dy);
+            rec.launch(EmbeddingBackward { params, accumulate }, &[ids, dy, dt])
+        });
+        Ok(y)
+    }
+}

@@ -1,0 +1,25 @@
+//! What networks are made of: layers know their equations and parameters, and nothing of devices.
+
+mod embedding;
+mod init;
+mod linear;
+mod recurrent;
+
+pub use embedding::Embedding;
+pub use init::Initializer;
+pub use linear::Linear;
+pub use recurrent::{InitialState, Recurrent, RecurrentOutput};
+
+use crate::error::{Error, Result};
+use crate::tensor::{HostTensor, NamedTensors};
+
+/// Puts a tensor made of `values` under `name`.
+fn insert(into: &mut NamedTensors, name: String, shape: &[usize], values: Vec<f32>) {
+    let tensor = HostTensor::from_shape_vec(shape, values);
+    into.insert(name, tensor.expect("the initialiser makes as many values as the shape has"));
+}
+
+/// A size must be at least 1.
+fn positive(what: &str, size: usize) -> Result<usize> {
+    if size == 0 { Err(Error::invalid(format!("{what} must be at least 1"))) } else { Ok(size) }
+}

@@ -1,0 +1,133 @@
+//! Optimizers: parameter updates on the device, with the global gradient norm and its clipping.
+
+use crate::error::{Error, Result};
+use crate::kernel::{self, AdamParams, ClipScale, Control, SumSquares, View};
+use crate::schedule::{Recorder, Var};
+
+/// How parameters move.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// v = μ·v + g + λ·w; w −= lr·v.
+    Sgd {
+        /// μ; 0 for plain gradient descent.
+        momentum: f32,
+        /// λ.
+        weight_decay: f32,
+    },
+    /// Adam (Kingma and Ba 2015); AdamW (Loshchilov and Hutter 2019) when decoupled.
+    Adam {
+        /// β₁ and β₂.
+        betas: (f32, f32),
+        /// ε.
+        epsilon: f32,
+        /// λ.
+        weight_decay: f32,
+        /// Decay acts on the parameter, not through the gradient.
+        decoupled: bool,
+    },
+}
+
+impl Optimizer {
+    /// Adam with its usual constants.
+    pub fn adam() -> Self {
+        let betas = (0.9, 0.999);
+        Optimizer::Adam { betas, epsilon: 1e-8, weight_decay: 0.0, decoupled: false }
+    }
+
+    /// AdamW with its usual constants.
+    pub fn adamw(weight_decay: f32) -> Self {
+        Optimizer::Adam { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay, decoupled: true }
+    }
+
+    /// The control words of step `step` (from 1) at learning rate `rate`.
+    pub fn control(&self, step: u32, seed: u64, rate: f32) -> Control {
+        let mut control = Control { learning_rate: rate, ..Control::new(step, seed) };
+        if let Optimizer::Adam { betas, .. } = self {
+            let correction = |beta: f32| 1.0 / (1.0 - f64::from(beta).powi(step.max(1) as i32));
+            control.correction_1 = correction(betas.0) as f32;
+            control.correction_2 = correction(betas.1) as f32;
+        }
+        control
+    }
+
+    /// The names of what is kept for a parameter, as suffixes of its name.
+    pub fn moments(&self) -> &'static [&'static str] {
+        match self {
+            Optimizer::Sgd { .. } => &["velocity"],
+            Optimizer::Adam { .. } => &["first", "second"],
+        }
+    }
+
+    /// The store's name for a moment of a parameter.
+    pub fn moment_name(parameter: &str, moment: &str) -> String {
+        format!("optimizer.{parameter}.{moment}")
+    }
+
+    /// Records the update of every parameter that has a gradient. With `max_norm` the gradients
+    /// are scaled so that their common norm stays under it.
+    ///
+    /// # Errors
+    /// No parameter has a gradient; a norm or rate that makes no sense.
+    pub fn record(&self, rec: &mut Recorder, max_norm: Option<f32>) -> Result<()> {
+        let mut updates: Vec<(String, Var, View)> = Vec::new();
+        for (name, parameter) in rec.parameters() {
+            updates.extend(rec.gradient(parameter).map(|gradient| (name, parameter, gradient)));
+        }
+        if updates.is_empty() {
+            return Err(Error::invalid("no parameter has a gradient: record backward first"));
+        }
+        let clip = match max_norm {
+            None => None,
+            Some(norm) if norm > 0.0 => Some(record_clip(rec, &updates, norm)?),
+            Some(norm) => {
+                return Err(Error::invalid(format!(
+                    "the clipping norm must be positive, not {norm}"
+                )));
+            }
+        };
+        let control = rec.control();
+        for (name, parameter, gradient) in updates {
+            let mut buffers = vec![parameter.view, gradient];
+            for moment in self.moments() {
+                let name = Self::moment_name(&name, moment);
+                buffers.push(rec.state(&name, [1, parameter.view.len])?.view);
+            }
+            buffers.push(control);
+            buffers.extend(clip);
+            let clip = clip.is_some();
+            match *self {
+                Optimizer::Sgd { momentum, weight_decay } => {
+                    rec.launch(kernel::Sgd::new(gradient, momentum, weight_decay, clip), &buffers)?
+                }
+                Optimizer::Adam { betas: (beta_1, beta_2), epsilon, weight_decay, decoupled } => {
+                    let params = AdamParams {
+                        count: gradient.len as u32,
+                        gradient_offset: gradient.offset as u32,
+                        beta_1,
+                        beta_2,
+                        rest_1: (1.0 - f64::from(beta_1)) as f32,
+                        rest_2: (1.0 - f64::from(beta_2)) as f32,
+                        epsilon,
+                        weight_decay,
+                    };
+                    rec.launch(kernel::Adam { params, decoupled, clip }, &buffers)?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// norm = √Σ g² over all gradients, and the factor that keeps it under `max_norm`.
+fn record_clip(rec: &mut Recorder, updates: &[(String, Var, View)], max_norm: f32) -> Result<View> {
+    let count = updates.iter().map(|u| SumSquares::partials(u.2.len)).sum();
+    let partials = rec.temporary("partials", [1, count])?.view;
+    let mut offset = 0;
+    for (_, _, gradient) in updates {
+        rec.launch(SumSquares::new(*gradient, offset), &[*gradient, partials])?;
+        offset += SumSquares::partials(gradient.len);
+    }
+    let clip = rec.temporary("clip", [1, ClipScale::WORDS])?.view;
+    rec.launch(ClipScale::new(count, max_norm), &[partials, clip])?;
+    Ok(clip)
+}

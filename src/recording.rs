@@ -1,0 +1,342 @@
+//! Launches over virtual buffers: what the scheduler writes and the engines run.
+//!
+//! A [`Recording`] is plain data. It can be printed, counted, checked and costed without a device.
+//! [`MemoryPlan`] lays the temporary buffers over as few physical ones as their lifetimes allow.
+
+use crate::error::{Error, Result};
+use crate::kernel::{Access, BufferId, Control, Cost, Op, View};
+use crate::tensor::{DType, WORD_BYTES};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Who owns a buffer's contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Lives between its first and its last launch; shares memory with others.
+    Temporary,
+    /// Written by the host before a run; its contents stay from run to run.
+    Input,
+    /// Read by the host after a run.
+    Output,
+    /// Shared by name with every program of the same store. Must be there when a program is loaded.
+    Parameter,
+    /// Shared by name like a parameter, but made of zeros where the store has none.
+    State,
+}
+
+/// A virtual buffer.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Unique in the recording; the key in the store for parameters and states.
+    pub name: String,
+    /// Elements.
+    pub len: usize,
+    /// Element type.
+    pub dtype: DType,
+    /// Who owns the contents.
+    pub role: Role,
+}
+
+/// One kernel over some buffers, in the order of the kernel's bindings.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The kernel with its parameters.
+    pub op: Op,
+    /// A buffer a binding.
+    pub buffers: Vec<BufferId>,
+}
+
+/// A flat list of launches over named buffers.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    buffers: Vec<Buffer>,
+    launches: Vec<Launch>,
+    names: BTreeMap<String, BufferId>,
+}
+
+impl Recording {
+    /// An empty recording.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a buffer of `len` elements and returns the view of all of it.
+    ///
+    /// # Errors
+    /// A name that is taken, a length of zero, or more elements than 32 bits can count.
+    pub fn buffer(
+        &mut self,
+        name: impl Into<String>,
+        len: usize,
+        dtype: DType,
+        role: Role,
+    ) -> Result<View> {
+        let name = name.into();
+        if len == 0 {
+            return Err(Error::invalid(format!("buffer '{name}' would be empty")));
+        }
+        if u32::try_from(len).is_err() {
+            return Err(Error::invalid(format!(
+                "buffer '{name}' would have {len} elements; kernels count to {} at most: \
+                 use a smaller hidden size, batch or sequence",
+                u32::MAX
+            )));
+        }
+        let id = BufferId(self.buffers.len());
+        if self.names.insert(name.clone(), id).is_some() {
+            return Err(Error::invalid(format!("buffer '{name}' is declared twice")));
+        }
+        self.buffers.push(Buffer { name, len, dtype, role });
+        Ok(View { buffer: id, offset: 0, len })
+    }
+
+    /// The control buffer ([`Control`]), made on first use.
+    pub fn control(&mut self) -> View {
+        match self.names.get(CONTROL) {
+            Some(&buffer) => View { buffer, offset: 0, len: Control::WORDS },
+            None => {
+                let made = self.buffer(CONTROL, Control::WORDS, DType::U32, Role::Input);
+                made.expect("the name is free and the length is fixed")
+            }
+        }
+    }
+
+    /// Appends a launch.
+    ///
+    /// # Errors
+    /// A binding that reaches past its buffer, has another element type, or shares a buffer with
+    /// another binding of the launch.
+    pub fn launch(&mut self, op: impl Into<Op>, buffers: &[View]) -> Result<()> {
+        let op = op.into();
+        let bindings = op.kernel().bindings();
+        let kernel = op.kernel().name();
+        if bindings.len() != buffers.len() {
+            return Err(Error::invalid(format!(
+                "kernel {kernel} has {} bindings, {} buffers were given",
+                bindings.len(),
+                buffers.len()
+            )));
+        }
+        for (i, (binding, view)) in bindings.iter().zip(buffers).enumerate() {
+            let buffer = &self.buffers[view.buffer.0];
+            if binding.extent > buffer.len {
+                return Err(Error::invalid(format!(
+                    "kernel {kernel} would touch element {} of '{}', which has {} ({})",
+                    binding.extent - 1,
+                    buffer.name,
+                    buffer.len,
+                    binding.name
+                )));
+            }
+            if binding.dtype != buffer.dtype {
+                return Err(Error::invalid(format!(
+                    "kernel {kernel} needs {:?} as '{}', buffer '{}' is {:?}",
+                    binding.dtype, binding.name, buffer.name, buffer.dtype
+                )));
+            }
+            if buffers[..i].iter().any(|other| other.buffer == view.buffer) {
+                return Err(Error::invalid(format!(
+                    "kernel {kernel} would bind buffer '{}' twice",
+                    buffer.name
+                )));
+            }
+        }
+        let buffers = buffers.iter().map(|view| view.buffer).collect();
+        self.launches.push(Launch { op, buffers });
+        Ok(())
+    }
+
+    /// All buffers, in the order of their identifiers.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// All launches, in order.
+    pub fn launches(&self) -> &[Launch] {
+        &self.launches
+    }
+
+    /// The buffer behind an identifier.
+    pub fn get(&self, id: BufferId) -> &Buffer {
+        &self.buffers[id.0]
+    }
+
+    /// The buffer of that name.
+    pub fn find(&self, name: &str) -> Option<BufferId> {
+        self.names.get(name).copied()
+    }
+
+    /// The buffer of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn require(&self, name: &str) -> Result<BufferId> {
+        self.find(name).ok_or_else(|| Error::Missing {
+            tensor: name.to_string(),
+            place: "the recording".to_string(),
+        })
+    }
+
+    /// Identifiers with their buffers.
+    pub fn iter(&self) -> impl Iterator<Item = (BufferId, &Buffer)> {
+        self.buffers.iter().enumerate().map(|(i, b)| (BufferId(i), b))
+    }
+
+    /// Launches by kernel name.
+    pub fn census(&self) -> BTreeMap<&'static str, usize> {
+        let mut census = BTreeMap::new();
+        for launch in &self.launches {
+            *census.entry(launch.op.kernel().name()).or_insert(0) += 1;
+        }
+        census
+    }
+
+    /// The sum of the launches' costs.
+    pub fn cost(&self) -> Cost {
+        self.launches.iter().map(|l| l.op.kernel().cost()).fold(Cost::default(), |a, b| Cost {
+            flops: a.flops + b.flops,
+            bytes: a.bytes + b.bytes,
+        })
+    }
+
+    /// Lays the buffers over physical ones.
+    ///
+    /// # Errors
+    /// A temporary buffer that is read before any launch wrote it.
+    pub fn plan(&self) -> Result<MemoryPlan> {
+        MemoryPlan::new(self)
+    }
+}
+
+/// The name of the control buffer.
+pub const CONTROL: &str = "control";
+
+impl fmt::Display for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, launch) in self.launches.iter().enumerate() {
+            let kernel = launch.op.kernel();
+            write!(f, "{number:5} {:<20}", kernel.name())?;
+            for (binding, id) in kernel.bindings().iter().zip(&launch.buffers) {
+                let mark = if binding.access == Access::Write { "*" } else { "" };
+                write!(f, " {}{mark}={}", binding.name, self.get(*id).name)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which physical slot each temporary buffer lies in.
+#[derive(Clone, Debug)]
+pub struct MemoryPlan {
+    /// Elements of each physical slot.
+    pub slots: Vec<usize>,
+    /// For each buffer of the recording its slot, or none: the buffer has memory of its own.
+    pub slot_of: Vec<Option<usize>>,
+    /// Bytes of buffers that are not temporary.
+    pub fixed_bytes: u64,
+}
+
+impl MemoryPlan {
+    /// Greedy by size: the largest buffers choose first, and take the first slot in which no
+    /// buffer's lifetime meets theirs. A slot is as large as its first buffer.
+    fn new(recording: &Recording) -> Result<Self> {
+        let count = recording.buffers.len();
+        let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; count];
+        for (time, launch) in recording.launches.iter().enumerate() {
+            for (binding, id) in launch.op.kernel().bindings().iter().zip(&launch.buffers) {
+                let life = &mut lifetimes[id.0];
+                let buffer = recording.get(*id);
+                let unwritten = life.is_none() && binding.access == Access::Read;
+                if unwritten && buffer.role == Role::Temporary {
+                    return Err(Error::invalid(format!(
+                        "launch {time} ({}) reads '{}' before anything wrote it",
+                        launch.op.kernel().name(),
+                        buffer.name
+                    )));
+                }
+                *life = Some((life.map_or(time, |l| l.0), time));
+            }
+        }
+        let mut order: Vec<usize> =
+            (0..count).filter(|&i| recording.buffers[i].role == Role::Temporary).collect();
+        order.sort_by_key(|&i| (std::cmp::Reverse(recording.buffers[i].len), i));
+        let mut slots: Vec<usize> = Vec::new();
+        let mut occupied: Vec<Vec<(usize, usize)>> = Vec::new();
+        let mut slot_of = vec![None; count];
+        for i in order {
+            // A temporary buffer that no launch uses needs no memory.
+            let Some((first, last)) = lifetimes[i] else { continue };
+            let free = |lives: &Vec<(usize, usize)>| {
+                lives.iter().all(|&(from, to)| last < from || to < first)
+            };
+            let slot = occupied.iter().position(free).unwrap_or_else(|| {
+                slots.push(recording.buffers[i].len);
+                occupied.push(Vec::new());
+                slots.len() - 1
+            });
+            occupied[slot].push((first, last));
+            slot_of[i] = Some(slot);
+        }
+        let fixed = |b: &&Buffer| b.role != Role::Temporary;
+        let fixed_words: usize = recording.buffers.iter().filter(fixed).map(|b| b.len).sum();
+        Ok(MemoryPlan { slots, slot_of, fixed_bytes: (fixed_words * WORD_BYTES) as u64 })
+    }
+
+    /// Bytes of all physical slots: the peak of temporary memory.
+    pub fn temporary_bytes(&self) -> u64 {
+        (self.slots.iter().sum::<usize>() * WORD_BYTES) as u64
+    }
+
+    /// Bytes of everything a program of this recording holds, parameters included.
+    pub fn peak_bytes(&self) -> u64 {
+        self.temporary_bytes() + self.fixed_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Add, Fill};
+
+    /// x(4) is filled; y(2) = x-part; x dies; z(3) may take x's slot; y and z meet in the end.
+    #[test]
+    fn the_plan_meets_a_hand_count() {
+        let mut r = Recording::new();
+        let temporary = |r: &mut Recording, name: &str, len| {
+            r.buffer(name, len, DType::F32, Role::Temporary).unwrap()
+        };
+        let x = temporary(&mut r, "x", 4);
+        let y = temporary(&mut r, "y", 4);
+        let z = temporary(&mut r, "z", 3);
+        let out = r.buffer("out", 4, DType::F32, Role::Output).unwrap();
+        r.launch(Fill::new(x, 1.0), &[x]).unwrap();
+        r.launch(Fill::new(y, 0.0), &[y]).unwrap();
+        r.launch(Add::new(x, y), &[x, y]).unwrap();
+        r.launch(Fill::new(z, 2.0), &[z]).unwrap();
+        r.launch(Add::new(y, out), &[y, out]).unwrap();
+        r.launch(Add::new(z, out), &[z, out]).unwrap();
+        let plan = r.plan().unwrap();
+        assert_eq!(plan.slots, [4, 4]);
+        assert_eq!(plan.slot_of, [Some(0), Some(1), Some(0), None]);
+        assert_eq!((plan.temporary_bytes(), plan.fixed_bytes, plan.peak_bytes()), (32, 16, 48));
+        assert_eq!(r.census(), BTreeMap::from([("add", 3), ("fill", 3)]));
+    }
+
+    #[test]
+    fn wrong_launches_are_refused_by_name() {
+        let mut r = Recording::new();
+        let a = r.buffer("a", 4, DType::F32, Role::Temporary).unwrap();
+        let b = r.buffer("b", 3, DType::F32, Role::Temporary).unwrap();
+        let ids = r.buffer("ids", 4, DType::U32, Role::Input).unwrap();
+        let message = |result: Result<()>| result.unwrap_err().to_string();
+        assert!(message(r.launch(Add::new(a, b), &[a, b])).contains("'b'"));
+        assert!(message(r.launch(Add::new(a, a), &[a, a])).contains("twice"));
+        assert!(message(r.launch(Add::new(a, a), &[a, ids])).contains("U32"));
+        assert!(message(r.launch(Add::new(a, a), &[a])).contains("2 bindings"));
+        assert!(r.buffer("a", 1, DType::F32, Role::Input).is_err());
+        assert!(r.buffer("empty", 0, DType::F32, Role::Input).is_err());
+        r.launch(Add::new(b, a), &[b, a]).unwrap();
+        assert!(r.plan().unwrap_err().to_string().contains("'b' before"));
+    }
+}

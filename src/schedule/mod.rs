@@ -1,0 +1,11 @@
+//! The scheduler: from layers to a flat list of launches.
+//!
+//! [`Recorder`] appends the launches of a training step, forward, and remembers on a tape how to
+//! append the gradient of each; [`Recorder::backward`] walks the tape. [`Recurrence`] unrolls a
+//! recurrent layer over time. None of it knows a device, or a cell beyond its sizes.
+
+mod recorder;
+mod unroll;
+
+pub use recorder::{Recorder, Var};
+pub use unroll::Recurrence;

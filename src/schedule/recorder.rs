@@ -1,0 +1,338 @@
+//! Recording forward, and backward from the tape.
+
+use crate::error::{Error, Result};
+use crate::kernel::{Add, Copy2d, CopyParams, Dropout, Fill, Matmul, Op, Operand, View};
+use crate::recording::{Recording, Role};
+use crate::tensor::DType;
+use std::collections::{BTreeMap, HashMap};
+
+/// A dense matrix \[rows, columns\] of 32-bit floats in a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Var {
+    /// Where it lies.
+    pub view: View,
+    /// Rows; for sequences T·B, time slowest.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+    /// Whether backward computes its gradient.
+    pub needs_gradient: bool,
+}
+
+impl Var {
+    /// The matrix as the operand of a product.
+    pub fn operand(self) -> Operand {
+        Operand::new(self.view, self.columns)
+    }
+
+    /// Its transpose as the operand of a product.
+    pub fn transposed(self) -> Operand {
+        Operand::transposed(self.view, self.columns)
+    }
+
+    /// `rows` of its rows, from `first` on; gradients do not flow through.
+    pub fn rows(self, first: usize, rows: usize) -> Var {
+        let view = self.view.part(first * self.columns, rows * self.columns);
+        Var { view, rows, needs_gradient: false, ..self }
+    }
+
+    fn key(self) -> Key {
+        (self.view.buffer.0, self.view.offset)
+    }
+}
+
+type Key = (usize, usize);
+type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
+
+/// Appends launches to a [`Recording`].
+pub struct Recorder {
+    recording: Recording,
+    training: bool,
+    tape: Tape,
+    gradients: HashMap<Key, View>,
+    parameters: BTreeMap<String, Var>,
+    /// Temporary buffers made so far, for their names.
+    temporaries: usize,
+    /// Dropouts recorded so far: each is a random stream of its own.
+    streams: u32,
+}
+
+impl Recorder {
+    /// For a training step: dropout is on and backward can be recorded.
+    pub fn training() -> Self {
+        Self::new(true)
+    }
+
+    /// For inference: dropout is off, no tape.
+    pub fn inference() -> Self {
+        Self::new(false)
+    }
+
+    fn new(training: bool) -> Self {
+        Recorder {
+            recording: Recording::new(),
+            training,
+            tape: Vec::new(),
+            gradients: HashMap::new(),
+            parameters: BTreeMap::new(),
+            temporaries: 0,
+            streams: 0,
+        }
+    }
+
+    /// Whether a training step is being recorded.
+    pub fn is_training(&self) -> bool {
+        self.training
+    }
+
+    /// Appends a launch; see [`Recording::launch`].
+    ///
+    /// # Errors
+    /// As [`Recording::launch`].
+    pub fn launch(&mut self, op: impl Into<Op>, buffers: &[View]) -> Result<()> {
+        self.recording.launch(op, buffers)
+    }
+
+    /// The control buffer.
+    pub fn control(&mut self) -> View {
+        self.recording.control()
+    }
+
+    fn matrix(
+        &mut self,
+        name: String,
+        [rows, columns]: [usize; 2],
+        role: Role,
+        needs_gradient: bool,
+    ) -> Result<Var> {
+        let len = rows.checked_mul(columns).ok_or_else(|| {
+            Error::invalid(format!("'{name}' would have {rows} x {columns} elements"))
+        })?;
+        let view = self.recording.buffer(name, len, DType::F32, role)?;
+        Ok(Var { view, rows, columns, needs_gradient: needs_gradient && self.training })
+    }
+
+    /// A temporary matrix; `what` names it in print-outs.
+    ///
+    /// # Errors
+    /// A size of zero, or beyond 32 bits.
+    pub fn temporary(&mut self, what: &str, shape: [usize; 2]) -> Result<Var> {
+        let name = format!("{what}#{}", self.temporaries);
+        self.temporaries += 1;
+        self.matrix(name, shape, Role::Temporary, true)
+    }
+
+    /// A matrix that the host writes before a run.
+    ///
+    /// # Errors
+    /// A taken name, a size of zero, or beyond 32 bits.
+    pub fn input(&mut self, name: &str, shape: [usize; 2], needs_gradient: bool) -> Result<Var> {
+        self.matrix(name.to_string(), shape, Role::Input, needs_gradient)
+    }
+
+    /// Token ids that the host writes before a run.
+    ///
+    /// # Errors
+    /// A taken name or a size of zero.
+    pub fn input_ids(&mut self, name: &str, len: usize) -> Result<View> {
+        self.recording.buffer(name, len, DType::U32, Role::Input)
+    }
+
+    /// A trainable matrix (a vector is one row) of the store; asked for again, the same one.
+    ///
+    /// # Errors
+    /// Asked for again with another shape, or a size of zero.
+    pub fn parameter(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
+        if let Some(&var) = self.parameters.get(name) {
+            if [var.rows, var.columns] != shape {
+                return Err(Error::shape(name, &[var.rows, var.columns], &shape));
+            }
+            return Ok(var);
+        }
+        let var = self.matrix(name.to_string(), shape, Role::Parameter, true)?;
+        self.parameters.insert(name.to_string(), var);
+        Ok(var)
+    }
+
+    /// A matrix of the store that starts as zeros and stays from run to run.
+    ///
+    /// # Errors
+    /// A taken name or a size of zero.
+    pub fn state(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
+        self.matrix(name.to_string(), shape, Role::State, false)
+    }
+
+    /// A matrix that launches write and the host reads.
+    ///
+    /// # Errors
+    /// A taken name or a size of zero.
+    pub fn output_buffer(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
+        self.matrix(name.to_string(), shape, Role::Output, false)
+    }
+
+    /// Copies a matrix to an output of that name.
+    ///
+    /// # Errors
+    /// A taken name.
+    pub fn output(&mut self, name: &str, source: Var) -> Result<Var> {
+        let target = self.output_buffer(name, [source.rows, source.columns])?;
+        self.copy(source, target)?;
+        Ok(target)
+    }
+
+    /// All parameters asked for so far, by name.
+    pub fn parameters(&self) -> Vec<(String, Var)> {
+        self.parameters.iter().map(|(name, var)| (name.clone(), *var)).collect()
+    }
+
+    /// target = source, of equal size.
+    ///
+    /// # Errors
+    /// The two lie in one buffer.
+    pub fn copy(&mut self, source: Var, target: Var) -> Result<()> {
+        let n = source.view.len;
+        self.copy_rows([1, n], (source.view, n), (target.view, n))
+    }
+
+    /// Copies `rows` of `columns` elements between views with row strides.
+    ///
+    /// # Errors
+    /// The two lie in one buffer, or rows reach past one's end.
+    pub fn copy_rows(
+        &mut self,
+        [rows, columns]: [usize; 2],
+        (source, source_stride): (View, usize),
+        (target, target_stride): (View, usize),
+    ) -> Result<()> {
+        let params = CopyParams {
+            rows: rows as u32,
+            columns: columns as u32,
+            source_offset: source.offset as u32,
+            source_stride: source_stride as u32,
+            target_offset: target.offset as u32,
+            target_stride: target_stride as u32,
+        };
+        self.launch(Copy2d { params }, &[source, target])
+    }
+
+    /// Sets every element.
+    ///
+    /// # Errors
+    /// None that a valid view could cause.
+    pub fn fill(&mut self, target: View, value: f32) -> Result<()> {
+        self.launch(Fill::new(target, value), &[target])
+    }
+
+    /// C = op(A)·op(B) of shape \[m,n,k\], with an optional bias and the row sums of op(A) on
+    /// request.
+    ///
+    /// # Errors
+    /// Operands that reach past their buffers.
+    pub fn product(
+        &mut self,
+        shape: [usize; 3],
+        [a, b, c]: [Operand; 3],
+        bias: Option<View>,
+        row_sum: Option<View>,
+        accumulate: bool,
+    ) -> Result<()> {
+        let mut op = Matmul::new(shape, a, b, c).accumulating(accumulate);
+        let mut buffers = vec![a.view, b.view, c.view];
+        if let Some(bias) = bias {
+            op = op.with_bias(bias);
+            buffers.push(bias);
+        }
+        if let Some(row_sum) = row_sum {
+            op = op.with_row_sum(row_sum);
+            buffers.push(row_sum);
+        }
+        self.launch(op, &buffers)
+    }
+
+    /// Elements dropped with probability `rate`, the rest scaled by 1/(1−rate). Off in inference
+    /// and at rate 0.
+    ///
+    /// # Errors
+    /// A rate outside \[0, 1).
+    pub fn dropout(&mut self, x: Var, rate: f32) -> Result<Var> {
+        if !(0.0..1.0).contains(&rate) {
+            return Err(Error::invalid(format!("the dropout rate must be in [0, 1), not {rate}")));
+        }
+        if rate == 0.0 || !self.training {
+            return Ok(x);
+        }
+        let y = self.temporary("dropout", [x.rows, x.columns])?;
+        let stream = self.streams;
+        self.streams += 1;
+        let control = self.control();
+        self.launch(Dropout::new(x.view, y.view, stream, rate), &[x.view, y.view, control])?;
+        self.on_backward(move |rec| {
+            let Some(dy) = rec.gradient(y) else { return Ok(()) };
+            let Some((dx, accumulate)) = rec.gradient_target(x)? else { return Ok(()) };
+            let op = Dropout { accumulate, ..Dropout::new(dy, dx, stream, rate) };
+            rec.launch(op, &[dy, dx, control])
+        });
+        Ok(y)
+    }
+
+    /// Puts on the tape how to record a gradient. Ignored in inference.
+    pub fn on_backward(&mut self, record: impl FnOnce(&mut Recorder) -> Result<()> + 'static) {
+        if self.training {
+            self.tape.push(Box::new(record));
+        }
+    }
+
+    /// The gradient recorded so far for `var`, if any launch gave it one.
+    pub fn gradient(&self, var: Var) -> Option<View> {
+        self.gradients.get(&var.key()).copied()
+    }
+
+    /// Where to write a gradient of `var`, and whether to add to what is there. `None` where `var`
+    /// needs none.
+    ///
+    /// # Errors
+    /// A size beyond 32 bits.
+    pub fn gradient_target(&mut self, var: Var) -> Result<Option<(View, bool)>> {
+        if !var.needs_gradient {
+            return Ok(None);
+        }
+        if let Some(&view) = self.gradients.get(&var.key()) {
+            return Ok(Some((view, true)));
+        }
+        let what = format!("d.{}", self.recording.get(var.view.buffer).name);
+        let view = self.temporary(&what, [var.rows, var.columns])?.view;
+        self.gradients.insert(var.key(), view);
+        Ok(Some((view, false)))
+    }
+
+    /// Adds an input's contents to the gradient of `var`: how a host seeds backward.
+    ///
+    /// # Errors
+    /// Unequal sizes.
+    pub fn seed_gradient(&mut self, var: Var, seed: Var) -> Result<()> {
+        if var.view.len != seed.view.len {
+            return Err(Error::shape("gradient", &[var.view.len], &[seed.view.len]));
+        }
+        match self.gradient_target(var)? {
+            None => Ok(()),
+            Some((view, false)) => self.copy(seed, Var { view, ..var }),
+            Some((view, true)) => self.launch(Add::new(seed.view, view), &[seed.view, view]),
+        }
+    }
+
+    /// Walks the tape backwards.
+    ///
+    /// # Errors
+    /// What the layers' gradients may fail with.
+    pub fn backward(&mut self) -> Result<()> {
+        while let Some(record) = self.tape.pop() {
+            record(self)?;
+        }
+        Ok(())
+    }
+
+    /// The recording.
+    pub fn finish(self) -> Recording {
+        self.recording
+    }
+}

@@ -1,0 +1,167 @@
+"""Makes the golden files beside this script from PyTorch.
+
+    pip install torch safetensors numpy
+    python tests/goldens/make.py
+
+The committed files were made with torch 2.11.0 on a CPU; their metadata names the version too.
+
+Everything that goes in (inputs, weights, states, the gradients of the loss) is rounded to float32
+first, then PyTorch computes in float64. The cells' files hold float32 (the results rounded once),
+`optim` and `lm` hold float64.
+
+{rnn_tanh,rnn_relu,lstm,gru}.safetensors, for each of CASES, "case0/", "case1/" ...:
+    input [T,B,I], h0, c0 [L,B,H], weight_ih_l0 ... bias_hh_l2 as PyTorch names them,
+    output [T,B,H], h_n, c_n [L,B,H],
+    d_output, d_h_n, d_c_n: the loss is sum(output*d_output) + sum(h_n*d_h_n) + sum(c_n*d_c_n),
+    grad/X: the gradient of that loss with respect to X (input, h0, c0 and all weights).
+optim.safetensors:
+    initial [7], gradients [5,7]; sgd/, adam/ and adamw/: the options as scalars, and params [5,7]
+    after each step; clip0/ and clip1/: max_norm, norm, before_0, before_1, after_0, after_1.
+lm.safetensors: embedding, two LSTM layers from zero states, linear, mean cross entropy:
+    ids [T,B], targets [T,B] (int64), the weights, logits [T,B,V], loss, grad/X for every weight.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+HERE = Path(__file__).resolve().parent
+
+# T, B, I, H, L and the factor on PyTorch's usual weights: 4 saturates gates.
+CASES = [(1, 1, 1, 1, 1, 1.0), (7, 3, 2, 7, 2, 4.0), (5, 2, 3, 33, 1, 1.0), (3, 2, 7, 5, 3, 1.5)]
+
+CELLS = {
+    "rnn_tanh": lambda i, h, l: nn.RNN(i, h, l, nonlinearity="tanh"),
+    "rnn_relu": lambda i, h, l: nn.RNN(i, h, l, nonlinearity="relu"),
+    "lstm": lambda i, h, l: nn.LSTM(i, h, l),
+    "gru": lambda i, h, l: nn.GRU(i, h, l),
+}
+
+
+def rounded(tensor):
+    """The nearest float32 values, as float64."""
+    return tensor.to(torch.float32).to(torch.float64)
+
+
+def random(*shape):
+    """Normal numbers that float32 holds exactly."""
+    return rounded(torch.randn(*shape, dtype=torch.float64))
+
+
+def redraw(module, scale):
+    """Weights U(-a, a) with a = scale/sqrt(H), shifted by a/10 so that they're lopsided."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            bound = scale / parameter.shape[-1] ** 0.5
+            if name.startswith("bias"):
+                bound = scale / module.hidden_size**0.5
+            uniform = torch.rand(parameter.shape, dtype=torch.float64) * 2 - 1
+            parameter.copy_(rounded(bound * (uniform + 0.1)))
+
+
+def write(name, tensors, dtype=None):
+    """Writes detached copies, floating ones as `dtype` where one is given."""
+    out = {}
+    for key, tensor in tensors.items():
+        tensor = tensor.detach().clone().contiguous()
+        out[key] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+    save_file(out, HERE / f"{name}.safetensors", metadata={"torch": torch.__version__})
+
+
+def cell_file(name, make):
+    tensors = {}
+    for k, (steps, batch, inputs, hidden, layers, scale) in enumerate(CASES):
+        module = make(inputs, hidden, layers).double()
+        redraw(module, scale)
+        leaves = {"input": random(steps, batch, inputs), "h0": random(layers, batch, hidden)}
+        if name == "lstm":
+            leaves["c0"] = random(layers, batch, hidden)
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        if name == "lstm":
+            output, (h_n, c_n) = module(leaves["input"], (leaves["h0"], leaves["c0"]))
+            results = {"output": output, "h_n": h_n, "c_n": c_n}
+        else:
+            output, h_n = module(leaves["input"], leaves["h0"])
+            results = {"output": output, "h_n": h_n}
+        d_results = {f"d_{key}": random(*value.shape) for key, value in results.items()}
+        leaves |= dict(module.named_parameters())
+        sum((value * d_results[f"d_{key}"]).sum() for key, value in results.items()).backward()
+        gradients = {f"grad/{key}": leaf.grad for key, leaf in leaves.items()}
+        for key, value in (leaves | results | d_results | gradients).items():
+            tensors[f"case{k}/{key}"] = value
+    write(name, tensors, torch.float32)
+
+
+def optim_file():
+    scalar = lambda value: torch.tensor(value, dtype=torch.float64)
+    initial, gradients = random(7), random(5, 7)
+    # Gradients as small as eps show where eps stands, zeros that nothing is divided by zero.
+    gradients[:, 1] = rounded(gradients[:, 1] * 1e-8)
+    initial[2] = gradients[:, 2] = 0.0
+    initial[1] = 0.0
+    gradients[:, 3] = rounded(gradients[:, 3] * 1e4)
+    tensors = {"initial": initial, "gradients": gradients}
+    adam = {"lr": 0.05, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
+    options = {"sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}, "adam": adam, "adamw": adam}
+    for name, chosen in options.items():
+        parameter = nn.Parameter(initial.clone())
+        arguments = dict(chosen)
+        if name != "sgd":
+            arguments["betas"] = (arguments.pop("beta1"), arguments.pop("beta2"))
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+        optimizer = kind([parameter], foreach=False, **arguments)
+        history = []
+        for gradient in gradients:
+            parameter.grad = gradient.clone()
+            optimizer.step()
+            history.append(parameter.detach().clone())
+        tensors |= {f"{name}/{key}": scalar(value) for key, value in chosen.items()}
+        tensors[f"{name}/params"] = torch.stack(history)
+    before = [random(3, 4), random(5)]
+    for k, max_norm in enumerate([0.5, 100.0]):
+        parameters = [nn.Parameter(torch.zeros_like(gradient)) for gradient in before]
+        for parameter, gradient in zip(parameters, before):
+            parameter.grad = gradient.clone()
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+        tensors |= {f"clip{k}/max_norm": scalar(max_norm), f"clip{k}/norm": norm}
+        for j, (parameter, gradient) in enumerate(zip(parameters, before)):
+            tensors |= {f"clip{k}/before_{j}": gradient, f"clip{k}/after_{j}": parameter.grad}
+    write("optim", tensors)
+
+
+def lm_file():
+    vocabulary, width, hidden, steps, batch = 11, 6, 9, 5, 3
+    lstm = nn.LSTM(width, hidden, 2).double()
+    redraw(lstm, 1.5)
+    weights = {
+        "embedding": nn.Parameter(random(vocabulary, width)),
+        "linear/weight": nn.Parameter(random(vocabulary, hidden)),
+        "linear/bias": nn.Parameter(random(vocabulary)),
+    } | dict(lstm.named_parameters())
+    # The id 10 never comes in, and 15 places of 10 ids repeat some.
+    ids = torch.randint(0, vocabulary - 1, (steps, batch))
+    targets = torch.randint(0, vocabulary, (steps, batch))
+    output, _ = lstm(nn.functional.embedding(ids, weights["embedding"]))
+    logits = nn.functional.linear(output, weights["linear/weight"], weights["linear/bias"])
+    loss = nn.functional.cross_entropy(logits.reshape(-1, vocabulary), targets.reshape(-1))
+    loss.backward()
+    tensors = {"ids": ids, "targets": targets, "logits": logits, "loss": loss} | weights
+    write("lm", tensors | {f"grad/{key}": weight.grad for key, weight in weights.items()})
+
+
+def main():
+    torch.set_num_threads(1)
+    for seed, (name, make) in enumerate(CELLS.items()):
+        torch.manual_seed(100 + seed)
+        cell_file(name, make)
+    torch.manual_seed(200)
+    optim_file()
+    torch.manual_seed(201)
+    lm_file()
+
+
+if __name__ == "__main__":
+    main()
