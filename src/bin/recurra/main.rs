@@ -1,1 +1,53 @@
-fn main() {}
+//! The command line: it parses, calls the library and prints. Results go to stdout, all else to
+//! stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+mod args;
+mod bench;
+mod devices;
+mod sample;
+mod train;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Train, sample, verify and measure recurrent networks on any GPU, or the CPU.
+///
+/// Without a command: `recurra train`, a character language model trained on this program's own
+/// sources.
+#[derive(Parser)]
+#[command(name = "recurra", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model and save it as a folder.
+    Train(Box<train::TrainArgs>),
+    /// Let a trained model write.
+    Sample(sample::SampleArgs),
+    /// List the devices, what they offer, and which one would be used.
+    Devices(devices::DevicesArgs),
+    /// Check every kernel on a device against the float64 oracle.
+    Verify(verify::VerifyArgs),
+    /// Measure a recurrent layer, forward and backward.
+    Bench(bench::BenchArgs),
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let result = match command {
+        None => train::run(train::TrainArgs {}),
+        Some(Command::Train(args)) => train::run(*args),
+        Some(Command::Sample(args)) => sample::run(args),
+        Some(Command::Devices(args)) => devices::run(args),
+        Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
