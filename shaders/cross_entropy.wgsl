@@ -1,5 +1,7 @@
-// A row a workgroup: losses[n] = log Σ_v exp(x_v − max) + max − x_target, and with GRADIENT
-// d_logits[n,v] = scale·(exp(x_v − max)/Σ − [v = target]).
+// A row a workgroup: losses[n] = log Σ_v exp(x_v − max) + max − x_target (log(1 + others) where the
+// target is the largest, so that a small loss keeps its digits), and with GRADIENT
+// d_logits[n,v] = scale·(exp(x_v − max)/Σ − [v = target]); at the target this is written as minus
+// the others' share, which keeps its digits where the target's share is near 1.
 #import shared/group_number
 #import shared/tree
 
@@ -19,6 +21,14 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> d_logits: array<f32>;
 #endif
 
+// log(1 + x), x ≥ 0, without losing a small x: 2·artanh(x / (2 + x)) as a series under 1/2.
+fn log_of_one_plus(x: f32) -> f32 {
+    let s = x / (2.0 + x);
+    let z = s * s;
+    let series = 1.0 + z * (1.0 / 3.0 + z * (0.2 + z * (1.0 / 7.0 + z * (1.0 / 9.0 + z / 11.0))));
+    return select(log(1.0 + x), 2.0 * s * series, x < 0.5);
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -36,19 +46,21 @@ fn main(
         most = max(most, logits[first + v]);
     }
     most = tree_max(index, most);
-    var sum = 0.0;
-    for (var v = index; v < p.classes; v += 256u) {
-        sum += exp(logits[first + v] - most);
-    }
-    sum = tree_sum(index, sum);
     let label = min(targets[p.targets_offset + row], p.classes - 1u);
+    var others = 0.0;
+    for (var v = index; v < p.classes; v += 256u) {
+        others += select(exp(logits[first + v] - most), 0.0, v == label);
+    }
+    others = tree_sum(index, others);
+    let sum = others + exp(logits[first + label] - most);
     if index == 0u {
-        losses[row] = log(sum) + (most - logits[first + label]);
+        let gap = most - logits[first + label];
+        losses[row] = select(log(sum) + gap, log_of_one_plus(others), gap == 0.0);
     }
 #ifdef GRADIENT
     for (var v = index; v < p.classes; v += 256u) {
-        let share = exp(logits[first + v] - most) / sum;
-        d_logits[row * p.classes + v] = p.scale * (share - select(0.0, 1.0, v == label));
+        let part = select(exp(logits[first + v] - most), -others, v == label);
+        d_logits[row * p.classes + v] = p.scale * (part / sum);
     }
 #endif
 }

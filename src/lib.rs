@@ -1,6 +1,7 @@
 //! Recurra.
 #![deny(unsafe_code)]
 pub mod cell;
+pub mod conformance;
 pub mod engine;
 pub mod error;
 pub mod kernel;

@@ -1,59 +1,20 @@
 //! The float64 oracle against PyTorch: the files that `goldens/make.py` wrote.
 
+mod common;
+
+use common::golden::Golden;
 use ndarray::{Array, Array1, Array2, Array3, Axis, Dimension, Ix1, Ix2, Ix3, IxDyn};
 use recurra::oracle::{
     Adam, AdamW, Cell, Sgd, State, Weights, backward, clip_norm, embedding, embedding_backward,
     forward, linear, linear_backward, softmax_cross_entropy,
 };
-use safetensors::{Dtype, SafeTensors};
 
 /// A float32 file holds results rounded once, half an ulp (6e-8) off.
 const ROUNDED: f64 = 6.1e-8;
 /// A float64 file differs by the order of the sums alone.
 const EXACT: f64 = 1e-12;
 
-/// A golden file's bytes.
-struct Golden(Vec<u8>);
-
 impl Golden {
-    fn open(name: &str) -> Self {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
-        let path = folder.join(format!("{name}.safetensors"));
-        Golden(std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
-    }
-
-    fn names(&self) -> Vec<String> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        file.names().into_iter().map(String::from).collect()
-    }
-
-    /// The tensor `name` of as many axes as the caller's type has.
-    fn get<D: Dimension>(&self, name: &str) -> Array<f64, D> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let bytes = view.data();
-        let values: Vec<f64> = match view.dtype() {
-            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-            Dtype::F32 => {
-                bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect()
-            }
-            Dtype::I64 => {
-                bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()
-            }
-            other => panic!("{name}: {other:?}"),
-        };
-        let array = Array::from_shape_vec(IxDyn(view.shape()), values).unwrap();
-        array.into_dimensionality().unwrap_or_else(|e| panic!("{name}: {e}"))
-    }
-
-    fn scalar(&self, name: &str) -> f64 {
-        self.get::<IxDyn>(name).into_iter().next().unwrap()
-    }
-
-    fn ids(&self, name: &str) -> Vec<usize> {
-        self.get::<IxDyn>(name).into_iter().map(|id| id as usize).collect()
-    }
-
     /// The weights of layer `l` under `prefix`.
     fn weights(&self, prefix: &str, l: usize) -> Weights {
         Weights {

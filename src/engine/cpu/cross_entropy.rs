@@ -27,32 +27,38 @@ pub fn cross_entropy(_: &Context, kernel: &CrossEntropy, read: Reads, write: Wri
     }
 }
 
-/// loss = log Σᵥ exp(xᵥ − max) + max − x_target; d = scale·(exp(xᵥ − max)/Σ − \[v = target\]).
+/// loss = log Σᵥ exp(xᵥ − max) + max − x_target; d = scale·(exp(xᵥ − max)/Σ − \[v = target\]), at the
+/// target written as minus the others' share, which keeps its digits where that of the target is
+/// near 1.
 fn row(x: &[f32], target: u32, d: Option<(&mut [f32], f32)>) -> f32 {
     let target = (target as usize).min(x.len() - 1);
     pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
             let most = x.iter().fold(f32::MIN, |a, &b| if b > a { b } else { a });
-            let mut sum = 0.0;
-            match d {
+            let own = exp(x[target] - most);
+            let others = match d {
                 Some((d, scale)) => {
                     for (d, x) in d.iter_mut().zip(x) {
                         *d = exp(x - most);
                     }
-                    sum += d.iter().sum::<f32>();
+                    d[target] = 0.0;
+                    let others = d.iter().sum::<f32>();
+                    let sum = others + own;
+                    d[target] = -others;
                     for d in d.iter_mut() {
                         *d = scale * (*d / sum);
                     }
-                    d[target] -= scale;
+                    others
                 }
                 None => {
-                    for x in x {
-                        sum += exp(x - most);
-                    }
+                    let share =
+                        |(v, x): (usize, &f32)| if v == target { 0.0 } else { exp(x - most) };
+                    x.iter().enumerate().map(share).sum::<f32>()
                 }
-            }
-            sum.ln() + (most - x[target])
+            };
+            // Where the target is the largest, its own share is 1 and a small loss keeps its digits.
+            if own == 1.0 { others.ln_1p() } else { (others + own).ln() + (most - x[target]) }
         },
     )
 }

@@ -95,9 +95,10 @@ impl CpuEngine {
         drop(values);
         let launches = recording.launches().iter().map(|launch| {
             let bindings = launch.op.kernel().bindings();
+            let bound = |id: BufferId| Bound { place: place[id.0], len: recording.get(id).len };
             let of = |access| {
                 let pairs = bindings.iter().zip(&launch.buffers);
-                pairs.filter(|p| p.0.access == access).map(|p| place[p.1.0]).collect()
+                pairs.filter(|p| p.0.access == access).map(|p| bound(*p.1)).collect()
             };
             let (reads, writes) = (of(Access::Read), of(Access::Write));
             CpuLaunch { op: launch.op.clone(), reads, writes }
@@ -129,8 +130,15 @@ impl CpuStore {
 
 struct CpuLaunch {
     op: Op,
-    reads: Vec<usize>,
-    writes: Vec<usize>,
+    reads: Vec<Bound>,
+    writes: Vec<Bound>,
+}
+
+/// A buffer of a launch: its memory may be a slot that is longer than the buffer.
+#[derive(Clone, Copy)]
+struct Bound {
+    place: usize,
+    len: usize,
 }
 
 /// A recording with its memory, ready to run.
@@ -187,16 +195,19 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>]) {
     // Written buffers leave the table while the kernel runs, so that the rest can be read: no
     // launch binds a buffer twice.
     let mut taken: [Vec<f32>; MOST] = Default::default();
-    for (vec, &place) in taken.iter_mut().zip(&launch.writes) {
-        *vec = std::mem::take(&mut memory[place]);
+    for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
+        *vec = std::mem::take(&mut memory[bound.place]);
     }
     {
         let mut reads: [&[f32]; MOST] = Default::default();
-        for (slice, &place) in reads.iter_mut().zip(&launch.reads) {
-            *slice = &memory[place];
+        for (slice, bound) in reads.iter_mut().zip(&launch.reads) {
+            *slice = &memory[bound.place][..bound.len];
         }
         let read = &reads[..launch.reads.len()];
-        let mut writes = taken.each_mut().map(|vec| vec.as_mut_slice());
+        let mut writes: [&mut [f32]; MOST] = Default::default();
+        for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
+            *slice = &mut vec[..bound.len];
+        }
         let write = &mut writes[..launch.writes.len()];
         match &launch.op {
             Op::Matmul(k) => matmul::matmul(context, k, read, write),
@@ -216,7 +227,7 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>]) {
             Op::Add(k) => memory::add(context, k, read, write),
         }
     }
-    for (vec, &place) in taken.iter_mut().zip(&launch.writes) {
-        memory[place] = std::mem::take(vec);
+    for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
+        memory[bound.place] = std::mem::take(vec);
     }
 }

@@ -1,0 +1,432 @@
+//! The kernels beside the recurrence, one by one.
+
+use super::harness::{Tensors, run_once, uniform, wide};
+use super::{Report, compare};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::kernel::{
+    self, Adam, AdamParams, ClipScale, Control, CrossEntropy, Dropout, EmbeddingBackward,
+    EmbeddingForward, EmbeddingParams, Matmul, Operand, RecordLoss, Sgd, SumSquares,
+};
+use crate::layer::Initializer;
+use crate::oracle;
+use crate::recording::{Recording, Role};
+use crate::tensor::DType;
+use ndarray::{Array2, ArrayView2};
+
+/// Copies, masks and look-ups are exact but for the rounding of one product.
+const EXACT: f64 = 1.3e-7;
+/// Short sums and elementary functions.
+const SHORT: f64 = 2e-6;
+
+/// One kernel's case: a recording, its data, and what the oracle wants.
+struct Case {
+    kernel: &'static str,
+    name: String,
+    recording: Recording,
+    values: Tensors,
+    ids: Vec<(&'static str, Vec<u32>)>,
+    control: Control,
+    want: Vec<(&'static str, Vec<f64>)>,
+    tolerance: f64,
+}
+
+impl Case {
+    fn new(kernel: &'static str, name: impl Into<String>, tolerance: f64) -> Self {
+        Case {
+            kernel,
+            name: name.into(),
+            recording: Recording::new(),
+            values: Tensors::new(),
+            ids: Vec::new(),
+            control: Control::new(3, 0xfeed_beef_1234_5678),
+            want: Vec::new(),
+            tolerance,
+        }
+    }
+
+    fn input(&mut self, name: &str, values: Vec<f32>) -> Result<kernel::View> {
+        let view = self.recording.buffer(name, values.len(), DType::F32, Role::Input)?;
+        self.values.insert(name.to_string(), values);
+        Ok(view)
+    }
+
+    fn state(&mut self, name: &str, values: Vec<f32>) -> Result<kernel::View> {
+        let view = self.recording.buffer(name, values.len(), DType::F32, Role::State)?;
+        self.values.insert(name.to_string(), values);
+        Ok(view)
+    }
+
+    fn ids(&mut self, name: &'static str, values: Vec<u32>) -> Result<kernel::View> {
+        let view = self.recording.buffer(name, values.len(), DType::U32, Role::Input)?;
+        self.ids.push((name, values));
+        Ok(view)
+    }
+
+    fn output(&mut self, name: &str, len: usize) -> Result<kernel::View> {
+        self.recording.buffer(name, len, DType::F32, Role::Output)
+    }
+
+    fn report(self, engine: &Engine) -> Result<Report> {
+        let ids: Vec<(&str, &[u32])> = self.ids.iter().map(|i| (i.0, i.1.as_slice())).collect();
+        let got = run_once(engine, &self.recording, &self.values, &ids, self.control)?;
+        let differences = self.want.into_iter().map(|(name, want)| {
+            let got = got.get(name).map_or(&[][..], |v| v);
+            (name.to_string(), compare(got, &want))
+        });
+        Ok(Report::worst(self.kernel, self.name, self.tolerance, differences))
+    }
+}
+
+/// Every kernel but the recurrent steps, calling `each` with each report.
+///
+/// # Errors
+/// The engine failed.
+pub fn kernel_reports(engine: &Engine, each: &mut impl FnMut(&Report)) -> Result<()> {
+    let mut generator = Initializer::new(11);
+    let g = &mut generator;
+    for [m, n, k] in [[1, 1, 1], [3, 2, 7], [65, 33, 7], [64, 64, 64], [7, 130, 257], [129, 1, 33]]
+    {
+        for bits in 0..8u32 {
+            let flag = |i: u32| bits >> i & 1 == 1;
+            let row_sum = flag(0) && flag(1);
+            let options = [flag(0), flag(1), flag(2), row_sum, flag(2) != flag(0)];
+            each(&matmul(g, [m, n, k], options)?.report(engine)?);
+        }
+    }
+    // More tiles than one dimension of workgroups holds.
+    each(&matmul(g, [65_536 * 64 + 1, 1, 1], [false; 5])?.report(engine)?);
+    for (n, v, e) in [(1, 1, 1), (7, 5, 3), (130, 33, 65), (200, 70_000, 1)] {
+        for case in embedding(g, n, v, e)? {
+            each(&case.report(engine)?);
+        }
+    }
+    for n in [1, 7, 33, 1000, 70_001] {
+        each(&dropout(g, n)?.report(engine)?);
+    }
+    for (n, v) in [(1, 1), (3, 2), (33, 257), (7, 1000), (70_000, 2)] {
+        each(&cross_entropy(g, n, v)?.report(engine)?);
+    }
+    for n in [1, 33, 257, 10_000, 600_001] {
+        for case in reductions(g, n)? {
+            each(&case.report(engine)?);
+        }
+        for case in optimizers(g, n)? {
+            each(&case.report(engine)?);
+        }
+    }
+    for n in [1, 257, 65_536 * 256 + 3] {
+        for case in memory(g, n)? {
+            each(&case.report(engine)?);
+        }
+    }
+    Ok(())
+}
+
+/// Offsets and strides beyond the matrix, so that a kernel that forgets them is seen.
+fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Result<Case> {
+    let [a_transposed, b_transposed, bias, row_sum, accumulate] = options;
+    let flags = options.map(|f| if f { '1' } else { '0' });
+    let flags: String = flags.iter().collect();
+    // Sums of k terms in single precision.
+    let bound = SHORT * (k as f64 / 64.0).max(1.0);
+    let mut case = Case::new("matmul", format!("{m}x{n}x{k} options {flags}"), bound);
+    const OFFSET: usize = 3;
+    let mut operand = |case: &mut Case, name: &str, rows: usize, columns: usize| -> Result<_> {
+        let stride = columns + 2;
+        let view = case.input(name, uniform(g, OFFSET + rows * stride, 1.0))?;
+        let wanted = wide(&case.values[name][OFFSET..]);
+        let wanted = move |i: usize, j: usize| wanted[i * stride + j];
+        Ok((Operand::new(view.part(OFFSET, rows * stride), stride), wanted))
+    };
+    let (a_rows, a_columns) = if a_transposed { (k, m) } else { (m, k) };
+    let (b_rows, b_columns) = if b_transposed { (n, k) } else { (k, n) };
+    let (mut a, a_at) = operand(&mut case, "a", a_rows, a_columns)?;
+    let (mut b, b_at) = operand(&mut case, "b", b_rows, b_columns)?;
+    (a.transposed, b.transposed) = (a_transposed, b_transposed);
+    let left = |i, l| if a_transposed { a_at(l, i) } else { a_at(i, l) };
+    let right = |l, j| if b_transposed { b_at(j, l) } else { b_at(l, j) };
+
+    // C is a state with content, so that strides and accumulation can be seen.
+    let stride = n + 1;
+    let before = uniform(g, OFFSET + m * stride, 1.0);
+    let mut want = wide(&before);
+    let c = case.state("c", before)?;
+    let bias_values = uniform(g, n + OFFSET, 1.0);
+    for i in 0..m {
+        for j in 0..n {
+            let mut sum: f64 = (0..k).map(|l| left(i, l) * right(l, j)).sum();
+            if bias {
+                sum += f64::from(bias_values[OFFSET + j]);
+            }
+            let at = OFFSET + i * stride + j;
+            want[at] = if accumulate { want[at] + sum } else { sum };
+        }
+    }
+    case.want.push(("c", want));
+    let c = Operand::new(c.part(OFFSET, m * stride), stride);
+    let mut op = Matmul::new([m, n, k], a, b, c).accumulating(accumulate);
+    let mut buffers = vec![a.view, b.view, c.view];
+    if bias {
+        let view = case.input("bias", bias_values)?.part(OFFSET, n);
+        op = op.with_bias(view);
+        buffers.push(view);
+    }
+    if row_sum {
+        let before = uniform(g, OFFSET + m, 1.0);
+        let mut want = wide(&before);
+        for (i, want) in want[OFFSET..].iter_mut().enumerate() {
+            let sum: f64 = (0..k).map(|l| left(i, l)).sum();
+            *want = if accumulate { *want + sum } else { sum };
+        }
+        case.want.push(("row_sum", want));
+        let view = case.state("row_sum", before)?.part(OFFSET, m);
+        op = op.with_row_sum(view);
+        buffers.push(view);
+    }
+    case.recording.launch(op, &buffers)?;
+    Ok(case)
+}
+
+fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<Array2<f64>> {
+    let wide = wide(values);
+    let view = ArrayView2::from_shape((rows, columns), &wide);
+    view.map(|v| v.to_owned()).map_err(|e| Error::invalid(e.to_string()))
+}
+
+/// Token ids that repeat and leave gaps.
+fn tokens(n: usize, vocabulary: usize) -> Vec<u32> {
+    (0..n).map(|i| ((i * i * 7 + i / 3) % vocabulary) as u32).collect()
+}
+
+fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case; 2]> {
+    let name = format!("N{n} V{v} E{e}");
+    let ids = tokens(n, v);
+    let plain: Vec<usize> = ids.iter().map(|&i| i as usize).collect();
+
+    let mut forward = Case::new("embedding_forward", &name, EXACT);
+    let table = uniform(g, v * e, 1.0);
+    let want = oracle::embedding(&matrix(&table, v, e)?, &plain)?;
+    let ids_view = forward.ids("ids", ids.clone())?;
+    let table = forward.input("table", table)?;
+    let output = forward.output("output", n * e)?;
+    let params = EmbeddingParams::new(v, e, ids_view, table, output);
+    forward.recording.launch(EmbeddingForward { params }, &[ids_view, table, output])?;
+    forward.want.push(("output", want.into_iter().collect()));
+
+    let accumulate = n % 2 == 1;
+    let mut backward = Case::new("embedding_backward", &name, SHORT);
+    let d_output = uniform(g, n * e, 1.0);
+    let before = uniform(g, v * e, 1.0);
+    let mut want = oracle::embedding_backward(v, &plain, &matrix(&d_output, n, e)?)?;
+    if accumulate {
+        want += &matrix(&before, v, e)?;
+    }
+    let ids_view = backward.ids("ids", ids)?;
+    let d_output = backward.input("d_output", d_output)?;
+    let d_table = backward.state("d_table", before)?;
+    let params = EmbeddingParams::new(v, e, ids_view, d_table, d_output);
+    let op = EmbeddingBackward { params, accumulate };
+    backward.recording.launch(op, &[ids_view, d_output, d_table])?;
+    backward.want.push(("d_table", want.into_iter().collect()));
+    Ok([forward, backward])
+}
+
+fn dropout(g: &mut Initializer, n: usize) -> Result<Case> {
+    let mut case = Case::new("dropout", format!("N{n}"), EXACT);
+    let accumulate = n % 2 == 0;
+    let (stream, rate) = (5, 0.3f32);
+    let x = uniform(g, n, 1.0);
+    let before = uniform(g, n, 1.0);
+    let keep = f64::from(1.0 - rate);
+    let c = case.control;
+    let seed = u64::from(c.seed_high) << 32 | u64::from(c.seed_low);
+    let mask = oracle::dropout_multipliers(seed, stream, c.step, keep, n);
+    let want = (0..n).map(|i| {
+        let value = f64::from(x[i]) * mask[i];
+        if accumulate { value + f64::from(before[i]) } else { value }
+    });
+    case.want.push(("output", want.collect()));
+    let input = case.input("input", x)?;
+    let output = case.state("output", before)?;
+    let control = case.recording.control();
+    let op = Dropout { accumulate, ..Dropout::new(input, output, stream, rate) };
+    case.recording.launch(op, &[input, output, control])?;
+    Ok(case)
+}
+
+fn cross_entropy(g: &mut Initializer, n: usize, v: usize) -> Result<Case> {
+    let mut case = Case::new("cross_entropy", format!("N{n} V{v}"), SHORT);
+    // Logits so large that an unshifted exponential overflows.
+    let mut logits = uniform(g, n * v, 4.0);
+    logits.iter_mut().for_each(|x| *x += 150.0);
+    let targets = tokens(n, v);
+    let plain: Vec<usize> = targets.iter().map(|&i| i as usize).collect();
+    let wide_logits = matrix(&logits, n, v)?;
+    let (_, d_logits) = oracle::softmax_cross_entropy(&wide_logits, &plain)?;
+    let mut losses = Vec::new();
+    for (row, &target) in wide_logits.outer_iter().zip(&plain) {
+        let row = row.insert_axis(ndarray::Axis(0)).to_owned();
+        losses.push(oracle::softmax_cross_entropy(&row, &[target])?.0);
+    }
+    let logits_view = case.input("logits", logits)?;
+    let targets_view = case.ids("targets", targets)?;
+    let losses_view = case.output("losses", n)?;
+    let gradient = case.output("d_logits", n * v)?;
+    let op = CrossEntropy::new(v, logits_view, targets_view, true);
+    case.recording.launch(op, &[logits_view, targets_view, losses_view, gradient])?;
+    // The same without a gradient must give the same losses.
+    let again = case.output("losses_only", n)?;
+    let op = CrossEntropy::new(v, logits_view, targets_view, false);
+    case.recording.launch(op, &[logits_view, targets_view, again])?;
+    case.want.push(("losses", losses.clone()));
+    case.want.push(("losses_only", losses));
+    if v > 1 {
+        case.want.push(("d_logits", d_logits.into_iter().collect()));
+    }
+    Ok(case)
+}
+
+fn reductions(g: &mut Initializer, n: usize) -> Result<[Case; 2]> {
+    let x = uniform(g, n, 1.0);
+    let total: f64 = wide(&x).iter().map(|x| x * x).sum();
+    let max_norm = 0.25 + (n % 2) as f64 * 1e4;
+    let mut norm = Case::new("sum_squares+clip_scale", format!("N{n}"), SHORT);
+    let mut gradients = vec![wide(&x)];
+    let before = gradients[0][0];
+    oracle::clip_norm(&mut gradients, max_norm);
+    let factor = gradients[0][0] / before;
+    let input = norm.input("input", x.clone())?;
+    let count = SumSquares::partials(n);
+    let partials = norm.output("partials", count)?;
+    let clip = norm.output("clip", ClipScale::WORDS)?;
+    norm.recording.launch(SumSquares::new(input, 0), &[input, partials])?;
+    norm.recording.launch(ClipScale::new(count, max_norm as f32), &[partials, clip])?;
+    norm.want.push(("clip", vec![factor, total.sqrt()]));
+
+    let mut loss = Case::new("record_loss", format!("N{n}"), SHORT);
+    let x: Vec<f32> = x.iter().map(|x| x.abs()).collect();
+    let mean = wide(&x).iter().sum::<f64>() / n as f64;
+    let losses = loss.input("losses", x)?;
+    let ring = loss.output("ring", 5)?;
+    let control = loss.recording.control();
+    loss.control.step = 9;
+    loss.recording.launch(RecordLoss::new(n, 5), &[losses, ring, control])?;
+    // Step 9 is entry 8 mod 5.
+    loss.want.push(("ring", vec![0.0, 0.0, 0.0, mean, 0.0]));
+    Ok([norm, loss])
+}
+
+fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
+    let (rate, decay, clip) = (0.03f32, 0.1f32, 0.5f32);
+    let (beta_1, beta_2, epsilon) = (0.9f32, 0.999f32, 1e-8f32);
+    let mut cases = Vec::new();
+    for (kernel, kind) in [("sgd", 0), ("adam", 1), ("adam", 2)] {
+        let name = format!("N{n}{}", if kind == 2 { " decoupled" } else { "" });
+        let mut case = Case::new(kernel, name, SHORT);
+        let (w, gradient) = (uniform(g, n, 1.0), uniform(g, n, 1.0));
+        let clipped: Vec<f64> = wide(&gradient).iter().map(|x| x * f64::from(clip)).collect();
+        let mut want = wide(&w);
+        let [lr, wd] = [rate, decay].map(f64::from);
+        let betas = (f64::from(beta_1), f64::from(beta_2));
+        // Two steps on the same gradient, so that the moments matter.
+        let step = |p: &mut [f64]| -> Result<()> {
+            match kind {
+                0 => {
+                    let mut sgd = oracle::Sgd::new(lr, betas.0, wd);
+                    sgd.step(p, &clipped)?;
+                    sgd.step(p, &clipped)
+                }
+                1 => {
+                    let mut adam = oracle::Adam::new(lr, betas, f64::from(epsilon), wd);
+                    adam.step(p, &clipped)?;
+                    adam.step(p, &clipped)
+                }
+                _ => {
+                    let mut adam = oracle::AdamW::new(lr, betas, f64::from(epsilon), wd);
+                    adam.step(p, &clipped)?;
+                    adam.step(p, &clipped)
+                }
+            }
+        };
+        step(&mut want)?;
+        case.want.push(("w", want));
+        let w = case.state("w", w)?;
+        let gradient = case.input("gradient", gradient)?;
+        let first = case.state("first", vec![0.0; n])?;
+        let clip = case.input("clip", vec![clip, 1.0])?;
+        let second = if kind > 0 { Some(case.state("second", vec![0.0; n])?) } else { None };
+        let control = case.recording.control();
+        let optimizer = crate::optim::Optimizer::adam();
+        // The corrections of step 1 and then of step 2 need two control buffers.
+        case.control = optimizer.control(1, 0, rate);
+        let later = optimizer.control(2, 0, rate);
+        let words: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&later));
+        let later = case.ids("later", words.to_vec())?;
+        for control in [control, later] {
+            match second {
+                None => {
+                    let op = Sgd::new(gradient, beta_1, decay, true);
+                    case.recording.launch(op, &[w, gradient, first, control, clip])?;
+                }
+                Some(second) => {
+                    let params = AdamParams {
+                        count: n as u32,
+                        gradient_offset: 0,
+                        beta_1,
+                        beta_2,
+                        rest_1: 1.0 - beta_1,
+                        rest_2: 1.0 - beta_2,
+                        epsilon,
+                        weight_decay: decay,
+                    };
+                    let op = Adam { params, decoupled: kind == 2, clip: true };
+                    case.recording.launch(op, &[w, gradient, first, second, control, clip])?;
+                }
+            }
+        }
+        cases.push(case);
+    }
+    Ok(cases)
+}
+
+fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
+    let mut add = Case::new("add", format!("N{n}"), EXACT);
+    let (x, y) = (uniform(g, n, 1.0), uniform(g, n, 1.0));
+    add.want.push(("y", x.iter().zip(&y).map(|(&x, &y)| f64::from(x) + f64::from(y)).collect()));
+    let (x_view, y_view) = (add.input("x", x.clone())?, add.state("y", y)?);
+    add.recording.launch(kernel::Add::new(x_view, y_view), &[x_view, y_view])?;
+
+    let mut fill = Case::new("fill", format!("N{n}"), 0.0);
+    let before = uniform(g, n + 2, 1.0);
+    let mut want = wide(&before);
+    want[1..=n].fill(1.5);
+    fill.want.push(("x", want));
+    let view = fill.state("x", before)?;
+    fill.recording.launch(kernel::Fill::new(view.part(1, n), 1.5), &[view])?;
+
+    // Two rows together are as long as the other cases.
+    let n = n.div_ceil(2);
+    let mut copy = Case::new("copy2d", format!("2 rows of {n}"), 0.0);
+    let source: Vec<f32> = x[..n].iter().chain(&x[..n]).copied().chain([7.0, 8.0]).collect();
+    let before = vec![0.25; 2 * n + 5];
+    let mut want = wide(&before);
+    let (from, to) = ((1, n), (2, n + 1));
+    for row in 0..2 {
+        for column in 0..n {
+            want[to.0 + row * to.1 + column] = f64::from(source[from.0 + row * from.1 + column]);
+        }
+    }
+    copy.want.push(("to", want));
+    let (source, target) = (copy.input("from", source)?, copy.state("to", before)?);
+    let params = kernel::CopyParams {
+        rows: 2,
+        columns: n as u32,
+        source_offset: from.0 as u32,
+        source_stride: from.1 as u32,
+        target_offset: to.0 as u32,
+        target_stride: to.1 as u32,
+    };
+    copy.recording.launch(kernel::Copy2d { params }, &[source, target])?;
+    Ok(vec![add, fill, copy])
+}
