@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control};
 use crate::recording::{Buffer, CONTROL, MemoryPlan, Recording, Role};
 use crate::tensor::{DType, WORD_BYTES};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Where recordings run: the CPU, or a wgpu device.
@@ -121,6 +122,18 @@ impl Engine {
         })
     }
 
+    /// Whether a recording fits the engine: its limits, or the memory that is free. What
+    /// [`Engine::load`] checks too, before anything is made.
+    ///
+    /// # Errors
+    /// The limit that is exceeded, what is allowed and what would be needed.
+    pub fn check(&self, recording: &Recording) -> Result<()> {
+        match self {
+            Engine::Cpu(cpu) => cpu.check(recording),
+            Engine::Gpu(gpu) => gpu.check(recording),
+        }
+    }
+
     /// Makes a recording ready to run. Parameters and states are those of `store`.
     ///
     /// # Errors
@@ -154,8 +167,9 @@ impl Engine {
             _ => return Err(Error::invalid("the store belongs to another engine")),
         };
         let buffers = recording.buffers().to_vec();
+        let names = recording.iter().map(|(id, buffer)| (buffer.name.clone(), id)).collect();
         let control = recording.find(CONTROL);
-        Ok(Program { kind, buffers, control, launches: recording.launches().len() })
+        Ok(Program { kind, buffers, names, control, launches: recording.launches().len() })
     }
 }
 
@@ -233,6 +247,7 @@ impl Store {
 pub struct Program {
     kind: ProgramKind,
     buffers: Vec<Buffer>,
+    names: BTreeMap<String, BufferId>,
     control: Option<BufferId>,
     launches: usize,
 }
@@ -243,6 +258,17 @@ enum ProgramKind {
 }
 
 impl Program {
+    /// The buffer of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: &str) -> Result<BufferId> {
+        self.names.get(name).copied().ok_or_else(|| Error::Missing {
+            tensor: name.to_string(),
+            place: "the program".to_string(),
+        })
+    }
+
     /// Writes an input.
     ///
     /// # Errors

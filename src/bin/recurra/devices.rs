@@ -1,6 +1,134 @@
-//! placeholder
-#[derive(clap::Args)]
-pub struct DevicesArgs {}
-pub fn run(_: DevicesArgs) -> recurra::Result<std::process::ExitCode> {
-    Ok(std::process::ExitCode::SUCCESS)
+//! `recurra devices`: what there is to run on, and what would be taken.
+
+use crate::args::{json_line, print_line};
+use clap::Args;
+use recurra::Result;
+use recurra::engine::{DeviceInfo, GpuEngine};
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// Options of `recurra devices`.
+#[derive(Args)]
+pub struct DevicesArgs {
+    /// A line of JSON for each device instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// The line of `--json` for an adapter.
+#[derive(Serialize)]
+struct GpuLine<'a> {
+    engine: &'static str,
+    #[serde(flatten)]
+    info: &'a DeviceInfo,
+    /// The values of `--device`, but for its name, that take it.
+    taken_by: Vec<&'static str>,
+}
+
+/// The line of `--json` for the CPU.
+#[derive(Serialize)]
+struct CpuLine {
+    engine: &'static str,
+    name: &'static str,
+    threads: usize,
+    instruction_set: &'static str,
+    taken_by: Vec<&'static str>,
+}
+
+/// Lists the devices.
+///
+/// # Errors
+/// Standard output can't be written.
+pub fn run(args: DevicesArgs) -> Result<ExitCode> {
+    let gpus = GpuEngine::devices();
+    // The order and the choice of `Engine::named`.
+    let auto = gpus.iter().position(|info| !info.software);
+    let taken_by = |gpu: Option<usize>| {
+        let mut names = Vec::new();
+        if gpu == auto {
+            names.push("auto");
+        }
+        names.push(if gpu.is_none() { "cpu" } else { "gpu" });
+        // `gpu` takes the first.
+        names.retain(|&name| name != "gpu" || gpu == Some(0));
+        names
+    };
+    let cpu = CpuLine {
+        engine: "cpu",
+        name: "cpu",
+        threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        instruction_set: instruction_set(),
+        taken_by: taken_by(None),
+    };
+    if args.json {
+        for (i, info) in gpus.iter().enumerate() {
+            print_line(&json_line(&GpuLine { engine: "gpu", info, taken_by: taken_by(Some(i)) })?)?;
+        }
+        print_line(&json_line(&cpu)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for info in &gpus {
+        print_gpu(info)?;
+    }
+    print_line("cpu")?;
+    fact("threads", &cpu.threads.to_string())?;
+    fact("instruction set", cpu.instruction_set)?;
+    print_line("")?;
+    let (taken, reason) = match auto {
+        Some(i) => (gpus[i].name.as_str(), "the first that is no software device"),
+        None if gpus.is_empty() => ("cpu", "no Vulkan, Metal or DX12 driver was found"),
+        None => ("cpu", "there are only software devices, slower than the CPU engine"),
+    };
+    print_line(&format!("--device auto takes {taken}: {reason}"))?;
+    print_line(&match gpus.first() {
+        Some(info) => format!("--device gpu takes {}: the first", info.name),
+        None => "--device gpu fails: there is none".to_string(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fact(name: &str, value: &str) -> Result<()> {
+    print_line(&format!("  {name:<22}{value}"))
+}
+
+fn print_gpu(info: &DeviceInfo) -> Result<()> {
+    const MIB: u64 = 1 << 20;
+    let [smallest, largest] = info.subgroup_sizes;
+    let software = if info.software { " (computes on the CPU)" } else { "" };
+    let features =
+        if info.features.is_empty() { "none".to_string() } else { info.features.join(", ") };
+    print_line(&info.name)?;
+    fact("backend", &info.backend)?;
+    fact("kind", &format!("{}{software}", info.kind))?;
+    fact("driver", &info.driver)?;
+    fact("features", &features)?;
+    fact("storage binding", &format!("{} MiB at most", info.max_storage_binding / MIB))?;
+    fact("buffer", &format!("{} MiB at most", info.max_buffer / MIB))?;
+    fact("storage buffers", &format!("{} in a kernel at most", info.max_storage_buffers))?;
+    fact("workgroup memory", &format!("{} KiB", info.max_workgroup_memory / 1024))?;
+    fact("workgroup threads", &format!("{} at most", info.max_workgroup_threads))?;
+    fact("subgroup", &format!("{smallest} to {largest} threads"))?;
+    print_line("")
+}
+
+/// The best instruction set that crate gemm and crate pulp have code for and this machine has.
+#[cfg(target_arch = "x86_64")]
+fn instruction_set() -> &'static str {
+    if is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+    {
+        "AVX-512"
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        "AVX2 and FMA"
+    } else {
+        "SSE2"
+    }
+}
+
+/// The best instruction set that crate gemm and crate pulp have code for and this machine has.
+#[cfg(not(target_arch = "x86_64"))]
+fn instruction_set() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "NEON" } else { "scalar" }
 }

@@ -39,7 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     let result = match command {
-        None => train::run(train::TrainArgs {}),
+        None => train::run(train::TrainArgs::default_job()),
         Some(Command::Train(args)) => train::run(*args),
         Some(Command::Sample(args)) => sample::run(args),
         Some(Command::Devices(args)) => devices::run(args),

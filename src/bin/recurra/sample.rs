@@ -1,6 +1,81 @@
-//! placeholder
-#[derive(clap::Args)]
-pub struct SampleArgs {}
-pub fn run(_: SampleArgs) -> recurra::Result<std::process::ExitCode> {
-    Ok(std::process::ExitCode::SUCCESS)
+//! `recurra sample`.
+
+use crate::args::DeviceArgs;
+use clap::Args;
+use recurra::engine::Engine;
+use recurra::task::lm::{Generator, LanguageModel, SampleOptions};
+use recurra::tensor::NamedTensors;
+use recurra::{Error, Result};
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Let a trained model write, streaming as it goes.
+#[derive(Args)]
+pub struct SampleArgs {
+    /// The model's folder
+    #[arg(long, value_name = "DIR", default_value = "recurra-model")]
+    model: PathBuf,
+    /// What the model reads first, and goes on from
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    prompt: String,
+    /// Characters to write
+    #[arg(long, value_name = "N", default_value = "500")]
+    length: usize,
+    /// Under 1 bolder, over 1 wilder; 0 takes the likeliest always
+    #[arg(long, value_name = "X", default_value = "0.8")]
+    temperature: f32,
+    /// Draw from so many of the likeliest only; 0 is all
+    #[arg(long, value_name = "K", default_value = "0")]
+    top_k: usize,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value = "1")]
+    seed: u64,
+    /// auto is the CPU here: a character at a time is too little work for a GPU
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: SampleArgs) -> Result<ExitCode> {
+    let (model, _) = LanguageModel::load_config(&args.model)?;
+    let weights = model.load_weights(&args.model)?;
+    let engine = match args.device.device.as_str() {
+        "auto" => Engine::cpu(args.device.threads.map(usize::from).or(Some(1)))?,
+        _ => args.device.engine()?,
+    };
+    let options =
+        SampleOptions { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
+    write(&engine, model, &weights, options, &args.prompt, args.length)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the prompt and `length` characters after it, each as soon as it is drawn.
+pub fn write(
+    engine: &Engine,
+    model: LanguageModel,
+    weights: &NamedTensors,
+    options: SampleOptions,
+    prompt: &str,
+    length: usize,
+) -> Result<()> {
+    let mut generator = Generator::new(engine, model, weights, options)?;
+    generator.read(prompt)?;
+    let mut out = std::io::stdout().lock();
+    let mut put = |text: &str| -> Result<bool> {
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => Ok(true),
+            // A reader that went away has read enough.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+            Err(e) => Err(Error::io("standard output", "write", e)),
+        }
+    };
+    let mut open = put(prompt)?;
+    for _ in 0..length {
+        if !open {
+            return Ok(());
+        }
+        open = put(generator.write()?.encode_utf8(&mut [0; 4]))?;
+    }
+    put("\n")?;
+    Ok(())
 }

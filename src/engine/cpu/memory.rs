@@ -1,4 +1,4 @@
-//! `copy2d`, `fill`, `add`.
+//! `copy2d`, `fill`, `add`; how much memory there is.
 
 use super::{Context, Reads, Writes};
 use crate::kernel::{Add, Copy2d, Fill};
@@ -25,4 +25,11 @@ pub fn add(_: &Context, kernel: &Add, read: Reads, write: Writes) {
     for (destination, source) in destination.iter_mut().zip(source) {
         *destination += source;
     }
+}
+
+/// Memory that is free for new buffers, where the system tells (Linux does).
+pub fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -69,7 +69,22 @@ impl CpuEngine {
         self.context.threads
     }
 
+    pub(super) fn check(&self, recording: &Recording) -> Result<()> {
+        let needed = recording.plan()?.peak_bytes();
+        match memory::available_bytes() {
+            Some(allowed) if needed > allowed => Err(Error::Limit {
+                device: "cpu".to_string(),
+                limit: "free memory in bytes",
+                allowed,
+                needed,
+                what: format!("a recording of {} launches", recording.launches().len()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn load(&self, recording: &Recording, store: &CpuStore) -> Result<CpuProgram> {
+        self.check(recording)?;
         let plan = recording.plan()?;
         let mut memory: Vec<Vec<f32>> = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
         let mut place = Vec::new();

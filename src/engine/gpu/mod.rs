@@ -102,6 +102,10 @@ impl GpuEngine {
         &self.context.queue
     }
 
+    pub(super) fn check(&self, recording: &Recording) -> Result<()> {
+        self.context.check_limits(recording)
+    }
+
     pub(super) fn store(&self) -> GpuStore {
         GpuStore { context: self.context.clone(), values: Arc::default() }
     }
@@ -113,7 +117,7 @@ impl GpuEngine {
         external: &[(BufferId, wgpu::Buffer)],
     ) -> Result<GpuProgram> {
         let context = &self.context;
-        context.check_limits(recording)?;
+        self.check(recording)?;
         let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
             .map(|filter| context.device.push_error_scope(filter));
         let program = self.load_unchecked(recording, store, external);

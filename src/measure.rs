@@ -1,0 +1,327 @@
+//! How fast an engine runs a recurrent layer, and its own large matrix product to compare with.
+//!
+//! Inference, training and the product take turns, so that whatever else the machine does meanwhile
+//! falls on all three alike. Times are of whole runs: from the submission to the device's last
+//! word, on the host's clock.
+
+use crate::cell::CellKind;
+use crate::engine::{Engine, Program};
+use crate::error::{Error, Result};
+use crate::kernel::{Matmul, Operand};
+use crate::layer::{InitialState, Initializer, Recurrent};
+use crate::recording::{Recording, Role};
+use crate::schedule::Recorder;
+use crate::tensor::{DType, NamedTensors};
+use std::time::{Duration, Instant};
+
+/// Runs of each program at least, however long they take.
+const LEAST_RUNS: usize = 5;
+
+/// The product grows until one takes this long.
+const PRODUCT_TIME: Duration = Duration::from_millis(30);
+
+/// The seed of weights, inputs and output gradients.
+const SEED: u64 = 1;
+
+/// The name of the layer, of its input and of its output's gradient in the recordings.
+const NAMES: [&str; 3] = ["layer", "x", "d_output"];
+
+/// A stack of recurrent layers over a batch of sequences of equal length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecurrentShape {
+    /// The equations.
+    pub cell: CellKind,
+    /// T, steps.
+    pub time: usize,
+    /// B, sequences.
+    pub batch: usize,
+    /// I, the width of the first layer's input.
+    pub input: usize,
+    /// H, units of each layer.
+    pub hidden: usize,
+    /// L, layers.
+    pub layers: usize,
+}
+
+impl RecurrentShape {
+    fn layer(&self) -> Recurrent {
+        Recurrent {
+            name: NAMES[0].to_string(),
+            cell: self.cell,
+            input: self.input,
+            hidden: self.hidden,
+            layers: self.layers,
+            dropout: 0.0,
+        }
+    }
+
+    /// Floating-point operations of the matrix products of all layers, a multiply-add being two:
+    /// 2·T·B·G·H·(I + H) forward, three times that in training (backward has a product for the
+    /// inputs' gradient and one for the weights'). What the gates cost is left out, and so is what
+    /// a strategy does besides: the number is of the layer, not of the way it is run.
+    pub fn product_flops(&self, training: bool) -> f64 {
+        let [t, b, i, h] = [self.time, self.batch, self.input, self.hidden].map(|n| n as f64);
+        let widths = i + h + (self.layers as f64 - 1.0) * 2.0 * h;
+        let forward = 2.0 * t * b * self.cell.gates() as f64 * h * widths;
+        if training { 3.0 * forward } else { forward }
+    }
+
+    /// Inference forward; or, for `training`, forward and backward from a given gradient of the
+    /// outputs to the gradients of all weights and of the input. Initial states are zeros; there
+    /// is neither dropout nor an optimizer.
+    ///
+    /// # Errors
+    /// A size of zero, or sizes beyond 32 bits.
+    pub fn record(&self, training: bool) -> Result<Recording> {
+        let too_large = || Error::invalid(format!("{} x {} rows", self.time, self.batch));
+        let rows = self.time.checked_mul(self.batch).ok_or_else(too_large)?;
+        let mut rec = if training { Recorder::training() } else { Recorder::inference() };
+        let x = rec.input(NAMES[1], [rows, self.input], true)?;
+        let shape = [self.time, self.batch];
+        let output = self.layer().record(&mut rec, x, shape, &InitialState::Zero)?.output;
+        if training {
+            let seed = rec.input(NAMES[2], [rows, self.hidden], false)?;
+            rec.seed_gradient(output, seed)?;
+            rec.backward()?;
+        }
+        Ok(rec.finish())
+    }
+
+    /// [`RecurrentShape::record`] on an engine, with random weights and inputs.
+    ///
+    /// # Errors
+    /// As [`RecurrentShape::record`]; a limit of the device or too little memory.
+    pub fn load(&self, engine: &Engine, training: bool) -> Result<Program> {
+        let recording = self.record(training)?;
+        check_memory(engine, &recording)?;
+        let mut generator = Initializer::new(SEED);
+        let mut weights = NamedTensors::new();
+        self.layer().init(&mut generator, &mut weights);
+        let store = engine.store();
+        for (name, weight) in &weights {
+            store.set(name, weight.as_slice().expect("initial weights are dense"))?;
+        }
+        load(engine, &recording, &store, &mut generator)
+    }
+}
+
+/// Loads a recording and fills its inputs of floats with random numbers of \[−1, 1).
+fn load(
+    engine: &Engine,
+    recording: &Recording,
+    store: &crate::engine::Store,
+    generator: &mut Initializer,
+) -> Result<Program> {
+    let mut program = engine.load(recording, store)?;
+    for (id, buffer) in recording.iter() {
+        if buffer.role == Role::Input && buffer.dtype == DType::F32 {
+            program.write(id, &generator.uniform(buffer.len, 1.0))?;
+        }
+    }
+    Ok(program)
+}
+
+/// Asks the system for as much memory as the recording takes, and gives it back.
+fn check_memory(engine: &Engine, recording: &Recording) -> Result<()> {
+    let needed = recording.plan()?.peak_bytes();
+    let mut memory: Vec<u8> = Vec::new();
+    let bytes = usize::try_from(needed).unwrap_or(usize::MAX);
+    memory.try_reserve_exact(bytes).map_err(|_| {
+        Error::invalid(format!(
+            "{needed} bytes are needed on '{}', more than this machine's memory: \
+             use a smaller hidden size, batch or sequence",
+            engine.name()
+        ))
+    })
+}
+
+/// Wall times of runs of one program.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timing {
+    /// The middle one, in milliseconds.
+    pub median_ms: f64,
+    /// The shortest, in milliseconds.
+    pub min_ms: f64,
+    /// The longest, in milliseconds.
+    pub max_ms: f64,
+    /// How many there were.
+    pub runs: usize,
+}
+
+impl Timing {
+    /// From the times of at least one run.
+    fn new(times: &[Duration]) -> Self {
+        let mut ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        ms.sort_by(f64::total_cmp);
+        let middle = ms.len() / 2;
+        let median_ms =
+            if ms.len() % 2 == 1 { ms[middle] } else { (ms[middle - 1] + ms[middle]) / 2.0 };
+        Timing { median_ms, min_ms: ms[0], max_ms: ms[ms.len() - 1], runs: ms.len() }
+    }
+
+    /// 10⁹ operations a second in the median run, for a run of so many operations.
+    pub fn gflops(&self, flops: f64) -> f64 {
+        flops / (self.median_ms * 1e6)
+    }
+}
+
+/// What [`recurrent`] found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measurement {
+    /// Inference.
+    pub forward: Timing,
+    /// Forward and backward of training.
+    pub forward_backward: Timing,
+    /// The rate of `forward`, by [`RecurrentShape::product_flops`].
+    pub forward_gflops: f64,
+    /// The rate of `forward_backward`, likewise.
+    pub forward_backward_gflops: f64,
+    /// A large product of square matrices on the same engine.
+    pub product: Timing,
+    /// The number of rows and of columns of its matrices.
+    pub product_size: usize,
+    /// Its rate: what the engine's own products reach at best.
+    pub peak_gflops: f64,
+    /// Kernel launches of forward and backward.
+    pub launches: usize,
+    /// Bytes that forward and backward hold, weights and inputs included. The weights' gradients
+    /// count while backward works on them: no optimizer waits for them.
+    pub peak_bytes: u64,
+}
+
+/// Measures a stack of recurrent layers for about as long as `budget`, but at least some runs;
+/// loading and warming up come on top.
+///
+/// # Errors
+/// A size of zero, sizes beyond 32 bits, a limit of the device, too little memory, a lost device.
+pub fn recurrent(engine: &Engine, shape: &RecurrentShape, budget: Duration) -> Result<Measurement> {
+    let training = shape.load(engine, true)?;
+    let (launches, peak_bytes) = (training.launches(), training.plan().peak_bytes());
+    let inference = shape.load(engine, false)?;
+    let (product_size, product) = large_product(engine)?;
+    let mut programs = [inference, training, product];
+    let [forward, forward_backward, product] = take_turns(&mut programs, budget)?;
+    Ok(Measurement {
+        forward,
+        forward_backward,
+        forward_gflops: forward.gflops(shape.product_flops(false)),
+        forward_backward_gflops: forward_backward.gflops(shape.product_flops(true)),
+        product,
+        product_size,
+        peak_gflops: product.gflops(2.0 * (product_size as f64).powi(3)),
+        launches,
+        peak_bytes,
+    })
+}
+
+/// A product of square matrices, as large as takes [`PRODUCT_TIME`] or the largest that is tried.
+fn large_product(engine: &Engine) -> Result<(usize, Program)> {
+    const SIZES: [usize; 5] = [256, 512, 1024, 2048, 4096];
+    let mut found = None;
+    for n in SIZES {
+        let mut recording = Recording::new();
+        let mut matrix = |name, role| recording.buffer(name, n * n, DType::F32, role);
+        let views =
+            [matrix("a", Role::Input)?, matrix("b", Role::Input)?, matrix("c", Role::Output)?];
+        let [a, b, c] = views.map(|view| Operand::new(view, n));
+        recording.launch(Matmul::new([n, n, n], a, b, c), &views)?;
+        let mut program = load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?;
+        time(&mut program)?;
+        let took = time(&mut program)?;
+        found = Some((n, program));
+        if took >= PRODUCT_TIME {
+            break;
+        }
+    }
+    Ok(found.expect("there is a first size"))
+}
+
+/// One run, to the device's last word.
+fn time(program: &mut Program) -> Result<Duration> {
+    let start = Instant::now();
+    program.run()?;
+    program.wait()?;
+    Ok(start.elapsed())
+}
+
+/// Warms the programs up; then it is always the turn of the one that has run the shortest time.
+fn take_turns<const N: usize>(
+    programs: &mut [Program; N],
+    budget: Duration,
+) -> Result<[Timing; N]> {
+    for program in programs.iter_mut() {
+        time(program)?;
+        time(program)?;
+    }
+    let mut times = [(); N].map(|()| Vec::new());
+    let mut spent = [Duration::ZERO; N];
+    let start = Instant::now();
+    while start.elapsed() < budget || times.iter().any(|t| t.len() < LEAST_RUNS) {
+        let turn = (0..N).min_by_key(|&i| (times[i].len() >= LEAST_RUNS, spent[i]));
+        let turn = turn.expect("there are programs");
+        let took = time(&mut programs[turn])?;
+        times[turn].push(took);
+        spent[turn] += took;
+    }
+    Ok(times.map(|times| Timing::new(&times)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: RecurrentShape =
+        RecurrentShape { cell: CellKind::Lstm, time: 3, batch: 2, input: 5, hidden: 4, layers: 2 };
+
+    #[test]
+    fn medians_meet_hand_counts() {
+        let ms = |list: &[u64]| list.iter().map(|&n| Duration::from_millis(n)).collect::<Vec<_>>();
+        let odd = Timing::new(&ms(&[9, 1, 4]));
+        assert_eq!(odd, Timing { median_ms: 4.0, min_ms: 1.0, max_ms: 9.0, runs: 3 });
+        assert_eq!(Timing::new(&ms(&[2, 8, 4, 1])).median_ms, 3.0);
+        // 8 million operations in 4 ms are 2 GFLOP/s.
+        assert!((odd.gflops(8e6) - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn flops_meet_the_recording_but_for_the_gates_and_the_last_step() {
+        // 2·T·B·G·H·(I+H) = 2·6·16·(5+4), and (4+4) in the second layer.
+        assert_eq!(SHAPE.product_flops(false), (192 * 9 + 192 * 8) as f64);
+        // Where H is large, the products are nearly all there is.
+        for cell in CellKind::ALL {
+            let shape = RecurrentShape { cell, time: 64, batch: 2, hidden: 512, ..SHAPE };
+            for training in [false, true] {
+                let counted = shape.record(training).unwrap().cost().flops as f64;
+                let ratio = counted / shape.product_flops(training);
+                assert!((0.98..1.03).contains(&ratio), "{cell:?} {training}: {ratio}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_measurement_is_whole() {
+        let engine = Engine::cpu(Some(1)).unwrap();
+        let found = recurrent(&engine, &SHAPE, Duration::ZERO).unwrap();
+        for timing in [found.forward, found.forward_backward, found.product] {
+            assert!(timing.runs >= LEAST_RUNS);
+            assert!(timing.min_ms > 0.0 && timing.min_ms <= timing.median_ms);
+            assert!(timing.median_ms <= timing.max_ms);
+        }
+        assert!(found.forward_gflops > 0.0 && found.peak_gflops > 0.0);
+        assert!(found.launches > 12 && found.peak_bytes > 0);
+    }
+
+    #[test]
+    fn impossible_sizes_are_errors() {
+        let engine = Engine::cpu(Some(1)).unwrap();
+        for shape in [
+            RecurrentShape { time: 0, ..SHAPE },
+            RecurrentShape { hidden: 0, ..SHAPE },
+            RecurrentShape { layers: 0, ..SHAPE },
+            RecurrentShape { hidden: 1 << 20, ..SHAPE },
+            RecurrentShape { batch: usize::MAX, ..SHAPE },
+        ] {
+            assert!(recurrent(&engine, &shape, Duration::ZERO).is_err(), "{shape:?}");
+        }
+    }
+}
