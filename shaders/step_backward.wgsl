@@ -7,7 +7,11 @@
 #import cell/#{CELL}
 #import shared/step
 
+#ifdef INITIAL
+@group(0) @binding(1) var<storage, read> gates: array<f32>;
+#else
 @group(0) @binding(1) var<storage, read_write> gates: array<f32>;
+#endif
 @group(0) @binding(2) var<storage, read> w_hh: array<f32>;
 @group(0) @binding(3) var<storage, read_write> carry: array<f32>;
 #ifndef INITIAL

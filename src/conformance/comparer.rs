@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn planted_faults_are_noticed() {
         let (good, want) = sample();
-        let faults: [(&str, fn(&mut Vec<f32>)); 8] = [
+        type Plant = fn(&mut Vec<f32>);
+        let faults: [(&str, Plant); 8] = [
             ("a wrong sign", |x| x[7] = -x[7]),
             ("all signs", |x| x.iter_mut().for_each(|x| *x = -*x)),
             ("two gates of 12 swapped", |x| {

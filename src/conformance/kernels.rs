@@ -234,7 +234,7 @@ fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case;
 
 fn dropout(g: &mut Initializer, n: usize) -> Result<Case> {
     let mut case = Case::new("dropout", format!("N{n}"), EXACT);
-    let accumulate = n % 2 == 0;
+    let accumulate = n.is_multiple_of(2);
     let (stream, rate) = (5, 0.3f32);
     let x = uniform(g, n, 1.0);
     let before = uniform(g, n, 1.0);

@@ -217,8 +217,13 @@ impl Kernel for StepBackward {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         let unit_words = (p.batch * p.hidden) as usize;
+        let gates = p.gate_words(self.cell);
         let mut list = vec![
-            Binding::write("gates", p.gate_words(self.cell)),
+            if self.is_initial() {
+                Binding::read("gates", gates)
+            } else {
+                Binding::write("gates", gates)
+            },
             Binding::read("w_hh", p.weight_words(self.cell)),
             Binding::write("carry", self.cell.states() * unit_words),
         ];

@@ -76,19 +76,3 @@ impl Worst {
         println!("{what}: largest error {error:.1e} ({name})");
     }
 }
-
-#[test]
-fn errors_are_seen() {
-    assert_eq!(normwise_error("equal", &[1.0, -2.0], &[1.0, -2.0]), 0.0);
-    assert_eq!(normwise_error("zeros", &[0.0], &[0.0]), 0.0);
-    assert_eq!(normwise_error("sign", &[1.0, 2.0], &[1.0, -2.0]), 2.0);
-    assert_eq!(normwise_error("not zero", &[1e-9], &[0.0]), f64::INFINITY);
-    for bad in [f32::NAN, f32::INFINITY] {
-        assert_eq!(normwise_error("not finite", &[1.0, bad], &[1.0, 2.0]), f64::INFINITY);
-    }
-    let mut worst = Worst::default();
-    worst.see("a", &[1.5], &[1.0]);
-    worst.see("b", &[f32::NAN], &[1.0]);
-    worst.see("c", &[1.0], &[1.0]);
-    assert_eq!((worst.name.as_str(), worst.error), ("b", f64::INFINITY));
-}

@@ -47,7 +47,7 @@ fn varint(bytes: &mut &[u8]) -> u64 {
 }
 
 /// The bytes of all fields of that number.
-fn all<'a>(message: &'a [u8], number: u64) -> impl Iterator<Item = &'a [u8]> {
+fn all(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     fields(message).into_iter().filter_map(move |(n, field)| match field {
         Field::Bytes(bytes) if n == number => Some(bytes),
         _ => None,

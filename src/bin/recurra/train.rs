@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// Steps between two looks at the loss.
 const REPORT_EVERY: u64 = 10;
 /// Steps of the default job: about two minutes on a laptop's CPU.
-const DEFAULT_STEPS: u64 = 2000;
+const DEFAULT_STEPS: u64 = 3000;
 /// The picture in the model folder.
 const CURVE: &str = "loss.svg";
 
@@ -125,7 +125,7 @@ pub struct TrainArgs {
     /// The largest gradient norm
     #[arg(long, value_name = "NORM", default_value = "1", value_parser = positive)]
     clip: f32,
-    /// Steps in all [default: 2000]
+    /// Steps in all [default: 3000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     /// Passes over the text, instead of steps

@@ -20,7 +20,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 5e-1;
     let value = p * (r * r) + r + 1.0;
     let power = (shifted.to_bits().wrapping_sub(ROUND.to_bits())).wrapping_add(127) << 23;
     value * f32::from_bits(power)
@@ -43,7 +43,7 @@ pub fn tanh(x: f32) -> f32 {
     p = p * z + 2.063_908_8e-2;
     p = p * z - 5.373_971_6e-2;
     p = p * z + 1.333_144_2e-1;
-    p = p * z - 3.333_328_2e-1;
+    p = p * z - 3.333_328e-1;
     let small = p * z * x + x;
     let bounded = if a > 10.0 { 10.0 } else { a };
     let large = (1.0 - 2.0 / (exp(2.0 * bounded) + 1.0)).copysign(x);

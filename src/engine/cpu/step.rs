@@ -8,12 +8,12 @@ use super::{Context, Reads, Writes};
 use crate::kernel::{CellKind, StepBackward, StepForward};
 
 /// Splits `[S,T+1,B,H]` into each state's slots `t` (read) and `t + 1` (written).
-fn slots<'a>(
-    states: &'a mut [f32],
+fn slots(
+    states: &mut [f32],
     slot: usize,
     words: usize,
     time: usize,
-) -> ([&'a [f32]; 2], [&'a mut [f32]; 2]) {
+) -> ([&[f32]; 2], [&mut [f32]; 2]) {
     let (mut old, mut new): ([&[f32]; 2], [&mut [f32]; 2]) = Default::default();
     for (s, state) in states.chunks_mut((time + 1) * words).take(2).enumerate() {
         let (before, after) = state.split_at_mut((slot + 1) * words);
@@ -24,12 +24,12 @@ fn slots<'a>(
 }
 
 /// The first `n` words of each state, and the rest; an absent state stays empty.
-fn halve<'a>(parts: [&'a [f32]; 2], n: usize) -> ([&'a [f32]; 2], [&'a [f32]; 2]) {
+fn halve(parts: [&[f32]; 2], n: usize) -> ([&[f32]; 2], [&[f32]; 2]) {
     let [a, b] = parts.map(|p| p.split_at(n.min(p.len())));
     ([a.0, b.0], [a.1, b.1])
 }
 
-fn halve_mut<'a>(parts: [&'a mut [f32]; 2], n: usize) -> ([&'a mut [f32]; 2], [&'a mut [f32]; 2]) {
+fn halve_mut(parts: [&mut [f32]; 2], n: usize) -> ([&mut [f32]; 2], [&mut [f32]; 2]) {
     let [a, b] = parts.map(|p| {
         let n = n.min(p.len());
         p.split_at_mut(n)
@@ -211,29 +211,32 @@ impl Backward<'_> {
 }
 
 pub fn step_backward(context: &Context, kernel: &StepBackward, read: Reads, write: Writes) {
-    let [gates, carry] = write else { unreachable!("two written bindings") };
     let p = &kernel.params;
     let [time, batch, hidden, step] = [p.time, p.batch, p.hidden, p.step].map(|x| x as usize);
     let words = batch * hidden;
-    let shared =
-        Shared { cell: kernel.cell, hidden, weights: &read[0][p.w_offset as usize..], bias: &[] };
+    let weights = if kernel.is_initial() { read[1] } else { read[0] };
+    let weights = &weights[p.w_offset as usize..];
+    let shared = Shared { cell: kernel.cell, hidden, weights, bias: &[] };
     let slab = batch * shared.row();
-    let gates = &mut gates[p.gates_offset as usize..][..time * slab];
-    let (before, later) = gates.split_at_mut(step * slab);
-    let later = if step < time { &later[..slab] } else { &[] };
+    let first = p.gates_offset as usize;
     let (mut old, mut new): ([&[f32]; 2], [&[f32]; 2]) = Default::default();
-    let mut d_output = None;
-    let mut here: &mut [f32] = &mut [];
-    if let Some(t) = step.checked_sub(1) {
-        for (s, state) in read[1].chunks((time + 1) * words).take(kernel.cell.states()).enumerate()
-        {
-            old[s] = &state[t * words..][..words];
-            new[s] = &state[(t + 1) * words..][..words];
-        }
-        d_output = read.get(2).map(|d| &d[p.d_output_offset as usize + t * words..][..words]);
-        here = &mut before[t * slab..];
+    let Some(t) = step.checked_sub(1) else {
+        let (dh, dc) = write[0].split_at_mut(words);
+        let later = &read[0][first..][..slab];
+        let (gates, carry, d_output): (&mut [f32], _, _) = (&mut [], [dh, dc], None);
+        let rows = Backward { rows: batch, later, gates, old, new, carry, d_output };
+        return rows.run(&shared, context.threads);
+    };
+    let [gates, carry] = write else { unreachable!("two written bindings") };
+    let (before, later) = gates[first..][..time * slab].split_at_mut(step * slab);
+    let later = if step < time { &later[..slab] } else { &[] };
+    for (s, state) in read[1].chunks((time + 1) * words).take(kernel.cell.states()).enumerate() {
+        old[s] = &state[t * words..][..words];
+        new[s] = &state[(t + 1) * words..][..words];
     }
+    let d_output = read.get(2).map(|d| &d[p.d_output_offset as usize + t * words..][..words]);
     let (dh, dc) = carry.split_at_mut(words);
-    Backward { rows: batch, later, gates: here, old, new, carry: [dh, dc], d_output }
-        .run(&shared, context.threads);
+    let (gates, carry) = (&mut before[t * slab..], [dh, dc]);
+    let rows = Backward { rows: batch, later, gates, old, new, carry, d_output };
+    rows.run(&shared, context.threads);
 }

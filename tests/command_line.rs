@@ -1,0 +1,288 @@
+//! The command line, end to end.
+
+mod common;
+
+use recurra::task::lm::LanguageModel;
+use recurra::train::{Checkpoint, LogLine, MODEL};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+fn recurra() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_recurra"));
+    command.env("RUST_BACKTRACE", "1");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    recurra().args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails with `code` and says all of `words`, without a panic.
+fn fails(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = run(arguments);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    assert!(!message.contains("panicked"), "{message}");
+    for word in words {
+        assert!(message.contains(word), "{arguments:?} should say '{word}': {message}");
+    }
+}
+
+fn small_text(folder: &Path) -> PathBuf {
+    let path = folder.join("text.txt");
+    let text: String = (0..300).map(|i| format!("{} is {}.\n", i, i * i % 97)).collect();
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+const SMALL: [&str; 8] = ["--hidden", "12", "--seq", "8", "--batch", "4", "--device", "cpu"];
+
+#[test]
+fn trains_on_shakespeare_and_writes() {
+    let Some(data) = common::data_folder("lm_tinyshakespeare") else { return };
+    let data = data.join("input.txt");
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    let (data, model) = (data.to_str().unwrap(), model.to_str().unwrap());
+    let output = run(&[
+        "train", "--data", data, "--out", model, "--steps", "200", "--hidden", "64", "--device",
+        "cpu", "--lr", "0.01", "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<LogLine> =
+        stdout(&output).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let steps: Vec<u64> = lines.iter().map(|l| l.step).collect();
+    assert_eq!(steps, (1..=200).collect::<Vec<_>>());
+    // Untrained is ln 65 = 4.17; letters by frequency give 3.3, by the letter before 2.5.
+    assert!(lines[0].loss > 4.0 && lines[0].loss < 4.6);
+    let validation = lines[199].val_loss.unwrap();
+    assert!(validation < 2.3, "validation loss {validation}");
+    assert!(stdout(&output).contains("\"bits_per_char\"") && lines[9].chars_per_second > 0.0);
+    for file in ["config.json", "model.safetensors", "training.safetensors", "loss.svg"] {
+        assert!(Path::new(model).join(file).exists(), "{file}");
+    }
+
+    let sample = |seed: &str, temperature: &str| {
+        let output = run(&[
+            "sample",
+            "--model",
+            model,
+            "--prompt",
+            "ROMEO:",
+            "--length",
+            "120",
+            "--seed",
+            seed,
+            "--temperature",
+            temperature,
+            "--top-k",
+            "20",
+        ]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let one = sample("1", "0.8");
+    assert!(one.starts_with("ROMEO:"));
+    assert_eq!(one.chars().count(), 6 + 120 + 1);
+    assert_eq!(one, sample("1", "0.8"), "the same seed writes the same");
+    assert_ne!(one, sample("2", "0.8"));
+    assert_eq!(sample("1", "0"), sample("2", "0"), "no chance at temperature 0");
+    // It has learnt what words look like: spaces about every few letters, few rare characters.
+    let letters = one.chars().filter(|c| c.is_ascii_lowercase()).count();
+    assert!(letters > 60, "{one}");
+}
+
+#[test]
+fn kill_at_any_instant_leaves_a_checkpoint_that_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = small_text(folder.path());
+    let model = folder.path().join("model");
+    let mut steps = Vec::new();
+    for round in 0..20u64 {
+        let mut command = recurra();
+        if round == 0 {
+            command.args(["train", "--data", text.to_str().unwrap(), "--out"]).arg(&model);
+            command.args(SMALL).args(["--steps", "10000000", "--save-every", "1"]);
+            command.args(["--eval-every", "5"]);
+        } else {
+            command.args(["train", "--device", "cpu", "--resume"]).arg(&model);
+        }
+        let null = std::process::Stdio::null;
+        let mut child = command.stdout(null()).stderr(null()).spawn().unwrap();
+        let start = Instant::now();
+        while !model.join(MODEL).exists() {
+            assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint was written");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Between 15 and 165 ms, at a different instant each time.
+        std::thread::sleep(Duration::from_micros(15_000 + round * 7_919 * 7 % 150_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let checkpoint = Checkpoint::load(&model).unwrap();
+        let (description, _) = LanguageModel::load_config(&model).unwrap();
+        description.load_weights(&model).unwrap();
+        steps.push(checkpoint.step);
+    }
+    assert!(steps.is_sorted(), "no step is lost: {steps:?}");
+    assert!(steps[19] > steps[0], "the runs went on: {steps:?}");
+    println!("steps at the kills: {steps:?}");
+}
+
+#[test]
+fn bad_input_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let text = small_text(folder.path()).to_str().unwrap().to_string();
+    let out = path("model");
+    let with = |more: &[&'static str]| -> Vec<String> {
+        let fixed = ["train", "--data", &text, "--out", &out];
+        fixed.iter().chain(SMALL.iter()).chain(more).map(|s| s.to_string()).collect()
+    };
+    let fails_with = |more: &[&'static str], code: i32, words: &[&str]| {
+        let arguments = with(more);
+        fails(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), code, words);
+    };
+
+    std::fs::write(path("empty"), "").unwrap();
+    fails(&["train", "--data", &path("empty"), "--out", &out], 1, &["empty", "the text is empty"]);
+    std::fs::write(path("short"), "abc").unwrap();
+    fails(&["train", "--data", &path("short"), "--out", &out], 1, &["too short", "are needed"]);
+    std::fs::write(path("latin"), b"caf\xe9 noir").unwrap();
+    fails(&["train", "--data", &path("latin"), "--out", &out], 1, &["not UTF-8", "0xe9", "line 1"]);
+    fails(&["train", "--data", &path("absent"), "--out", &out], 1, &["absent", "No such file"]);
+    fails(&["train", "--data", &text, "--out", &out, "--device", "abacus"], 1, &["abacus", "cpu"]);
+    std::fs::write(path("file"), "").unwrap();
+    fails(
+        &["train", "--data", &text, "--out", &path("file/model"), "--device", "cpu"],
+        1,
+        &["file/model"],
+    );
+    for option in ["--hidden", "--layers", "--seq", "--batch", "--steps", "--threads"] {
+        fails(&["train", option, "0"], 2, &[option]);
+    }
+    fails(&["train", "--dropout", "1"], 2, &["--dropout", "less than 1"]);
+    fails(&["train", "--lr", "nan"], 2, &["--lr"]);
+    fails(&["train", "chess"], 2, &["chess", "lm"]);
+    assert!(!Path::new(&out).exists(), "no failed start leaves a folder");
+
+    // A loss that is no number: the step is named, the checkpoint of the start is whole.
+    fails_with(&["--steps", "60", "--lr", "1e30"], 1, &["the loss became", "at step"]);
+    let checkpoint = Checkpoint::load(Path::new(&out)).unwrap();
+    assert!(checkpoint.tensors.values().all(|t| t.iter().all(|x| x.is_finite())));
+    // A folder with a model is not overwritten.
+    fails_with(&["--steps", "5"], 1, &["already holds a model"]);
+
+    let model = Path::new(&out);
+    fails(&["sample", "--model", &out, "--prompt", "Ω"], 1, &["'Ω'"]);
+    fails(&["sample", "--model", &path("nowhere")], 1, &["nowhere", "config.json"]);
+    fails(&["sample", "--model", &out, "--temperature=-1"], 1, &["temperature"]);
+    let whole = std::fs::read(model.join(MODEL)).unwrap();
+    std::fs::write(model.join(MODEL), &whole[..whole.len() / 2]).unwrap();
+    fails(&["sample", "--model", &out], 1, &["model.safetensors", "cut short"]);
+    std::fs::write(model.join(MODEL), &whole).unwrap();
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+    std::fs::write(model.join("config.json"), config.replace("\"hidden\": 12", "\"hidden\": 13"))
+        .unwrap();
+    fails(&["sample", "--model", &out], 1, &["shape"]);
+    fails(&["train", "--resume", &out, "--device", "cpu"], 1, &["expected shape"]);
+    std::fs::write(model.join("config.json"), "{").unwrap();
+    fails(&["sample", "--model", &out], 1, &["config.json", "EOF"]);
+    std::fs::write(model.join("config.json"), config).unwrap();
+    let other = std::fs::read_to_string(&text).unwrap() + "more";
+    std::fs::write(&text, other).unwrap();
+    fails(&["train", "--resume", &out, "--device", "cpu"], 1, &["is not the text"]);
+}
+
+#[test]
+fn a_model_that_does_not_fit_names_the_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = small_text(folder.path());
+    let text = text.to_str().unwrap();
+    let out = folder.path().join("model");
+    let out = out.to_str().unwrap();
+    let fixed = ["train", "--data", text, "--out", out, "--seq", "8", "--batch", "4"];
+    let big = |more: &[&'static str]| -> Vec<&str> {
+        fixed.iter().copied().chain(more.iter().copied()).collect()
+    };
+    let arguments = big(&["--device", "cpu", "--hidden", "30000", "--layers", "4"]);
+    fails(&arguments, 1, &["free memory", "is needed"]);
+    if common::gpu_engine().is_some() {
+        let arguments = big(&["--device", "gpu", "--hidden", "100000", "--layers", "1"]);
+        fails(&arguments, 1, &["lstm.weight_hh_l0"]);
+        let arguments = big(&["--device", "gpu", "--hidden", "30000", "--layers", "1"]);
+        fails(&arguments, 1, &["maxStorageBufferBindingSize", "is needed", "lstm.weight_hh_l0"]);
+    }
+}
+
+#[test]
+fn verify_devices_bench_and_help_answer() {
+    let output = run(&["devices"]);
+    assert!(output.status.success() && stdout(&output).contains("cpu"));
+    for command in ["train", "sample", "devices", "verify", "bench"] {
+        let output = run(&[command, "--help"]);
+        assert!(output.status.success() && stdout(&output).contains("Usage"), "{command}");
+    }
+    let output = run(&[
+        "bench",
+        "--cell",
+        "gru",
+        "--time",
+        "3",
+        "--batch",
+        "2",
+        "--input",
+        "4",
+        "--hidden",
+        "5",
+        "--layers",
+        "2",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let line: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+    for name in [
+        "cell",
+        "time",
+        "batch",
+        "input",
+        "hidden",
+        "layers",
+        "device",
+        "engine",
+        "strategy",
+        "threads",
+        "launches",
+        "forward_ms",
+        "forward_backward_ms",
+        "forward_gflops",
+        "forward_backward_gflops",
+        "peak_gflops",
+    ] {
+        assert!(line.get(name).is_some_and(|v| !v.is_null()), "{name} in {line}");
+    }
+    let output = run(&["verify", "--device", "cpu", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut count = 0;
+    for line in stdout(&output).lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["pass"], true);
+        for name in ["kernel", "case", "max_ulp", "max_rel"] {
+            assert!(line.get(name).is_some(), "{name} in {line}");
+        }
+        count += 1;
+    }
+    assert!(count > 100);
+}

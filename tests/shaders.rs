@@ -1,0 +1,378 @@
+//! Every permutation of every shader: valid, translatable to each backend's language, and with
+//! the interface that its kernel tells the engines.
+
+use naga::back::{hlsl, msl, spv, wgsl};
+use naga::proc::Layouter;
+use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, ArraySize, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
+use recurra::cell::CellKind;
+use recurra::kernel::{Access, Binding, Op, permutations, shader};
+use recurra::layer::{Embedding, InitialState, Linear, Recurrent};
+use recurra::loss::cross_entropy;
+use recurra::optim::Optimizer;
+use recurra::schedule::Recorder;
+use recurra::tensor::DType;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What WebGPU promises on every device.
+const MAX_THREADS: u32 = 256;
+const MAX_THREADS_Z: u32 = 64;
+const MAX_WORKGROUP_BYTES: u32 = 16_384;
+const MAX_STORAGE_BUFFERS: usize = 8;
+
+type Checked<T> = Result<T, String>;
+
+fn expect(holds: bool, complaint: impl FnOnce() -> String) -> Checked<()> {
+    if holds { Ok(()) } else { Err(complaint()) }
+}
+
+/// Parses and validates with no capability beyond those of every device.
+fn read(source: &str) -> Checked<(Module, ModuleInfo)> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(source))?;
+    Ok((module, info))
+}
+
+/// Writes the shader in each backend's language; WGSL is read again.
+fn translate(module: &Module, info: &ModuleInfo) -> Checked<()> {
+    let words = spv::write_vec(module, info, &spv::Options::default(), None)
+        .map_err(|e| format!("SPIR-V: {e}"))?;
+    expect(words.first() == Some(&0x0723_0203), || "SPIR-V: no magic number".into())?;
+
+    let options = msl::Options { lang_version: (2, 0), ..Default::default() };
+    let (text, translation) = msl::write_string(module, info, &options, &Default::default())
+        .map_err(|e| format!("MSL: {e}"))?;
+    expect(text.contains("kernel void"), || "MSL: no kernel".into())?;
+    for name in translation.entry_point_names {
+        name.map_err(|e| format!("MSL: {e}"))?;
+    }
+
+    let mut text = String::new();
+    let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+    let reflection = hlsl::Writer::new(&mut text, &options, &pipeline)
+        .write(module, info, None)
+        .map_err(|e| format!("HLSL: {e}"))?;
+    expect(text.contains("[numthreads("), || "HLSL: no compute shader".into())?;
+    for name in reflection.entry_point_names {
+        name.map_err(|e| format!("HLSL: {e}"))?;
+    }
+
+    let text = wgsl::write_string(module, info, wgsl::WriterFlags::empty())
+        .map_err(|e| format!("WGSL: {e}"))?;
+    read(&text).map_err(|e| format!("WGSL, read again: {e}"))?;
+    Ok(())
+}
+
+/// What a kernel tells the engines of its shader.
+struct Interface {
+    /// The parameter block's members in order: name and kind, from its `Debug` form.
+    fields: Vec<(String, ScalarKind)>,
+    params_bytes: usize,
+    bindings: Vec<Binding>,
+}
+
+impl Interface {
+    fn new(op: &Op) -> Self {
+        let debug = format!("{op:?}");
+        let (_, rest) = debug.split_once("Params { ").expect("a kernel has a parameter block");
+        let (block, _) = rest.split_once(" }").unwrap();
+        let field = |field: &str| {
+            let (name, value) = field.split_once(": ").unwrap();
+            // Debug writes a float with a point, an exponent or letters.
+            let integer = value.bytes().all(|b| b.is_ascii_digit());
+            (name.to_string(), if integer { ScalarKind::Uint } else { ScalarKind::Float })
+        };
+        let kernel = op.kernel();
+        Interface {
+            fields: block.split(", ").map(field).collect(),
+            params_bytes: kernel.params().len(),
+            bindings: kernel.bindings(),
+        }
+    }
+
+    fn check(&self, module: &Module, info: &ModuleInfo) -> Checked<()> {
+        expect(module.entry_points.len() == 1, || "not one entry point".into())?;
+        let main = &module.entry_points[0];
+        let named = main.name == "main" && main.stage == ShaderStage::Compute;
+        expect(named, || format!("the entry point is {:?} '{}'", main.stage, main.name))?;
+
+        let mut bound = BTreeMap::new();
+        for (handle, global) in module.global_variables.iter() {
+            let Some(at) = &global.binding else { continue };
+            expect(at.group == 0, || format!("{:?} is in group {}", global.name, at.group))?;
+            let other = bound.insert(at.binding, (handle, global));
+            expect(other.is_none(), || format!("binding {} is given twice", at.binding))?;
+            let used = info.get_entry_point(0)[handle];
+            expect(!used.is_empty(), || format!("{:?} is bound but never used", global.name))?;
+        }
+        let numbers: Vec<u32> = (0..=self.bindings.len() as u32).collect();
+        let got: Vec<u32> = bound.keys().copied().collect();
+        expect(got == numbers, || format!("bindings {got:?}, the kernel has {numbers:?}"))?;
+
+        let (_, params) = bound[&0];
+        expect(params.space == AddressSpace::Uniform, || "binding 0 is not uniform".into())?;
+        self.check_params(module, &module.types[params.ty].inner)?;
+        for (number, binding) in self.bindings.iter().enumerate() {
+            let (handle, global) = bound[&(number as u32 + 1)];
+            let fail =
+                |what: &str| Err(format!("binding {} ({}): {what}", number + 1, binding.name));
+            if global.name.as_deref() != Some(binding.name) {
+                return fail(&format!("it is named {:?}", global.name));
+            }
+            let access = match binding.access {
+                Access::Read => StorageAccess::LOAD,
+                Access::Write => StorageAccess::LOAD | StorageAccess::STORE,
+            };
+            if global.space != (AddressSpace::Storage { access }) {
+                return fail(&format!("it is {:?}, not {access:?}", global.space));
+            }
+            let writes = info.get_entry_point(0)[handle].contains(GlobalUse::WRITE);
+            if binding.access == Access::Write && !writes {
+                return fail("the kernel says it is written, the shader only reads it");
+            }
+            let TypeInner::Array { base, size: ArraySize::Dynamic, stride: 4 } =
+                module.types[global.ty].inner
+            else {
+                return fail("it is not a runtime array of words");
+            };
+            let wanted = match binding.dtype {
+                DType::F32 => ScalarKind::Float,
+                DType::U32 => ScalarKind::Uint,
+            };
+            match module.types[base].inner {
+                TypeInner::Scalar(s) if s.kind == wanted && s.width == 4 => {}
+                ref other => return fail(&format!("its elements are {other:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_params(&self, module: &Module, params: &TypeInner) -> Checked<()> {
+        let TypeInner::Struct { members, span } = params else {
+            return Err(format!("binding 0 is no struct but {params:?}"));
+        };
+        let got: Vec<_> = members.iter().map(|m| m.name.clone().unwrap_or_default()).collect();
+        let want: Vec<_> = self.fields.iter().map(|f| f.0.clone()).collect();
+        expect(got == want, || format!("the parameters are {got:?}, the kernel has {want:?}"))?;
+        for (i, (member, (name, kind))) in members.iter().zip(&self.fields).enumerate() {
+            let TypeInner::Scalar(scalar) = module.types[member.ty].inner else {
+                return Err(format!("parameter {name} is no scalar"));
+            };
+            let same = scalar.kind == *kind && scalar.width == 4;
+            expect(same, || format!("parameter {name} is {scalar:?}, the kernel has {kind:?}"))?;
+            let at = member.offset as usize;
+            expect(at == 4 * i, || format!("parameter {name} lies at {at}, not {}", 4 * i))?;
+        }
+        expect(*span as usize == self.params_bytes, || {
+            format!("the parameters have {span} bytes, the kernel has {}", self.params_bytes)
+        })
+    }
+}
+
+/// Threads, workgroup memory and storage buffers that every device has.
+fn check_limits(module: &Module) -> Checked<()> {
+    for entry in &module.entry_points {
+        let size @ [x, y, z] = entry.workgroup_size;
+        let fits = x * y * z <= MAX_THREADS && z <= MAX_THREADS_Z;
+        expect(fits, || format!("workgroups of {size:?} threads"))?;
+    }
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
+    let spaces = |wanted: fn(AddressSpace) -> bool| {
+        module.global_variables.iter().filter(move |(_, global)| wanted(global.space))
+    };
+    let shared = spaces(|space| space == AddressSpace::WorkGroup);
+    let bytes: u32 = shared.map(|(_, global)| layouter[global.ty].size).sum();
+    expect(bytes <= MAX_WORKGROUP_BYTES, || format!("{bytes} bytes of workgroup memory"))?;
+    let buffers = spaces(|space| matches!(space, AddressSpace::Storage { .. })).count();
+    expect(buffers <= MAX_STORAGE_BUFFERS, || format!("{buffers} storage buffers"))
+}
+
+/// A readable name of a permutation.
+fn title(op: &Op) -> String {
+    let kernel = op.kernel();
+    let defines = kernel.defines();
+    let words = defines.iter().map(|(name, value)| format!(" {name}={value}"));
+    format!("{}{}", kernel.name(), words.collect::<String>())
+}
+
+/// Applies a check to all permutations and fails with all complaints.
+fn for_all(check: impl Fn(&Op, &Module, &ModuleInfo) -> Checked<()>) {
+    let mut complaints = Vec::new();
+    for op in permutations() {
+        let source = shader::source(op.kernel()).unwrap();
+        let result = read(&source).and_then(|(module, info)| check(&op, &module, &info));
+        complaints.extend(result.err().map(|e| format!("{}: {e}", title(&op))));
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn every_shader_is_valid_in_every_language() {
+    for_all(|_, module, info| translate(module, info));
+}
+
+#[test]
+fn every_shader_has_its_kernels_interface() {
+    for_all(|op, module, info| Interface::new(op).check(module, info));
+}
+
+#[test]
+fn every_shader_keeps_to_the_limits_of_webgpu() {
+    for_all(|_, module, _| check_limits(module));
+}
+
+/// The permutations are all different, and hold whatever the recorder launches.
+#[test]
+fn the_list_of_permutations_is_complete() {
+    let listed: Vec<String> = permutations().iter().map(title).collect();
+    let distinct: BTreeSet<&String> = listed.iter().collect();
+    assert_eq!(distinct.len(), listed.len());
+    let optimizers = [
+        Optimizer::Sgd { momentum: 0.9, weight_decay: 0.0 },
+        Optimizer::adam(),
+        Optimizer::adamw(0.01),
+    ];
+    let mut launched = BTreeSet::new();
+    for cell in CellKind::ALL {
+        for optimizer in optimizers {
+            for max_norm in [None, Some(1.0)] {
+                for carried in [false, true] {
+                    let recording = training_step(cell, optimizer, max_norm, carried);
+                    launched.extend(recording.launches().iter().map(|l| title(&l.op)));
+                }
+            }
+        }
+    }
+    for title in &launched {
+        assert!(listed.contains(title), "'{title}' is launched but not listed");
+    }
+    assert!(launched.len() > 30, "only {} permutations are launched", launched.len());
+}
+
+/// A language model with two stacks that share their table, so that gradients add up.
+fn training_step(
+    cell: CellKind,
+    optimizer: Optimizer,
+    max_norm: Option<f32>,
+    carried: bool,
+) -> recurra::recording::Recording {
+    let mut rec = Recorder::training();
+    let (vocabulary, width, shape) = (7, 5, [2, 3]);
+    let table = Embedding { name: "embedding".into(), vocabulary, width };
+    let rnn = Recurrent {
+        name: "rnn".into(),
+        cell,
+        input: width,
+        hidden: width,
+        layers: 2,
+        dropout: 0.5,
+    };
+    let linear = Linear { name: "linear".into(), input: width, output: vocabulary };
+    for number in 0..2 {
+        let ids = rec.input_ids(&format!("ids{number}"), 6).unwrap();
+        let x = table.record(&mut rec, ids).unwrap();
+        let x = rec.dropout(x, 0.25).unwrap();
+        let initial = match carried {
+            true => InitialState::Carried(format!("state{number}")),
+            false => {
+                let rows = rnn.state_rows(shape[1]);
+                let name = |l| format!("initial{number}.{l}");
+                let given = (0..2).map(|l| rec.input(&name(l), [rows, width], true).unwrap());
+                InitialState::Given(given.collect())
+            }
+        };
+        let out = rnn.record(&mut rec, x, shape, &initial).unwrap();
+        if number == 0 {
+            let targets = rec.input_ids("targets", 6).unwrap();
+            let logits = linear.record(&mut rec, out.output).unwrap();
+            cross_entropy(&mut rec, logits, targets).unwrap();
+        } else if let Some(&last) = out.finals.last() {
+            let seed = rec.input("d_final", [last.rows, last.columns], false).unwrap();
+            rec.seed_gradient(last, seed).unwrap();
+        }
+    }
+    rec.backward().unwrap();
+    optimizer.record(&mut rec, max_norm).unwrap();
+    rec.finish()
+}
+
+/// All checks on one text, with the interface of `op`.
+fn check(op: &Op, source: &str) -> Checked<()> {
+    let (module, info) = read(source)?;
+    Interface::new(op).check(&module, &info)?;
+    check_limits(&module)?;
+    translate(&module, &info)
+}
+
+/// Each check can fail: a shader is broken in one place, and the right check complains.
+#[test]
+fn broken_shaders_are_noticed() {
+    let listed = permutations();
+    let op = listed.iter().find(|op| title(op) == "sgd CLIP=").unwrap();
+    let right = shader::source(op.kernel()).unwrap();
+    check(op, &right).unwrap();
+    let broken = |changes: &[(&str, &str)]| {
+        let mut text = right.clone();
+        for (from, to) in changes {
+            assert_eq!(text.matches(from).count(), 1, "'{from}' is not there once");
+            text = text.replace(from, to);
+        }
+        check(op, &text).err().unwrap_or_else(|| panic!("{changes:?} passed"))
+    };
+    let clip = "@group(0) @binding(5) var<storage, read> clip: array<f32>;";
+    let clip_as = |from: &str, to: &str| clip.replace(from, to);
+    let more = format!("{clip}\n@group(0) @binding(6) var<storage, read> more: array<f32>;");
+    let large = format!("{clip}\nvar<workgroup> large: array<f32, 4097>;");
+    let used = "g *= clip[0];";
+    let decay = "    weight_decay: f32,";
+    let momentum = "    momentum: f32,";
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        // What naga itself refuses.
+        (&[("let w = parameter[i];", "let w = parameter[i]")], "expected"),
+        (&[("var<uniform> p", "var<storage, read_write> p")], "not uniform"),
+        // Bindings: removed, moved, added, given twice, unused, of another kind, name or type.
+        (&[(clip, "const clip = array<f32, 1>(1.0);")], "bindings [0, 1, 2, 3, 4], the kernel has"),
+        (&[(clip, &clip_as("(5)", "(6)"))], "bindings [0, 1, 2, 3, 4, 6], the kernel has"),
+        (&[(clip, &more), (used, "g *= clip[0] * more[0];")], "5, 6], the kernel has"),
+        (&[(clip, &more)], "\"more\") is bound but never used"),
+        (&[(clip, &clip_as("(5)", "(4)"))], "inding"),
+        (&[(clip, &clip_as("group(0)", "group(1)"))], "in group 1"),
+        (&[(used, "")], "\"clip\") is bound but never used"),
+        (&[(clip, &clip_as("read>", "read_write>"))], "(clip): it is Storage"),
+        (&[(clip, &clip_as("clip", "clap")), (used, "g *= clap[0];")], "named Some(\"clap\")"),
+        (&[(clip, &clip_as("f32", "u32")), (used, "g *= f32(clip[0]);")], "its elements are"),
+        (&[(clip, &clip_as("array<f32>", "array<f32, 2>"))], "runtime array"),
+        (&[("velocity[i] = v;", "")], "(velocity): the kernel says it is written"),
+        // The parameter block: order, type, offset, size.
+        (
+            &[
+                (momentum, decay),
+                (
+                    "    weight_decay: f32,\n    weight_decay: f32,",
+                    "    weight_decay: f32,\n    momentum: f32,",
+                ),
+            ],
+            "the parameters are",
+        ),
+        (
+            &[(decay, "    weight_decay: u32,"), ("p.weight_decay", "f32(p.weight_decay)")],
+            "parameter weight_decay is",
+        ),
+        (&[(momentum, "    @align(16) momentum: f32,")], "momentum lies at 16, not 8"),
+        (&[(decay, "    @size(8) weight_decay: f32,")], "20 bytes, the kernel has 16"),
+        (&[(decay, "    weight_decay: f32,\n    more: u32,")], "the parameters are"),
+        // Limits.
+        (&[("@workgroup_size(256)", "@workgroup_size(512)")], "[512, 1, 1] threads"),
+        (&[("@workgroup_size(256)", "@workgroup_size(1, 1, 128)")], "[1, 1, 128] threads"),
+        (&[(clip, &large)], "16388 bytes of workgroup memory"),
+    ];
+    for (changes, complaint) in cases {
+        let got = broken(changes);
+        assert!(got.contains(complaint), "{changes:?}: {got}");
+    }
+    // A change that breaks nothing is none of the checks' business.
+    check(op, &right.replace("@compute", "fn unused() {}\n@compute")).unwrap();
+}

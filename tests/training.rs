@@ -1,0 +1,245 @@
+//! Training through the library: the same bits twice, the same bits after an interruption, the
+//! same curve on both engines, the launches and the memory of a step.
+
+mod common;
+
+use recurra::cell::CellKind;
+use recurra::engine::Engine;
+use recurra::layer::{InitialState, Recurrent};
+use recurra::optim::Optimizer;
+use recurra::schedule::Recorder;
+use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
+use recurra::train::{Checkpoint, Event, TrainOptions, Trainer};
+use recurra::{Error, Result};
+use std::path::Path;
+
+/// A text with structure: sums written out.
+fn text() -> String {
+    (0..400).map(|i| format!("{} plus {} is {}.\n", i % 17, i % 13, i % 17 + i % 13)).collect()
+}
+
+fn task(cell: CellKind, hidden: usize) -> LanguageTask {
+    let text = text();
+    let config = ModelConfig {
+        cell: cell.name().to_string(),
+        embedding: 8,
+        hidden,
+        layers: 2,
+        dropout: 0.2,
+        vocabulary: recurra::data::Vocabulary::of(&text).characters(),
+    };
+    LanguageTask::new(LanguageModel::new(config).unwrap(), &text, 10, 6).unwrap()
+}
+
+fn options(steps: u64) -> TrainOptions {
+    TrainOptions {
+        steps,
+        learning_rate: 0.01,
+        optimizer: Optimizer::adamw(0.01),
+        max_norm: Some(0.5),
+        seed: 7,
+        evaluate_every: 9,
+        save_every: 5,
+        report_every: 4,
+    }
+}
+
+/// All losses of a run and its last checkpoint. With `stop_at`, the run is cut off right after the
+/// checkpoint of that step and taken up again from the folder by a new trainer.
+fn train(
+    engine: &Engine,
+    cell: CellKind,
+    steps: u64,
+    folder: &Path,
+    stop_at: Option<u64>,
+) -> (Vec<u32>, Checkpoint) {
+    let mut losses: Vec<f32> = Vec::new();
+    let mut checkpoint = None;
+    if let Some(stop) = stop_at {
+        let mut task = task(cell, 12);
+        let mut trainer = Trainer::new(engine, &mut task, options(steps), None).unwrap();
+        let stopped: Result<()> = trainer.run(Some(folder), |event| match event {
+            Event::Losses(_, more) => {
+                losses.extend(more);
+                Ok(())
+            }
+            Event::Saved(step) if *step == stop => Err(Error::Invalid("cut off".to_string())),
+            _ => Ok(()),
+        });
+        assert!(stopped.unwrap_err().to_string().contains("cut off"));
+        assert_eq!(losses.len() as u64, stop);
+        checkpoint = Some(Checkpoint::load(folder).unwrap());
+        assert_eq!(checkpoint.as_ref().unwrap().step, stop);
+    }
+    let mut task = task(cell, 12);
+    let mut trainer = Trainer::new(engine, &mut task, options(steps), checkpoint).unwrap();
+    let run = trainer.run(Some(folder), |event| {
+        if let Event::Losses(_, more) = event {
+            losses.extend(more);
+        }
+        Ok(())
+    });
+    run.unwrap();
+    assert_eq!(losses.len() as u64, steps);
+    assert!(losses[steps as usize - 1] < losses[0], "it learns");
+    (losses.iter().map(|l| l.to_bits()).collect(), Checkpoint::load(folder).unwrap())
+}
+
+fn bits(checkpoint: &Checkpoint) -> Vec<(String, Vec<u32>)> {
+    let of = |t: &recurra::tensor::HostTensor| t.iter().map(|x| x.to_bits()).collect();
+    checkpoint.tensors.iter().map(|(name, tensor)| (name.clone(), of(tensor))).collect()
+}
+
+fn twice_and_resumed(engine: &Engine, cells: &[CellKind]) {
+    for &cell in cells {
+        let folders = [(); 4].map(|()| tempfile::tempdir().unwrap());
+        // An epoch has 111 characters' worth of windows a stream: step 15 is inside one.
+        let once = train(engine, cell, 30, folders[0].path(), None);
+        let again = train(engine, cell, 30, folders[1].path(), None);
+        assert_eq!(once.0, again.0, "{cell:?}: two runs");
+        assert_eq!(bits(&once.1), bits(&again.1), "{cell:?}: two runs");
+        let resumed = train(engine, cell, 30, folders[2].path(), Some(15));
+        assert_eq!(once.0, resumed.0, "{cell:?}: interrupted");
+        assert_eq!(bits(&once.1), bits(&resumed.1), "{cell:?}: interrupted");
+        let names: Vec<_> = once.1.tensors.keys().map(String::as_str).collect();
+        for name in ["state.l0", "state.l1", "optimizer.linear.weight.first", "embedding.weight"] {
+            assert!(names.contains(&name), "{name} is in the checkpoint");
+        }
+    }
+}
+
+#[test]
+fn cpu_runs_and_resumes_with_the_same_bits() {
+    twice_and_resumed(&Engine::cpu(Some(2)).unwrap(), &CellKind::ALL);
+}
+
+#[test]
+fn gpu_runs_and_resumes_with_the_same_bits() {
+    if let Some(engine) = common::gpu_engine() {
+        twice_and_resumed(&engine, &[CellKind::Lstm, CellKind::Gru]);
+    }
+}
+
+#[test]
+fn both_engines_learn_along_the_same_curve() {
+    let Some(gpu) = common::gpu_engine() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for cell in CellKind::ALL {
+        let cpu = train(&Engine::cpu(Some(2)).unwrap(), cell, 20, folder.path(), None).0;
+        let gpu = train(&gpu, cell, 20, folder.path(), None).0;
+        for (step, (a, b)) in cpu.iter().zip(&gpu).enumerate() {
+            let (a, b) = (f32::from_bits(*a), f32::from_bits(*b));
+            assert!((a - b).abs() < 1e-3, "{cell:?} step {}: {a} and {b}", step + 1);
+        }
+    }
+}
+
+#[test]
+fn another_seed_gives_another_run() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let run = |seed| {
+        let mut task = task(CellKind::Lstm, 12);
+        let options = TrainOptions { seed, ..options(3) };
+        let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+        trainer.run(None, |_| Ok(())).unwrap();
+        bits(&trainer.checkpoint().unwrap())
+    };
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn a_checkpoint_of_another_shape_is_refused() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    train(&engine, CellKind::Lstm, 5, folder.path(), None);
+    let checkpoint = Checkpoint::load(folder.path()).unwrap();
+    let mut other = task(CellKind::Lstm, 13);
+    let refused = Trainer::new(&engine, &mut other, options(9), Some(checkpoint.clone()));
+    let message = refused.err().unwrap().to_string();
+    assert!(message.contains("expected shape"), "{message}");
+    let mut cut = checkpoint;
+    cut.tensors.remove("optimizer.linear.bias.second");
+    let mut same = task(CellKind::Lstm, 12);
+    let message = Trainer::new(&engine, &mut same, options(9), Some(cut)).err().unwrap();
+    assert!(message.to_string().contains("optimizer.linear.bias.second"), "{message}");
+}
+
+/// Launches of a training step: 2·T·L for the recurrence, and a number that T does not change.
+#[test]
+fn launches_of_a_step_are_two_per_time_step_and_layer() {
+    let launches = |time: usize, layers: usize| {
+        let rec = &mut Recorder::training();
+        let (cell, input, hidden) = (CellKind::Gru, 4, 5);
+        let dropout = 0.0;
+        let stack = Recurrent { name: "rnn".to_string(), cell, input, hidden, layers, dropout };
+        let x = rec.input("x", [time * 3, input], true).unwrap();
+        let initial = InitialState::Carried("state".to_string());
+        let y = stack.record(rec, x, [time, 3], &initial).unwrap().output;
+        let seed = rec.input("seed", [time * 3, hidden], false).unwrap();
+        rec.seed_gradient(y, seed).unwrap();
+        rec.backward().unwrap();
+        Optimizer::adam().record(rec, Some(1.0)).unwrap();
+        std::mem::replace(rec, Recorder::inference()).finish().launches().len()
+    };
+    for layers in [1, 3] {
+        let constant = launches(1, layers) - 2 * layers;
+        for time in [2, 7, 100] {
+            assert_eq!(launches(time, layers), 2 * time * layers + constant);
+        }
+        // Products, copies, updates: a few a parameter.
+        assert!(constant <= 16 * layers + 4, "{constant}");
+    }
+}
+
+/// The memory of one LSTM layer's training step, by hand. T 2, B 3, I 4, H 5, in words:
+///
+/// | buffer | words | from | to |
+/// |---|--:|---|---|
+/// | gates \[T·B, 4H\] | 120 | input product | last gradient product |
+/// | d.weight_hh \[4H, H\] | 100 | its product | its copy out |
+/// | states \[2·(T+1)·B, H\] | 90 | initial state | weight_hh's product |
+/// | d.weight_ih \[4H, I\] | 80 | its product | its copy out |
+/// | final \[2·B, H\] | 30 | end of forward | the same launch (nothing reads it) |
+/// | d.states (the outputs' gradient) | 30 | seed | last step backward |
+/// | carry \[2·B, H\] | 30 | start of backward | last step backward |
+/// | d.x \[T·B, I\] | 24 | its product | its copy out |
+/// | d.bias_ih, d.bias_hh | 20, 20 | with their products | their copies out |
+///
+/// Greedy by size: gates, d.weight_hh and states meet at weight_hh's product: three slots (120,
+/// 100, 90). d.weight_ih meets gates, states and (at the copies) d.weight_hh: a fourth (80). The
+/// final states, the outputs' gradient and the carry are over before d.weight_hh begins: final and
+/// d.states, which do not meet, share its slot; the carry meets d.states, and goes to
+/// d.weight_ih's slot, which begins after the last step. d.x meets all but states: it takes the
+/// states' slot. The biases meet everything: two slots of 20.
+/// Together 120 + 100 + 90 + 80 + 20 + 20 = 430 words.
+#[test]
+fn the_memory_of_a_training_step_meets_a_hand_count() {
+    let rec = &mut Recorder::training();
+    let (time, batch, input, hidden) = (2, 3, 4, 5);
+    let stack = Recurrent {
+        name: "lstm".to_string(),
+        cell: CellKind::Lstm,
+        input,
+        hidden,
+        layers: 1,
+        dropout: 0.0,
+    };
+    let x = rec.input("x", [time * batch, input], true).unwrap();
+    let y = stack.record(rec, x, [time, batch], &InitialState::Zero).unwrap().output;
+    let seed = rec.input("seed", [time * batch, hidden], false).unwrap();
+    rec.seed_gradient(y, seed).unwrap();
+    rec.backward().unwrap();
+    let mut outputs = rec.parameters();
+    outputs.push(("x".to_string(), x));
+    for (name, var) in outputs {
+        let view = rec.gradient(var).unwrap();
+        let gradient = recurra::schedule::Var { view, ..var };
+        rec.output(&format!("d.{name}"), gradient).unwrap();
+    }
+    let recording = std::mem::replace(rec, Recorder::inference()).finish();
+    let plan = recording.plan().unwrap();
+    assert_eq!(plan.slots, [120, 100, 90, 80, 20, 20], "{recording}");
+    assert_eq!(plan.temporary_bytes(), 430 * 4);
+    // Inputs x 24 and seed 30; weights 80 + 100 + 20 + 20; the outputs 220 + 24.
+    assert_eq!(plan.fixed_bytes, (24 + 30 + 220 + 244) * 4);
+}
