@@ -1,5 +1,27 @@
-//! Recurra.
+//! Recurra: recurrent networks (RNN, LSTM, GRU) on any GPU, through fused WGSL kernels and wgpu,
+//! with a fast CPU engine and a float64 oracle.
+//!
+//! The way the data goes:
+//!
+//! ```text
+//!  layers ──record──▶ Recording ──load──▶ Program on an Engine (GPU: WGSL | CPU: the same in Rust)
+//!                     (launches over                run, run, run …
+//!                      named buffers)
+//! ```
+//!
+//! - [`layer`], [`loss`], [`optim`]: what networks are made of. Each *records* its launches, forward,
+//!   and leaves on a tape how to record its gradient.
+//! - [`schedule`]: the [`Recorder`] and the unrolling over time.
+//! - [`recording`]: the flat list of launches, with its memory plan. Plain data.
+//! - [`engine`]: [`Engine`], [`engine::Store`], [`engine::Program`].
+//! - [`train`], [`task`], [`data`], [`format`](mod@format): the loop, whole jobs, inputs, files.
+//! - [`oracle`], [`conformance`], [`measure`]: is it right, and how fast.
+//!
+//! Shapes are written T (time steps), B (batch rows), I (input width), H (hidden units), L (layers),
+//! G (gates), V (vocabulary), E (embedding). Sequences lie time-major: row t·B + b.
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
+
 pub mod cell;
 pub mod conformance;
 pub mod data;
@@ -17,4 +39,17 @@ pub mod schedule;
 pub mod task;
 pub mod tensor;
 pub mod train;
+
+pub use cell::CellKind;
+pub use engine::Engine;
 pub use error::{Error, Result};
+pub use layer::{Embedding, InitialState, Initializer, Linear, Recurrent};
+pub use loss::cross_entropy;
+pub use optim::Optimizer;
+pub use schedule::Recorder;
+pub use tensor::NamedTensors;
+
+/// The README's examples, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,7 +10,7 @@ pub use gpu::{DeviceInfo, GpuEngine, GpuProgram};
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control};
 use crate::recording::{Buffer, CONTROL, MemoryPlan, Recording, Role};
-use crate::tensor::{DType, WORD_BYTES};
+use crate::tensor::{DType, NamedTensors, WORD_BYTES};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -207,6 +207,20 @@ impl Store {
             }
             StoreKind::Gpu(store) => store.set(name, value),
         }
+    }
+
+    /// Sets every tensor of a map.
+    ///
+    /// # Errors
+    /// Too large for the device.
+    pub fn set_all(&self, tensors: &NamedTensors) -> Result<()> {
+        for (name, tensor) in tensors {
+            match tensor.as_slice() {
+                Some(values) => self.set(name, values)?,
+                None => self.set(name, &tensor.iter().copied().collect::<Vec<_>>())?,
+            }
+        }
+        Ok(())
     }
 
     /// Copies a tensor to the host.

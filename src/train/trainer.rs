@@ -70,6 +70,21 @@ pub struct TrainOptions {
 }
 
 impl TrainOptions {
+    /// Adam over `steps` steps at most at rate 0.004, norm 1, evaluated and saved ten times.
+    pub fn new(steps: u64) -> Self {
+        let often = (steps / 10).max(1);
+        TrainOptions {
+            steps,
+            learning_rate: 0.004,
+            optimizer: Optimizer::adam(),
+            max_norm: Some(1.0),
+            seed: 1,
+            evaluate_every: often,
+            save_every: often,
+            report_every: 10,
+        }
+    }
+
     /// The rate of step `step` (from 1): linear over the first steps (a 50th of all, at most 100),
     /// then a cosine down to a 20th (Loshchilov and Hutter 2017).
     pub fn rate(&self, step: u64) -> f32 {

@@ -1,0 +1,27 @@
+#!/bin/sh
+# Installs what the tests need (a Vulkan driver that runs WGSL on the CPU, where there is no GPU) and
+# runs them all. A missing Vulkan device is a failure here, not a skip.
+set -eu
+cd "$(dirname "$0")/.."
+
+has_driver() {
+    for folder in /usr/share/vulkan/icd.d /etc/vulkan/icd.d /usr/local/share/vulkan/icd.d; do
+        if ls "$folder"/*.json >/dev/null 2>&1; then return 0; fi
+    done
+    [ -n "${VK_DRIVER_FILES:-}${VK_ICD_FILENAMES:-}" ]
+}
+
+if ! has_driver && command -v apt-get >/dev/null; then
+    as_root=""
+    if [ "$(id -u)" -ne 0 ]; then as_root="sudo"; fi
+    $as_root apt-get update
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y mesa-vulkan-drivers libvulkan1
+fi
+
+# Mesa complains on stderr where a headless machine has no run-time folder.
+if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+    XDG_RUNTIME_DIR=$(mktemp -d)
+    export XDG_RUNTIME_DIR
+fi
+
+RECURRA_REQUIRE_GPU=1 cargo test --release --no-fail-fast
