@@ -108,6 +108,7 @@ impl CpuEngine {
             }
         }
         drop(values);
+        let mut layers: Vec<BufferId> = Vec::new();
         let launches = recording.launches().iter().map(|launch| {
             let bindings = launch.op.kernel().bindings();
             let bound = |id: BufferId| Bound { place: place[id.0], len: recording.get(id).len };
@@ -116,10 +117,21 @@ impl CpuEngine {
                 pairs.filter(|p| p.0.access == access).map(|p| bound(*p.1)).collect()
             };
             let (reads, writes) = (of(Access::Read), of(Access::Write));
-            CpuLaunch { op: launch.op.clone(), reads, writes }
+            let mut scratch = 0;
+            if let Op::StepForward(_) = launch.op {
+                // A layer's steps are those that share a gate buffer.
+                let gates = launch.buffers[0];
+                scratch = layers.iter().position(|&l| l == gates).unwrap_or(layers.len());
+                if scratch == layers.len() {
+                    layers.push(gates);
+                }
+            }
+            CpuLaunch { op: launch.op.clone(), scratch, reads, writes }
         });
+        let launches: Vec<_> = launches.collect();
         Ok(CpuProgram {
-            launches: launches.collect(),
+            launches,
+            scratch: vec![Vec::new(); layers.len().max(1)],
             context: self.context.clone(),
             store: store.clone(),
             memory,
@@ -145,6 +157,8 @@ impl CpuStore {
 
 struct CpuLaunch {
     op: Op,
+    /// Which scratch a forward step has: one a layer.
+    scratch: usize,
     reads: Vec<Bound>,
     writes: Vec<Bound>,
 }
@@ -162,6 +176,7 @@ pub struct CpuProgram {
     store: CpuStore,
     launches: Vec<CpuLaunch>,
     memory: Vec<Vec<f32>>,
+    scratch: Vec<Vec<f32>>,
     /// Index into `memory` for each buffer of the recording.
     place: Vec<usize>,
     /// Name and place of the buffers that live in the store between runs.
@@ -177,10 +192,11 @@ impl CpuProgram {
                 self.memory[*place] = std::mem::take(value);
             }
         }
-        let (context, launches, memory) = (&self.context, &self.launches, &mut self.memory);
+        let (context, launches) = (&self.context, &self.launches);
+        let (memory, scratch) = (&mut self.memory, &mut self.scratch);
         context.pool.install(|| {
             for launch in launches {
-                execute(context, launch, memory);
+                execute(context, launch, memory, &mut scratch[launch.scratch]);
             }
         });
         for (name, place) in &self.shared {
@@ -206,7 +222,7 @@ impl CpuProgram {
 /// The most buffers a kernel reads, and writes.
 const MOST: usize = 4;
 
-fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>]) {
+fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scratch: &mut Vec<f32>) {
     // Written buffers leave the table while the kernel runs, so that the rest can be read: no
     // launch binds a buffer twice.
     let mut taken: [Vec<f32>; MOST] = Default::default();
@@ -226,7 +242,7 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>]) {
         let write = &mut writes[..launch.writes.len()];
         match &launch.op {
             Op::Matmul(k) => matmul::matmul(context, k, read, write),
-            Op::StepForward(k) => step::step_forward(context, k, read, write),
+            Op::StepForward(k) => step::step_forward(context, k, read, write, scratch),
             Op::StepBackward(k) => step::step_backward(context, k, read, write),
             Op::EmbeddingForward(k) => embedding::embedding_forward(context, k, read, write),
             Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, read, write),

@@ -41,7 +41,9 @@ fn halve_mut(parts: [&mut [f32]; 2], n: usize) -> ([&mut [f32]; 2], [&mut [f32];
 struct Shared<'a> {
     cell: CellKind,
     hidden: usize,
+    /// R \[G·H, H\], or its transpose.
     weights: &'a [f32],
+    transposed: bool,
     bias: &'a [f32],
 }
 
@@ -49,6 +51,16 @@ impl Shared<'_> {
     /// Words of one row of the gate buffer.
     fn row(&self) -> usize {
         self.cell.saved() * self.hidden
+    }
+
+    /// Rᵀ from weight block `first` on, as the right operand of h·Rᵀ.
+    fn recurrent(&self, first: usize) -> Strided<'_> {
+        let h = self.hidden;
+        if self.transposed {
+            Strided::new(&self.weights[first * h..], self.cell.gates() * h, false)
+        } else {
+            Strided::new(&self.weights[first * h * h..], h, true)
+        }
     }
 }
 
@@ -78,7 +90,7 @@ impl Forward<'_> {
             product(
                 [self.rows, count * h, h],
                 Strided::new(self.old[0], h, false),
-                Strided::new(&shared.weights[first * h * h..], h, true),
+                shared.recurrent(first),
                 &mut self.gates[saved * h..],
                 row,
                 // A product with a place of its own replaces what was there.
@@ -110,17 +122,44 @@ impl Forward<'_> {
     }
 }
 
-pub fn step_forward(context: &Context, kernel: &StepForward, read: Reads, write: Writes) {
+/// Rᵀ \[H, G·H\] from R \[G·H, H\].
+fn transpose(weights: &[f32], hidden: usize, rows: usize, out: &mut Vec<f32>) {
+    out.resize(rows * hidden, 0.0);
+    // Blocks that fit the first-level cache, so that neither side is walked by long strides.
+    const BLOCK: usize = 32;
+    for i0 in (0..rows).step_by(BLOCK) {
+        for k0 in (0..hidden).step_by(BLOCK) {
+            for i in i0..(i0 + BLOCK).min(rows) {
+                for k in k0..(k0 + BLOCK).min(hidden) {
+                    out[k * rows + i] = weights[i * hidden + k];
+                }
+            }
+        }
+    }
+}
+
+/// `transposed` is this layer's own scratch: step 0 fills it with Rᵀ, which the product of the later
+/// steps reads in the order it lies in. A single step is not worth it.
+pub fn step_forward(
+    context: &Context,
+    kernel: &StepForward,
+    read: Reads,
+    write: Writes,
+    transposed: &mut Vec<f32>,
+) {
     let [weights, bias] = read[..] else { unreachable!("two read bindings") };
     let [gates, states] = write else { unreachable!("two written bindings") };
     let p = &kernel.params;
     let [time, batch, hidden, t] = [p.time, p.batch, p.hidden, p.step].map(|x| x as usize);
-    let shared = Shared {
-        cell: kernel.cell,
-        hidden,
-        weights: &weights[p.w_offset as usize..],
-        bias: &bias[p.b_offset as usize..],
-    };
+    let mut weights = &weights[p.w_offset as usize..];
+    if time > 1 {
+        if t == 0 {
+            transpose(weights, hidden, kernel.cell.gates() * hidden, transposed);
+        }
+        weights = transposed;
+    }
+    let bias = &bias[p.b_offset as usize..];
+    let shared = Shared { cell: kernel.cell, hidden, weights, transposed: time > 1, bias };
     let row = shared.row();
     let (old, new) = slots(states, t, batch * hidden, time);
     let gates = &mut gates[p.gates_offset as usize + t * batch * row..][..batch * row];
@@ -216,7 +255,7 @@ pub fn step_backward(context: &Context, kernel: &StepBackward, read: Reads, writ
     let words = batch * hidden;
     let weights = if kernel.is_initial() { read[1] } else { read[0] };
     let weights = &weights[p.w_offset as usize..];
-    let shared = Shared { cell: kernel.cell, hidden, weights, bias: &[] };
+    let shared = Shared { cell: kernel.cell, hidden, weights, transposed: false, bias: &[] };
     let slab = batch * shared.row();
     let first = p.gates_offset as usize;
     let (mut old, mut new): ([&[f32]; 2], [&[f32]; 2]) = Default::default();
