@@ -61,6 +61,44 @@ fn load_b(k: u32, n: u32) -> f32 {
 #endif
 }
 
+fn store(m: u32, n: u32, sum: f32) {
+    if n >= p.n {
+        return;
+    }
+    var value = sum;
+#ifdef BIAS
+    value += bias[p.bias_offset + n];
+#endif
+    let at = p.c_offset + m * p.c_stride + n;
+#ifdef ACCUMULATE
+    value += c[at];
+#endif
+    c[at] = value;
+}
+
+fn store_row(m: u32, n: u32, sum: vec4<f32>) {
+    if m >= p.m {
+        return;
+    }
+    store(m, n, sum.x);
+    store(m, n + 1u, sum.y);
+    store(m, n + 2u, sum.z);
+    store(m, n + 3u, sum.w);
+}
+
+#ifdef ROW_SUM
+fn store_sum(m: u32, sum: f32) {
+    if m >= p.m {
+        return;
+    }
+    var value = sum;
+#ifdef ACCUMULATE
+    value += row_sum[p.row_sum_offset + m];
+#endif
+    row_sum[p.row_sum_offset + m] = value;
+}
+#endif
+
 @compute @workgroup_size(16, 16)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -75,9 +113,14 @@ fn main(
     if first_m >= p.m {
         return;
     }
-    var sum: array<array<f32, 4>, 4>;
+    // Rows 4·local.y + 0…3 of the tile, columns 4·local.x + 0…3: in registers, not in an array that
+    // is indexed in a loop.
+    var sum_0: vec4<f32>;
+    var sum_1: vec4<f32>;
+    var sum_2: vec4<f32>;
+    var sum_3: vec4<f32>;
 #ifdef ROW_SUM
-    var row: array<f32, 4>;
+    var row: vec4<f32>;
 #endif
     for (var k0 = 0u; k0 < p.k; k0 += DEPTH) {
         // Neighbouring threads read neighbouring words of the operand as it is stored.
@@ -103,51 +146,33 @@ fn main(
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            var left: array<f32, 4>;
-            var right: array<f32, 4>;
-            for (var i = 0u; i < 4u; i++) {
-                left[i] = a_tile[k * TILE + local.y * 4u + i];
-                right[i] = b_tile[k * TILE + local.x * 4u + i];
-            }
-            for (var i = 0u; i < 4u; i++) {
+            let m = k * TILE + local.y * 4u;
+            let n = k * TILE + local.x * 4u;
+            let left = vec4<f32>(a_tile[m], a_tile[m + 1u], a_tile[m + 2u], a_tile[m + 3u]);
+            let right = vec4<f32>(b_tile[n], b_tile[n + 1u], b_tile[n + 2u], b_tile[n + 3u]);
+            sum_0 += left.x * right;
+            sum_1 += left.y * right;
+            sum_2 += left.z * right;
+            sum_3 += left.w * right;
 #ifdef ROW_SUM
-                row[i] += left[i];
+            row += left;
 #endif
-                for (var j = 0u; j < 4u; j++) {
-                    sum[i][j] += left[i] * right[j];
-                }
-            }
         }
         workgroupBarrier();
     }
 
-    for (var i = 0u; i < 4u; i++) {
-        let m = first_m + local.y * 4u + i;
-        if m >= p.m {
-            break;
-        }
+    let m = first_m + local.y * 4u;
+    let n = first_n + local.x * 4u;
+    store_row(m, n, sum_0);
+    store_row(m + 1u, n, sum_1);
+    store_row(m + 2u, n, sum_2);
+    store_row(m + 3u, n, sum_3);
 #ifdef ROW_SUM
-        if first_n == 0u && local.x == 0u {
-#ifdef ACCUMULATE
-            row[i] += row_sum[p.row_sum_offset + m];
-#endif
-            row_sum[p.row_sum_offset + m] = row[i];
-        }
-#endif
-        for (var j = 0u; j < 4u; j++) {
-            let n = first_n + local.x * 4u + j;
-            if n >= p.n {
-                break;
-            }
-            var value = sum[i][j];
-#ifdef BIAS
-            value += bias[p.bias_offset + n];
-#endif
-            let at = p.c_offset + m * p.c_stride + n;
-#ifdef ACCUMULATE
-            value += c[at];
-#endif
-            c[at] = value;
-        }
+    if n == 0u {
+        store_sum(m, row.x);
+        store_sum(m + 1u, row.y);
+        store_sum(m + 2u, row.z);
+        store_sum(m + 3u, row.w);
     }
+#endif
 }

@@ -13,6 +13,8 @@
 var<workgroup> h_tile: array<f32, TILE * DEPTH>;            // [row][k]
 var<workgroup> w_tile: array<f32, DEPTH * GATES * TILE>;    // [k][gate][unit]
 
+#import shared/gates_#{GATES}
+
 @compute @workgroup_size(16, 16)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -22,7 +24,7 @@ fn main(
     let first_unit = group.x * TILE;
     let first_row = group.y * TILE;
     let t = p.step;
-    var r: array<f32, GATES>;
+    var sum: Sum;
     for (var k0 = 0u; k0 < p.hidden; k0 += DEPTH) {
         for (var i = index; i < TILE * DEPTH; i += THREADS) {
             let row = first_row + i / DEPTH;
@@ -45,10 +47,7 @@ fn main(
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            let h = h_tile[local.y * DEPTH + k];
-            for (var gate = 0u; gate < GATES; gate++) {
-                r[gate] += h * w_tile[(k * GATES + gate) * TILE + local.x];
-            }
+            sum += h_tile[local.y * DEPTH + k] * tile_gates(k * GATES * TILE + local.x);
         }
         workgroupBarrier();
     }
@@ -59,6 +58,7 @@ fn main(
         return;
     }
     var x: array<f32, GATES>;
+    var r = spread_gates(sum);
     for (var gate = 0u; gate < GATES; gate++) {
         x[gate] = gates[gate_index(t, row, gate, unit)];
         r[gate] += b_hh[p.b_offset + gate * p.hidden + unit];

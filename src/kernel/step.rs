@@ -83,8 +83,8 @@ impl CellKind {
         }
     }
 
-    fn define(self) -> (&'static str, String) {
-        ("CELL", self.name().to_string())
+    fn defines(self) -> Vec<(&'static str, String)> {
+        vec![("CELL", self.name().to_string()), ("GATES", self.gates().to_string())]
     }
 }
 
@@ -170,7 +170,7 @@ impl Kernel for StepForward {
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
-        vec![self.cell.define()]
+        self.cell.defines()
     }
 
     fn params(&self) -> &[u8] {
@@ -238,7 +238,7 @@ impl Kernel for StepBackward {
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
-        let mut list = vec![self.cell.define()];
+        let mut list = self.cell.defines();
         if self.is_initial() {
             list.push(("INITIAL", String::new()));
         } else if self.d_output {

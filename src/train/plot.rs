@@ -69,17 +69,12 @@ fn thin(points: &[(u64, f32)], most: usize) -> Vec<(u64, f32)> {
     points.iter().copied().step_by(every).filter(|p| p.1.is_finite()).collect()
 }
 
-/// The exponential mean over about a 50th of the points.
+/// At each point the mean of the points around it, about a 50th of all.
 fn running_mean(points: &[(u64, f32)]) -> Vec<(u64, f32)> {
-    let share = (50.0 / points.len().max(1) as f32).clamp(0.02, 1.0);
-    let mut mean = points.first().map_or(0.0, |p| p.1);
-    points
-        .iter()
-        .map(|&(step, loss)| {
-            mean += share * (loss - mean);
-            (step, mean)
-        })
-        .collect()
+    let half = points.len() / 100;
+    let around = |i: usize| &points[i.saturating_sub(half)..(i + half + 1).min(points.len())];
+    let mean = |near: &[(u64, f32)]| near.iter().map(|p| p.1).sum::<f32>() / near.len() as f32;
+    points.iter().enumerate().map(|(i, &(step, _))| (step, mean(around(i)))).collect()
 }
 
 #[cfg(test)]
