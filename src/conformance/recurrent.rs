@@ -33,7 +33,7 @@ pub struct RecurrentCase {
     pub layers: usize,
     /// Random initial states with gradients; else zeros.
     pub given: bool,
-    /// Inputs and biases so large that gates saturate.
+    /// Inputs so large, at every other row and step, that gates saturate.
     pub saturated: bool,
     /// Dropout between the layers.
     pub dropout: f32,
@@ -103,8 +103,16 @@ fn data(case: &RecurrentCase) -> Tensors {
     let sizes = case.shape.iter().fold(case.layers as u64, |a, &n| a * 1009 + n as u64);
     let mut generator = Initializer::new(sizes * 8 + case.cell as u64);
     let mut tensors = Tensors::new();
-    let large = if case.saturated { 40.0 } else { 1.5 };
-    tensors.insert("x".to_string(), generator.uniform(t * b * i, large));
+    let mut x = generator.uniform(t * b * i, 1.5);
+    if case.saturated {
+        // Every other row of every other step: where all units saturate at once, all gradients are
+        // what rounding h to 1 leaves of them, and nothing is compared.
+        for (row, x) in x.chunks_mut(i).enumerate() {
+            let large = (row / b + row % b) % 2 == 1;
+            x.iter_mut().for_each(|x| *x *= if large { 30.0 } else { 1.0 });
+        }
+    }
+    tensors.insert("x".to_string(), x);
     tensors.insert("d_output".to_string(), generator.uniform(t * b * h, 1.0));
     let stack = case.stack();
     for layer in 0..case.layers {
@@ -245,6 +253,21 @@ fn expected(case: &RecurrentCase, data: &Tensors) -> Result<Vec<(String, Vec<f64
     Ok(wanted)
 }
 
+/// How much larger than 1 the rounding errors of the input product may be: a sum's error is in
+/// proportion to Σ|w·x| (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1),
+/// which the gates see as an absolute error. The bounds are for sums of 16 and less.
+fn condition(case: &RecurrentCase, data: &Tensors) -> f64 {
+    let width = case.shape[2];
+    let mut largest = 0f64;
+    for w in data["rnn.weight_ih_l0"].chunks(width) {
+        for x in data["x"].chunks(width) {
+            let terms = w.iter().zip(x).map(|(w, x)| f64::from((w * x).abs()));
+            largest = largest.max(terms.sum());
+        }
+    }
+    (largest / 16.0).max(1.0)
+}
+
 /// Two reports: the forward kernels by outputs and final states, the backward kernels by all
 /// gradients.
 ///
@@ -264,11 +287,12 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<[Repor
     let (backward, forward): (Vec<_>, Vec<_>) =
         differences.into_iter().partition(|d| d.0.starts_with("d."));
     let cell = case.cell.name();
+    let condition = condition(case, &data);
     let report = |kernel: &str, tolerance, differences| {
         Report::worst(format!("{kernel}/{cell}"), case.name(), tolerance, differences)
     };
     Ok([
-        report("step_forward", FORWARD_BOUND, forward),
-        report("step_backward", BACKWARD_BOUND, backward),
+        report("step_forward", FORWARD_BOUND * condition, forward),
+        report("step_backward", BACKWARD_BOUND * condition, backward),
     ])
 }
