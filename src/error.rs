@@ -77,9 +77,11 @@ pub enum Error {
         /// The driver's words.
         reason: String,
     },
-    /// The loss stopped being a number.
-    #[error("the loss became {value} at step {step}; {hint}")]
+    /// The loss, or a weight, stopped being a number.
+    #[error("{what} became {value} at step {step}; {hint}")]
     NotFinite {
+        /// "the loss", or the tensor's name.
+        what: String,
         /// The training step, counted from 1.
         step: u64,
         /// NaN or an infinity.

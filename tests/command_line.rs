@@ -169,8 +169,24 @@ fn bad_input_is_named() {
     }
     fails(&["train", "--dropout", "1"], 2, &["--dropout", "less than 1"]);
     fails(&["train", "--lr", "nan"], 2, &["--lr"]);
+    let sizes = ["train", "--data", &text, "--out", &out];
+    for seq in ["9223372036854775808", "9223372036854775809", "18446744073709551615"] {
+        let more = sizes.into_iter().chain(["--seq", seq]).collect::<Vec<_>>();
+        fails(&more, 1, &["too short"]);
+    }
+    let deep = SMALL.into_iter().chain(["--layers", "1000000"]);
+    fails(&sizes.into_iter().chain(deep).collect::<Vec<_>>(), 1, &["1000000 layers"]);
+    fails(&["train", "--data", &text, "--out", &out, "--device", ""], 1, &["no device ''"]);
     fails(&["train", "chess"], 2, &["chess", "lm"]);
     assert!(!Path::new(&out).exists(), "no failed start leaves a folder");
+
+    // Somebody's own file of that name is not overwritten.
+    std::fs::create_dir(path("own")).unwrap();
+    std::fs::write(path("own/model.safetensors"), "mine").unwrap();
+    let own = path("own");
+    let start = ["train", "--data", &text, "--out", &own];
+    fails(&start.into_iter().chain(SMALL).collect::<Vec<_>>(), 1, &["already holds"]);
+    assert_eq!(std::fs::read(path("own/model.safetensors")).unwrap(), b"mine");
 
     // A loss that is no number: the step is named, the checkpoint of the start is whole.
     fails_with(&["--steps", "60", "--lr", "3e38"], 1, &["the loss became", "at step"]);
@@ -191,7 +207,7 @@ fn bad_input_is_named() {
     std::fs::write(model.join("config.json"), config.replace("\"hidden\": 12", "\"hidden\": 13"))
         .unwrap();
     fails(&["sample", "--model", &out], 1, &["shape"]);
-    fails(&["train", "--resume", &out, "--device", "cpu"], 1, &["expected shape"]);
+    fails(&["train", "--resume", &out, "--device", "cpu"], 1, &["shape"]);
     std::fs::write(model.join("config.json"), "{").unwrap();
     fails(&["sample", "--model", &out], 1, &["config.json", "EOF"]);
     std::fs::write(model.join("config.json"), config).unwrap();
@@ -283,4 +299,70 @@ fn verify_devices_bench_and_help_answer() {
         count += 1;
     }
     assert!(count > 100);
+}
+
+/// Two runs never write into one folder; a run that was killed before its first checkpoint was whole
+/// does not block its folder; a model file that is older than the checkpoint is made anew.
+#[test]
+fn folders_belong_to_one_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = small_text(folder.path());
+    let text = text.to_str().unwrap();
+    let model = folder.path().join("model");
+    let out = model.to_str().unwrap();
+    let train = |steps: &'static str| -> Vec<&str> {
+        let start = ["train", "--data", text, "--out", out, "--steps", steps];
+        start.into_iter().chain(SMALL).collect()
+    };
+    // Killed between its first files.
+    std::fs::create_dir(&model).unwrap();
+    std::fs::write(model.join(".lock"), "").unwrap();
+    std::fs::write(model.join("training.safetensors"), "half").unwrap();
+    let mut first =
+        recurra().args(train("10000000")).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !model.join("config.json").exists() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fails(&["train", "--resume", out, "--device", "cpu"], 1, &["another run"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    std::fs::remove_dir_all(&model).unwrap();
+    assert!(run(&train("20")).status.success());
+    let weights = std::fs::read(model.join(MODEL)).unwrap();
+    let old = {
+        let other = folder.path().join("other");
+        let start = ["train", "--data", text, "--out", other.to_str().unwrap(), "--steps", "1"];
+        assert!(recurra().args(start).args(SMALL).status().unwrap().success());
+        std::fs::read(other.join(MODEL)).unwrap()
+    };
+    assert_ne!(weights, old);
+    std::fs::write(model.join(MODEL), old).unwrap();
+    std::fs::remove_file(model.join("loss.svg")).unwrap();
+    assert!(run(&["train", "--resume", out, "--device", "cpu"]).status.success());
+    assert_eq!(std::fs::read(model.join(MODEL)).unwrap(), weights);
+    assert!(model.join("loss.svg").exists());
+}
+
+/// Every loss up to the one that is no number is in the log.
+#[test]
+fn the_log_reaches_the_step_of_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = small_text(folder.path());
+    let model = folder.path().join("model");
+    let output = recurra()
+        .args(["train", "--data", text.to_str().unwrap(), "--out"])
+        .arg(&model)
+        .args(SMALL)
+        .args(["--cell", "rnn_relu", "--lr", "3", "--clip", "1e38", "--optimizer", "sgd"])
+        .output()
+        .unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let (_, after) = message.split_once("at step ").unwrap();
+    let step: u64 = after.split(';').next().unwrap().parse().unwrap();
+    let log = std::fs::read_to_string(model.join("log.jsonl")).unwrap();
+    assert_eq!(log.lines().count() as u64, step - 1, "{message}");
 }

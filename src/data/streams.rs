@@ -21,7 +21,7 @@ impl Streams {
             return Err(Error::invalid("the sequence length and the batch must be at least 1"));
         }
         // A window needs one more token for its last target, and windows may start at an offset.
-        let needed = batch.saturating_mul(2 * time);
+        let needed = batch.saturating_mul(time.saturating_mul(2));
         if tokens.len() < needed {
             return Err(Error::invalid(format!(
                 "the text is too short: {} characters to train on, {needed} are needed for \
@@ -39,7 +39,7 @@ impl Streams {
     /// # Errors
     /// Fewer than two tokens.
     pub fn fitting(tokens: Vec<u32>, time: usize, batch: usize) -> Result<Self> {
-        let batch = batch.min(tokens.len() / (2 * time)).max(1);
+        let batch = batch.min(tokens.len() / time.saturating_mul(2)).max(1);
         let time = time.min(tokens.len() / 2).max(1);
         Self::new(tokens, time, batch)
     }
@@ -102,5 +102,9 @@ mod tests {
         let small = Streams::fitting(vec![0; 10], 64, 32).unwrap();
         assert_eq!((small.time(), small.batch(), small.windows()), (5, 1, 1));
         assert!(Streams::fitting(vec![0; 1], 64, 32).is_err());
+        // Sizes whose double does not fit a word.
+        let huge = usize::MAX / 2 + 1;
+        assert!(Streams::new(vec![0; 10], huge, 1).is_err());
+        assert_eq!(Streams::fitting(vec![0; 10], huge, 1).unwrap().time(), 5);
     }
 }

@@ -55,8 +55,8 @@ impl Engine {
         Self::named("gpu", None)
     }
 
-    /// `auto` ([`Engine::best`]), `cpu`, `gpu` ([`Engine::gpu`]), or the name of a device or a part
-    /// of it, as [`GpuEngine::devices`] lists them. `threads` counts where the CPU is taken.
+    /// `auto` ([`Engine::best`]), `cpu`, `gpu` ([`Engine::gpu`]), or a device of
+    /// [`GpuEngine::devices`]: `#N` counted from 1, its name, `name (backend)`, or a part of either. `threads` counts where the CPU is taken.
     ///
     /// # Errors
     /// No device of that name: the error lists those that exist.
@@ -64,12 +64,12 @@ impl Engine {
         let wanted = name.to_lowercase();
         let found = match wanted.as_str() {
             "cpu" => return Self::cpu(threads),
-            "auto" => match GpuEngine::open(|info| !info.software)? {
+            "auto" => match GpuEngine::open(|all| all.iter().position(|info| !info.software))? {
                 Some(gpu) => Some(gpu),
                 None => return Self::cpu(threads),
             },
-            "gpu" => GpuEngine::open(|_| true)?,
-            _ => GpuEngine::open(|info| info.name.to_lowercase().contains(&wanted))?,
+            "gpu" => GpuEngine::open(|all| (!all.is_empty()).then_some(0))?,
+            _ => GpuEngine::open(|all| find_device(all, &wanted))?,
         };
         found.map(Engine::Gpu).ok_or_else(|| {
             let mut known = vec!["auto".to_string(), "cpu".to_string()];
@@ -77,7 +77,9 @@ impl Engine {
             if !devices.is_empty() {
                 known.push("gpu".to_string());
             }
-            known.extend(devices.into_iter().map(|d| format!("'{}'", d.name)));
+            known.extend(
+                devices.iter().enumerate().map(|(i, d)| format!("#{} '{}'", i + 1, d.name)),
+            );
             let hint =
                 if wanted == "gpu" { " (no Vulkan, Metal or DX12 driver was found)" } else { "" };
             Error::Device(format!("no device '{name}'{hint}; there are: {}", known.join(", ")))
@@ -171,6 +173,20 @@ impl Engine {
         let control = recording.find(CONTROL);
         Ok(Program { kind, buffers, names, control, launches: recording.launches().len() })
     }
+}
+
+/// The place of a device in the list: by number, by its whole name, by a part of it.
+fn find_device(devices: &[DeviceInfo], wanted: &str) -> Option<usize> {
+    if let Some(number) = wanted.strip_prefix('#') {
+        let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+        return (index < devices.len()).then_some(index);
+    }
+    let name = |d: &DeviceInfo| d.name.to_lowercase();
+    let full = |d: &DeviceInfo| format!("{} ({})", d.name, d.backend).to_lowercase();
+    devices
+        .iter()
+        .position(|d| name(d) == wanted || full(d) == wanted)
+        .or_else(|| devices.iter().position(|d| !wanted.is_empty() && full(d).contains(wanted)))
 }
 
 /// The size a store's tensor must have; an absent one may only be a state.
@@ -302,7 +318,9 @@ impl Program {
     /// Sets the control words, where the recording has them.
     pub fn set_control(&mut self, control: Control) {
         if let Some(id) = self.control {
-            self.put(id, bytemuck::bytes_of(&control));
+            // The control buffer is the program's own: only a lost device could fail, and the next
+            // run says so.
+            let _ = self.put(id, bytemuck::bytes_of(&control));
         }
     }
 
@@ -315,14 +333,14 @@ impl Program {
         if words != buffer.len {
             return Err(Error::shape(buffer.name.as_str(), &[buffer.len], &[words]));
         }
-        self.put(id, bytes);
-        Ok(())
+        self.put(id, bytes)
     }
 
-    fn put(&mut self, id: BufferId, bytes: &[u8]) {
+    fn put(&mut self, id: BufferId, bytes: &[u8]) -> Result<()> {
         match &mut self.kind {
             ProgramKind::Cpu(cpu) => {
-                bytemuck::cast_slice_mut(cpu.buffer_mut(id)).copy_from_slice(bytes)
+                bytemuck::cast_slice_mut(cpu.buffer_mut(id)).copy_from_slice(bytes);
+                Ok(())
             }
             ProgramKind::Gpu(gpu) => gpu.write(id, bytes),
         }
@@ -331,13 +349,11 @@ impl Program {
     /// Runs all launches. On a GPU this returns when they are submitted.
     ///
     /// # Errors
-    /// The device was lost.
+    /// A tensor of the store has another size than when the program was loaded (on the CPU); the
+    /// device was lost.
     pub fn run(&mut self) -> Result<()> {
         match &mut self.kind {
-            ProgramKind::Cpu(cpu) => {
-                cpu.run();
-                Ok(())
-            }
+            ProgramKind::Cpu(cpu) => cpu.run(),
             ProgramKind::Gpu(gpu) => gpu.run(),
         }
     }
@@ -364,7 +380,7 @@ impl Program {
         }
         match &self.kind {
             ProgramKind::Cpu(cpu) => Ok(cpu.buffer(id).to_vec()),
-            ProgramKind::Gpu(gpu) => gpu.read(id),
+            ProgramKind::Gpu(gpu) => gpu.read(id, buffer.len),
         }
     }
 

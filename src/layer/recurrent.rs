@@ -7,6 +7,9 @@ use crate::kernel::Operand;
 use crate::schedule::{Recorder, Recurrence, Var};
 use crate::tensor::NamedTensors;
 
+/// The most steps, over all layers, that are unrolled into one recording.
+const MOST_STEPS: usize = 1 << 21;
+
 /// L layers of one cell, each over the outputs of the one below, with dropout between them.
 #[derive(Clone, Debug)]
 pub struct Recurrent {
@@ -83,6 +86,13 @@ impl Recurrent {
         positive("the batch", batch)?;
         positive("the hidden size", self.hidden)?;
         positive("the number of layers", self.layers)?;
+        if time.saturating_mul(self.layers) > MOST_STEPS {
+            return Err(Error::invalid(format!(
+                "{} layers over {time} steps would be more than {MOST_STEPS} launches a pass; \
+                 use fewer layers or a shorter sequence",
+                self.layers
+            )));
+        }
         if [x.rows, x.columns] != [time * batch, self.input] {
             let want = [time * batch, self.input];
             return Err(Error::shape(

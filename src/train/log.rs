@@ -41,12 +41,16 @@ impl TrainLog {
     /// The file can't be read or written.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join(LOG);
-        let old = match std::fs::read_to_string(&path) {
-            Ok(text) if step > 0 => text,
-            _ => String::new(),
+        let old = match std::fs::read(&path) {
+            Ok(bytes) if step > 0 => bytes,
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(&path, "read", e));
+            }
+            _ => Vec::new(),
         };
-        let lines: Vec<LogLine> =
-            old.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+        // A line that was cut short, or is no text, is dropped.
+        let whole = old.split(|&b| b == b'\n');
+        let lines: Vec<LogLine> = whole.filter_map(|l| serde_json::from_slice(l).ok()).collect();
         let lines: Vec<LogLine> = lines.into_iter().filter(|l| l.step <= step).collect();
         let mut text = String::new();
         for line in &lines {

@@ -120,6 +120,8 @@ pub enum Event {
     Losses(Progress, Vec<f32>),
     /// The validation loss after a step.
     Validation(Progress, f32),
+    /// A checkpoint is about to be written: whatever should be on the disk before it, now.
+    Saving(u64),
     /// A checkpoint was written.
     Saved(u64),
 }
@@ -161,11 +163,23 @@ impl<'a, T: Task> Trainer<'a, T> {
         engine.check(&recording)?;
         let store = engine.store();
         let (step, tensors) = match checkpoint {
+            Some(checkpoint) if checkpoint.seed != options.seed => {
+                return Err(Error::invalid(format!(
+                    "the checkpoint's seed is {}, not {}: masks and data order would change",
+                    checkpoint.seed, options.seed
+                )));
+            }
             Some(checkpoint) => (checkpoint.step, checkpoint.tensors),
             None => (0, task.initial_weights(options.seed)),
         };
+        let shapes = task.weight_shapes();
         for buffer in recording.buffers() {
             let found = tensors.get(&buffer.name);
+            if let (Some(shape), Some(tensor)) = (shapes.get(&buffer.name), found)
+                && tensor.shape() != shape.as_slice()
+            {
+                return Err(Error::shape(buffer.name.as_str(), shape, tensor.shape()));
+            }
             match (buffer.role, found) {
                 (Role::Parameter | Role::State, Some(tensor)) => {
                     if tensor.len() != buffer.len {
@@ -216,7 +230,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.store
     }
 
-    /// Trains to the last step. Saves to `folder` at the start, at intervals and at the end.
+    /// Trains to the last step. Saves to `folder` at intervals and at the end.
     ///
     /// # Errors
     /// The loss is no number any more: the last good checkpoint is kept. The device or the disk
@@ -227,12 +241,6 @@ impl<'a, T: Task> Trainer<'a, T> {
         mut on_event: impl FnMut(&Event) -> Result<()>,
     ) -> Result<()> {
         let start = Instant::now();
-        if let Some(folder) = folder
-            && self.step == 0
-        {
-            self.save(folder)?;
-            on_event(&Event::Saved(0))?;
-        }
         let loss = self.recording.require(LOSS)?;
         let mut reported = self.step;
         let mut since = Instant::now();
@@ -248,28 +256,35 @@ impl<'a, T: Task> Trainer<'a, T> {
             let ring = self.training.read(loss)?;
             let losses: Vec<f32> =
                 (reported..done).map(|s| ring[(s % RING as u64) as usize]).collect();
+            let symbols = (done - reported) * self.task.symbols_per_step();
+            let rate = symbols as f64 / since.elapsed().as_secs_f64().max(1e-9);
+            let progress = |step: u64, loss: f32| Progress {
+                step,
+                loss,
+                symbols_per_second: rate,
+                elapsed: start.elapsed().as_secs_f64(),
+            };
             if let Some(bad) = losses.iter().position(|l| !l.is_finite()) {
                 let step = reported + bad as u64 + 1;
                 let value = losses[bad];
-                let hint = "the last checkpoint holds the weights from before; \
-                            try a smaller learning rate or clipping norm"
-                    .to_string();
-                return Err(Error::NotFinite { step, value, hint });
+                let (whole, _) = losses.split_at(bad);
+                if let Some(&loss) = whole.last() {
+                    on_event(&Event::Losses(progress(step - 1, loss), whole.to_vec()))?;
+                }
+                return Err(not_finite("the loss", step, value));
             }
-            let symbols = (done - reported) * self.task.symbols_per_step();
-            let progress = Progress {
-                step: done,
-                loss: losses.last().copied().unwrap_or(f32::NAN),
-                symbols_per_second: symbols as f64 / since.elapsed().as_secs_f64().max(1e-9),
-                elapsed: start.elapsed().as_secs_f64(),
-            };
+            let progress = progress(done, losses.last().copied().unwrap_or(f32::NAN));
             on_event(&Event::Losses(progress, losses))?;
             if evaluate {
                 let loss = self.evaluate()?;
+                if !loss.is_finite() {
+                    return Err(not_finite("the validation loss", done, loss));
+                }
                 let elapsed = start.elapsed().as_secs_f64();
                 on_event(&Event::Validation(Progress { elapsed, ..progress }, loss))?;
             }
             if save && let Some(folder) = folder {
+                on_event(&Event::Saving(done))?;
                 self.save(folder)?;
                 on_event(&Event::Saved(done))?;
             }
@@ -338,12 +353,16 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(Checkpoint { step: self.step, seed: self.options.seed, tensors })
     }
 
-    fn save(&self, folder: &Path) -> Result<()> {
+    /// Writes a checkpoint of now: at the start of a run, before anything says that the folder holds
+    /// a model, and on resuming, so that the two files agree whatever was killed before.
+    ///
+    /// # Errors
+    /// A weight is no number, or the folder can't be written: the files are as they were.
+    pub fn save(&self, folder: &Path) -> Result<()> {
         let checkpoint = self.checkpoint()?;
         let bad = checkpoint.tensors.iter().find(|t| t.1.iter().any(|x| !x.is_finite()));
         if let Some((name, _)) = bad {
-            let hint = format!("'{name}' holds values that are no numbers; nothing was saved");
-            return Err(Error::NotFinite { step: self.step, value: f32::NAN, hint });
+            return Err(not_finite(&format!("'{name}'"), self.step, f32::NAN));
         }
         let recording = &self.recording;
         let is_weight = |name: &str| {
@@ -351,6 +370,12 @@ impl<'a, T: Task> Trainer<'a, T> {
         };
         checkpoint.save(folder, is_weight)
     }
+}
+
+fn not_finite(what: &str, step: u64, value: f32) -> Error {
+    let hint = "the last checkpoint holds the weights from before; \
+                try a smaller learning rate or clipping norm";
+    Error::NotFinite { what: what.to_string(), step, value, hint: hint.to_string() }
 }
 
 /// Zeros in every carried state of a recording.

@@ -1,6 +1,5 @@
 //! `recurra sample`.
 
-use crate::args::DeviceArgs;
 use clap::Args;
 use recurra::engine::Engine;
 use recurra::task::lm::{Generator, LanguageModel, SampleOptions};
@@ -31,18 +30,20 @@ pub struct SampleArgs {
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value = "1")]
     seed: u64,
-    /// auto is the CPU here: a character at a time is too little work for a GPU
-    #[command(flatten)]
-    device: DeviceArgs,
+    /// cpu, auto, gpu, or a name that `recurra devices` lists; a character at a time is little work
+    /// for a GPU
+    #[arg(long, default_value = "cpu", value_name = "cpu|auto|gpu|NAME")]
+    device: String,
+    /// Threads of the CPU engine
+    #[arg(long, value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
 }
 
 pub fn run(args: SampleArgs) -> Result<ExitCode> {
     let (model, _) = LanguageModel::load_config(&args.model)?;
     let weights = model.load_weights(&args.model)?;
-    let engine = match args.device.device.as_str() {
-        "auto" => Engine::cpu(args.device.threads.map(usize::from).or(Some(1)))?,
-        _ => args.device.engine()?,
-    };
+    let engine = Engine::named(&args.device, Some(usize::from(args.threads)))?;
     let options =
         SampleOptions { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
     write(&engine, model, &weights, options, &args.prompt, args.length)?;

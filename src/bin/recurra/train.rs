@@ -9,10 +9,13 @@ use recurra::engine::Engine;
 use recurra::optim::Optimizer;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig, SampleOptions};
 use recurra::train::{
-    CONFIG, Checkpoint, Event, LogLine, Progress, TrainLog, TrainOptions, Trainer, loss_curve,
+    CONFIG, Checkpoint, Event, LogLine, MODEL, Progress, TRAINING, TrainLog, TrainOptions, Trainer,
+    loss_curve,
 };
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -205,22 +208,45 @@ fn load_text(data: Option<&Path>) -> Result<String> {
     data.map_or_else(|| Ok(own_sources()), read_text)
 }
 
-/// A folder for a new run. One that already holds a model is never overwritten.
-fn new_folder(wanted: Option<PathBuf>) -> Result<PathBuf> {
-    match wanted {
-        Some(folder) if folder.join(CONFIG).exists() => Err(Error::format(
-            &folder,
-            "this folder already holds a model: go on with --resume, or name another --out",
-        )),
-        Some(folder) => Ok(folder),
-        None => {
-            let name = |n: u32| match n {
-                1 => PathBuf::from("recurra-model"),
-                n => PathBuf::from(format!("recurra-model-{n}")),
-            };
-            let free = (1..).map(name).find(|folder| !folder.exists());
-            free.ok_or_else(|| Error::invalid("no free folder name"))
+/// Held open and locked while a run trains in a folder; the system lets go of it however the run ends.
+const LOCK: &str = ".lock";
+
+/// Makes the folder of a new run. One that already holds a model is never overwritten.
+fn new_folder(wanted: Option<&Path>) -> Result<PathBuf> {
+    let Some(folder) = wanted else {
+        // The one that makes the folder has it: two runs that start together get two.
+        for n in 1.. {
+            let name = if n == 1 { String::new() } else { format!("-{n}") };
+            let folder = PathBuf::from(format!("recurra-model{name}"));
+            match std::fs::create_dir(&folder) {
+                Ok(()) => return Ok(folder),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::io(folder, "create", e)),
+            }
         }
+        unreachable!("the numbers do not end");
+    };
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
+    let has = |name: &str| folder.join(name).exists();
+    // A run that was killed before its first checkpoint was whole leaves its lock and no config.
+    if has(CONFIG) || (!has(LOCK) && (has(MODEL) || has(TRAINING))) {
+        let reason =
+            "this folder already holds a model: go on with --resume, or name another --out";
+        return Err(Error::format(folder, reason));
+    }
+    Ok(folder.to_path_buf())
+}
+
+/// Takes a folder for this process alone, as long as the file is kept.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(|e| Error::io(&path, "write", e))?;
+    match file.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::format(folder, "another run is training in this folder"))
+        }
+        // Some network file systems have no locks.
+        _ => Ok(file),
     }
 }
 
@@ -229,7 +255,6 @@ struct Job {
     model: LanguageModel,
     config: TrainingConfig,
     text: String,
-    folder: PathBuf,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -269,8 +294,7 @@ impl Job {
             save_every: args.save_every.unwrap_or(often),
             seed: args.seed,
         };
-        let folder = new_folder(args.out.clone())?;
-        Ok(Job { model, config, text, folder, checkpoint: None })
+        Ok(Job { model, config, text, checkpoint: None })
     }
 
     fn resume(args: &TrainArgs, folder: &Path) -> Result<Self> {
@@ -289,7 +313,7 @@ impl Job {
             return Err(Error::format(folder, reason));
         }
         let checkpoint = Some(Checkpoint::load(folder)?);
-        Ok(Job { model, config, text, folder: folder.to_path_buf(), checkpoint })
+        Ok(Job { model, config, text, checkpoint })
     }
 }
 
@@ -308,26 +332,39 @@ impl TrainArgs {
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let TaskName::Lm = args.task;
-    let job = match &args.resume {
-        Some(folder) => Job::resume(&args, folder)?,
-        None => Job::new(&args)?,
+    let (job, held) = match &args.resume {
+        // The lock comes first, so that the checkpoint read is nobody else's next one.
+        Some(folder) => {
+            LanguageModel::load_config(folder)?;
+            let held = lock(folder)?;
+            (Job::resume(&args, folder)?, Some(held))
+        }
+        None => (Job::new(&args)?, None),
     };
     let engine = args.device.engine()?;
-    let Job { model, config, text, folder, checkpoint } = job;
+    let Job { model, config, text, checkpoint } = job;
     let mut task = LanguageTask::new(model.clone(), &text, config.seq, config.batch)?;
     let mut trainer = Trainer::new(&engine, &mut task, config.options(), checkpoint)?;
     let step = trainer.step();
+    let (folder, _held) = match (&args.resume, held) {
+        (Some(folder), held) => (folder.clone(), held),
+        (None, _) => {
+            let folder = new_folder(args.out.as_deref())?;
+            let held = lock(&folder)?;
+            (folder, Some(held))
+        }
+    };
+    // The weights before the description: a folder with a description is a model. After a kill
+    // between two files, this makes them agree again.
+    trainer.save(&folder)?;
     if step == 0 {
         model.save_config(&folder, &config)?;
     }
     describe(&engine, &model, &config, &trainer);
     let mut show = Show::new(args.json, &config, step, TrainLog::open(&folder, step)?);
-    if step >= config.steps {
-        eprintln!("the run in {} is complete: {step} steps", folder.display());
-        return Ok(ExitCode::SUCCESS);
-    }
     let result = trainer.run(Some(&folder), |event| show.event(event));
     show.bar.finish_and_clear();
+    show.flush()?;
     result?;
     drop(trainer);
     let curve = folder.join(CURVE);
@@ -339,6 +376,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         data_name(&config)
     );
     loss_curve(&curve, &title, &show.log.training(), &show.log.validation())?;
+    if step >= config.steps {
+        eprintln!("the run in {} is complete: {step} steps", folder.display());
+    }
     if !args.json {
         show.summary();
         finish_with_sample(&engine, model, &text, &folder)?;
@@ -453,7 +493,8 @@ impl Show {
                     self.print(&line);
                 }
             }
-            Event::Saved(_) => self.flush()?,
+            Event::Saving(_) => self.flush()?,
+            Event::Saved(_) => {}
         }
         Ok(())
     }
@@ -491,7 +532,7 @@ impl Show {
     }
 }
 
-/// Lets the model write a little, from the text's first line on.
+/// Lets the model write a little, from the text's first character on.
 fn finish_with_sample(
     engine: &Engine,
     model: LanguageModel,

@@ -98,7 +98,7 @@ impl CpuEngine {
             place.push(memory.len());
             match buffer.role {
                 Role::Parameter | Role::State => {
-                    shared.push((buffer.name.clone(), memory.len()));
+                    shared.push((buffer.name.clone(), memory.len(), buffer.len));
                     memory.push(Vec::new());
                     super::check_shared(values.get(&buffer.name).map(Vec::len), buffer)?;
                     values.entry(buffer.name.clone()).or_insert_with(|| vec![0.0; buffer.len]);
@@ -109,6 +109,8 @@ impl CpuEngine {
         }
         drop(values);
         let mut layers: Vec<BufferId> = Vec::new();
+        // The first is for launches that have none of their own.
+        let mut scratches = vec![Vec::new()];
         let launches = recording.launches().iter().map(|launch| {
             let bindings = launch.op.kernel().bindings();
             let bound = |id: BufferId| Bound { place: place[id.0], len: recording.get(id).len };
@@ -121,9 +123,11 @@ impl CpuEngine {
             if let Op::StepForward(_) = launch.op {
                 // A layer's steps are those that share a gate buffer.
                 let gates = launch.buffers[0];
-                scratch = layers.iter().position(|&l| l == gates).unwrap_or(layers.len());
-                if scratch == layers.len() {
+                let known = layers.iter().position(|&l| l == gates);
+                scratch = known.map_or(scratches.len(), |layer| layer + 1);
+                if known.is_none() {
                     layers.push(gates);
+                    scratches.push(vec![0.0; recording.get(launch.buffers[1]).len]);
                 }
             }
             CpuLaunch { op: launch.op.clone(), scratch, reads, writes }
@@ -131,7 +135,7 @@ impl CpuEngine {
         let launches: Vec<_> = launches.collect();
         Ok(CpuProgram {
             launches,
-            scratch: vec![Vec::new(); layers.len().max(1)],
+            scratch: scratches,
             context: self.context.clone(),
             store: store.clone(),
             memory,
@@ -150,7 +154,7 @@ pub(super) struct CpuStore {
 
 impl CpuStore {
     pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<f32>>> {
-        // Values are whole between launches, so what a panicking thread left can be used.
+        // A run checks every length before it takes anything, so a poisoned store is noticed there.
         self.values.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -179,15 +183,21 @@ pub struct CpuProgram {
     scratch: Vec<Vec<f32>>,
     /// Index into `memory` for each buffer of the recording.
     place: Vec<usize>,
-    /// Name and place of the buffers that live in the store between runs.
-    shared: Vec<(String, usize)>,
+    /// Name, place and length of the buffers that live in the store between runs.
+    shared: Vec<(String, usize, usize)>,
     plan: MemoryPlan,
 }
 
 impl CpuProgram {
-    pub(super) fn run(&mut self) {
+    pub(super) fn run(&mut self) -> Result<()> {
         let mut values = self.store.lock();
-        for (name, place) in &self.shared {
+        for (name, _, len) in &self.shared {
+            let found = values.get(name).map_or(0, Vec::len);
+            if found != *len {
+                return Err(Error::shape(name.as_str(), &[*len], &[found]));
+            }
+        }
+        for (name, place, _) in &self.shared {
             if let Some(value) = values.get_mut(name) {
                 self.memory[*place] = std::mem::take(value);
             }
@@ -199,11 +209,12 @@ impl CpuProgram {
                 execute(context, launch, memory, &mut scratch[launch.scratch]);
             }
         });
-        for (name, place) in &self.shared {
+        for (name, place, _) in &self.shared {
             if let Some(value) = values.get_mut(name) {
                 *value = std::mem::take(&mut self.memory[*place]);
             }
         }
+        Ok(())
     }
 
     pub(super) fn buffer(&self, id: BufferId) -> &[f32] {

@@ -14,12 +14,15 @@ use crate::kernel::{Access, BufferId};
 use crate::recording::{MemoryPlan, Recording, Role};
 use crate::tensor::WORD_BYTES;
 use pipeline::{Pipeline, Pipelines};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a read waits for the device before it is given up.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the host waits for the runs in flight before the device is given up.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Runs of a program that the device may have before it.
+const IN_FLIGHT: usize = 3;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -47,13 +50,15 @@ impl GpuEngine {
         device::adapters().iter().map(DeviceInfo::new).collect()
     }
 
-    /// Opens the first adapter, in order of preference, that `wanted` accepts.
+    /// Opens the adapter that `choose` picks from the list of [`GpuEngine::devices`]. `None` where it
+    /// picks none.
     ///
     /// # Errors
-    /// The device refuses to open. `None`: no adapter was accepted.
-    pub fn open(wanted: impl Fn(&DeviceInfo) -> bool) -> Result<Option<Self>> {
+    /// The device refuses to open.
+    pub fn open(choose: impl FnOnce(&[DeviceInfo]) -> Option<usize>) -> Result<Option<Self>> {
         let adapters = device::adapters();
-        let Some(adapter) = adapters.iter().find(|a| wanted(&DeviceInfo::new(a))) else {
+        let infos: Vec<_> = adapters.iter().map(DeviceInfo::new).collect();
+        let Some(adapter) = choose(&infos).and_then(|index| adapters.get(index)) else {
             return Ok(None);
         };
         let (device, queue) = device::open(adapter)?;
@@ -205,7 +210,8 @@ impl GpuEngine {
             let size = launch.op.kernel().groups();
             launches.push(GpuLaunch { pipeline, group, offset, size });
         }
-        Ok(GpuProgram { context: context.clone(), launches, buffers, staging, plan })
+        let in_flight = VecDeque::with_capacity(IN_FLIGHT + 1);
+        Ok(GpuProgram { context: context.clone(), launches, buffers, staging, in_flight, plan })
     }
 }
 
@@ -318,7 +324,12 @@ impl Context {
     }
 
     fn wait(&self) -> Result<()> {
-        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
+        self.wait_for(None)
+    }
+
+    /// Waits for a submission, or for all.
+    fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) };
         self.device.poll(poll).map_err(|e| self.failed(e.to_string()))?;
         self.check_failure()
     }
@@ -348,7 +359,12 @@ impl GpuStore {
         let mut values = lock(&self.values);
         let fits = values.get(name).is_some_and(|buffer| buffer.size() == needed);
         if !fits {
-            values.insert(name.to_string(), context.buffer(name, value.len()));
+            let scope = context.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let buffer = context.buffer(name, value.len());
+            if let Some(error) = pollster::block_on(scope.pop()) {
+                return Err(context.failed(error.to_string()));
+            }
+            values.insert(name.to_string(), buffer);
         }
         context.queue.write_buffer(&values[name], 0, bytemuck::cast_slice(value));
         context.check_failure()
@@ -382,6 +398,7 @@ pub struct GpuProgram {
     launches: Vec<GpuLaunch>,
     buffers: Vec<wgpu::Buffer>,
     staging: HashMap<BufferId, wgpu::Buffer>,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
     plan: MemoryPlan,
 }
 
@@ -406,25 +423,45 @@ impl GpuProgram {
         &self.buffers[id.0]
     }
 
-    pub(super) fn run(&self) -> Result<()> {
+    /// Submits the launches. At most [`IN_FLIGHT`] runs wait on the device: a host that is faster
+    /// waits for the oldest.
+    pub(super) fn run(&mut self) -> Result<()> {
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         self.encode(&mut encoder);
-        self.context.queue.submit([encoder.finish()]);
+        self.in_flight.push_back(self.context.queue.submit([encoder.finish()]));
+        if self.in_flight.len() > IN_FLIGHT {
+            self.context.wait_for(self.in_flight.pop_front())?;
+        }
         self.context.check_failure()
     }
 
-    pub(super) fn write(&self, id: BufferId, words: &[u8]) {
-        self.context.queue.write_buffer(&self.buffers[id.0], 0, words);
+    pub(super) fn write(&self, id: BufferId, words: &[u8]) -> Result<()> {
+        let buffer = &self.buffers[id.0];
+        self.check_usage(buffer, wgpu::BufferUsages::COPY_DST, "COPY_DST")?;
+        self.context.queue.write_buffer(buffer, 0, words);
+        Ok(())
     }
 
-    pub(super) fn read(&self, id: BufferId) -> Result<Vec<f32>> {
+    pub(super) fn read(&self, id: BufferId, len: usize) -> Result<Vec<f32>> {
+        let buffer = &self.buffers[id.0];
+        self.check_usage(buffer, wgpu::BufferUsages::COPY_SRC, "COPY_SRC")?;
         match self.staging.get(&id) {
-            Some(staging) => self.context.read(&self.buffers[id.0], staging),
-            None => {
-                let words = self.buffers[id.0].size() as usize / WORD_BYTES;
-                self.context.read(&self.buffers[id.0], &self.context.staging(words))
-            }
+            Some(staging) => self.context.read(buffer, staging),
+            None => self.context.read(buffer, &self.context.staging(len)),
         }
+    }
+
+    /// A host's buffer may lack what the program's own all have.
+    fn check_usage(
+        &self,
+        buffer: &wgpu::Buffer,
+        usage: wgpu::BufferUsages,
+        name: &str,
+    ) -> Result<()> {
+        if buffer.usage().contains(usage) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the host's buffer lacks {name} usage for this")))
     }
 
     pub(super) fn wait(&self) -> Result<()> {
