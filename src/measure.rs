@@ -95,7 +95,7 @@ impl RecurrentShape {
     /// As [`RecurrentShape::record`]; a limit of the device or too little memory.
     pub fn load(&self, engine: &Engine, training: bool) -> Result<Program> {
         let recording = self.record(training)?;
-        check_memory(engine, &recording)?;
+        engine.check(&recording)?;
         let mut generator = Initializer::new(SEED);
         let mut weights = NamedTensors::new();
         self.layer().init(&mut generator, &mut weights);
@@ -121,20 +121,6 @@ fn load(
         }
     }
     Ok(program)
-}
-
-/// Asks the system for as much memory as the recording takes, and gives it back.
-fn check_memory(engine: &Engine, recording: &Recording) -> Result<()> {
-    let needed = recording.plan()?.peak_bytes();
-    let mut memory: Vec<u8> = Vec::new();
-    let bytes = usize::try_from(needed).unwrap_or(usize::MAX);
-    memory.try_reserve_exact(bytes).map_err(|_| {
-        Error::invalid(format!(
-            "{needed} bytes are needed on '{}', more than this machine's memory: \
-             use a smaller hidden size, batch or sequence",
-            engine.name()
-        ))
-    })
 }
 
 /// What [`recurrent`] found.

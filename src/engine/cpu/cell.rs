@@ -51,6 +51,43 @@ pub fn cell_backward(cell: CellKind, row: BackwardRow) {
     }
 }
 
+/// Units that a loop takes at once: loaded into local arrays, put through the equations, stored. The
+/// compiler sees that local arrays do not overlap, and uses its widest instructions.
+const LANES: usize = 16;
+type Lanes = [f32; LANES];
+
+/// `LANES` values from `at` on; past the end zeros.
+#[inline(always)]
+fn load(from: &[f32], at: usize) -> Lanes {
+    match from.get(at..at + LANES) {
+        Some(whole) => {
+            let mut lanes = [0.0; LANES];
+            lanes.copy_from_slice(whole);
+            lanes
+        }
+        None => {
+            let mut lanes = [0.0; LANES];
+            for (lane, value) in lanes.iter_mut().zip(&from[at..]) {
+                *lane = *value;
+            }
+            lanes
+        }
+    }
+}
+
+/// Stores as many of the lanes as there is room for from `at` on.
+#[inline(always)]
+fn store(lanes: Lanes, to: &mut [f32], at: usize) {
+    match to.get_mut(at..at + LANES) {
+        Some(whole) => whole.copy_from_slice(&lanes),
+        None => {
+            for (value, lane) in to[at..].iter_mut().zip(&lanes) {
+                *value = *lane;
+            }
+        }
+    }
+}
+
 /// h' = activation(x + r).
 #[inline(always)]
 fn rnn_forward(row: ForwardRow, activation: impl Fn(f32) -> f32) {
@@ -93,15 +130,25 @@ fn lstm_forward(row: ForwardRow) {
     let (bias_g, rest) = rest.split_at(n);
     let bias_o = &rest[..n];
     let (c_old, c_new) = (&row.old[1][..n], &mut c_new[..n]);
-    for j in 0..n {
-        let iv = sigmoid(i[j] + bias_i[j]);
-        let fv = sigmoid(f[j] + bias_f[j]);
-        let gv = tanh(g[j] + bias_g[j]);
-        let ov = sigmoid(o[j] + bias_o[j]);
-        let c = fv * c_old[j] + iv * gv;
-        (i[j], f[j], g[j], o[j]) = (iv, fv, gv, ov);
-        c_new[j] = c;
-        h_new[j] = ov * tanh(c);
+    for j in (0..n).step_by(LANES) {
+        let (mut iv, mut fv, mut gv, mut ov) = (load(i, j), load(f, j), load(g, j), load(o, j));
+        let (bi, bf, bg, bo) = (load(bias_i, j), load(bias_f, j), load(bias_g, j), load(bias_o, j));
+        let mut c = load(c_old, j);
+        let mut h = [0.0; LANES];
+        for l in 0..LANES {
+            iv[l] = sigmoid(iv[l] + bi[l]);
+            fv[l] = sigmoid(fv[l] + bf[l]);
+            gv[l] = tanh(gv[l] + bg[l]);
+            ov[l] = sigmoid(ov[l] + bo[l]);
+            c[l] = fv[l] * c[l] + iv[l] * gv[l];
+            h[l] = ov[l] * tanh(c[l]);
+        }
+        store(iv, i, j);
+        store(fv, f, j);
+        store(gv, g, j);
+        store(ov, o, j);
+        store(c, c_new, j);
+        store(h, h_new, j);
     }
 }
 
@@ -112,16 +159,26 @@ fn lstm_backward(gates: &mut [f32], c_old: &[f32], c_new: &[f32], dh: &mut [f32]
     let n = dh.len();
     let [i, f, g, o] = four_blocks(gates, n);
     let (c_old, c_new, dc) = (&c_old[..n], &c_new[..n], &mut dc[..n]);
-    for j in 0..n {
-        let (iv, fv, gv, ov) = (i[j], f[j], g[j], o[j]);
-        let tanh_c = tanh(c_new[j]);
-        let dcv = dc[j] + dh[j] * ov * (1.0 - tanh_c * tanh_c);
-        i[j] = dcv * gv * iv * (1.0 - iv);
-        f[j] = dcv * c_old[j] * fv * (1.0 - fv);
-        g[j] = dcv * iv * (1.0 - gv * gv);
-        o[j] = dh[j] * tanh_c * ov * (1.0 - ov);
-        dc[j] = dcv * fv;
-        dh[j] = 0.0;
+    for j in (0..n).step_by(LANES) {
+        let (mut iv, mut fv, mut gv, mut ov) = (load(i, j), load(f, j), load(g, j), load(o, j));
+        let (co, cn, d) = (load(c_old, j), load(c_new, j), load(dh, j));
+        let mut dcv = load(dc, j);
+        for l in 0..LANES {
+            let (a, b, e, q) = (iv[l], fv[l], gv[l], ov[l]);
+            let tanh_c = tanh(cn[l]);
+            let x = dcv[l] + d[l] * q * (1.0 - tanh_c * tanh_c);
+            iv[l] = x * e * a * (1.0 - a);
+            fv[l] = x * co[l] * b * (1.0 - b);
+            gv[l] = x * a * (1.0 - e * e);
+            ov[l] = d[l] * tanh_c * q * (1.0 - q);
+            dcv[l] = x * b;
+        }
+        store(iv, i, j);
+        store(fv, f, j);
+        store(gv, g, j);
+        store(ov, o, j);
+        store(dcv, dc, j);
+        store([0.0; LANES], dh, j);
     }
 }
 
@@ -135,13 +192,22 @@ fn gru_forward(row: ForwardRow) {
     let (bias_z, rest) = rest.split_at(n);
     let bias_n = &rest[..n];
     let h_old = &row.old[0][..n];
-    for j in 0..n {
-        let rv = sigmoid(r[j] + bias_r[j]);
-        let zv = sigmoid(z[j] + bias_z[j]);
-        let rnv = rn[j] + bias_n[j];
-        let nv = tanh(xn[j] + rv * rnv);
-        (r[j], z[j], xn[j], rn[j]) = (rv, zv, nv, rnv);
-        h_new[j] = (1.0 - zv) * nv + zv * h_old[j];
+    for j in (0..n).step_by(LANES) {
+        let (mut rv, mut zv, mut nv, mut rnv) = (load(r, j), load(z, j), load(xn, j), load(rn, j));
+        let (br, bz, bn) = (load(bias_r, j), load(bias_z, j), load(bias_n, j));
+        let mut h = load(h_old, j);
+        for l in 0..LANES {
+            rv[l] = sigmoid(rv[l] + br[l]);
+            zv[l] = sigmoid(zv[l] + bz[l]);
+            rnv[l] += bn[l];
+            nv[l] = tanh(nv[l] + rv[l] * rnv[l]);
+            h[l] = (1.0 - zv[l]) * nv[l] + zv[l] * h[l];
+        }
+        store(rv, r, j);
+        store(zv, z, j);
+        store(nv, xn, j);
+        store(rnv, rn, j);
+        store(h, h_new, j);
     }
 }
 
@@ -152,13 +218,23 @@ fn gru_backward(gates: &mut [f32], h_old: &[f32], dh: &mut [f32]) {
     let n = dh.len();
     let [r, z, xn, rn] = four_blocks(gates, n);
     let h_old = &h_old[..n];
-    for j in 0..n {
-        let (rv, zv, nv) = (r[j], z[j], xn[j]);
-        let dn = dh[j] * (1.0 - zv) * (1.0 - nv * nv);
-        r[j] = dn * rn[j] * rv * (1.0 - rv);
-        z[j] = dh[j] * (h_old[j] - nv) * zv * (1.0 - zv);
-        xn[j] = dn;
-        rn[j] = dn * rv;
-        dh[j] *= zv;
+    for j in (0..n).step_by(LANES) {
+        let (mut rv, mut zv, mut nv, mut rnv) = (load(r, j), load(z, j), load(xn, j), load(rn, j));
+        let mut d = load(dh, j);
+        let h = load(h_old, j);
+        for l in 0..LANES {
+            let (a, b, e) = (rv[l], zv[l], nv[l]);
+            let dn = d[l] * (1.0 - b) * (1.0 - e * e);
+            rv[l] = dn * rnv[l] * a * (1.0 - a);
+            zv[l] = d[l] * (h[l] - e) * b * (1.0 - b);
+            nv[l] = dn;
+            rnv[l] = dn * a;
+            d[l] *= b;
+        }
+        store(rv, r, j);
+        store(zv, z, j);
+        store(nv, xn, j);
+        store(rnv, rn, j);
+        store(d, dh, j);
     }
 }

@@ -101,13 +101,16 @@ impl Forward<'_> {
         let [h_new, c_new] = self.new;
         pulp::Arch::new().dispatch(
             #[inline(always)]
-            || {
+            // `move`: a closure that only borrows is called through a shim that is not compiled for
+            // the instruction set.
+            move || {
+                let gates = self.gates;
                 for b in 0..self.rows {
                     let part = b * h..(b + 1) * h;
                     cell_forward(
                         shared.cell,
                         ForwardRow {
-                            gates: &mut self.gates[b * row..(b + 1) * row],
+                            gates: &mut gates[b * row..(b + 1) * row],
                             bias: shared.bias,
                             old: self.old.map(|s| s.get(part.clone()).unwrap_or_default()),
                             new: [
@@ -152,14 +155,16 @@ pub fn step_forward(
     let p = &kernel.params;
     let [time, batch, hidden, t] = [p.time, p.batch, p.hidden, p.step].map(|x| x as usize);
     let mut weights = &weights[p.w_offset as usize..];
-    if time > 1 {
+    // One row reads the weights once either way.
+    let use_transposed = time > 1 && batch > 1;
+    if use_transposed {
         if t == 0 {
             transpose(weights, hidden, kernel.cell.gates() * hidden, transposed);
         }
         weights = transposed;
     }
     let bias = &bias[p.b_offset as usize..];
-    let shared = Shared { cell: kernel.cell, hidden, weights, transposed: time > 1, bias };
+    let shared = Shared { cell: kernel.cell, hidden, weights, transposed: use_transposed, bias };
     let row = shared.row();
     let (old, new) = slots(states, t, batch * hidden, time);
     let gates = &mut gates[p.gates_offset as usize + t * batch * row..][..batch * row];
@@ -230,13 +235,16 @@ impl Backward<'_> {
         }
         pulp::Arch::new().dispatch(
             #[inline(always)]
-            || {
+            // `move`: a closure that only borrows is called through a shim that is not compiled for
+            // the instruction set.
+            move || {
+                let gates = self.gates;
                 for b in 0..self.rows {
                     let part = b * h..(b + 1) * h;
                     cell_backward(
                         shared.cell,
                         BackwardRow {
-                            gates: &mut self.gates[b * row..(b + 1) * row],
+                            gates: &mut gates[b * row..(b + 1) * row],
                             old: self.old.map(|s| s.get(part.clone()).unwrap_or_default()),
                             new: self.new.map(|s| s.get(part.clone()).unwrap_or_default()),
                             d_output: self.d_output.map(|d| &d[part.clone()]),
