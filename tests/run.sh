@@ -5,6 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 has_driver() {
+    if ! PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1'; then return 1; fi
     for folder in /usr/share/vulkan/icd.d /etc/vulkan/icd.d /usr/local/share/vulkan/icd.d; do
         if ls "$folder"/*.json >/dev/null 2>&1; then return 0; fi
     done
