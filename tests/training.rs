@@ -9,13 +9,13 @@ use recurra::layer::{InitialState, Recurrent};
 use recurra::optim::Optimizer;
 use recurra::schedule::Recorder;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
-use recurra::train::{Checkpoint, Event, TrainOptions, Trainer};
+use recurra::train::{Checkpoint, Event, Task, TrainOptions, Trainer};
 use recurra::{Error, Result};
 use std::path::Path;
 
 /// A text with structure: sums written out.
 fn text() -> String {
-    (0..400).map(|i| format!("{} plus {} is {}.\n", i % 17, i % 13, i % 17 + i % 13)).collect()
+    (0..120).map(|i| format!("{} plus {} is {}.\n", i % 17, i % 13, i % 17 + i % 13)).collect()
 }
 
 fn task(cell: CellKind, hidden: usize) -> LanguageTask {
@@ -93,7 +93,9 @@ fn bits(checkpoint: &Checkpoint) -> Vec<(String, Vec<u32>)> {
 fn twice_and_resumed(engine: &Engine, cells: &[CellKind]) {
     for &cell in cells {
         let folders = [(); 4].map(|()| tempfile::tempdir().unwrap());
-        // An epoch has 111 characters' worth of windows a stream: step 15 is inside one.
+        // Step 15 is inside the first epoch, the run ends in the second.
+        let epoch = task(cell, 12).steps_per_epoch();
+        assert!((16..30).contains(&epoch), "{epoch} steps an epoch");
         let once = train(engine, cell, 30, folders[0].path(), None);
         let again = train(engine, cell, 30, folders[1].path(), None);
         assert_eq!(once.0, again.0, "{cell:?}: two runs");
@@ -242,4 +244,52 @@ fn the_memory_of_a_training_step_meets_a_hand_count() {
     assert_eq!(plan.temporary_bytes(), 430 * 4);
     // Inputs x 24 and seed 30; weights 80 + 100 + 20 + 20; the outputs 220 + 24.
     assert_eq!(plan.fixed_bytes, (24 + 30 + 220 + 244) * 4);
+}
+
+/// Two windows with the state carried on the device are one window of twice the length; zeroed
+/// states begin anew.
+#[test]
+fn carried_states_join_windows() {
+    let engines = std::iter::once(Engine::cpu(Some(2)).unwrap()).chain(common::gpu_engine());
+    for engine in engines {
+        for cell in CellKind::ALL {
+            let (batch, input, hidden) = (3, 4, 7);
+            let stack =
+                Recurrent { name: "rnn".to_string(), cell, input, hidden, layers: 2, dropout: 0.0 };
+            let mut weights = recurra::NamedTensors::new();
+            stack.init(&mut recurra::Initializer::new(5), &mut weights);
+            let x: Vec<f32> = (0..10 * batch * input).map(|i| (i as f32 * 0.61).sin()).collect();
+            let run = |windows: &[usize], zero_between: bool| -> Vec<f32> {
+                let store = engine.store();
+                store.set_all(&weights).unwrap();
+                let (mut at, mut outputs) = (0, Vec::new());
+                for &time in windows {
+                    let mut rec = Recorder::inference();
+                    let input = rec.input("x", [time * batch, input], false).unwrap();
+                    let initial = InitialState::Carried("state".to_string());
+                    let y = stack.record(&mut rec, input, [time, batch], &initial).unwrap().output;
+                    let y = rec.output("y", y).unwrap().view.buffer;
+                    let mut program = engine.load(&rec.finish(), &store).unwrap();
+                    program.write(input.view.buffer, &x[at..at + input.view.len]).unwrap();
+                    program.run().unwrap();
+                    outputs.extend(program.read(y).unwrap());
+                    at += input.view.len;
+                    for name in store.names().iter().filter(|n| zero_between && n.contains("state"))
+                    {
+                        let words = store.get(name).unwrap().len();
+                        store.set(name, &vec![0.0; words]).unwrap();
+                    }
+                }
+                outputs
+            };
+            let whole = run(&[10], false);
+            let joined = run(&[4, 1, 5], false);
+            let apart = run(&[4, 1, 5], true);
+            let furthest = |other: &[f32]| {
+                whole.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+            };
+            assert!(furthest(&joined) < 1e-6, "{cell:?} {engine:?}: {}", furthest(&joined));
+            assert!(furthest(&apart) > 1e-2, "{cell:?} {engine:?}: the state matters");
+        }
+    }
 }
