@@ -223,7 +223,10 @@ fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case;
         want += &matrix(&before, v, e)?;
     }
     let ids_view = backward.ids("ids", ids)?;
-    let d_output = backward.input("d_output", d_output)?;
+    // More rows follow in the buffer: a kernel that reads past the last token would add them.
+    let mut longer = d_output;
+    longer.resize((n + 64) * e, 9.0);
+    let d_output = backward.input("d_output", longer)?.part(0, n * e);
     let d_table = backward.state("d_table", before)?;
     let params = EmbeddingParams::new(v, e, ids_view, d_table, d_output);
     let op = EmbeddingBackward { params, accumulate };
