@@ -104,12 +104,14 @@ impl Recording {
     /// Appends a launch.
     ///
     /// # Errors
-    /// A binding that reaches past its buffer, has another element type, or shares a buffer with
+    /// Parameters that make no sense; a binding that reaches past its buffer, has another element type, or shares a buffer with
     /// another binding of the launch.
     pub fn launch(&mut self, op: impl Into<Op>, buffers: &[View]) -> Result<()> {
         let op = op.into();
-        let bindings = op.kernel().bindings();
         let kernel = op.kernel().name();
+        let refuse = |what| Error::invalid(format!("kernel {kernel}: {what}"));
+        op.kernel().check().map_err(refuse)?;
+        let bindings = op.kernel().bindings();
         if bindings.len() != buffers.len() {
             return Err(Error::invalid(format!(
                 "kernel {kernel} has {} bindings, {} buffers were given",
@@ -297,7 +299,10 @@ impl MemoryPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Add, Fill};
+    use crate::kernel::{
+        Add, CellKind, Copy2d, CopyParams, Fill, Matmul, Operand, RecordLoss, StepForward,
+        StepParams,
+    };
 
     /// x(4) is filled; y(2) = x-part; x dies; z(3) may take x's slot; y and z meet in the end.
     #[test]
@@ -336,6 +341,18 @@ mod tests {
         assert!(message(r.launch(Add::new(a, a), &[a])).contains("2 bindings"));
         assert!(r.buffer("a", 1, DType::F32, Role::Input).is_err());
         assert!(r.buffer("empty", 0, DType::F32, Role::Input).is_err());
+        // Sizes of zero and rows that overlap never reach an engine.
+        let operand = |columns| Operand::new(a, columns);
+        for (shape, columns) in [([0, 2, 2], 2), ([2, 2, 0], 2), ([2, 2, 2], 1)] {
+            let op = Matmul::new(shape, operand(2), operand(2), operand(columns));
+            assert!(message(r.launch(op, &[a, b, a])).contains("kernel matmul: "));
+        }
+        let params = CopyParams { rows: 2, columns: 2, ..bytemuck::Zeroable::zeroed() };
+        assert!(message(r.launch(Copy2d { params }, &[a, b])).contains("rows overlap"));
+        let params = StepParams::new([2, 1, 1], a, a, None, None).at(2);
+        let op = StepForward { params, cell: CellKind::Gru };
+        assert!(message(r.launch(op, &[a, b, a, b])).contains("past the end"));
+        assert!(message(r.launch(RecordLoss::new(4, 0), &[a, b, ids])).contains("zero"));
         r.launch(Add::new(b, a), &[b, a]).unwrap();
         assert!(r.plan().unwrap_err().to_string().contains("'b' before"));
     }

@@ -49,6 +49,9 @@ impl Kernel for CrossEntropy {
     fn name(&self) -> &'static str {
         "cross_entropy"
     }
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.params.rows, self.params.classes])
+    }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         let words = p.rows as usize * p.classes as usize;

@@ -37,6 +37,10 @@ impl EmbeddingParams {
         }
     }
 
+    fn check_sizes(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.count, self.vocabulary, self.width])
+    }
+
     fn extents(&self) -> [usize; 3] {
         let [n, v, e] = [self.count, self.vocabulary, self.width].map(|x| x as usize);
         [
@@ -57,6 +61,9 @@ pub struct EmbeddingForward {
 impl Kernel for EmbeddingForward {
     fn name(&self) -> &'static str {
         "embedding_forward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check_sizes()
     }
     fn bindings(&self) -> Vec<Binding> {
         let [ids, table, output] = self.params.extents();
@@ -90,6 +97,9 @@ pub struct EmbeddingBackward {
 impl Kernel for EmbeddingBackward {
     fn name(&self) -> &'static str {
         "embedding_backward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check_sizes()
     }
     fn bindings(&self) -> Vec<Binding> {
         let [ids, table, output] = self.params.extents();

@@ -139,6 +139,11 @@ impl Kernel for Matmul {
     fn name(&self) -> &'static str {
         "matmul"
     }
+    fn check(&self) -> Result<(), &'static str> {
+        let p = &self.params;
+        super::all_positive(&[p.m, p.n, p.k, p.a_stride, p.b_stride])?;
+        if p.c_stride < p.n { Err("rows of C overlap") } else { Ok(()) }
+    }
 
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;

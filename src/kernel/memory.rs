@@ -36,6 +36,13 @@ impl Kernel for Copy2d {
     fn name(&self) -> &'static str {
         "copy2d"
     }
+    fn check(&self) -> Result<(), &'static str> {
+        let p = &self.params;
+        super::all_positive(&[p.rows, p.columns])?;
+        let apart = p.rows == 1 || p.source_stride.min(p.target_stride) >= p.columns;
+        let strides = p.source_stride.min(p.target_stride) > 0;
+        if apart && strides { Ok(()) } else { Err("rows overlap") }
+    }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         vec![

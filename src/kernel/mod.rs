@@ -102,6 +102,11 @@ pub struct Cost {
 pub trait Kernel {
     /// The shader's file stem and the CPU twin's function name.
     fn name(&self) -> &'static str;
+    /// Whether the parameters make sense at all, apart from the buffers: what is wrong if not.
+    /// [`Recording::launch`](crate::recording::Recording::launch) asks before anything else.
+    fn check(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
     /// Storage buffers in binding order.
     fn bindings(&self) -> Vec<Binding>;
     /// Preprocessor names that select the shader's permutation.
@@ -201,6 +206,11 @@ pub(crate) fn spread(count: usize) -> [u32; 3] {
     }
     let y = count.div_ceil(MAX_GROUPS);
     [count.div_ceil(y) as u32, y as u32, 1]
+}
+
+/// Sizes that a launch can't do without.
+pub(crate) fn all_positive(sizes: &[u32]) -> Result<(), &'static str> {
+    if sizes.contains(&0) { Err("a size is zero") } else { Ok(()) }
 }
 
 /// Bytes of `words` elements.

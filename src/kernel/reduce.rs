@@ -44,6 +44,9 @@ impl Kernel for RecordLoss {
     fn name(&self) -> &'static str {
         "record_loss"
     }
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.params.count, self.params.ring])
+    }
     fn bindings(&self) -> Vec<Binding> {
         vec![
             Binding::read("losses", self.params.count as usize),
@@ -106,6 +109,9 @@ impl SumSquares {
 impl Kernel for SumSquares {
     fn name(&self) -> &'static str {
         "sum_squares"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.params.count, self.params.chunk])
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;

@@ -112,6 +112,10 @@ pub struct StepParams {
 }
 
 impl StepParams {
+    fn check_sizes(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.time, self.batch, self.hidden])
+    }
+
     fn step_bytes(&self, cell: CellKind) -> u64 {
         let [b, h] = [self.batch, self.hidden].map(|x| x as usize);
         bytes(cell.gates() * h * (h + 1) + 2 * b * h * cell.saved() + 2 * b * h * cell.states())
@@ -157,6 +161,10 @@ pub struct StepForward {
 impl Kernel for StepForward {
     fn name(&self) -> &'static str {
         "step_forward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check_sizes()?;
+        if self.params.step < self.params.time { Ok(()) } else { Err("the step is past the end") }
     }
 
     fn bindings(&self) -> Vec<Binding> {
@@ -212,6 +220,10 @@ impl StepBackward {
 impl Kernel for StepBackward {
     fn name(&self) -> &'static str {
         "step_backward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check_sizes()?;
+        if self.params.step <= self.params.time { Ok(()) } else { Err("the step is past the end") }
     }
 
     fn bindings(&self) -> Vec<Binding> {
