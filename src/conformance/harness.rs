@@ -3,7 +3,6 @@
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::kernel::Control;
-use crate::layer::Initializer;
 use crate::recording::{Recording, Role};
 use crate::tensor::DType;
 use std::collections::BTreeMap;
@@ -55,11 +54,6 @@ pub fn run_once(
         }
     }
     Ok(results)
-}
-
-/// Values of U(−bound, bound).
-pub fn uniform(generator: &mut Initializer, n: usize, bound: f32) -> Vec<f32> {
-    generator.uniform(n, bound)
 }
 
 /// Exact conversion.

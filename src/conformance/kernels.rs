@@ -1,6 +1,6 @@
 //! The kernels beside the recurrence, one by one.
 
-use super::harness::{Tensors, run_once, uniform, wide};
+use super::harness::{Tensors, run_once, wide};
 use super::{Report, compare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -134,7 +134,7 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
     const OFFSET: usize = 3;
     let mut operand = |case: &mut Case, name: &str, rows: usize, columns: usize| -> Result<_> {
         let stride = columns + 2;
-        let view = case.input(name, uniform(g, OFFSET + rows * stride, 1.0))?;
+        let view = case.input(name, g.uniform(OFFSET + rows * stride, 1.0))?;
         let wanted = wide(&case.values[name][OFFSET..]);
         let wanted = move |i: usize, j: usize| wanted[i * stride + j];
         Ok((Operand::new(view.part(OFFSET, rows * stride), stride), wanted))
@@ -149,10 +149,10 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
 
     // C is a state with content, so that strides and accumulation can be seen.
     let stride = n + 1;
-    let before = uniform(g, OFFSET + m * stride, 1.0);
+    let before = g.uniform(OFFSET + m * stride, 1.0);
     let mut want = wide(&before);
     let c = case.state("c", before)?;
-    let bias_values = uniform(g, n + OFFSET, 1.0);
+    let bias_values = g.uniform(n + OFFSET, 1.0);
     for i in 0..m {
         for j in 0..n {
             let mut sum: f64 = (0..k).map(|l| left(i, l) * right(l, j)).sum();
@@ -173,7 +173,7 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
         buffers.push(view);
     }
     if row_sum {
-        let before = uniform(g, OFFSET + m, 1.0);
+        let before = g.uniform(OFFSET + m, 1.0);
         let mut want = wide(&before);
         for (i, want) in want[OFFSET..].iter_mut().enumerate() {
             let sum: f64 = (0..k).map(|l| left(i, l)).sum();
@@ -205,7 +205,7 @@ fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case;
     let plain: Vec<usize> = ids.iter().map(|&i| i as usize).collect();
 
     let mut forward = Case::new("embedding_forward", &name, EXACT);
-    let table = uniform(g, v * e, 1.0);
+    let table = g.uniform(v * e, 1.0);
     let want = oracle::embedding(&matrix(&table, v, e)?, &plain)?;
     let ids_view = forward.ids("ids", ids.clone())?;
     let table = forward.input("table", table)?;
@@ -216,8 +216,8 @@ fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case;
 
     let accumulate = n % 2 == 1;
     let mut backward = Case::new("embedding_backward", &name, SHORT);
-    let d_output = uniform(g, n * e, 1.0);
-    let before = uniform(g, v * e, 1.0);
+    let d_output = g.uniform(n * e, 1.0);
+    let before = g.uniform(v * e, 1.0);
     let mut want = oracle::embedding_backward(v, &plain, &matrix(&d_output, n, e)?)?;
     if accumulate {
         want += &matrix(&before, v, e)?;
@@ -239,8 +239,8 @@ fn dropout(g: &mut Initializer, n: usize) -> Result<Case> {
     let mut case = Case::new("dropout", format!("N{n}"), EXACT);
     let accumulate = n.is_multiple_of(2);
     let (stream, rate) = (5, 0.3f32);
-    let x = uniform(g, n, 1.0);
-    let before = uniform(g, n, 1.0);
+    let x = g.uniform(n, 1.0);
+    let before = g.uniform(n, 1.0);
     let keep = f64::from(1.0 - rate);
     let c = case.control;
     let seed = u64::from(c.seed_high) << 32 | u64::from(c.seed_low);
@@ -261,7 +261,7 @@ fn dropout(g: &mut Initializer, n: usize) -> Result<Case> {
 fn cross_entropy(g: &mut Initializer, n: usize, v: usize) -> Result<Case> {
     let mut case = Case::new("cross_entropy", format!("N{n} V{v}"), SHORT);
     // Logits so large that an unshifted exponential overflows.
-    let mut logits = uniform(g, n * v, 4.0);
+    let mut logits = g.uniform(n * v, 4.0);
     logits.iter_mut().for_each(|x| *x += 150.0);
     let targets = tokens(n, v);
     let plain: Vec<usize> = targets.iter().map(|&i| i as usize).collect();
@@ -291,7 +291,7 @@ fn cross_entropy(g: &mut Initializer, n: usize, v: usize) -> Result<Case> {
 }
 
 fn reductions(g: &mut Initializer, n: usize) -> Result<[Case; 2]> {
-    let x = uniform(g, n, 1.0);
+    let x = g.uniform(n, 1.0);
     let total: f64 = wide(&x).iter().map(|x| x * x).sum();
     let max_norm = 0.25 + (n % 2) as f64 * 1e4;
     let mut norm = Case::new("sum_squares+clip_scale", format!("N{n}"), SHORT);
@@ -327,7 +327,7 @@ fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
     for (kernel, kind) in [("sgd", 0), ("adam", 1), ("adam", 2)] {
         let name = format!("N{n}{}", if kind == 2 { " decoupled" } else { "" });
         let mut case = Case::new(kernel, name, SHORT);
-        let (w, gradient) = (uniform(g, n, 1.0), uniform(g, n, 1.0));
+        let (w, gradient) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
         let clipped: Vec<f64> = wide(&gradient).iter().map(|x| x * f64::from(clip)).collect();
         let mut want = wide(&w);
         let [lr, wd] = [rate, decay].map(f64::from);
@@ -395,13 +395,13 @@ fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
 
 fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
     let mut add = Case::new("add", format!("N{n}"), EXACT);
-    let (x, y) = (uniform(g, n, 1.0), uniform(g, n, 1.0));
+    let (x, y) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
     add.want.push(("y", x.iter().zip(&y).map(|(&x, &y)| f64::from(x) + f64::from(y)).collect()));
     let (x_view, y_view) = (add.input("x", x.clone())?, add.state("y", y)?);
     add.recording.launch(kernel::Add::new(x_view, y_view), &[x_view, y_view])?;
 
     let mut fill = Case::new("fill", format!("N{n}"), 0.0);
-    let before = uniform(g, n + 2, 1.0);
+    let before = g.uniform(n + 2, 1.0);
     let mut want = wide(&before);
     want[1..=n].fill(1.5);
     fill.want.push(("x", want));

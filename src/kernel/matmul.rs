@@ -1,6 +1,6 @@
 //! The tiled matrix product.
 
-use super::{Binding, Cost, Kernel, View, bytes, spread};
+use super::{Binding, Cost, Kernel, View, bytes, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Rows and columns of the output tile of one workgroup.
@@ -130,11 +130,6 @@ impl Matmul {
     }
 }
 
-/// One past the last element of a `rows`×`columns` matrix with a row stride.
-fn extent(offset: u32, stride: u32, rows: u32, columns: u32) -> usize {
-    offset as usize + (rows as usize - 1) * stride as usize + columns as usize
-}
-
 impl Kernel for Matmul {
     fn name(&self) -> &'static str {
         "matmul"
@@ -150,9 +145,9 @@ impl Kernel for Matmul {
         let (a_rows, a_columns) = if self.a_transposed { (p.k, p.m) } else { (p.m, p.k) };
         let (b_rows, b_columns) = if self.b_transposed { (p.n, p.k) } else { (p.k, p.n) };
         let mut list = vec![
-            Binding::read("a", extent(p.a_offset, p.a_stride, a_rows, a_columns)),
-            Binding::read("b", extent(p.b_offset, p.b_stride, b_rows, b_columns)),
-            Binding::write("c", extent(p.c_offset, p.c_stride, p.m, p.n)),
+            Binding::read("a", matrix_extent(p.a_offset, p.a_stride, a_rows, a_columns)),
+            Binding::read("b", matrix_extent(p.b_offset, p.b_stride, b_rows, b_columns)),
+            Binding::write("c", matrix_extent(p.c_offset, p.c_stride, p.m, p.n)),
         ];
         if self.bias {
             list.push(Binding::read("bias", (p.bias_offset + p.n) as usize));

@@ -1,6 +1,6 @@
 //! Copies, fills and sums of whole views.
 
-use super::{Binding, Cost, GROUP, Kernel, View, bytes, spread};
+use super::{Binding, Cost, GROUP, Kernel, View, bytes, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// The uniform block of `shaders/copy2d.wgsl`.
@@ -28,10 +28,6 @@ pub struct Copy2d {
     pub params: CopyParams,
 }
 
-fn extent(offset: u32, stride: u32, rows: u32, columns: u32) -> usize {
-    offset as usize + (rows as usize - 1) * stride as usize + columns as usize
-}
-
 impl Kernel for Copy2d {
     fn name(&self) -> &'static str {
         "copy2d"
@@ -46,10 +42,13 @@ impl Kernel for Copy2d {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         vec![
-            Binding::read("source", extent(p.source_offset, p.source_stride, p.rows, p.columns)),
+            Binding::read(
+                "source",
+                matrix_extent(p.source_offset, p.source_stride, p.rows, p.columns),
+            ),
             Binding::write(
                 "destination",
-                extent(p.target_offset, p.target_stride, p.rows, p.columns),
+                matrix_extent(p.target_offset, p.target_stride, p.rows, p.columns),
             ),
         ]
     }

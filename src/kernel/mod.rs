@@ -213,6 +213,11 @@ pub(crate) fn all_positive(sizes: &[u32]) -> Result<(), &'static str> {
     if sizes.contains(&0) { Err("a size is zero") } else { Ok(()) }
 }
 
+/// One past the last element of a `rows`×`columns` matrix with a row stride.
+pub(crate) fn matrix_extent(offset: u32, stride: u32, rows: u32, columns: u32) -> usize {
+    offset as usize + (rows as usize - 1) * stride as usize + columns as usize
+}
+
 /// Bytes of `words` elements.
 pub(crate) fn bytes(words: usize) -> u64 {
     words as u64 * crate::tensor::WORD_BYTES as u64

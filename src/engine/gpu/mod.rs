@@ -10,7 +10,7 @@ mod pipeline;
 pub use device::DeviceInfo;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Access, BufferId};
+use crate::kernel::BufferId;
 use crate::recording::{MemoryPlan, Recording, Role};
 use crate::tensor::WORD_BYTES;
 use pipeline::{Pipeline, Pipelines};
@@ -471,9 +471,4 @@ impl GpuProgram {
     pub(super) fn plan(&self) -> &MemoryPlan {
         &self.plan
     }
-}
-
-/// Whether a binding is only read.
-fn read_only(access: Access) -> bool {
-    access == Access::Read
 }

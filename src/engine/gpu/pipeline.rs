@@ -1,8 +1,8 @@
 //! Compiled kernels, one a permutation, kept for the life of the engine.
 
-use super::{lock, read_only};
+use super::lock;
 use crate::error::Result;
-use crate::kernel::{Kernel, shader};
+use crate::kernel::{Access, Kernel, shader};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ impl Pipeline {
         };
         let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, Some(params_size))];
         for (i, binding) in kernel.bindings().iter().enumerate() {
-            let read_only = read_only(binding.access);
+            let read_only = binding.access == Access::Read;
             let ty = wgpu::BufferBindingType::Storage { read_only };
             entries.push(entry(i as u32 + 1, ty, false, None));
         }
