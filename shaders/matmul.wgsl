@@ -15,22 +15,11 @@ struct Params {
     bias_offset: u32,
     row_sum_offset: u32,
     tiles_n: u32,
+    places: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(3) var<storage, read_write> c: array<f32>;
-#ifdef BIAS
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-#endif
-#ifdef ROW_SUM
-#ifdef BIAS
-@group(0) @binding(5) var<storage, read_write> row_sum: array<f32>;
-#else
-@group(0) @binding(4) var<storage, read_write> row_sum: array<f32>;
-#endif
-#endif
+#bindings
 
 const TILE = 64u;
 const DEPTH = 16u;
@@ -39,8 +28,26 @@ const THREADS = 256u;
 var<workgroup> a_tile: array<f32, DEPTH * TILE>;    // [k][m]
 var<workgroup> b_tile: array<f32, DEPTH * TILE>;    // [k][n]
 
+// ROW_FLAGS: only the rows of C that are valid are computed, the others are 0. TERM_FLAGS: only the
+// terms (rows of both stored operands) that are valid enter the sums.
+fn term_valid(k: u32) -> bool {
+#ifdef TERM_FLAGS
+    return (flags[k / p.places] & 1u) != 0u;
+#else
+    return true;
+#endif
+}
+
+fn row_valid(m: u32) -> bool {
+#ifdef ROW_FLAGS
+    return (flags[m / p.places] & 1u) != 0u;
+#else
+    return true;
+#endif
+}
+
 fn load_a(m: u32, k: u32) -> f32 {
-    if m >= p.m || k >= p.k {
+    if m >= p.m || k >= p.k || !term_valid(k) {
         return 0.0;
     }
 #ifdef A_TRANSPOSED
@@ -51,7 +58,7 @@ fn load_a(m: u32, k: u32) -> f32 {
 }
 
 fn load_b(k: u32, n: u32) -> f32 {
-    if k >= p.k || n >= p.n {
+    if k >= p.k || n >= p.n || !term_valid(k) {
         return 0.0;
     }
 #ifdef B_TRANSPOSED
@@ -69,6 +76,7 @@ fn store(m: u32, n: u32, sum: f32) {
 #ifdef BIAS
     value += bias[p.bias_offset + n];
 #endif
+    value = select(0.0, value, row_valid(m));
     let at = p.c_offset + m * p.c_stride + n;
 #ifdef ACCUMULATE
     value += c[at];

@@ -1,28 +1,83 @@
-// One backward step of a recurrent layer, t = step − 1. For each row b and unit j:
-//     dh(t+1) = d_output[t] + carry_h + Σ_k d_r(t+1)[k]·R[k,j]
-// where d_r is the gradient of the next step's recurrent product; then the cell's derivative turns
-// dh(t+1), carry into the gate gradients of step t (written over the activations in gates[t]) and
-// the carry of the step before. INITIAL ends the sweep: carry becomes the initial state's gradient.
-#import shared/activations
-#import cell/#{CELL}
+// One backward phase of time step t: a product over gradients, fused with an epilogue by unit.
+//     CELL       dh(t+1) = d_output[t] + carry_h + Σ_k d_r(later)[k]·U[k,j], where d_r is the gradient
+//                of the recurrent product of the step that came after; then the cell's derivative
+//                turns dh and carry into the gate gradients of step t (over the activations in
+//                gates[t]) and into the carry of the step before
+//     CANDIDATE  reset-before GRU: Σ_k dn[k]·U_n[k,j] → dr and the rest of the carry
+//     PROJECT    dh as in CELL → d_candidate, the gradient of h's candidate
+//     UNPROJECT  Σ_k d_candidate[k]·W_hr[k,j] → the LSTM's derivative
+//     RAW        the same sum → d_unprojected, for the norm kernel
+//     COLUMNS    Σ_k d_r(later)[k]·U[k,j] → d_columns, the gradient of a convolution's columns
+//     INITIAL    ends the sweep: carry_h + Σ_k d_r(later)[k]·U[k,j] → carry_h
 #import shared/step
-
-#ifdef INITIAL
-@group(0) @binding(1) var<storage, read> gates: array<f32>;
-#else
-@group(0) @binding(1) var<storage, read_write> gates: array<f32>;
+#ifdef HAS_states
+#import shared/states
 #endif
-@group(0) @binding(2) var<storage, read> w_hh: array<f32>;
-@group(0) @binding(3) var<storage, read_write> carry: array<f32>;
-#ifndef INITIAL
-@group(0) @binding(4) var<storage, read> states: array<f32>;
-#ifdef D_OUTPUT
-@group(0) @binding(5) var<storage, read> d_output: array<f32>;
+#ifdef HAS_carry
+#import shared/carry
 #endif
+#ifdef CELL_PHASE
+#import shared/activations
+#import shared/cell
 #endif
 
+#ifdef FROM_COLUMNS
+#import shared/from_columns
+#endif
+
+const TILE = 16u;
+const DEPTH = 32u;
+const THREADS = 256u;
+const MASKS = #{MASKS}u;
+
+#ifndef DIRECT
+#ifndef FROM_COLUMNS
 var<workgroup> d_tile: array<f32, TILE * DEPTH>;    // [row][k]
 var<workgroup> w_tile: array<f32, DEPTH * TILE>;    // [k][unit]
+#endif
+#endif
+
+#ifndef FROM_COLUMNS
+// The saved block that holds the gradient of the recurrent product of weight block `gate`.
+fn recurrent_block(gate: u32) -> u32 {
+#ifdef GRU
+    return select(gate, 3u, gate == 2u);
+#else
+    return gate;
+#endif
+}
+
+// Term k of gate `gate` of the product's left operand.
+fn source(gate: u32, row: u32, k: u32) -> f32 {
+#ifdef PHASE_CANDIDATE
+    return gates[gate_index(p.t, 2u, At(row, k))];
+#else
+#ifdef FROM_CANDIDATE
+    return d_candidate[p.candidate_offset + row * p.width + k];
+#else
+#ifdef HAS_recurrent
+    return recurrent[((p.later * p.batch + row) * G_COUNT + gate) * p.hidden + k];
+#else
+    return gates[gate_index(p.later, recurrent_block(gate), At(row, k))];
+#endif
+#endif
+#endif
+}
+
+fn weight(gate: u32, k: u32, column: u32) -> f32 {
+    return w[p.w_offset + (gate * p.hidden + k) * p.depth + column];
+}
+#endif
+
+// What the mask of the recurrent dropout makes of gate `gate`'s share of dh.
+fn masked(gate: u32, row: u32, unit: u32, value: f32) -> f32 {
+#ifdef HAS_hidden_mask
+#ifndef PHASE_CANDIDATE
+    return value * hidden_mask[(min(gate, MASKS - 1u) * p.batch + row) * p.width + unit];
+#endif
+#endif
+    return value;
+}
 
 @compute @workgroup_size(16, 16)
 fn main(
@@ -30,71 +85,132 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let first_unit = group.x * TILE;
     let first_row = group.y * TILE;
-    var dh = 0.0;
-    // The last step has no later one to hear from.
-    let depth = select(GATES * p.hidden, 0u, p.step == p.time);
-    for (var k0 = 0u; k0 < depth; k0 += DEPTH) {
-        for (var i = index; i < TILE * DEPTH; i += THREADS) {
-            let row = first_row + i / DEPTH;
-            let k = k0 + i % DEPTH;
-            var value = 0.0;
-            if row < p.batch && k < depth {
-                let block = recurrent_block(k / p.hidden);
-                value = gates[gate_index(p.step, row, block, k % p.hidden)];
-            }
-            d_tile[i] = value;
-        }
-        for (var i = index; i < DEPTH * TILE; i += THREADS) {
-            let k = k0 + i / TILE;
-            let unit = first_unit + i % TILE;
-            var value = 0.0;
-            if k < depth && unit < p.hidden {
-                value = w_hh[p.w_offset + k * p.hidden + unit];
-            }
-            w_tile[i] = value;
-        }
-        workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            dh += d_tile[local.y * DEPTH + k] * w_tile[k * TILE + local.x];
-        }
-        workgroupBarrier();
-    }
-
-    let unit = first_unit + local.x;
     let row = first_row + local.y;
-    if row >= p.batch || unit >= p.hidden {
+    var sum = 0.0;
+    // The last step has no later one to hear from.
+    let products = select(#{PRODUCTS}u, 0u, p.later == NONE);
+#ifdef FROM_COLUMNS
+    let unit = group.x * TILE + local.x;
+    if row >= p.batch || unit >= p.units {
         return;
     }
-    let here = row * p.hidden + unit;
-    dh += carry[here];
-#ifdef INITIAL
-    carry[here] = dh;
+    if products > 0u {
+        sum = masked(0u, row, unit, from_columns(row, unit));
+    }
 #else
-    let t = p.step - 1u;
-#ifdef D_OUTPUT
-    dh += d_output[p.d_output_offset + (t * p.batch + row) * p.hidden + unit];
+#ifdef DIRECT
+    let unit = group.x * TILE + local.x;
+    if row >= p.batch || unit >= p.units {
+        return;
+    }
+    let first_k = (unit / p.head) * p.head;
+    for (var gate = 0u; gate < products; gate++) {
+        var share = 0.0;
+        for (var k = 0u; k < p.terms; k++) {
+            share += source(gate, row, first_k + k) * weight(gate, first_k + k, unit - first_k);
+        }
+        sum += masked(gate, row, unit, share);
+    }
+#else
+    let tiles = (p.head + TILE - 1u) / TILE;
+    let head_unit = (group.x / tiles) * p.head;
+    let first_unit = head_unit + (group.x % tiles) * TILE;
+    let end_unit = min(head_unit + p.head, p.units);
+    let unit = first_unit + local.x;
+    // Block-diagonal weights: the terms of this head, its columns counted from 0.
+    let first_k = select(0u, head_unit, p.head < p.units);
+    for (var gate = 0u; gate < products; gate++) {
+        var share = 0.0;
+        for (var k0 = 0u; k0 < p.terms; k0 += DEPTH) {
+            for (var i = index; i < TILE * DEPTH; i += THREADS) {
+                let from_row = first_row + i / DEPTH;
+                let k = k0 + i % DEPTH;
+                var value = 0.0;
+                if from_row < p.batch && k < p.terms {
+                    value = source(gate, from_row, first_k + k);
+                }
+                d_tile[i] = value;
+            }
+            for (var i = index; i < DEPTH * TILE; i += THREADS) {
+                let k = k0 + i / TILE;
+                let column = first_unit + i % TILE;
+                var value = 0.0;
+                if k < p.terms && column < end_unit {
+                    value = weight(gate, first_k + k, column - first_k);
+                }
+                w_tile[i] = value;
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < DEPTH; k++) {
+                share += d_tile[local.y * DEPTH + k] * w_tile[k * TILE + local.x];
+            }
+            workgroupBarrier();
+        }
+        if row < p.batch && unit < end_unit {
+            sum += masked(gate, row, unit, share);
+        }
+    }
+    if row >= p.batch || unit >= end_unit {
+        return;
+    }
 #endif
-    var saved: array<f32, SAVED>;
-    for (var block = 0u; block < SAVED; block++) {
-        saved[block] = gates[gate_index(t, row, block, unit)];
+#endif
+
+    let at = At(row, unit);
+#ifdef PHASE_COLUMNS
+    d_columns[row * p.units + unit] = sum;
+#endif
+#ifdef PHASE_RAW
+    d_unprojected[row * p.units + unit] = sum;
+#endif
+#ifdef HAS_carry
+#ifdef CELL_PHASE
+    here = unit;
+#endif
+#ifdef HAS_d_unit
+    here_row = row;
+#endif
+#ifdef COMPLETE_DH
+    // What reached the old state through the product of a step that was reset is not its own.
+    if products > 0u {
+        sum = select(sum, 0.0, has_flag(p.later, row, RESET));
     }
-    var old: array<f32, STATES>;
-    var next: array<f32, STATES>;
-    var d_states: array<f32, STATES>;
-    for (var state = 0u; state < STATES; state++) {
-        old[state] = states[state_index(state, t, row, unit)];
-        next[state] = states[state_index(state, t + 1u, row, unit)];
-        d_states[state] = carry[state * p.batch * p.hidden + here];
+    let total = sum + carry[carry_index(0u, at)];
+#endif
+#ifdef PHASE_INITIAL
+    carry[carry_index(0u, at)] = total;
+#else
+#ifdef COMPLETE_DH
+    var complete = total;
+#ifdef HAS_d_output
+    complete += d_output[p.d_output_offset + (p.t * p.batch + row) * p.width + unit];
+#endif
+    let d = split(0u, at, complete);
+#endif
+#ifdef PHASE_PROJECT
+    d_candidate[p.candidate_offset + row * p.width + unit] = d.candidate;
+    set_carry(0u, at, d.old);
+#endif
+#ifdef PHASE_CELL
+    if has_flag(p.t, row, VALID) {
+        backward_cell(at, d);
+    } else {
+        drop_cell(at, d);
     }
-    d_states[0] = dh;
-    let out = cell_backward(saved, old, next, d_states);
-    for (var block = 0u; block < SAVED; block++) {
-        gates[gate_index(t, row, block, unit)] = out.saved[block];
+#endif
+#ifdef PHASE_UNPROJECT
+    if has_flag(p.t, row, VALID) {
+        backward_cell(at, Split(sum, 0.0));
+    } else {
+        drop_cell(at, Split(0.0, 0.0));
     }
-    for (var state = 0u; state < STATES; state++) {
-        carry[state * p.batch * p.hidden + here] = out.states[state];
+#endif
+#ifdef PHASE_CANDIDATE
+    if has_flag(p.t, row, VALID) {
+        backward_candidate(at, sum);
     }
+#endif
+#endif
 #endif
 }

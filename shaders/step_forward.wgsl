@@ -1,19 +1,60 @@
-// One forward step of a recurrent layer. For each row b and unit j, with r_g = h(t)·R_gᵀ + b′_g:
-//     h(t+1), … = cell(gates[t] (the input product), r, h(t), …)
-// and gates[t] keeps what backward needs. One launch a step: product and gates are fused.
+// One forward phase of a time step: a product over the old hidden state (or what an earlier phase
+// left), fused with an epilogue by unit. For each row b and unit j, r_g = Σ_k source[b,k]·U_g[j,k]:
+//     CELL       h(t+1), … = cell(gates[t] (the input product), r + b′, h(t), …); gates[t] keeps
+//                what backward needs
+//     CANDIDATE  reset-before GRU: n from the product with r⊙h, then the new state
+//     PROJECT    h(t+1) = r, from the LSTM's unprojected output
+//     PRODUCT    recurrent[t] = r, for the norm kernels
 #import shared/activations
-#import cell/#{CELL}
 #import shared/step
+#ifndef PHASE_PRODUCT
+#import shared/states
+#endif
+#ifdef PHASE_CELL
+#import shared/cell
+#endif
+#ifdef PHASE_CANDIDATE
+#import shared/cell
+#endif
 
-@group(0) @binding(1) var<storage, read_write> gates: array<f32>;
-@group(0) @binding(2) var<storage, read> w_hh: array<f32>;
-@group(0) @binding(3) var<storage, read> b_hh: array<f32>;
-@group(0) @binding(4) var<storage, read_write> states: array<f32>;
+const PRODUCTS = #{PRODUCTS}u;   // gates of this phase
+// A workgroup computes TILE batch rows by TILE units, DEPTH terms of the product at a time.
+const TILE = 16u;
+const DEPTH = 32u;
+const THREADS = 256u;
+// Masks of the recurrent dropout: one for all gates, or one a gate.
+const MASKS = #{MASKS}u;
+const SOURCES = max(MASKS, 1u);
 
-var<workgroup> h_tile: array<f32, TILE * DEPTH>;            // [row][k]
-var<workgroup> w_tile: array<f32, DEPTH * GATES * TILE>;    // [k][gate][unit]
+#ifndef DIRECT
+var<workgroup> h_tile: array<f32, SOURCES * TILE * DEPTH>;  // [mask][row][k]
+var<workgroup> w_tile: array<f32, DEPTH * PRODUCTS * TILE>;    // [k][gate][unit]
+#import shared/gates_#{PRODUCTS}
+#endif
 
-#import shared/gates_#{GATES}
+// Term k of the product's left operand.
+fn source(row: u32, k: u32, mask: u32) -> f32 {
+#ifdef HAS_columns
+    return columns[row * p.depth + k];
+#else
+#ifdef SOURCE_BLOCK
+    return gates[gate_index(p.t, #{SOURCE_BLOCK}u, At(row, k))];
+#else
+    if has_flag(p.t, row, RESET) {
+        return 0.0;
+    }
+    var value = states[state_index(0u, p.old_slot, At(row, k))];
+#ifdef HAS_hidden_mask
+    value *= hidden_mask[(mask * p.batch + row) * p.width + k];
+#endif
+    return value;
+#endif
+#endif
+}
+
+fn weight(gate: u32, unit: u32, k: u32) -> f32 {
+    return w[p.w_offset + (gate * p.hidden + unit) * p.depth + k];
+}
 
 @compute @workgroup_size(16, 16)
 fn main(
@@ -21,57 +62,91 @@ fn main(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let first_unit = group.x * TILE;
     let first_row = group.y * TILE;
-    let t = p.step;
+    let row = first_row + local.y;
+#ifdef DIRECT
+    // Heads of few units (one: IndRNN): each thread sums its own few terms.
+    let unit = group.x * TILE + local.x;
+    if row >= p.batch || unit >= p.units {
+        return;
+    }
+    let first_k = (unit / p.head) * p.head;
+    var r: array<f32, PRODUCTS>;
+    for (var gate = 0u; gate < PRODUCTS; gate++) {
+        for (var k = 0u; k < p.depth; k++) {
+            r[gate] += source(row, first_k + k, min(gate, SOURCES - 1u)) * weight(gate, unit, k);
+        }
+    }
+#else
+    // Units of one head: of all of them, where there is one.
+    let tiles = (p.head + TILE - 1u) / TILE;
+    let first_k = (group.x / tiles) * p.head;
+    let first_unit = first_k + (group.x % tiles) * TILE;
+    let end_unit = min(first_k + p.head, p.units);
     var sum: Sum;
-    for (var k0 = 0u; k0 < p.hidden; k0 += DEPTH) {
-        for (var i = index; i < TILE * DEPTH; i += THREADS) {
-            let row = first_row + i / DEPTH;
+    for (var k0 = 0u; k0 < p.depth; k0 += DEPTH) {
+        for (var i = index; i < SOURCES * TILE * DEPTH; i += THREADS) {
+            let from_row = first_row + (i / DEPTH) % TILE;
             let k = k0 + i % DEPTH;
             var value = 0.0;
-            if row < p.batch && k < p.hidden {
-                value = states[state_index(0u, t, row, k)];
+            if from_row < p.batch && k < p.depth {
+                value = source(from_row, select(0u, first_k, p.head < p.units) + k, i / (TILE * DEPTH));
             }
             h_tile[i] = value;
         }
-        for (var i = index; i < DEPTH * GATES * TILE; i += THREADS) {
+        for (var i = index; i < DEPTH * PRODUCTS * TILE; i += THREADS) {
             let column = i / DEPTH;
             let unit = first_unit + column % TILE;
             let k = k0 + i % DEPTH;
             var value = 0.0;
-            if unit < p.hidden && k < p.hidden {
-                value = w_hh[p.w_offset + ((column / TILE) * p.hidden + unit) * p.hidden + k];
+            if unit < end_unit && k < p.depth {
+                value = weight(column / TILE, unit, k);
             }
-            w_tile[(i % DEPTH) * GATES * TILE + column] = value;
+            w_tile[(i % DEPTH) * PRODUCTS * TILE + column] = value;
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            sum += h_tile[local.y * DEPTH + k] * tile_gates(k * GATES * TILE + local.x);
+            sum += tile_sources(local.y * DEPTH + k) * tile_gates(k * PRODUCTS * TILE + local.x);
         }
         workgroupBarrier();
     }
-
     let unit = first_unit + local.x;
-    let row = first_row + local.y;
-    if row >= p.batch || unit >= p.hidden {
+    if row >= p.batch || unit >= end_unit {
         return;
     }
-    var x: array<f32, GATES>;
     var r = spread_gates(sum);
-    for (var gate = 0u; gate < GATES; gate++) {
-        x[gate] = gates[gate_index(t, row, gate, unit)];
-        r[gate] += b_hh[p.b_offset + gate * p.hidden + unit];
+#endif
+
+    here = unit;
+    let at = At(row, unit);
+    let valid = has_flag(p.t, row, VALID);
+#ifdef PHASE_CELL
+    if valid {
+        for (var gate = 0u; gate < PRODUCTS; gate++) {
+            r[gate] += b[p.b_offset + gate * p.hidden + unit];
+        }
+        forward_cell(at, r);
+    } else {
+        keep_cell(at);
     }
-    var old: array<f32, STATES>;
-    for (var state = 0u; state < STATES; state++) {
-        old[state] = states[state_index(state, t, row, unit)];
+#endif
+#ifdef PHASE_CANDIDATE
+    if valid {
+        forward_candidate(at, r[0] + b[p.b_offset + 2u * p.hidden + unit]);
+    } else {
+        keep_state(0u, at);
     }
-    let out = cell_forward(x, r, old);
-    for (var block = 0u; block < SAVED; block++) {
-        gates[gate_index(t, row, block, unit)] = out.saved[block];
+#endif
+#ifdef PHASE_PROJECT
+    if valid {
+        set_state(0u, at, r[0]);
+    } else {
+        keep_state(0u, at);
     }
-    for (var state = 0u; state < STATES; state++) {
-        states[state_index(state, t + 1u, row, unit)] = out.states[state];
+#endif
+#ifdef PHASE_PRODUCT
+    for (var gate = 0u; gate < PRODUCTS; gate++) {
+        recurrent[((p.t * p.batch + row) * G_COUNT + gate) * p.hidden + unit] = r[gate];
     }
+#endif
 }

@@ -1,6 +1,6 @@
 //! Gate orders. Ours is PyTorch's: i, f, g, o and r, z, n.
 
-use super::CellKind;
+use super::{Cell, CellKind};
 use crate::error::{Error, Result};
 
 /// Whose order the gate blocks of a weight or bias are in.
@@ -18,11 +18,11 @@ impl GateOrder {
     /// For each of our gates, the block it has in this order.
     fn blocks(self, cell: CellKind) -> &'static [usize] {
         match (cell, self) {
-            (CellKind::RnnTanh | CellKind::RnnRelu, _) => &[0],
             (CellKind::Lstm, GateOrder::Onnx) => &[0, 2, 3, 1],
-            (CellKind::Lstm, _) => &[0, 1, 2, 3],
-            (CellKind::Gru, GateOrder::PyTorch) => &[0, 1, 2],
-            (CellKind::Gru, _) => &[1, 0, 2],
+            (CellKind::Gru | CellKind::GruResetBefore, GateOrder::Onnx | GateOrder::Keras) => {
+                &[1, 0, 2]
+            }
+            _ => &[0, 1, 2, 3],
         }
     }
 }
@@ -32,7 +32,7 @@ impl GateOrder {
 /// # Errors
 /// The values are not G equal blocks.
 pub fn reorder_gates(cell: CellKind, from: GateOrder, values: &[f32]) -> Result<Vec<f32>> {
-    let gates = cell.gates();
+    let gates = Cell::from(cell).gates();
     if values.is_empty() || !values.len().is_multiple_of(gates) {
         return Err(Error::invalid(format!(
             "{} values are not {gates} equal gate blocks",
@@ -40,7 +40,7 @@ pub fn reorder_gates(cell: CellKind, from: GateOrder, values: &[f32]) -> Result<
         )));
     }
     let block = values.len() / gates;
-    let blocks = from.blocks(cell).iter();
+    let blocks = from.blocks(cell)[..gates].iter();
     Ok(blocks.flat_map(|&g| values[g * block..(g + 1) * block].iter().copied()).collect())
 }
 

@@ -34,6 +34,8 @@ pub struct MatmulParams {
     pub row_sum_offset: u32,
     /// Workgroups along n.
     pub tiles_n: u32,
+    /// Rows that share a flag.
+    pub places: u32,
 }
 
 /// A matrix operand: where it starts, the distance between its stored rows, and whether it is used
@@ -80,6 +82,17 @@ pub struct Matmul {
     pub row_sum: bool,
     /// Add to what C (and `row_sum`) hold instead of replacing it.
     pub accumulate: bool,
+    /// Rows that take no part.
+    pub flags: Option<FlaggedSide>,
+}
+
+/// Which side of a product the validity flags of a sequence belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlaggedSide {
+    /// Rows of the result: those that are not valid are 0 (added to, they stay).
+    Rows,
+    /// Terms of the sums: rows of op(A)ᵀ and op(B) that are not valid are left out.
+    Terms,
 }
 
 impl Matmul {
@@ -100,12 +113,14 @@ impl Matmul {
                 bias_offset: 0,
                 row_sum_offset: 0,
                 tiles_n: n.div_ceil(TILE) as u32,
+                places: 1,
             },
             a_transposed: a.transposed,
             b_transposed: b.transposed,
             bias: false,
             row_sum: false,
             accumulate: false,
+            flags: None,
         }
     }
 
@@ -123,6 +138,13 @@ impl Matmul {
         self
     }
 
+    /// Leaves out what the validity flags of a sequence leave out; `places` rows share a flag.
+    pub fn with_flags(mut self, side: FlaggedSide, places: usize) -> Self {
+        self.flags = Some(side);
+        self.params.places = places as u32;
+        self
+    }
+
     /// Adds to what the result holds.
     pub fn accumulating(mut self, accumulate: bool) -> Self {
         self.accumulate = accumulate;
@@ -136,7 +158,11 @@ impl Kernel for Matmul {
     }
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
-        super::all_positive(&[p.m, p.n, p.k, p.a_stride, p.b_stride])?;
+        super::all_positive(&[p.m, p.n, p.k, p.a_stride, p.b_stride, p.places])?;
+        let terms = self.flags == Some(FlaggedSide::Terms);
+        if terms && (!self.a_transposed || self.b_transposed) {
+            return Err("terms with flags must be rows of both operands");
+        }
         if p.c_stride < p.n { Err("rows of C overlap") } else { Ok(()) }
     }
 
@@ -155,6 +181,10 @@ impl Kernel for Matmul {
         if self.row_sum {
             list.push(Binding::write("row_sum", (p.row_sum_offset + p.m) as usize));
         }
+        if let Some(side) = self.flags {
+            let rows = if side == FlaggedSide::Rows { p.m } else { p.k };
+            list.push(Binding::read_u32("flags", rows.div_ceil(p.places) as usize));
+        }
         list
     }
 
@@ -165,6 +195,8 @@ impl Kernel for Matmul {
             ("BIAS", self.bias),
             ("ROW_SUM", self.row_sum),
             ("ACCUMULATE", self.accumulate),
+            ("ROW_FLAGS", self.flags == Some(FlaggedSide::Rows)),
+            ("TERM_FLAGS", self.flags == Some(FlaggedSide::Terms)),
         ];
         flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
     }

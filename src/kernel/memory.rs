@@ -1,56 +1,131 @@
-//! Copies, fills and sums of whole views.
+//! Elementwise work on rows: copies, sums, products, fills, and rows chosen by flags.
 
 use super::{Binding, Cost, GROUP, Kernel, View, bytes, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
-/// The uniform block of `shaders/copy2d.wgsl`.
+/// Rows in a view: elements from one row to the next. A stride of 0 reads one row again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// Where the first row starts.
+    pub view: View,
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+impl Rows {
+    /// Rows that are `stride` elements apart.
+    pub fn new(view: View, stride: usize) -> Self {
+        Rows { view, stride }
+    }
+
+    fn words(self) -> [u32; 2] {
+        [self.view.offset as u32, self.stride as u32]
+    }
+}
+
+/// The uniform block of `shaders/combine.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct CopyParams {
+pub struct CombineParams {
     /// Rows.
     pub rows: u32,
     /// Elements a row.
     pub columns: u32,
-    /// First source element.
-    pub source_offset: u32,
-    /// Elements from one source row to the next.
-    pub source_stride: u32,
-    /// First target element.
-    pub target_offset: u32,
-    /// Elements from one target row to the next.
-    pub target_stride: u32,
+    /// First element and stride of the first operand.
+    pub source: [u32; 2],
+    /// First element and stride of the second operand.
+    pub other: [u32; 2],
+    /// First element and stride of the result.
+    pub target: [u32; 2],
+    /// Factor of the result.
+    pub scale: f32,
 }
 
-/// target\[r,c\] = source\[r,c\], rows apart by strides of their own.
+/// The second operand's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// There is none.
+    Nothing,
+    /// It is added.
+    Sum,
+    /// It is multiplied.
+    Product,
+}
+
+/// target\[r,c\] = scale·source\[r,c\], or scale·(source + other), or scale·source·other, or added to
+/// the target.
 #[derive(Clone, Debug)]
-pub struct Copy2d {
-    /// Sizes, offsets, strides.
-    pub params: CopyParams,
+pub struct Combine {
+    /// Sizes, offsets, strides, factor.
+    pub params: CombineParams,
+    /// What the second operand does.
+    pub with: With,
+    /// Add to the target.
+    pub accumulate: bool,
 }
 
-impl Kernel for Copy2d {
+impl Combine {
+    /// target = source, `shape` rows and columns.
+    pub fn copy([rows, columns]: [usize; 2], source: Rows, target: Rows) -> Self {
+        let params = CombineParams {
+            rows: rows as u32,
+            columns: columns as u32,
+            source: source.words(),
+            other: [0, 0],
+            target: target.words(),
+            scale: 1.0,
+        };
+        Combine { params, with: With::Nothing, accumulate: false }
+    }
+
+    /// With a second operand.
+    pub fn and(mut self, with: With, other: Rows) -> Self {
+        self.params.other = other.words();
+        self.with = with;
+        self
+    }
+
+    /// With a factor.
+    pub fn scaled(mut self, scale: f32) -> Self {
+        self.params.scale = scale;
+        self
+    }
+
+    /// Adds to the target.
+    pub fn accumulating(mut self, accumulate: bool) -> Self {
+        self.accumulate = accumulate;
+        self
+    }
+}
+
+impl Kernel for Combine {
     fn name(&self) -> &'static str {
-        "copy2d"
+        "combine"
     }
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
         super::all_positive(&[p.rows, p.columns])?;
-        let apart = p.rows == 1 || p.source_stride.min(p.target_stride) >= p.columns;
-        let strides = p.source_stride.min(p.target_stride) > 0;
-        if apart && strides { Ok(()) } else { Err("rows overlap") }
+        if p.rows > 1 && p.target[1] < p.columns { Err("rows overlap") } else { Ok(()) }
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
-        vec![
-            Binding::read(
-                "source",
-                matrix_extent(p.source_offset, p.source_stride, p.rows, p.columns),
-            ),
-            Binding::write(
-                "destination",
-                matrix_extent(p.target_offset, p.target_stride, p.rows, p.columns),
-            ),
-        ]
+        let extent = |[offset, stride]: [u32; 2]| matrix_extent(offset, stride, p.rows, p.columns);
+        let mut list = vec![
+            Binding::read("source", extent(p.source)),
+            Binding::write("destination", extent(p.target)),
+        ];
+        if self.with != With::Nothing {
+            list.push(Binding::read("other", extent(p.other)));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let flags = [
+            ("SUM", self.with == With::Sum),
+            ("PRODUCT", self.with == With::Product),
+            ("ACCUMULATE", self.accumulate),
+        ];
+        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)
@@ -60,7 +135,8 @@ impl Kernel for Copy2d {
     }
     fn cost(&self) -> Cost {
         let n = self.params.rows as usize * self.params.columns as usize;
-        Cost { flops: 0, bytes: bytes(2 * n) }
+        let touched = 2 + usize::from(self.with != With::Nothing) + usize::from(self.accumulate);
+        Cost { flops: n as u64 * (touched as u64 - 2), bytes: bytes(touched * n) }
     }
 }
 
@@ -109,57 +185,145 @@ impl Kernel for Fill {
     }
 }
 
-/// The uniform block of `shaders/add.wgsl`.
+/// The uniform block of `shaders/select_rows.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct ElementwiseParams {
-    /// Elements.
-    pub count: u32,
+pub struct SelectRowsParams {
+    /// Rows, T·B.
+    pub rows: u32,
+    /// Elements a row.
+    pub columns: u32,
     /// First source element.
     pub source_offset: u32,
     /// First target element.
     pub target_offset: u32,
+    /// The flag that decides.
+    pub flag: u32,
+    /// What its bit must be for the row to be kept: the flag itself, or 0.
+    pub wanted: u32,
+    /// Rows that share a flag.
+    pub places: u32,
+    /// Rows of the mask, B.
+    pub batch: u32,
+    /// First element of the mask.
+    pub mask_offset: u32,
+    /// What rows that aren't kept hold.
+    pub value: f32,
 }
 
-/// target\[e\] += source\[e\].
+/// Rows of a sequence, kept by their flags, else a value; on request times a mask \[B, columns\] that
+/// is the same at all steps.
 #[derive(Clone, Debug)]
-pub struct Add {
+pub struct SelectRows {
     /// Sizes and offsets.
-    pub params: ElementwiseParams,
+    pub params: SelectRowsParams,
+    /// There are flags.
+    pub flags: bool,
+    /// There is a mask.
+    pub mask: bool,
+    /// Add to the target.
+    pub accumulate: bool,
 }
 
-impl Add {
-    /// Adds `source` to `target`.
-    pub fn new(source: View, target: View) -> Self {
-        Add {
-            params: ElementwiseParams {
-                count: source.len as u32,
-                source_offset: source.offset as u32,
-                target_offset: target.offset as u32,
-            },
-        }
-    }
-}
-
-impl Kernel for Add {
+impl Kernel for SelectRows {
     fn name(&self) -> &'static str {
-        "add"
+        "select_rows"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        let p = &self.params;
+        super::all_positive(&[p.rows, p.columns, p.places, p.batch])
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
-        vec![
-            Binding::read("source", (p.source_offset + p.count) as usize),
-            Binding::write("destination", (p.target_offset + p.count) as usize),
-        ]
+        let n = p.rows as usize * p.columns as usize;
+        let mut list = vec![
+            Binding::read("source", p.source_offset as usize + n),
+            Binding::write("destination", p.target_offset as usize + n),
+        ];
+        if self.flags {
+            list.push(Binding::read_u32("flags", p.rows.div_ceil(p.places) as usize));
+        }
+        if self.mask {
+            let words = p.batch as usize * p.columns as usize;
+            list.push(Binding::read("mask", p.mask_offset as usize + words));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let flags =
+            [("HAS_flags", self.flags), ("HAS_mask", self.mask), ("ACCUMULATE", self.accumulate)];
+        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)
     }
     fn groups(&self) -> [u32; 3] {
-        spread((self.params.count as usize).div_ceil(GROUP))
+        spread((self.params.rows as usize * self.params.columns as usize).div_ceil(GROUP))
     }
     fn cost(&self) -> Cost {
-        let n = self.params.count as usize;
-        Cost { flops: n as u64, bytes: bytes(3 * n) }
+        let n = self.params.rows as usize * self.params.columns as usize;
+        Cost { flops: 0, bytes: bytes(2 * n) }
+    }
+}
+
+/// The uniform block of `shaders/sequence_flags.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct SequenceFlagsParams {
+    /// T.
+    pub time: u32,
+    /// B.
+    pub batch: u32,
+}
+
+/// The flags \[T,B\] of a sequence ([`VALID`](super::VALID), [`RESET`](super::RESET)) from lengths
+/// \[B\], a mask \[T,B\] and resets \[T,B\], whichever there are.
+#[derive(Clone, Debug)]
+pub struct SequenceFlags {
+    /// Sizes.
+    pub params: SequenceFlagsParams,
+    /// Lengths are given.
+    pub lengths: bool,
+    /// A mask is given.
+    pub mask: bool,
+    /// Resets are given.
+    pub resets: bool,
+}
+
+impl Kernel for SequenceFlags {
+    fn name(&self) -> &'static str {
+        "sequence_flags"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.params.time, self.params.batch])
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let n = self.params.time as usize * self.params.batch as usize;
+        let mut list = vec![Binding { dtype: crate::tensor::DType::U32, ..Binding::write("flags", n) }];
+        if self.lengths {
+            list.push(Binding::read_u32("lengths", self.params.batch as usize));
+        }
+        if self.mask {
+            list.push(Binding::read("mask", n));
+        }
+        if self.resets {
+            list.push(Binding::read("resets", n));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let flags =
+            [("HAS_lengths", self.lengths), ("HAS_mask", self.mask), ("HAS_resets", self.resets)];
+        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        spread((self.params.time as usize * self.params.batch as usize).div_ceil(GROUP))
+    }
+    fn cost(&self) -> Cost {
+        let n = self.params.time as usize * self.params.batch as usize;
+        Cost { flops: 0, bytes: bytes(3 * n) }
     }
 }

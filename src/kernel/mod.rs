@@ -7,28 +7,51 @@
 //! Tensors are rows of words inside a buffer: a [`View`] is a buffer, the offset of the first
 //! element and the number of elements.
 
+mod activation;
+mod cell;
+mod convolution;
 mod cross_entropy;
+mod custom;
 mod dropout;
 mod embedding;
 mod matmul;
 mod memory;
+mod norm;
+mod normalise;
 mod optimizer;
 mod permutations;
 mod reduce;
+mod scan;
 pub mod shader;
 mod step;
 
+pub use activation::Activation;
+pub use cell::{Cell, CellKind};
+pub use convolution::{ColumnsBackward, ColumnsForward, ColumnsParams, Convolution};
 pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
+pub use custom::{BackwardTwin, CustomCell, ForwardTwin, Reference};
 pub use dropout::{Dropout, DropoutParams};
 pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
-pub use matmul::{Matmul, MatmulParams, Operand};
-pub use memory::{Add, Copy2d, CopyParams, ElementwiseParams, Fill, FillParams};
+pub use matmul::{FlaggedSide, Matmul, MatmulParams, Operand};
+pub use memory::{
+    Combine, CombineParams, Fill, FillParams, Rows, SelectRows, SelectRowsParams, SequenceFlags,
+    SequenceFlagsParams, With,
+};
+pub(crate) use norm::NORM_WORDS;
+pub use norm::{NormBackward, NormForward};
+pub use normalise::{
+    ColumnSum, ColumnSumParams, NormAxis, NormaliseBackward, NormaliseForward, NormaliseParams,
+};
 pub use optimizer::{Adam, AdamParams, Sgd, SgdParams};
 pub use permutations::permutations;
 pub use reduce::{
     ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
 };
-pub use step::{CellKind, StepBackward, StepForward, StepParams};
+pub use scan::{ScanBackward, ScanForward};
+pub use step::{
+    BackwardPhase, ForwardPhase, NONE, RESET, StepBackward, StepForward, StepKind, StepParams,
+    VALID, Zoneout,
+};
 
 use crate::tensor::DType;
 
@@ -152,9 +175,19 @@ ops!(
     RecordLoss,
     Sgd,
     Adam,
-    Copy2d,
+    NormForward,
+    NormBackward,
+    ScanForward,
+    ScanBackward,
+    Combine,
+    SelectRows,
+    SequenceFlags,
     Fill,
-    Add,
+    ColumnsForward,
+    ColumnsBackward,
+    NormaliseForward,
+    NormaliseBackward,
+    ColumnSum,
 );
 
 /// Words of the control buffer, the few numbers that change from run to run. The host writes them

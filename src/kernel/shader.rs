@@ -2,12 +2,14 @@
 //!
 //! Lines that start with `#` are directives:
 //! - `#import path` pastes `shaders/path.wgsl`, once a shader; the path may hold `#{NAME}`;
+//! - `#bindings` declares the kernel's storage buffers as its description has them, once a shader;
 //! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` keep or drop lines, nested at will.
 //!
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME.
 
-use super::Kernel;
+use super::{Access, Binding, Kernel};
 use crate::error::{Error, Result};
+use crate::tensor::DType;
 use include_dir::{Dir, include_dir};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,12 +37,35 @@ pub fn stems() -> Vec<String> {
 /// A directive that is unknown, unbalanced or names what does not exist.
 pub fn source(kernel: &dyn Kernel) -> Result<String> {
     let defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
-    let mut expander = Expander { defines, imported: BTreeSet::new(), out: String::new() };
+    let declarations = declarations(&kernel.bindings());
+    let mut expander =
+        Expander { defines, declarations, imported: BTreeSet::new(), out: String::new() };
     expander.expand(kernel.name())?;
     Ok(expander.out)
 }
 
+/// The storage variables of a kernel, in binding order.
+fn declarations(bindings: &[Binding]) -> String {
+    let mut text = String::new();
+    for (i, binding) in bindings.iter().enumerate() {
+        let access = match binding.access {
+            Access::Read => "read",
+            Access::Write => "read_write",
+        };
+        let element = match binding.dtype {
+            DType::F32 => "f32",
+            DType::U32 => "u32",
+        };
+        let (number, name) = (i + 1, binding.name);
+        text.push_str(&format!(
+            "@group(0) @binding({number}) var<storage, {access}> {name}: array<{element}>;\n"
+        ));
+    }
+    text
+}
+
 struct Expander {
+    declarations: String,
     defines: BTreeMap<&'static str, String>,
     imported: BTreeSet<String>,
     out: String,
@@ -67,6 +92,10 @@ impl Expander {
                     open.pop().ok_or_else(|| fail(number, "#endif without #ifdef"))?;
                 }
                 _ if open.contains(&false) => {}
+                "#bindings" => {
+                    let declarations = std::mem::take(&mut self.declarations);
+                    self.out.push_str(&declarations);
+                }
                 "#import" => {
                     let path = self.substitute(rest.trim()).map_err(|e| fail(number, &e))?;
                     if self.imported.insert(path.clone()) {
@@ -121,6 +150,7 @@ mod tests {
     #[test]
     fn directives_keep_and_drop_lines() {
         let mut expander = Expander {
+            declarations: String::new(),
             defines: [("A", "7".to_string())].into_iter().collect(),
             imported: BTreeSet::new(),
             out: String::new(),

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 /// Threefry-2x32 with 20 rounds (Salmon et al., SC 2011); `shaders/shared/threefry.wgsl`.
 #[inline(always)]
-fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
     let keys = [key[0], key[1], 0x1BD1_1BDA ^ key[0] ^ key[1]];
     let mut x = [counter[0].wrapping_add(keys[0]), counter[1].wrapping_add(keys[1])];

@@ -50,6 +50,33 @@ pub fn tanh(x: f32) -> f32 {
     if a < 0.625 { small } else { large }
 }
 
+/// log(1 + x) for x in \[0, 1\], without losing a small x.
+#[inline(always)]
+pub fn log_one_plus(x: f32) -> f32 {
+    // log(1+x) = 2·artanh(s), s = x/(2+x) ≤ 1/3, an odd series.
+    let s = x / (2.0 + x);
+    let z = s * s;
+    let mut p = 1.0 / 13.0;
+    for k in [11.0, 9.0, 7.0, 5.0, 3.0f32] {
+        p = p * z + 1.0 / k;
+    }
+    2.0 * s * (p * z + 1.0)
+}
+
+/// eˣ − 1 for x ≤ 0, without losing a small x: a Taylor series near 0.
+#[inline(always)]
+pub fn exp_minus_one(x: f32) -> f32 {
+    let near = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x * (1.0 / 720.0))))));
+
+    if x.abs() < 0.2 { near } else { exp(x) - 1.0 }
+}
+
+/// log σ(x) = min(x, 0) − log(1 + e⁻|ˣ|).
+#[inline(always)]
+pub fn log_sigmoid(x: f32) -> f32 {
+    (if x >= 0.0 { 0.0 } else { x }) - log_one_plus(exp(-x.abs()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +97,19 @@ mod tests {
             worst[2] = worst[2].max(ulp(tanh(x), (x as f64).tanh()));
         }
         assert!(worst.iter().all(|&w| w <= 4.0), "{worst:?}");
+    }
+
+    #[test]
+    fn logarithms_and_small_exponentials_are_within_some_ulp() {
+        let mut worst = [0f64; 3];
+        for i in 0..=200_000i32 {
+            let x = i as f32 / 200_000.0;
+            worst[0] = worst[0].max(if x > 0.0 { ulp(log_one_plus(x), (x as f64).ln_1p()) } else { 0.0 });
+            let x = -20.0 * x;
+            worst[1] = worst[1].max(if x < 0.0 { ulp(exp_minus_one(x), (x as f64).exp_m1()) } else { 0.0 });
+            worst[2] = worst[2].max(ulp(log_sigmoid(x), -(-x as f64).exp().ln_1p()));
+        }
+        assert!(worst.iter().all(|&w| w <= 6.0), "{worst:?}");
     }
 
     #[test]

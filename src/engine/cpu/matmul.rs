@@ -1,56 +1,196 @@
 //! `matmul`: the large products, on all threads.
 
 use super::product::{Strided, product};
-use super::{Context, Reads, Writes};
-use crate::kernel::Matmul;
+use super::{Bound, Context, Scratch};
+use crate::kernel::{FlaggedSide, Matmul, VALID};
 
 /// Products of fewer multiply-adds stay on one thread.
 const PARALLEL_FROM: usize = 1 << 18;
 
-pub fn matmul(context: &Context, kernel: &Matmul, read: Reads, write: Writes) {
+/// Rows that a product with flags gathers at once.
+const GATHER: usize = 512;
+
+pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mut Scratch) {
+    let flags = bound.read("flags");
+    let p = &kernel.params;
+    let operands = Operands {
+        a: &bound.read("a")[p.a_offset as usize..],
+        b: &bound.read("b")[p.b_offset as usize..],
+        bias: bound.read("bias").get(p.bias_offset as usize..).unwrap_or_default(),
+    };
+    let c = &mut bound.write("c")[p.c_offset as usize..];
+    let row_sum = bound.write("row_sum").get_mut(p.row_sum_offset as usize..).unwrap_or_default();
+    let valid = |row: usize| flags[row / p.places as usize].to_bits() & VALID != 0;
+    match kernel.flags {
+        None => whole(context, kernel, &operands, c, row_sum),
+        Some(FlaggedSide::Rows) => {
+            let rows: Vec<usize> = (0..p.m as usize).filter(|&r| valid(r)).collect();
+            if rows.len() == p.m as usize {
+                return whole(context, kernel, &operands, c, row_sum);
+            }
+            valid_rows(context, kernel, &operands, c, &rows, scratch);
+        }
+        Some(FlaggedSide::Terms) => {
+            let rows: Vec<usize> = (0..p.k as usize).filter(|&r| valid(r)).collect();
+            if rows.len() == p.k as usize {
+                return whole(context, kernel, &operands, c, row_sum);
+            }
+            valid_terms(context, kernel, &operands, c, row_sum, &rows, scratch);
+        }
+    }
+}
+
+struct Operands<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    bias: &'a [f32],
+}
+
+fn threads(context: &Context, shape: [usize; 3]) -> usize {
+    if shape.iter().product::<usize>() >= PARALLEL_FROM { context.threads } else { 1 }
+}
+
+/// C is bias, or C + bias; returns whether the product is to be added.
+fn set_bias(kernel: &Matmul, bias: &[f32], c: &mut [f32], rows: usize) -> bool {
+    if !kernel.bias {
+        return kernel.accumulate;
+    }
+    for row in c.chunks_mut(kernel.params.c_stride as usize).take(rows) {
+        for (c, b) in row.iter_mut().zip(&bias[..kernel.params.n as usize]) {
+            *c = if kernel.accumulate { *c + b } else { *b };
+        }
+    }
+    true
+}
+
+fn whole(context: &Context, kernel: &Matmul, on: &Operands, c: &mut [f32], row_sum: &mut [f32]) {
     let p = &kernel.params;
     let [m, n, k] = [p.m, p.n, p.k].map(|x| x as usize);
-    let a = &read[0][p.a_offset as usize..];
-    let b = &read[1][p.b_offset as usize..];
-    let stride = p.c_stride as usize;
-    let (c, row_sum) = write.split_first_mut().expect("C is written");
-    let c = &mut c[p.c_offset as usize..];
-    let threads = if m * n * k >= PARALLEL_FROM { context.threads } else { 1 };
-    let mut accumulate = kernel.accumulate;
-    if kernel.bias {
-        let bias = &read[2][p.bias_offset as usize..][..n];
-        for row in c.chunks_mut(stride).take(m) {
-            for (c, b) in row.iter_mut().zip(bias) {
-                *c = if accumulate { *c + b } else { *b };
-            }
-        }
-        accumulate = true;
-    }
+    let accumulate = set_bias(kernel, on.bias, c, m);
     product(
         [m, n, k],
-        Strided::new(a, p.a_stride as usize, kernel.a_transposed),
-        Strided::new(b, p.b_stride as usize, kernel.b_transposed),
+        Strided::new(on.a, p.a_stride as usize, kernel.a_transposed),
+        Strided::new(on.b, p.b_stride as usize, kernel.b_transposed),
         c,
-        stride,
+        p.c_stride as usize,
         accumulate,
-        threads,
+        threads(context, [m, n, k]),
     );
-    if let Some(row_sum) = row_sum.first_mut() {
-        let row_sum = &mut row_sum[p.row_sum_offset as usize..][..m];
-        if !kernel.accumulate {
-            row_sum.fill(0.0);
+    if !kernel.row_sum {
+        return;
+    }
+    let row_sum = &mut row_sum[..m];
+    if !kernel.accumulate {
+        row_sum.fill(0.0);
+    }
+    let stride = p.a_stride as usize;
+    if kernel.a_transposed {
+        add_rows(row_sum, on.a.chunks(stride).take(k));
+    } else {
+        for (sum, row) in row_sum.iter_mut().zip(on.a.chunks(stride)) {
+            *sum += row[..k].iter().sum::<f32>();
         }
-        let stride = p.a_stride as usize;
-        if kernel.a_transposed {
-            for row in a.chunks(stride).take(k) {
-                for (sum, value) in row_sum.iter_mut().zip(row) {
-                    *sum += value;
-                }
+    }
+}
+
+fn add_rows<'a>(sums: &mut [f32], rows: impl Iterator<Item = &'a [f32]>) {
+    for row in rows {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+}
+
+/// Room for `words` in the scratch.
+fn room(scratch: &mut Scratch, words: usize) -> &mut [f32] {
+    let words_now = scratch.rows.len().max(words);
+    scratch.rows.resize(words_now, 0.0);
+    &mut scratch.rows[..words]
+}
+
+/// Rows of C that are valid, gathered, multiplied and put back; the others are 0.
+fn valid_rows(
+    context: &Context,
+    kernel: &Matmul,
+    on: &Operands,
+    c: &mut [f32],
+    rows: &[usize],
+    scratch: &mut Scratch,
+) {
+    let p = &kernel.params;
+    let [m, n, k] = [p.m, p.n, p.k].map(|x| x as usize);
+    let (a_stride, c_stride) = (p.a_stride as usize, p.c_stride as usize);
+    if !kernel.accumulate {
+        c.chunks_mut(c_stride).take(m).for_each(|row| row[..n].fill(0.0));
+    }
+    let (gathered, result) = room(scratch, GATHER * (k + n)).split_at_mut(GATHER * k);
+    for rows in rows.chunks(GATHER) {
+        for (i, &r) in rows.iter().enumerate() {
+            let target = &mut gathered[i * k..][..k];
+            if kernel.a_transposed {
+                target.iter_mut().enumerate().for_each(|(j, t)| *t = on.a[j * a_stride + r]);
+            } else {
+                target.copy_from_slice(&on.a[r * a_stride..][..k]);
             }
-        } else {
-            for (sum, row) in row_sum.iter_mut().zip(a.chunks(stride)) {
-                *sum += row[..k].iter().sum::<f32>();
+        }
+        product(
+            [rows.len(), n, k],
+            Strided::new(gathered, k, false),
+            Strided::new(on.b, p.b_stride as usize, kernel.b_transposed),
+            result,
+            n,
+            false,
+            threads(context, [rows.len(), n, k]),
+        );
+        for (i, &r) in rows.iter().enumerate() {
+            for (j, value) in result[i * n..][..n].iter().enumerate() {
+                let bias = if kernel.bias { on.bias[j] } else { 0.0 };
+                c[r * c_stride + j] += value + bias;
             }
+        }
+    }
+}
+
+/// Sums over the valid terms alone: rows of both stored operands, gathered. A is transposed, as in
+/// every weight gradient.
+fn valid_terms(
+    context: &Context,
+    kernel: &Matmul,
+    on: &Operands,
+    c: &mut [f32],
+    row_sum: &mut [f32],
+    rows: &[usize],
+    scratch: &mut Scratch,
+) {
+    let p = &kernel.params;
+    let [m, n] = [p.m, p.n].map(|x| x as usize);
+    let [a_stride, b_stride, c_stride] = [p.a_stride, p.b_stride, p.c_stride].map(|x| x as usize);
+    let mut accumulate = set_bias(kernel, on.bias, c, m);
+    if kernel.row_sum && !kernel.accumulate {
+        row_sum[..m].fill(0.0);
+    }
+    if rows.is_empty() && !accumulate {
+        c.chunks_mut(c_stride).take(m).for_each(|row| row[..n].fill(0.0));
+    }
+    let (left, right) = room(scratch, GATHER * (m + n)).split_at_mut(GATHER * m);
+    for rows in rows.chunks(GATHER) {
+        for (i, &r) in rows.iter().enumerate() {
+            left[i * m..][..m].copy_from_slice(&on.a[r * a_stride..][..m]);
+            right[i * n..][..n].copy_from_slice(&on.b[r * b_stride..][..n]);
+        }
+        let k = rows.len();
+        product(
+            [m, n, k],
+            Strided::new(left, m, true),
+            Strided::new(right, n, false),
+            c,
+            c_stride,
+            accumulate,
+            threads(context, [m, n, k]),
+        );
+        accumulate = true;
+        if kernel.row_sum {
+            add_rows(&mut row_sum[..m], left.chunks(m).take(k));
         }
     }
 }

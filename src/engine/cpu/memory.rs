@@ -1,30 +1,89 @@
-//! `copy2d`, `fill`, `add`; how much memory there is.
+//! `combine`, `select_rows`, `sequence_flags`, `fill`; how much memory there is.
 
-use super::{Context, Reads, Writes};
-use crate::kernel::{Add, Copy2d, Fill};
+use super::{Bound, Context};
+use crate::kernel::{Combine, Fill, RESET, SelectRows, SequenceFlags, VALID, With};
+use rayon::prelude::*;
 
-pub fn copy2d(_: &Context, kernel: &Copy2d, read: Reads, write: Writes) {
+/// Elements from which on an elementwise kernel uses all threads.
+const PARALLEL_FROM: usize = 1 << 16;
+
+pub fn combine(_: &Context, kernel: &Combine, mut bound: Bound) {
     let p = &kernel.params;
-    let source = read[0][p.source_offset as usize..].chunks(p.source_stride as usize);
-    let destination = write[0][p.target_offset as usize..].chunks_mut(p.target_stride as usize);
-    let columns = p.columns as usize;
-    for (destination, source) in destination.zip(source).take(p.rows as usize) {
-        destination[..columns].copy_from_slice(&source[..columns]);
+    let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
+    let [source, other] = [(bound.read("source"), p.source), (bound.read("other"), p.other)].map(
+        |(slice, [offset, stride])| (slice.get(offset as usize..).unwrap_or_default(), stride as usize),
+    );
+    let [offset, stride] = p.target.map(|x| x as usize);
+    let target = &mut bound.write("destination")[offset..];
+    let one = |r: usize, target: &mut [f32]| {
+        let target = &mut target[..columns];
+        let source = &source.0[r * source.1..][..columns];
+        let scale = p.scale;
+        let other = |r: usize| &other.0[r * other.1..][..columns];
+        match (kernel.with, kernel.accumulate) {
+            (With::Nothing, false) if scale == 1.0 => target.copy_from_slice(source),
+            (With::Nothing, false) => zip(target, source, source, |_, a, _| scale * a),
+            (With::Nothing, true) => zip(target, source, source, |t, a, _| t + scale * a),
+            (With::Sum, false) => zip(target, source, other(r), |_, a, b| scale * (a + b)),
+            (With::Sum, true) => zip(target, source, other(r), |t, a, b| t + scale * (a + b)),
+            (With::Product, false) => zip(target, source, other(r), |_, a, b| scale * (a * b)),
+            (With::Product, true) => zip(target, source, other(r), |t, a, b| t + scale * (a * b)),
+        }
+    };
+    if rows == 1 {
+        return one(0, target);
+    }
+    if rows * columns < PARALLEL_FROM {
+        target.chunks_mut(stride).take(rows).enumerate().for_each(|(r, target)| one(r, target));
+    } else {
+        let chunks = target.par_chunks_mut(stride).take(rows).enumerate();
+        chunks.with_min_len(PARALLEL_FROM / 4 / columns.max(1) + 1).for_each(|(r, t)| one(r, t));
     }
 }
 
-pub fn fill(_: &Context, kernel: &Fill, _: Reads, write: Writes) {
-    let p = &kernel.params;
-    write[0][p.offset as usize..][..p.count as usize].fill(p.value);
+#[inline(always)]
+fn zip(target: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) {
+    for ((t, a), b) in target.iter_mut().zip(a).zip(b) {
+        *t = f(*t, *a, *b);
+    }
 }
 
-pub fn add(_: &Context, kernel: &Add, read: Reads, write: Writes) {
+pub fn select_rows(_: &Context, kernel: &SelectRows, mut bound: Bound) {
     let p = &kernel.params;
-    let source = &read[0][p.source_offset as usize..][..p.count as usize];
-    let destination = &mut write[0][p.target_offset as usize..];
-    for (destination, source) in destination.iter_mut().zip(source) {
-        *destination += source;
+    let [rows, columns, batch, places] =
+        [p.rows, p.columns, p.batch, p.places].map(|x| x as usize);
+    let source = &bound.read("source")[p.source_offset as usize..];
+    let target = &mut bound.write("destination")[p.target_offset as usize..];
+    let flags = bound.read("flags");
+    let mask = bound.read("mask").get(p.mask_offset as usize..).unwrap_or_default();
+    let pairs = target.chunks_mut(columns).zip(source.chunks(columns)).take(rows).enumerate();
+    for (r, (target, source)) in pairs {
+        let kept = flags.get(r / places).is_none_or(|f| f.to_bits() & p.flag == p.wanted);
+        let mask = mask.get((r % batch) * columns..(r % batch + 1) * columns);
+        for c in 0..columns {
+            let m = mask.map_or(1.0, |m| m[c]);
+            let value = if kept { source[c] * m } else { p.value };
+            target[c] = if kernel.accumulate { target[c] + value } else { value };
+        }
     }
+}
+
+pub fn sequence_flags(_: &Context, kernel: &SequenceFlags, mut bound: Bound) {
+    let [time, batch] = [kernel.params.time, kernel.params.batch].map(|x| x as usize);
+    let (lengths, mask) = (bound.read("lengths"), bound.read("mask"));
+    let resets = bound.read("resets");
+    for (i, flag) in bound.write("flags")[..time * batch].iter_mut().enumerate() {
+        let within = lengths.get(i % batch).is_none_or(|l| i / batch < l.to_bits() as usize);
+        let valid = within && mask.get(i).is_none_or(|&m| m != 0.0);
+        let reset = resets.get(i).is_some_and(|&r| r != 0.0);
+        let word = if valid { VALID } else { 0 } | if reset { RESET } else { 0 };
+        *flag = f32::from_bits(word);
+    }
+}
+
+pub fn fill(_: &Context, kernel: &Fill, mut bound: Bound) {
+    let p = &kernel.params;
+    bound.write("destination")[p.offset as usize..][..p.count as usize].fill(p.value);
 }
 
 /// Memory that is free for new buffers, where the system tells (Linux does).

@@ -5,16 +5,22 @@
 //! runs give the same bits.
 
 mod cell;
+mod convolution;
 mod cross_entropy;
 mod dropout;
 mod embedding;
 mod math;
 mod matmul;
 mod memory;
+mod norm;
+mod normalise;
 mod optimizer;
 mod product;
 mod reduce;
+mod rows;
+mod scan;
 mod step;
+mod zoneout;
 
 use crate::error::{Error, Result};
 use crate::kernel::{Access, BufferId, Control, Op};
@@ -33,6 +39,55 @@ type Writes<'a> = &'a mut [&'a mut [f32]];
 struct Context {
     threads: usize,
     pool: rayon::ThreadPool,
+}
+
+/// A launch's buffers by their names in the shader.
+struct Bound<'a> {
+    names: &'a Names,
+    reads: [&'a [f32]; MOST],
+    writes: [&'a mut [f32]; MOST],
+}
+
+/// The names of what a launch reads and of what it writes, each in binding order.
+#[derive(Default)]
+struct Names {
+    reads: Vec<&'static str>,
+    writes: Vec<&'static str>,
+}
+
+impl<'a> Bound<'a> {
+    /// A buffer that is only read; empty where the launch has none of that name.
+    fn read(&self, name: &str) -> &'a [f32] {
+        match self.names.reads.iter().position(|&n| n == name) {
+            Some(i) => self.reads[i],
+            None => &[],
+        }
+    }
+
+    /// A buffer that is written, once; empty where the launch has none of that name.
+    fn write(&mut self, name: &str) -> &'a mut [f32] {
+        match self.names.writes.iter().position(|&n| n == name) {
+            Some(i) => std::mem::take(&mut self.writes[i]),
+            None => &mut [],
+        }
+    }
+}
+
+/// Memory of a layer's steps besides the recording's: the transposed weights, which serve all steps,
+/// room for the rows that a step gathers, and zeros.
+#[derive(Default)]
+struct Scratch {
+    weights: Vec<f32>,
+    rows: Vec<f32>,
+    zeros: Vec<f32>,
+}
+
+impl Scratch {
+    /// At least so many zeros.
+    fn zero(&mut self, words: usize) {
+        let words = words.max(self.zeros.len());
+        self.zeros.resize(words, 0.0);
+    }
 }
 
 /// The control words, as the host wrote them.
@@ -108,29 +163,39 @@ impl CpuEngine {
             }
         }
         drop(values);
-        let mut layers: Vec<BufferId> = Vec::new();
+        // A layer's steps are those that share a gate buffer, or what stands for it, and a phase.
+        let mut layers: Vec<(BufferId, u8)> = Vec::new();
         // The first is for launches that have none of their own.
-        let mut scratches = vec![Vec::new()];
+        let mut scratches = vec![Scratch::default()];
         let launches = recording.launches().iter().map(|launch| {
             let bindings = launch.op.kernel().bindings();
-            let bound = |id: BufferId| Bound { place: place[id.0], len: recording.get(id).len };
+            let bound = |id: BufferId| Place { place: place[id.0], len: recording.get(id).len };
             let of = |access| {
                 let pairs = bindings.iter().zip(&launch.buffers);
                 pairs.filter(|p| p.0.access == access).map(|p| bound(*p.1)).collect()
             };
+            let names = |access| {
+                bindings.iter().filter(|b| b.access == access).map(|b| b.name).collect()
+            };
             let (reads, writes) = (of(Access::Read), of(Access::Write));
-            let mut scratch = 0;
-            if let Op::StepForward(_) = launch.op {
-                // A layer's steps are those that share a gate buffer.
-                let gates = launch.buffers[0];
-                let known = layers.iter().position(|&l| l == gates);
-                scratch = known.map_or(scratches.len(), |layer| layer + 1);
+            let names = Names { reads: names(Access::Read), writes: names(Access::Write) };
+            let phase = match &launch.op {
+                Op::StepForward(k) => Some(k.phase as u8),
+                Op::StepBackward(k) => Some(16 + k.phase as u8),
+                Op::NormForward(_) => Some(32),
+                Op::NormBackward(_) => Some(33),
+                _ => None,
+            };
+            let scratch = phase.map_or(0, |phase| {
+                let layer = (launch.buffers[0], phase);
+                let known = layers.iter().position(|&l| l == layer);
                 if known.is_none() {
-                    layers.push(gates);
-                    scratches.push(vec![0.0; recording.get(launch.buffers[1]).len]);
+                    layers.push(layer);
+                    scratches.push(Scratch::default());
                 }
-            }
-            CpuLaunch { op: launch.op.clone(), scratch, reads, writes }
+                known.map_or(layers.len(), |at| at + 1)
+            });
+            CpuLaunch { op: launch.op.clone(), scratch, names, reads, writes }
         });
         let launches: Vec<_> = launches.collect();
         Ok(CpuProgram {
@@ -161,15 +226,16 @@ impl CpuStore {
 
 struct CpuLaunch {
     op: Op,
-    /// Which scratch a forward step has: one a layer.
+    /// Which scratch a step has: one a layer and phase.
     scratch: usize,
-    reads: Vec<Bound>,
-    writes: Vec<Bound>,
+    names: Names,
+    reads: Vec<Place>,
+    writes: Vec<Place>,
 }
 
 /// A buffer of a launch: its memory may be a slot that is longer than the buffer.
 #[derive(Clone, Copy)]
-struct Bound {
+struct Place {
     place: usize,
     len: usize,
 }
@@ -180,7 +246,7 @@ pub struct CpuProgram {
     store: CpuStore,
     launches: Vec<CpuLaunch>,
     memory: Vec<Vec<f32>>,
-    scratch: Vec<Vec<f32>>,
+    scratch: Vec<Scratch>,
     /// Index into `memory` for each buffer of the recording.
     place: Vec<usize>,
     /// Name, place and length of the buffers that live in the store between runs.
@@ -231,9 +297,9 @@ impl CpuProgram {
 }
 
 /// The most buffers a kernel reads, and writes.
-const MOST: usize = 4;
+const MOST: usize = 10;
 
-fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scratch: &mut Vec<f32>) {
+fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scratch: &mut Scratch) {
     // Written buffers leave the table while the kernel runs, so that the rest can be read: no
     // launch binds a buffer twice.
     let mut taken: [Vec<f32>; MOST] = Default::default();
@@ -245,31 +311,56 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
         for (slice, bound) in reads.iter_mut().zip(&launch.reads) {
             *slice = &memory[bound.place][..bound.len];
         }
-        let read = &reads[..launch.reads.len()];
         let mut writes: [&mut [f32]; MOST] = Default::default();
         for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
             *slice = &mut vec[..bound.len];
         }
-        let write = &mut writes[..launch.writes.len()];
-        match &launch.op {
-            Op::Matmul(k) => matmul::matmul(context, k, read, write),
-            Op::StepForward(k) => step::step_forward(context, k, read, write, scratch),
-            Op::StepBackward(k) => step::step_backward(context, k, read, write),
-            Op::EmbeddingForward(k) => embedding::embedding_forward(context, k, read, write),
-            Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, read, write),
-            Op::Dropout(k) => dropout::dropout(context, k, read, write),
-            Op::CrossEntropy(k) => cross_entropy::cross_entropy(context, k, read, write),
-            Op::SumSquares(k) => reduce::sum_squares(context, k, read, write),
-            Op::ClipScale(k) => reduce::clip_scale(context, k, read, write),
-            Op::RecordLoss(k) => reduce::record_loss(context, k, read, write),
-            Op::Sgd(k) => optimizer::sgd(context, k, read, write),
-            Op::Adam(k) => optimizer::adam(context, k, read, write),
-            Op::Copy2d(k) => memory::copy2d(context, k, read, write),
-            Op::Fill(k) => memory::fill(context, k, read, write),
-            Op::Add(k) => memory::add(context, k, read, write),
-        }
+        run(context, launch, &reads, writes, scratch);
     }
     for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
         memory[bound.place] = std::mem::take(vec);
+    }
+}
+
+fn run(
+    context: &Context,
+    launch: &CpuLaunch,
+    reads: &[&[f32]; MOST],
+    mut writes: [&mut [f32]; MOST],
+    scratch: &mut Scratch,
+) {
+    let read = &reads[..launch.reads.len()];
+    let write = &mut writes[..launch.writes.len()];
+    match &launch.op {
+        Op::EmbeddingForward(k) => return embedding::embedding_forward(context, k, read, write),
+        Op::EmbeddingBackward(k) => return embedding::embedding_backward(context, k, read, write),
+        Op::Dropout(k) => return dropout::dropout(context, k, read, write),
+        Op::CrossEntropy(k) => return cross_entropy::cross_entropy(context, k, read, write),
+        Op::SumSquares(k) => return reduce::sum_squares(context, k, read, write),
+        Op::ClipScale(k) => return reduce::clip_scale(context, k, read, write),
+        Op::RecordLoss(k) => return reduce::record_loss(context, k, read, write),
+        Op::Sgd(k) => return optimizer::sgd(context, k, read, write),
+        Op::Adam(k) => return optimizer::adam(context, k, read, write),
+        _ => {}
+    }
+    let bound = Bound { names: &launch.names, reads: *reads, writes };
+    match &launch.op {
+        Op::Matmul(k) => matmul::matmul(context, k, bound, scratch),
+        Op::StepForward(k) => step::step_forward(context, k, bound, scratch),
+        Op::StepBackward(k) => step::step_backward(context, k, bound, scratch),
+        Op::NormForward(k) => norm::norm_forward(context, k, bound, scratch),
+        Op::NormBackward(k) => norm::norm_backward(context, k, bound, scratch),
+        Op::ScanForward(k) => scan::scan_forward(context, k, bound),
+        Op::ScanBackward(k) => scan::scan_backward(context, k, bound),
+        Op::Combine(k) => memory::combine(context, k, bound),
+        Op::SelectRows(k) => memory::select_rows(context, k, bound),
+        Op::SequenceFlags(k) => memory::sequence_flags(context, k, bound),
+        Op::Fill(k) => memory::fill(context, k, bound),
+        Op::ColumnsForward(k) => convolution::columns_forward(context, k, bound),
+        Op::ColumnsBackward(k) => convolution::columns_backward(context, k, bound),
+        Op::NormaliseForward(k) => normalise::normalise_forward(context, k, bound),
+        Op::NormaliseBackward(k) => normalise::normalise_backward(context, k, bound),
+        Op::ColumnSum(k) => normalise::column_sum(context, k, bound),
+        _ => {}
     }
 }

@@ -1,0 +1,41 @@
+// A cell without a recurrent product over all steps: h(t+1) = a(t)⊙h(t) + c(t), a parallel scan
+// over time (Blelloch 1990).
+#import shared/scan
+
+@compute @workgroup_size(16, 16)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let tiles = (p.hidden + UNITS - 1u) / UNITS;
+    let number = group_number(group, groups);
+    let row = min(number / tiles, p.batch - 1u);
+    let unit = min((number % tiles) * UNITS + local.x, p.hidden - 1u);
+    let inside = number / tiles < p.batch && (number % tiles) * UNITS + local.x < p.hidden;
+    let at = At(row, unit);
+    let length = (p.time + STRETCHES - 1u) / STRETCHES;
+    let first = min(local.y * length, p.time);
+    let end = min(first + length, p.time);
+    var sum = vec2<f32>(1.0, 0.0);
+    for (var s = first; s < end; s++) {
+        let pair = step_pair(time_of(s), at);
+        sum = vec2<f32>(pair.x * sum.x, pair.x * sum.y + pair.y);
+    }
+    pairs[local.y * UNITS + local.x] = sum;
+    workgroupBarrier();
+    if !inside {
+        return;
+    }
+    var h = states[state_index(0u, old_slot(time_of(0u)), at)];
+    for (var stretch = 0u; stretch < local.y; stretch++) {
+        let pair = pairs[stretch * UNITS + local.x];
+        h = pair.x * h + pair.y;
+    }
+    for (var s = first; s < end; s++) {
+        let t = time_of(s);
+        let pair = step_pair(t, at);
+        h = pair.x * h + pair.y;
+        states[state_index(0u, new_slot(t), at)] = h;
+    }
+}

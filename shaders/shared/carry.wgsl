@@ -1,0 +1,29 @@
+// States' gradients. `carry` holds what reaches a state from later steps past the product. Mask and
+// zoneout split the whole of a new state's gradient between its candidate and the old state.
+struct Split {
+    candidate: f32,
+    old: f32,
+}
+
+fn split(state: u32, at: At, total: f32) -> Split {
+    if !has_flag(p.t, at.row, VALID) {
+        return Split(0.0, total);
+    }
+    let z = zone(p.t, state, at);
+    return Split((1.0 - z) * total, z * total);
+}
+
+// The old state's gradient; a reset lets nothing through.
+fn set_carry(state: u32, at: At, value: f32) {
+    carry[carry_index(state, at)] = select(value, 0.0, has_flag(p.t, at.row, RESET));
+}
+
+#ifdef HAS_d_unit
+// d_unit [B,E·H]: what the steps so far gave to the parameters by unit, a row for each batch row.
+var<private> here_row: u32;
+
+fn add_parameter_gradient(vector: u32, value: f32) {
+    let at = (here_row * #{UNIT_VECTORS}u + vector) * p.hidden + here;
+    d_unit[at] += value;
+}
+#endif

@@ -1,0 +1,201 @@
+//! Activations over lanes: the cells' own, compiled in, or any of ONNX's, chosen at run time.
+
+use super::super::math::{exp, exp_minus_one, log_one_plus, sigmoid, tanh};
+use super::{LANES, Lanes};
+use crate::kernel::{Activation, Cell};
+
+/// A cell's activations f (gates), g (candidate), h (cell state), and their slopes from the value.
+pub trait Activations: Copy {
+    fn f(self, lanes: &mut Lanes);
+    fn g(self, lanes: &mut Lanes);
+    fn h(self, lanes: &mut Lanes);
+    fn slope_f(self, value: &Lanes) -> Lanes;
+    fn slope_g(self, value: &Lanes) -> Lanes;
+    fn slope_h(self, value: &Lanes) -> Lanes;
+}
+
+#[inline(always)]
+fn map(lanes: &mut Lanes, f: impl Fn(f32) -> f32) {
+    for lane in lanes {
+        *lane = f(*lane);
+    }
+}
+
+#[inline(always)]
+fn mapped(value: &Lanes, f: impl Fn(f32) -> f32) -> Lanes {
+    let mut lanes = [0.0; LANES];
+    for l in 0..LANES {
+        lanes[l] = f(value[l]);
+    }
+    lanes
+}
+
+macro_rules! fixed {
+    ($(#[$doc:meta])* $name:ident, $f:expr, $slope_f:expr, $g:expr, $slope_g:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name;
+        impl Activations for $name {
+            #[inline(always)]
+            fn f(self, lanes: &mut Lanes) { map(lanes, $f) }
+            #[inline(always)]
+            fn g(self, lanes: &mut Lanes) { map(lanes, $g) }
+            #[inline(always)]
+            fn h(self, lanes: &mut Lanes) { map(lanes, $g) }
+            #[inline(always)]
+            fn slope_f(self, value: &Lanes) -> Lanes { mapped(value, $slope_f) }
+            #[inline(always)]
+            fn slope_g(self, value: &Lanes) -> Lanes { mapped(value, $slope_g) }
+            #[inline(always)]
+            fn slope_h(self, value: &Lanes) -> Lanes { mapped(value, $slope_g) }
+        }
+    };
+}
+
+fixed!(
+    /// σ for the gates, tanh elsewhere.
+    Standard, sigmoid, |y| y * (1.0 - y), tanh, |y| 1.0 - y * y
+);
+fixed!(
+    /// tanh everywhere.
+    Tanh, tanh, |y| 1.0 - y * y, tanh, |y| 1.0 - y * y
+);
+fixed!(
+    /// max(0, a) everywhere, NaN passed on.
+    Relu, |a| if a <= 0.0 { 0.0 } else { a }, |y| if y > 0.0 { 1.0 } else { 0.0 },
+    |a| if a <= 0.0 { 0.0 } else { a }, |y| if y > 0.0 { 1.0 } else { 0.0 }
+);
+
+/// The cell's choice, with its clip.
+#[derive(Clone, Copy)]
+pub struct Chosen {
+    roles: [Role; 3],
+}
+
+#[derive(Clone, Copy)]
+struct Role {
+    activation: Activation,
+    /// What goes in is clamped to ±clip; the values there have slope 0.
+    clip: f32,
+    borders: [f32; 2],
+}
+
+impl Role {
+    fn new(activation: Activation, clip: Option<f32>) -> Self {
+        let clip = clip.unwrap_or(f32::INFINITY);
+        let mut role = Role { activation, clip, borders: [f32::NAN; 2] };
+        if clip.is_finite() {
+            let mut lanes = [clip; LANES];
+            lanes[1] = -clip;
+            role.activate(&mut lanes);
+            role.borders = [lanes[0], lanes[1]];
+        }
+        role
+    }
+
+    #[inline(always)]
+    fn activate(&self, lanes: &mut Lanes) {
+        let clip = self.clip;
+        if clip < f32::INFINITY {
+            // Written so that NaN passes.
+            map(lanes, |a| if a > clip { clip } else { a });
+            map(lanes, |a| if a < -clip { -clip } else { a });
+        }
+        match self.activation {
+            Activation::Relu => map(lanes, |a| if a <= 0.0 { 0.0 } else { a }),
+            Activation::Tanh => map(lanes, tanh),
+            Activation::Sigmoid => map(lanes, sigmoid),
+            Activation::Affine { alpha, beta } => map(lanes, |a| alpha * a + beta),
+            Activation::LeakyRelu { alpha } => map(lanes, |a| if a < 0.0 { alpha * a } else { a }),
+            Activation::ThresholdedRelu { alpha } => {
+                map(lanes, |a| if a > alpha { a } else { 0.0 });
+            }
+            Activation::ScaledTanh { alpha, beta } => map(lanes, |a| alpha * tanh(beta * a)),
+            Activation::HardSigmoid { alpha, beta } => {
+                map(lanes, |a| (alpha * a + beta).clamp(0.0, 1.0));
+            }
+            Activation::Elu { alpha } => {
+                map(lanes, |a| if a < 0.0 { alpha * exp_minus_one(a) } else { a });
+            }
+            Activation::Softsign => map(lanes, |a| a / (1.0 + a.abs())),
+            Activation::Softplus => {
+                map(lanes, |a| (if a > 0.0 { a } else { 0.0 }) + log_one_plus(exp(-a.abs())));
+            }
+            Activation::Identity => {}
+        }
+    }
+
+    #[inline(always)]
+    fn slope(&self, value: &Lanes) -> Lanes {
+        let below = |y: f32, alpha: f32| y < 0.0 || y == 0.0 && alpha == 0.0;
+        let mut slopes = match self.activation {
+            Activation::Relu => mapped(value, |y| if y > 0.0 { 1.0 } else { 0.0 }),
+            Activation::Tanh => mapped(value, |y| 1.0 - y * y),
+            Activation::Sigmoid => mapped(value, |y| y * (1.0 - y)),
+            Activation::Affine { alpha, .. } => [alpha; LANES],
+            Activation::LeakyRelu { alpha } => {
+                mapped(value, |y| if below(y, alpha) { alpha } else { 1.0 })
+            }
+            Activation::ThresholdedRelu { .. } => {
+                mapped(value, |y| if y != 0.0 { 1.0 } else { 0.0 })
+            }
+            Activation::ScaledTanh { alpha, beta } => {
+                mapped(value, |y| alpha * beta - beta / alpha * y * y)
+            }
+            Activation::HardSigmoid { alpha, .. } => {
+                mapped(value, |y| if y > 0.0 && y < 1.0 { alpha } else { 0.0 })
+            }
+            Activation::Elu { alpha } => {
+                mapped(value, |y| if below(y, alpha) { y + alpha } else { 1.0 })
+            }
+            Activation::Softsign => mapped(value, |y| (1.0 - y.abs()) * (1.0 - y.abs())),
+            Activation::Softplus => mapped(value, |y| -exp_minus_one(-y)),
+            Activation::Identity => [1.0; LANES],
+        };
+        if self.clip < f32::INFINITY {
+            let at = |y: f32, border: f32| (y - border).abs() <= 5e-7 * border.abs();
+            for l in 0..LANES {
+                if at(value[l], self.borders[0]) || at(value[l], self.borders[1]) {
+                    slopes[l] = 0.0;
+                }
+            }
+        }
+        slopes
+    }
+}
+
+impl Chosen {
+    /// What the cell's options say.
+    pub fn new(cell: &Cell) -> Self {
+        let [f, g, h] = cell.roles();
+        let (f, g) = (Role::new(f, cell.clip), Role::new(g, cell.clip));
+        Chosen { roles: [f, g, Role::new(h, None)] }
+    }
+}
+
+impl Activations for Chosen {
+    #[inline(always)]
+    fn f(self, lanes: &mut Lanes) {
+        self.roles[0].activate(lanes);
+    }
+    #[inline(always)]
+    fn g(self, lanes: &mut Lanes) {
+        self.roles[1].activate(lanes);
+    }
+    #[inline(always)]
+    fn h(self, lanes: &mut Lanes) {
+        self.roles[2].activate(lanes);
+    }
+    #[inline(always)]
+    fn slope_f(self, value: &Lanes) -> Lanes {
+        self.roles[0].slope(value)
+    }
+    #[inline(always)]
+    fn slope_g(self, value: &Lanes) -> Lanes {
+        self.roles[1].slope(value)
+    }
+    #[inline(always)]
+    fn slope_h(self, value: &Lanes) -> Lanes {
+        self.roles[2].slope(value)
+    }
+}

@@ -1,0 +1,51 @@
+//! A step's batch rows, halved until there is a part for each thread.
+
+/// Slices that have so many words for each batch row; absent ones are empty.
+pub struct Rows<'a, const R: usize, const W: usize> {
+    /// The first row's number in the batch.
+    pub first: usize,
+    /// How many rows.
+    pub count: usize,
+    pub read: [(&'a [f32], usize); R],
+    pub write: [(&'a mut [f32], usize); W],
+}
+
+impl<'a, const R: usize, const W: usize> Rows<'a, R, W> {
+    /// Runs `part` over all rows, on up to `threads` threads of the pool.
+    pub fn run(self, threads: usize, part: &(impl Fn(Rows<'_, R, W>) + Sync)) {
+        if threads < 2 || self.count < 2 {
+            return part(self);
+        }
+        let half = self.count / 2;
+        let mut left: [(&[f32], usize); R] = [(&[], 0); R];
+        let mut right = left;
+        for (i, (slice, words)) in self.read.into_iter().enumerate() {
+            let (a, b) = slice.split_at((half * words).min(slice.len()));
+            (left[i], right[i]) = ((a, words), (b, words));
+        }
+        let mut left_mut: [(&mut [f32], usize); W] = std::array::from_fn(|_| Default::default());
+        let mut right_mut: [(&mut [f32], usize); W] = std::array::from_fn(|_| Default::default());
+        for (i, (slice, words)) in self.write.into_iter().enumerate() {
+            let at = (half * words).min(slice.len());
+            let (a, b) = slice.split_at_mut(at);
+            (left_mut[i], right_mut[i]) = ((a, words), (b, words));
+        }
+        let a = Rows { first: self.first, count: half, read: left, write: left_mut };
+        let (first, count) = (self.first + half, self.count - half);
+        let b = Rows { first, count, read: right, write: right_mut };
+        rayon::join(|| a.run(threads / 2, part), || b.run(threads - threads / 2, part));
+    }
+}
+
+/// Row `row` of a slice with `words` words a row; empty where the slice is.
+#[inline(always)]
+pub fn row<'a>((slice, words): (&'a [f32], usize), row: usize) -> &'a [f32] {
+    slice.get(row * words..(row + 1) * words).unwrap_or_default()
+}
+
+/// The same for writing.
+#[inline(always)]
+pub fn row_mut<'a>(part: &'a mut (&mut [f32], usize), row: usize) -> &'a mut [f32] {
+    let words = part.1;
+    part.0.get_mut(row * words..(row + 1) * words).unwrap_or_default()
+}

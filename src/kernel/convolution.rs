@@ -1,0 +1,162 @@
+//! A convolution as a product with columns: each place's neighbourhood, side by side.
+
+use super::{Binding, Cost, GROUP, Kernel, bytes, spread};
+use bytemuck::{Pod, Zeroable};
+
+/// A convolution over maps with channels last: odd kernel sides, zero padding, stride 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// The map's sides, \[height, width\]; height 1 is one-dimensional.
+    pub map: [usize; 2],
+    /// The kernel's sides, odd.
+    pub kernel: [usize; 2],
+}
+
+impl Convolution {
+    /// S, places of a map.
+    pub fn places(&self) -> usize {
+        self.map[0] * self.map[1]
+    }
+
+    /// Weights of a channel pair.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+}
+
+/// The uniform block of `shaders/columns_forward.wgsl` and `shaders/columns_backward.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct ColumnsParams {
+    /// Rows: maps times places.
+    pub rows: u32,
+    /// Channels.
+    pub channels: u32,
+    /// First element of the maps.
+    pub source_offset: u32,
+    /// First flag of the maps' step.
+    pub flags_offset: u32,
+    /// The map's and the kernel's sides, height first.
+    pub map: [u32; 2],
+    #[allow(missing_docs)]
+    pub kernel: [u32; 2],
+}
+
+impl ColumnsParams {
+    /// `rows` rows of `channels`, from `source_offset` on.
+    pub fn new(shape: &Convolution, rows: usize, channels: usize, source_offset: usize) -> Self {
+        ColumnsParams {
+            rows: rows as u32,
+            channels: channels as u32,
+            source_offset: source_offset as u32,
+            flags_offset: 0,
+            map: shape.map.map(|x| x as u32),
+            kernel: shape.kernel.map(|x| x as u32),
+        }
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.rows, self.channels])?;
+        super::all_positive(&self.map)?;
+        if self.kernel.iter().any(|k| k % 2 == 0) {
+            return Err("the kernel's sides must be odd");
+        }
+        let whole = self.rows.is_multiple_of(self.map[0] * self.map[1]);
+        if whole { Ok(()) } else { Err("the rows are no whole number of maps") }
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel[0] as usize * self.kernel[1] as usize
+    }
+
+    fn words(&self) -> usize {
+        self.rows as usize * self.channels as usize
+    }
+}
+
+/// Maps \[rows, C\] → columns \[rows, C·taps\].
+#[derive(Clone, Debug)]
+pub struct ColumnsForward {
+    /// Sizes and offsets.
+    pub params: ColumnsParams,
+    /// Rows that are reset count as 0.
+    pub flags: bool,
+    /// The maps are multiplied by a mask \[rows, C\].
+    pub mask: bool,
+}
+
+impl Kernel for ColumnsForward {
+    fn name(&self) -> &'static str {
+        "columns_forward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check()
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let p = &self.params;
+        let mut list = vec![
+            Binding::read("source", p.source_offset as usize + p.words()),
+            Binding::write("columns", p.words() * p.taps()),
+        ];
+        if self.flags {
+            let maps = p.rows / (p.map[0] * p.map[1]);
+            list.push(Binding::read_u32("flags", (p.flags_offset + maps) as usize));
+        }
+        if self.mask {
+            list.push(Binding::read("mask", p.words()));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let flags = [("HAS_flags", self.flags), ("HAS_mask", self.mask)];
+        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        spread((self.params.words() * self.params.taps()).div_ceil(GROUP))
+    }
+    fn cost(&self) -> Cost {
+        let words = self.params.words();
+        Cost { flops: 0, bytes: bytes(words + words * self.params.taps()) }
+    }
+}
+
+/// The gradient of columns \[rows, C·taps\] → that of the maps \[rows, C\].
+#[derive(Clone, Debug)]
+pub struct ColumnsBackward {
+    /// Sizes; `source_offset` is where the maps' gradient starts.
+    pub params: ColumnsParams,
+    /// Add to the target.
+    pub accumulate: bool,
+}
+
+impl Kernel for ColumnsBackward {
+    fn name(&self) -> &'static str {
+        "columns_backward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check()
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let p = &self.params;
+        vec![
+            Binding::read("columns", p.words() * p.taps()),
+            Binding::write("destination", p.source_offset as usize + p.words()),
+        ]
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        if self.accumulate { vec![("ACCUMULATE", String::new())] } else { Vec::new() }
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        spread(self.params.words().div_ceil(GROUP))
+    }
+    fn cost(&self) -> Cost {
+        let words = self.params.words() * self.params.taps();
+        Cost { flops: words as u64, bytes: bytes(words) }
+    }
+}

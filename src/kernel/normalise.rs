@@ -1,0 +1,265 @@
+//! Norms of the input product over all steps, and sums over rows.
+
+use super::{Binding, Cost, Kernel, Operand, View, bytes, matrix_extent, spread};
+use bytemuck::{Pod, Zeroable};
+
+/// Columns of a workgroup of the kernels that go down the rows.
+const COLUMNS: u32 = 16;
+
+/// The uniform block of the norm shaders (`shaders/shared/normalise.wgsl`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct NormaliseParams {
+    /// Rows, T·B.
+    pub rows: u32,
+    /// Columns, G·H.
+    pub columns: u32,
+    /// First element and row stride of the result.
+    pub gates: [u32; 2],
+    /// First element of the gains.
+    pub gain_offset: u32,
+    /// First element of the bias.
+    pub bias_offset: u32,
+    /// Rows that share a flag.
+    pub places: u32,
+    /// ε under the root.
+    pub epsilon: f32,
+    /// Batch norm: how much of a running average each run replaces.
+    pub momentum: f32,
+}
+
+/// What is normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormAxis {
+    /// Each row (layer norm).
+    Row,
+    /// Each column over the valid rows (batch norm).
+    Column {
+        /// There are flags.
+        flags: bool,
+        /// The running averages stand for the batch's own (inference).
+        running: bool,
+    },
+}
+
+/// gates = γ⊙N(normal) + b; `normal` \[rows, columns\] keeps N(normal).
+#[derive(Clone, Debug)]
+pub struct NormaliseForward {
+    /// Sizes and offsets.
+    pub params: NormaliseParams,
+    /// Over rows or columns.
+    pub axis: NormAxis,
+}
+
+/// The gradient in `gates` → that of the product, in `normal`.
+#[derive(Clone, Debug)]
+pub struct NormaliseBackward {
+    /// Sizes and offsets.
+    pub params: NormaliseParams,
+    /// Over rows or columns.
+    pub axis: NormAxis,
+}
+
+impl NormaliseParams {
+    /// `normal` \[rows, columns\] into `gates`.
+    pub fn new([rows, columns]: [usize; 2], gates: Operand, gain: View, bias: View) -> Self {
+        NormaliseParams {
+            rows: rows as u32,
+            columns: columns as u32,
+            gates: [gates.view.offset as u32, gates.stride as u32],
+            gain_offset: gain.offset as u32,
+            bias_offset: bias.offset as u32,
+            places: 1,
+            epsilon: 1e-5,
+            momentum: 0.1,
+        }
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.rows, self.columns, self.places])?;
+        if self.gates[1] < self.columns { Err("rows overlap") } else { Ok(()) }
+    }
+
+    fn bindings(&self, axis: NormAxis, backward: bool) -> Vec<Binding> {
+        let [offset, stride] = self.gates;
+        let gates = matrix_extent(offset, stride, self.rows, self.columns);
+        let scales = match axis {
+            NormAxis::Row => self.rows,
+            NormAxis::Column { .. } => self.columns,
+        } as usize;
+        let mut list =
+            vec![Binding::write("normal", self.rows as usize * self.columns as usize)];
+        if backward {
+            list.push(Binding::read("gates", gates));
+            list.push(Binding::read("scales", scales));
+        } else {
+            list.push(Binding::write("gates", gates));
+            list.push(Binding::write("scales", scales));
+        }
+        list.push(Binding::read("gain", (self.gain_offset + self.columns) as usize));
+        if !backward {
+            list.push(Binding::read("bias", (self.bias_offset + self.columns) as usize));
+        }
+        if let NormAxis::Column { flags, running } = axis {
+            if !backward {
+                let words = 2 * self.columns as usize;
+                list.push(if running {
+                    Binding::read("running", words)
+                } else {
+                    Binding::write("running", words)
+                });
+            }
+            if flags {
+                list.push(Binding::read_u32("flags", self.rows.div_ceil(self.places) as usize));
+            }
+        }
+        list
+    }
+
+    fn groups(&self, axis: NormAxis) -> [u32; 3] {
+        match axis {
+            NormAxis::Row => spread(self.rows as usize),
+            NormAxis::Column { .. } => [self.columns.div_ceil(COLUMNS), 1, 1],
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        let words = self.rows as usize * self.columns as usize;
+        Cost { flops: 8 * words as u64, bytes: bytes(4 * words) }
+    }
+}
+
+fn defines(axis: NormAxis) -> Vec<(&'static str, String)> {
+    let NormAxis::Column { flags, running } = axis else { return Vec::new() };
+    let list = [("HAS_flags", flags), ("INFERENCE", running)];
+    list.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
+}
+
+impl Kernel for NormaliseForward {
+    fn name(&self) -> &'static str {
+        if self.axis == NormAxis::Row { "layer_norm_forward" } else { "batch_norm_forward" }
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check()
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        self.params.bindings(self.axis, false)
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        defines(self.axis)
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        self.params.groups(self.axis)
+    }
+    fn cost(&self) -> Cost {
+        self.params.cost()
+    }
+}
+
+impl Kernel for NormaliseBackward {
+    fn name(&self) -> &'static str {
+        if self.axis == NormAxis::Row { "layer_norm_backward" } else { "batch_norm_backward" }
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check()
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        self.params.bindings(self.axis, true)
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        defines(self.axis)
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        self.params.groups(self.axis)
+    }
+    fn cost(&self) -> Cost {
+        self.params.cost()
+    }
+}
+
+/// The uniform block of `shaders/column_sum.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct ColumnSumParams {
+    /// Rows.
+    pub rows: u32,
+    /// Columns.
+    pub columns: u32,
+    /// First element and row stride of the first operand.
+    pub a: [u32; 2],
+    /// The same of the second.
+    pub b: [u32; 2],
+    /// First element of the sums.
+    pub target_offset: u32,
+}
+
+/// sums\[c\] = Σᵣ a\[r,c\], or Σᵣ a\[r,c\]·b\[r,c\].
+#[derive(Clone, Debug)]
+pub struct ColumnSum {
+    /// Sizes and offsets.
+    pub params: ColumnSumParams,
+    /// There is a second operand.
+    pub product: bool,
+    /// Add to the target.
+    pub accumulate: bool,
+}
+
+impl ColumnSum {
+    /// Sums over `shape` rows and columns.
+    pub fn new([rows, columns]: [usize; 2], a: Operand, b: Option<Operand>, sums: View) -> Self {
+        let words = |o: Operand| [o.view.offset as u32, o.stride as u32];
+        ColumnSum {
+            params: ColumnSumParams {
+                rows: rows as u32,
+                columns: columns as u32,
+                a: words(a),
+                b: b.map_or([0, 0], words),
+                target_offset: sums.offset as u32,
+            },
+            product: b.is_some(),
+            accumulate: false,
+        }
+    }
+}
+
+impl Kernel for ColumnSum {
+    fn name(&self) -> &'static str {
+        "column_sum"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.params.rows, self.params.columns])
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let p = &self.params;
+        let extent = |[offset, stride]: [u32; 2]| matrix_extent(offset, stride, p.rows, p.columns);
+        let mut list = vec![
+            Binding::read("a", extent(p.a)),
+            Binding::write("sums", (p.target_offset + p.columns) as usize),
+        ];
+        if self.product {
+            list.push(Binding::read("b", extent(p.b)));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let flags = [("HAS_b", self.product), ("ACCUMULATE", self.accumulate)];
+        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        [self.params.columns.div_ceil(COLUMNS), 1, 1]
+    }
+    fn cost(&self) -> Cost {
+        let words = self.params.rows as usize * self.params.columns as usize;
+        let operands = 1 + usize::from(self.product);
+        Cost { flops: (operands * words) as u64, bytes: bytes(operands * words) }
+    }
+}
