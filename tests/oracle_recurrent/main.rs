@@ -2,5 +2,8 @@
 //! equations written out once more by hand, and the properties that a recurrent network has.
 //! (`goldens_oracle.rs` compares it with PyTorch.)
 
+mod by_hand;
 mod gradients;
+mod plain;
 mod problem;
+mod properties;

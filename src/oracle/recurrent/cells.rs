@@ -117,12 +117,14 @@ impl<'t> Equations<'_, 't> {
         z.complement() * h + z * n
     }
 
-    /// f = σ(X_f), i = σ(X_i), h = (f⊙h + i⊙X_n)/(f + i).
+    /// f = σ(X_f), i = σ(X_i), h = (f⊙h + i⊙X_n)/(f + i), with f/(f + i) = σ(log f − log i), which
+    /// stays a number where both are 0.
     fn min_lstm(&self, x: Node<'t>, h: Node<'t>) -> Node<'t> {
-        let f = self.clip(self.gate(x, 0)).sigmoid();
-        let i = self.clip(self.gate(x, 1)).sigmoid();
+        let log_f = self.clip(self.gate(x, 0)).log_sigmoid();
+        let log_i = self.clip(self.gate(x, 1)).log_sigmoid();
         let n = self.clip(self.gate(x, 2));
-        (f * h + i * n) / (f + i)
+        let f = (log_f - log_i).sigmoid();
+        f * h + f.complement() * n
     }
 
     fn custom(
