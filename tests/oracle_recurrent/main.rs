@@ -3,7 +3,9 @@
 //! (`goldens_oracle.rs` compares it with PyTorch.)
 
 mod by_hand;
+mod errors;
 mod gradients;
 mod plain;
 mod problem;
 mod properties;
+mod scalars;

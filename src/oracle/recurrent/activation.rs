@@ -55,7 +55,7 @@ impl Activation {
             ),
             Activation::ThresholdedRelu { alpha } => a.map_with_borders(
                 &[alpha],
-                move |a| if a > alpha { a } else { 0.0 * a },
+                move |a| if a <= alpha { 0.0 } else { a },
                 move |a, _| step(a > alpha),
             ),
             Activation::ScaledTanh { alpha, beta } => a.map(
@@ -67,7 +67,7 @@ impl Activation {
                 let borders = [-beta / alpha, (1.0 - beta) / alpha];
                 a.map_with_borders(
                     if alpha == 0.0 { &[] } else { &borders },
-                    move |a| line(a).min(1.0).max(0.0),
+                    move |a| line(a).clamp(0.0, 1.0),
                     move |a, _| if line(a) > 0.0 && line(a) < 1.0 { alpha } else { 0.0 },
                 )
             }

@@ -101,10 +101,10 @@ impl<'t> Node<'t> {
         self.map(|x| x.min(0.0) - (-x.abs()).exp().ln_1p(), |x, _| 1.0 / (1.0 + x.exp()))
     }
 
-    /// max(−limit, min(x, limit)); the slope is 1 for |x| < limit, else 0.
+    /// max(−limit, min(x, limit)) for a limit above 0; the slope is 1 for |x| < limit, else 0.
     pub fn clamp(self, limit: f64) -> Node<'t> {
         let inside = move |x: f64, _| if x.abs() < limit { 1.0 } else { 0.0 };
-        self.map_with_borders(&[-limit, limit], |x| x.min(limit).max(-limit), inside)
+        self.map_with_borders(&[-limit, limit], |x| x.clamp(-limit, limit), inside)
     }
 
     /// The larger of two of one shape, which has the gradient; `other` where they are equal.
@@ -150,6 +150,18 @@ impl<'t> Node<'t> {
     /// 1 − x.
     pub fn complement(self) -> Node<'t> {
         self.map(|x| 1.0 - x, |_, _| -1.0)
+    }
+
+    /// a/b by element; da = d/b, db = −(a/b)·d/b.
+    fn quotient(self, other: Node<'t>) -> Node<'t> {
+        let b = other.value();
+        let value = &*self.value() / &*b;
+        let saved = value.clone();
+        self.binary(other, value, move |d| {
+            let da = d / &*b;
+            let db = -(&saved * &da);
+            (da, db)
+        })
     }
 
     /// a·b; da = d·bᵀ, db = aᵀ·d.
@@ -297,7 +309,6 @@ impl<'t> Div for Node<'t> {
     type Output = Node<'t>;
 
     fn div(self, other: Node<'t>) -> Node<'t> {
-        let (a, b) = (self.value(), other.value());
-        self.binary(other, &*a / &*b, move |d| (d / &*b, -(d * &*a) / &*b / &*b))
+        self.quotient(other)
     }
 }
