@@ -99,9 +99,9 @@ pub struct StackResult {
 }
 
 impl Stack {
-    /// The width of the output of layer `l`.
+    /// The width of the output of layer `l`; 0 where there is no such layer.
     pub fn width(&self, l: usize) -> usize {
-        let mut widths = self.layers[l].iter().map(|direction| direction.width());
+        let mut widths = self.layers.get(l).into_iter().flatten().map(|d| d.width());
         match self.merge {
             Merge::Concat => widths.sum(),
             _ => widths.next().unwrap_or(0),
