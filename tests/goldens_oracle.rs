@@ -3,10 +3,14 @@
 mod common;
 
 use common::golden::Golden;
-use ndarray::{Array, Array1, Array2, Array3, Axis, Dimension, Ix1, Ix2, Ix3, IxDyn};
+use ndarray::{Array, Array1, Array2, Array3, ArrayD, Axis, Dimension, Ix1, Ix2, Ix3, IxDyn};
+use recurra::oracle::recurrent::{
+    Activation, Cell, LayerSpec, Masks, Merge, Options, Padding, Stack, StackInput, StackResult,
+    Weights, run,
+};
 use recurra::oracle::{
-    Adam, AdamW, Cell, Sgd, State, Weights, backward, clip_norm, embedding, embedding_backward,
-    forward, linear, linear_backward, softmax_cross_entropy,
+    Adam, AdamW, Sgd, clip_norm, embedding, embedding_backward, linear, linear_backward,
+    softmax_cross_entropy,
 };
 
 /// A float32 file holds results rounded once, half an ulp (6e-8) off.
@@ -14,25 +18,29 @@ const ROUNDED: f64 = 6.1e-8;
 /// A float64 file differs by the order of the sums alone.
 const EXACT: f64 = 1e-12;
 
+const TENSORS: [&str; 4] = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
+
+/// By layer, direction and state.
+type States = Vec<Vec<Vec<Array2<f64>>>>;
+
 impl Golden {
-    /// The weights of layer `l` under `prefix`.
+    /// The weights of layer `l` under `prefix`; a bias is a row.
     fn weights(&self, prefix: &str, l: usize) -> Weights {
-        Weights {
-            w_ih: self.get(&format!("{prefix}weight_ih_l{l}")),
-            w_hh: self.get(&format!("{prefix}weight_hh_l{l}")),
-            b_ih: self.get(&format!("{prefix}bias_ih_l{l}")),
-            b_hh: self.get(&format!("{prefix}bias_hh_l{l}")),
-        }
+        let tensor = |name: &str| {
+            let tensor: ArrayD<f64> = self.get(&format!("{prefix}{name}_l{l}"));
+            let rows = if name.starts_with("bias") { 1 } else { tensor.shape()[0] };
+            let shape = (rows, tensor.len() / rows);
+            (name.to_string(), tensor.into_shape_with_order(shape).unwrap())
+        };
+        TENSORS.map(tensor).into_iter().collect()
     }
 
     /// The layers' states, from the tensors `h` and, for an LSTM, `c` [L, B, H].
-    fn states(&self, cell: Cell, h: &str, c: &str) -> Vec<State> {
-        let h: Array3<f64> = self.get(h);
-        let c: Option<Array3<f64>> = cell.has_c().then(|| self.get(c));
-        let layer = |a: &Array3<f64>, l| a.index_axis(Axis(0), l).to_owned();
-        (0..h.dim().0)
-            .map(|l| State { h: layer(&h, l), c: c.as_ref().map(|c| layer(c, l)) })
-            .collect()
+    fn states(&self, cell: &Cell, h: &str, c: &str) -> States {
+        let names = if matches!(cell, Cell::Lstm) { &[h, c][..] } else { &[h] };
+        let parts: Vec<Array3<f64>> = names.iter().map(|name| self.get(name)).collect();
+        let layer = |l| parts.iter().map(|part| part.index_axis(Axis(0), l).to_owned()).collect();
+        (0..parts[0].dim().0).map(|l| vec![layer(l)]).collect()
     }
 
     /// Compares every element: `relative` of the expected value, and `EXACT` of the tensor's
@@ -48,30 +56,60 @@ impl Golden {
         }
     }
 
-    fn check_weights(&self, prefix: &str, layers: &[Weights], relative: f64) {
-        for (l, w) in layers.iter().enumerate() {
-            self.check(&format!("{prefix}weight_ih_l{l}"), &w.w_ih, relative);
-            self.check(&format!("{prefix}weight_hh_l{l}"), &w.w_hh, relative);
-            self.check(&format!("{prefix}bias_ih_l{l}"), &w.b_ih, relative);
-            self.check(&format!("{prefix}bias_hh_l{l}"), &w.b_hh, relative);
+    fn check_weights(&self, prefix: &str, layers: &[Vec<Weights>], relative: f64) {
+        for (l, directions) in layers.iter().enumerate() {
+            for (name, w) in &directions[0] {
+                let name = format!("{prefix}{name}_l{l}");
+                let shape = self.shape(&name);
+                self.check(&name, &w.clone().into_shape_with_order(shape).unwrap(), relative);
+            }
         }
     }
 
-    fn check_states(&self, h: &str, c: &str, states: &[State], relative: f64) {
-        let stack = |parts: Vec<&Array2<f64>>| {
-            let views: Vec<_> = parts.iter().map(|a| a.view()).collect();
-            ndarray::stack(Axis(0), &views).unwrap()
-        };
-        self.check(h, &stack(states.iter().map(|s| &s.h).collect()), relative);
-        let cs: Vec<_> = states.iter().filter_map(|s| s.c.as_ref()).collect();
-        if !cs.is_empty() {
-            self.check(c, &stack(cs), relative);
+    fn check_states(&self, h: &str, c: &str, states: &States, relative: f64) {
+        for (s, name) in [h, c].into_iter().enumerate().take(states[0][0].len()) {
+            let parts: Vec<_> = states.iter().map(|layer| layer[0][s].view()).collect();
+            self.check(name, &ndarray::stack(Axis(0), &parts).unwrap(), relative);
         }
     }
 }
 
+/// A stack as PyTorch has it, in one direction.
+fn run_stack(
+    layer: &LayerSpec,
+    weights: Vec<Weights>,
+    x: Array3<f64>,
+    initial: States,
+    d_output: Array3<f64>,
+    d_finals: States,
+) -> StackResult {
+    let depth = weights.len();
+    let stack = Stack {
+        layers: vec![vec![layer.clone()]; depth],
+        merge: Merge::Concat,
+        residual: false,
+        skip: false,
+        padding: Padding::Value(0.0),
+    };
+    let input = StackInput {
+        x,
+        weights: weights.into_iter().map(|w| vec![w]).collect(),
+        initial,
+        masks: vec![vec![Masks::default()]; depth],
+        between: vec![None; depth],
+        weight_drop: vec![vec![None]; depth],
+        d_output,
+        d_finals,
+    };
+    run(&stack, &input).unwrap()
+}
+
+fn layer(cell: Cell, hidden: usize) -> LayerSpec {
+    LayerSpec { cell, hidden, options: Options::default() }
+}
+
 /// Every case of a cell's file: outputs, final states and all gradients.
-fn check_cell(cell: Cell, file: &str) {
+fn check_cell(mut layer: LayerSpec, file: &str) {
     let golden = Golden::open(file);
     let names = golden.names();
     // T, B, I, H, L, so that a file made again with fewer or easier cases is noticed.
@@ -79,24 +117,23 @@ fn check_cell(cell: Cell, file: &str) {
     for (k, &(steps, batch, inputs, hidden, depth)) in cases.iter().enumerate() {
         let at = |name: &str| format!("case{k}/{name}");
         let x = golden.get::<Ix3>(&at("input"));
-        let initial = golden.states(cell, &at("h0"), &at("c0"));
+        let initial = golden.states(&layer.cell, &at("h0"), &at("c0"));
         assert_eq!(x.dim(), (steps, batch, inputs));
-        assert_eq!((initial.len(), initial[0].h.dim()), (depth, (batch, hidden)));
-        let layers: Vec<Weights> = (0..depth).map(|l| golden.weights(&at(""), l)).collect();
-
-        let run = forward(cell, &layers, &x, &initial, &[]).unwrap();
-        golden.check(&at("output"), &run.outputs, ROUNDED);
-        golden.check_states(&at("h_n"), &at("c_n"), &run.finals, ROUNDED);
-
-        let d_finals = golden.states(cell, &at("d_h_n"), &at("d_c_n"));
+        assert_eq!((initial.len(), initial[0][0][0].dim()), (depth, (batch, hidden)));
+        let weights: Vec<Weights> = (0..depth).map(|l| golden.weights(&at(""), l)).collect();
+        let d_finals = golden.states(&layer.cell, &at("d_h_n"), &at("d_c_n"));
         let d_output = golden.get(&at("d_output"));
-        let d = backward(cell, &layers, &run, &d_output, &d_finals).unwrap();
-        golden.check(&at("grad/input"), &d.x, ROUNDED);
-        golden.check_states(&at("grad/h0"), &at("grad/c0"), &d.initial, ROUNDED);
-        golden.check_weights(&at("grad/"), &d.layers, ROUNDED);
+
+        layer.hidden = hidden;
+        let run = run_stack(&layer, weights, x, initial, d_output, d_finals);
+        golden.check(&at("output"), &run.output, ROUNDED);
+        golden.check_states(&at("h_n"), &at("c_n"), &run.finals, ROUNDED);
+        golden.check(&at("grad/input"), &run.d_x, ROUNDED);
+        golden.check_states(&at("grad/h0"), &at("grad/c0"), &run.d_initial, ROUNDED);
+        golden.check_weights(&at("grad/"), &run.d_weights, ROUNDED);
 
         // Four tensors a layer with a gradient each, and per state part: x0, x_n, d_x_n, grad/x0.
-        let states = if cell.has_c() { 2 } else { 1 };
+        let states = layer.state_widths().len();
         let count = names.iter().filter(|name| name.starts_with(&at(""))).count();
         assert_eq!(count, 8 * depth + 4 + 4 * states, "{file}, case {k}: tensors unaccounted for");
     }
@@ -104,22 +141,24 @@ fn check_cell(cell: Cell, file: &str) {
 
 #[test]
 fn rnn_tanh_is_pytorchs() {
-    check_cell(Cell::RnnTanh, "rnn_tanh");
+    check_cell(layer(Cell::Rnn, 1), "rnn_tanh");
 }
 
 #[test]
 fn rnn_relu_is_pytorchs() {
-    check_cell(Cell::RnnRelu, "rnn_relu");
+    let mut layer = layer(Cell::Rnn, 1);
+    layer.options.activations = Some(vec![Activation::Relu]);
+    check_cell(layer, "rnn_relu");
 }
 
 #[test]
 fn lstm_is_pytorchs() {
-    check_cell(Cell::Lstm, "lstm");
+    check_cell(layer(Cell::Lstm, 1), "lstm");
 }
 
 #[test]
 fn gru_is_pytorchs() {
-    check_cell(Cell::Gru, "gru");
+    check_cell(layer(Cell::Gru, 1), "gru");
 }
 
 #[test]
@@ -129,16 +168,20 @@ fn a_language_model_is_pytorchs() {
     let (steps, batch, vocabulary) = golden.get::<Ix3>("logits").dim();
     assert_eq!((steps, batch, vocabulary), (5, 3, 11));
     let table: Array2<f64> = golden.get("embedding");
-    let layers = [golden.weights("", 0), golden.weights("", 1)];
+    let weights = vec![golden.weights("", 0), golden.weights("", 1)];
     let w: Array2<f64> = golden.get("linear/weight");
     let b: Array1<f64> = golden.get("linear/bias");
     let hidden = w.ncols();
 
     let x = embedding(&table, &ids).unwrap();
     let x = x.into_shape_with_order((steps, batch, table.ncols())).unwrap();
-    let zeros = [State::zeros(Cell::Lstm, batch, hidden), State::zeros(Cell::Lstm, batch, hidden)];
-    let run = forward(Cell::Lstm, &layers, &x, &zeros, &[]).unwrap();
-    let top = run.outputs.clone().into_shape_with_order((steps * batch, hidden)).unwrap();
+    let lstm = layer(Cell::Lstm, hidden);
+    let zeros = vec![vec![vec![Array2::zeros((batch, hidden)); 2]]; 2];
+    let run = |d_output| {
+        run_stack(&lstm, weights.clone(), x.clone(), zeros.clone(), d_output, zeros.clone())
+    };
+    let output = run(Array3::zeros((steps, batch, hidden))).output;
+    let top = output.into_shape_with_order((steps * batch, hidden)).unwrap();
     let logits = linear(&top, &w, &b).unwrap();
     let (loss, d_logits) = softmax_cross_entropy(&logits, &targets).unwrap();
     let logits = logits.into_shape_with_order((steps, batch, vocabulary)).unwrap();
@@ -149,9 +192,9 @@ fn a_language_model_is_pytorchs() {
     golden.check("grad/linear/weight", &d.w, EXACT);
     golden.check("grad/linear/bias", &d.b, EXACT);
     let d_outputs = d.x.into_shape_with_order((steps, batch, hidden)).unwrap();
-    let d = backward(Cell::Lstm, &layers, &run, &d_outputs, &zeros).unwrap();
-    golden.check_weights("grad/", &d.layers, EXACT);
-    let d_x = d.x.into_shape_with_order((steps * batch, table.ncols())).unwrap();
+    let d = run(d_outputs);
+    golden.check_weights("grad/", &d.d_weights, EXACT);
+    let d_x = d.d_x.into_shape_with_order((steps * batch, table.ncols())).unwrap();
     golden.check("grad/embedding", &embedding_backward(vocabulary, &ids, &d_x).unwrap(), EXACT);
 }
 

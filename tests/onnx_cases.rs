@@ -13,7 +13,7 @@ use common::{data_folder, engines};
 use ndarray::{Array1, Array2, Array3};
 use recurra::cell::{CellKind, GateOrder, reorder_gates};
 use recurra::engine::Engine;
-use recurra::oracle::{Cell, State, Weights, forward};
+use recurra::oracle::plain::{Cell, State, Weights, forward};
 use std::collections::BTreeMap;
 use std::path::Path;
 

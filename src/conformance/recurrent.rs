@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kernel::Control;
 use crate::layer::{InitialState, Initializer, Recurrent};
-use crate::oracle;
+use crate::oracle::{self, plain};
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
 use ndarray::{Array1, Array2, Array3, Axis, concatenate};
@@ -168,12 +168,12 @@ fn record(case: &RecurrentCase) -> Result<Recording> {
     Ok(std::mem::replace(rec, Recorder::inference()).finish())
 }
 
-fn oracle_cell(cell: CellKind) -> oracle::Cell {
+fn oracle_cell(cell: CellKind) -> plain::Cell {
     match cell {
-        CellKind::RnnTanh => oracle::Cell::RnnTanh,
-        CellKind::RnnRelu => oracle::Cell::RnnRelu,
-        CellKind::Lstm => oracle::Cell::Lstm,
-        CellKind::Gru => oracle::Cell::Gru,
+        CellKind::RnnTanh => plain::Cell::RnnTanh,
+        CellKind::RnnRelu => plain::Cell::RnnRelu,
+        CellKind::Lstm => plain::Cell::Lstm,
+        CellKind::Gru => plain::Cell::Gru,
     }
 }
 
@@ -186,13 +186,13 @@ fn reshape<D: ndarray::Dimension>(
 }
 
 /// `[S·B, H]` as the oracle's state.
-fn state(values: &[f32], [batch, hidden]: [usize; 2]) -> Result<oracle::State> {
+fn state(values: &[f32], [batch, hidden]: [usize; 2]) -> Result<plain::State> {
     let (h, c) = values.split_at(batch * hidden);
     let c = if c.is_empty() { None } else { Some(reshape(c, (batch, hidden))?) };
-    Ok(oracle::State { h: reshape(h, (batch, hidden))?, c })
+    Ok(plain::State { h: reshape(h, (batch, hidden))?, c })
 }
 
-fn flatten_state(state: &oracle::State) -> Vec<f64> {
+fn flatten_state(state: &plain::State) -> Vec<f64> {
     let parts: Vec<_> = std::iter::once(&state.h).chain(&state.c).map(|a| a.view()).collect();
     concatenate(Axis(0), &parts)
         .map_or_else(|_| Vec::new(), |a: Array2<f64>| a.into_iter().collect())
@@ -209,7 +209,7 @@ fn expected(case: &RecurrentCase, data: &Tensors) -> Result<Vec<(String, Vec<f64
     for layer in 0..case.layers {
         let get = |stem: &str| &data[&format!("rnn.{stem}_l{layer}")];
         let width = if layer == 0 { i } else { h };
-        layers.push(oracle::Weights {
+        layers.push(plain::Weights {
             w_ih: reshape(get("weight_ih"), (rows, width))?,
             w_hh: reshape(get("weight_hh"), (rows, h))?,
             b_ih: reshape(get("bias_ih"), rows)?,
@@ -217,7 +217,7 @@ fn expected(case: &RecurrentCase, data: &Tensors) -> Result<Vec<(String, Vec<f64
         });
         initial.push(match data.get(&format!("initial.{layer}")) {
             Some(values) => state(values, [b, h])?,
-            None => oracle::State::zeros(cell, b, h),
+            None => plain::State::zeros(cell, b, h),
         });
         d_finals.push(state(&data[&format!("d_final.{layer}")], [b, h])?);
     }
@@ -232,8 +232,8 @@ fn expected(case: &RecurrentCase, data: &Tensors) -> Result<Vec<(String, Vec<f64
             dropout.push(mask.map_err(|e| Error::invalid(e.to_string()))?);
         }
     }
-    let forward = oracle::forward(cell, &layers, &x, &initial, &dropout)?;
-    let backward = oracle::backward(cell, &layers, &forward, &d_output, &d_finals)?;
+    let forward = plain::forward(cell, &layers, &x, &initial, &dropout)?;
+    let backward = plain::backward(cell, &layers, &forward, &d_output, &d_finals)?;
     let mut wanted = vec![
         ("output".to_string(), forward.outputs.iter().copied().collect()),
         ("d.x".to_string(), backward.x.iter().copied().collect()),

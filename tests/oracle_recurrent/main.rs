@@ -1,0 +1,11 @@
+//! The recurrent oracle: its gradients against the definition of a derivative, its values against
+//! equations written out once more by hand, and the properties that a recurrent network has.
+//! (`goldens_oracle.rs` compares it with PyTorch.)
+
+mod by_hand;
+mod errors;
+mod gradients;
+mod plain;
+mod problem;
+mod properties;
+mod scalars;
