@@ -12,6 +12,7 @@ struct Params {
     target_offset: u32,
     target_stride: u32,
     scale: f32,
+    swap: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -29,7 +30,12 @@ fn main(
     }
     let row = i / p.columns;
     let column = i % p.columns;
-    var value = source[p.source_offset + row * p.source_stride + column];
+    // Swapped: the rows are (outer, inner), the source's are (inner, outer), with `swap` inner ones.
+    var from = row;
+    if p.swap > 0u {
+        from = (row % p.swap) * (p.rows / p.swap) + row / p.swap;
+    }
+    var value = source[p.source_offset + from * p.source_stride + column];
 #ifdef SUM
     value += other[p.other_offset + row * p.other_stride + column];
 #endif

@@ -4,7 +4,7 @@
 //! [`MemoryPlan`] lays the temporary buffers over as few physical ones as their lifetimes allow.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Access, BufferId, Control, Cost, Op, View};
+use crate::kernel::{Access, Binding, BufferId, Control, Cost, Op, View};
 use crate::tensor::{DType, WORD_BYTES};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -104,8 +104,8 @@ impl Recording {
     /// Appends a launch.
     ///
     /// # Errors
-    /// Parameters that make no sense; a binding that reaches past its buffer, has another element type, or shares a buffer with
-    /// another binding of the launch.
+    /// Parameters that make no sense; a binding that reaches past its buffer, has another element
+    /// type, or is written and shares its buffer with another binding of the launch.
     pub fn launch(&mut self, op: impl Into<Op>, buffers: &[View]) -> Result<()> {
         let op = op.into();
         let kernel = op.kernel().name();
@@ -136,7 +136,11 @@ impl Recording {
                     binding.dtype, binding.name, buffer.name, buffer.dtype
                 )));
             }
-            if buffers[..i].iter().any(|other| other.buffer == view.buffer) {
+            let writes = |b: &Binding| b.access == Access::Write;
+            let same = |other: &(&Binding, &View)| {
+                other.1.buffer == view.buffer && (writes(other.0) || writes(binding))
+            };
+            if bindings.iter().zip(buffers).take(i).any(|other| same(&other)) {
                 return Err(Error::invalid(format!(
                     "kernel {kernel} would bind buffer '{}' twice",
                     buffer.name

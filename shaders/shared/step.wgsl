@@ -32,6 +32,7 @@ struct Params {
     kernel_height: u32,
     kernel_width: u32,
     epsilon: f32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -77,7 +78,7 @@ fn carry_index(state: u32, at: At) -> u32 {
 
 fn has_flag(t: u32, row: u32, flag: u32) -> bool {
 #ifdef HAS_flags
-    return (flags[t * (p.batch / p.places) + row / p.places] & flag) != 0u;
+    return (flags[(p.first + t) * (p.batch / p.places) + row / p.places] & flag) != 0u;
 #else
     return flag == VALID;
 #endif
@@ -91,7 +92,7 @@ fn zone(t: u32, state: u32, at: At) -> f32 {
 #ifdef ZONEOUT_DRAW
     // One call serves h (word x) and the other states (word y).
     let width = select(p.hidden, p.width, state == 0u);
-    let element = (t * p.batch + at.row) * width + at.unit;
+    let element = ((p.first + t) * p.batch + at.row) * width + at.unit;
     let key = vec2<u32>(control[CONTROL_SEED_LOW], control[CONTROL_SEED_HIGH] ^ p.stream);
     let words = threefry2x32(key, vec2<u32>(element, control[CONTROL_STEP]));
     let word = select(words.y, words.x, state == 0u);

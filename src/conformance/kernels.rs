@@ -394,11 +394,13 @@ fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
 }
 
 fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
-    let mut add = Case::new("add", format!("N{n}"), EXACT);
+    let mut add = Case::new("combine", format!("N{n}"), EXACT);
     let (x, y) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
     add.want.push(("y", x.iter().zip(&y).map(|(&x, &y)| f64::from(x) + f64::from(y)).collect()));
     let (x_view, y_view) = (add.input("x", x.clone())?, add.state("y", y)?);
-    add.recording.launch(kernel::Add::new(x_view, y_view), &[x_view, y_view])?;
+    let row = |view| kernel::Rows::new(view, n);
+    let op = kernel::Combine::copy([1, n], row(x_view), row(y_view)).accumulating(true);
+    add.recording.launch(op, &[x_view, y_view])?;
 
     let mut fill = Case::new("fill", format!("N{n}"), 0.0);
     let before = g.uniform(n + 2, 1.0);
@@ -410,7 +412,7 @@ fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
 
     // Two rows together are as long as the other cases.
     let n = n.div_ceil(2);
-    let mut copy = Case::new("copy2d", format!("2 rows of {n}"), 0.0);
+    let mut copy = Case::new("combine", format!("2 rows of {n}"), 0.0);
     let source: Vec<f32> = x[..n].iter().chain(&x[..n]).copied().chain([7.0, 8.0]).collect();
     let before = vec![0.25; 2 * n + 5];
     let mut want = wide(&before);
@@ -422,14 +424,10 @@ fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
     }
     copy.want.push(("to", want));
     let (source, target) = (copy.input("from", source)?, copy.state("to", before)?);
-    let params = kernel::CopyParams {
-        rows: 2,
-        columns: n as u32,
-        source_offset: from.0 as u32,
-        source_stride: from.1 as u32,
-        target_offset: to.0 as u32,
-        target_stride: to.1 as u32,
+    let rows = |view: kernel::View, (first, stride)| {
+        kernel::Rows::new(view.part(first, view.len - first), stride)
     };
-    copy.recording.launch(kernel::Copy2d { params }, &[source, target])?;
+    let op = kernel::Combine::copy([2, n], rows(source, from), rows(target, to));
+    copy.recording.launch(op, &[source, target])?;
     Ok(vec![add, fill, copy])
 }

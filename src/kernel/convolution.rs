@@ -36,10 +36,14 @@ pub struct ColumnsParams {
     pub source_offset: u32,
     /// First flag of the maps' step.
     pub flags_offset: u32,
-    /// The map's and the kernel's sides, height first.
-    pub map: [u32; 2],
+    /// The map's sides.
+    pub map_height: u32,
     #[allow(missing_docs)]
-    pub kernel: [u32; 2],
+    pub map_width: u32,
+    /// The kernel's sides.
+    pub kernel_height: u32,
+    #[allow(missing_docs)]
+    pub kernel_width: u32,
 }
 
 impl ColumnsParams {
@@ -50,23 +54,25 @@ impl ColumnsParams {
             channels: channels as u32,
             source_offset: source_offset as u32,
             flags_offset: 0,
-            map: shape.map.map(|x| x as u32),
-            kernel: shape.kernel.map(|x| x as u32),
+            map_height: shape.map[0] as u32,
+            map_width: shape.map[1] as u32,
+            kernel_height: shape.kernel[0] as u32,
+            kernel_width: shape.kernel[1] as u32,
         }
     }
 
     fn check(&self) -> Result<(), &'static str> {
         super::all_positive(&[self.rows, self.channels])?;
-        super::all_positive(&self.map)?;
-        if self.kernel.iter().any(|k| k % 2 == 0) {
+        super::all_positive(&[self.map_height, self.map_width])?;
+        if self.kernel_height % 2 == 0 || self.kernel_width % 2 == 0 {
             return Err("the kernel's sides must be odd");
         }
-        let whole = self.rows.is_multiple_of(self.map[0] * self.map[1]);
+        let whole = self.rows.is_multiple_of(self.map_height * self.map_width);
         if whole { Ok(()) } else { Err("the rows are no whole number of maps") }
     }
 
     fn taps(&self) -> usize {
-        self.kernel[0] as usize * self.kernel[1] as usize
+        self.kernel_height as usize * self.kernel_width as usize
     }
 
     fn words(&self) -> usize {
@@ -99,7 +105,7 @@ impl Kernel for ColumnsForward {
             Binding::write("columns", p.words() * p.taps()),
         ];
         if self.flags {
-            let maps = p.rows / (p.map[0] * p.map[1]);
+            let maps = p.rows / (p.map_height * p.map_width);
             list.push(Binding::read_u32("flags", (p.flags_offset + maps) as usize));
         }
         if self.mask {

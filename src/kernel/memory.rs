@@ -17,10 +17,6 @@ impl Rows {
     pub fn new(view: View, stride: usize) -> Self {
         Rows { view, stride }
     }
-
-    fn words(self) -> [u32; 2] {
-        [self.view.offset as u32, self.stride as u32]
-    }
 }
 
 /// The uniform block of `shaders/combine.wgsl`.
@@ -31,14 +27,23 @@ pub struct CombineParams {
     pub rows: u32,
     /// Elements a row.
     pub columns: u32,
-    /// First element and stride of the first operand.
-    pub source: [u32; 2],
-    /// First element and stride of the second operand.
-    pub other: [u32; 2],
-    /// First element and stride of the result.
-    pub target: [u32; 2],
+    /// First element of the first operand.
+    pub source_offset: u32,
+    /// Its row stride.
+    pub source_stride: u32,
+    /// First element of the second operand.
+    pub other_offset: u32,
+    /// Its row stride.
+    pub other_stride: u32,
+    /// First element of the result.
+    pub target_offset: u32,
+    /// Its row stride.
+    pub target_stride: u32,
     /// Factor of the result.
     pub scale: f32,
+    /// Where not 0, the result's rows are (outer, inner) with so many inner ones, and the first
+    /// operand's are (inner, outer).
+    pub swap: u32,
 }
 
 /// The second operand's part.
@@ -70,17 +75,22 @@ impl Combine {
         let params = CombineParams {
             rows: rows as u32,
             columns: columns as u32,
-            source: source.words(),
-            other: [0, 0],
-            target: target.words(),
+            source_offset: source.view.offset as u32,
+            source_stride: source.stride as u32,
+            other_offset: 0,
+            other_stride: 0,
+            target_offset: target.view.offset as u32,
+            target_stride: target.stride as u32,
             scale: 1.0,
+            swap: 0,
         };
         Combine { params, with: With::Nothing, accumulate: false }
     }
 
     /// With a second operand.
     pub fn and(mut self, with: With, other: Rows) -> Self {
-        self.params.other = other.words();
+        self.params.other_offset = other.view.offset as u32;
+        self.params.other_stride = other.stride as u32;
         self.with = with;
         self
     }
@@ -88,6 +98,12 @@ impl Combine {
     /// With a factor.
     pub fn scaled(mut self, scale: f32) -> Self {
         self.params.scale = scale;
+        self
+    }
+
+    /// Reads the first operand's rows as (inner, outer) where the result's are (outer, inner).
+    pub fn swapping(mut self, inner: usize) -> Self {
+        self.params.swap = inner as u32;
         self
     }
 
@@ -105,17 +121,20 @@ impl Kernel for Combine {
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
         super::all_positive(&[p.rows, p.columns])?;
-        if p.rows > 1 && p.target[1] < p.columns { Err("rows overlap") } else { Ok(()) }
+        if p.swap > 0 && !p.rows.is_multiple_of(p.swap) {
+            return Err("the rows are no whole number of inner ones");
+        }
+        if p.rows > 1 && p.target_stride < p.columns { Err("rows overlap") } else { Ok(()) }
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
-        let extent = |[offset, stride]: [u32; 2]| matrix_extent(offset, stride, p.rows, p.columns);
+        let extent = |offset, stride| matrix_extent(offset, stride, p.rows, p.columns);
         let mut list = vec![
-            Binding::read("source", extent(p.source)),
-            Binding::write("destination", extent(p.target)),
+            Binding::read("source", extent(p.source_offset, p.source_stride)),
+            Binding::write("destination", extent(p.target_offset, p.target_stride)),
         ];
         if self.with != With::Nothing {
-            list.push(Binding::read("other", extent(p.other)));
+            list.push(Binding::read("other", extent(p.other_offset, p.other_stride)));
         }
         list
     }

@@ -14,8 +14,10 @@ pub struct NormaliseParams {
     pub rows: u32,
     /// Columns, G·H.
     pub columns: u32,
-    /// First element and row stride of the result.
-    pub gates: [u32; 2],
+    /// First element of the result.
+    pub gates_offset: u32,
+    /// Its row stride.
+    pub gates_stride: u32,
     /// First element of the gains.
     pub gain_offset: u32,
     /// First element of the bias.
@@ -66,7 +68,8 @@ impl NormaliseParams {
         NormaliseParams {
             rows: rows as u32,
             columns: columns as u32,
-            gates: [gates.view.offset as u32, gates.stride as u32],
+            gates_offset: gates.view.offset as u32,
+            gates_stride: gates.stride as u32,
             gain_offset: gain.offset as u32,
             bias_offset: bias.offset as u32,
             places: 1,
@@ -77,12 +80,12 @@ impl NormaliseParams {
 
     fn check(&self) -> Result<(), &'static str> {
         super::all_positive(&[self.rows, self.columns, self.places])?;
-        if self.gates[1] < self.columns { Err("rows overlap") } else { Ok(()) }
+        if self.gates_stride < self.columns { Err("rows overlap") } else { Ok(()) }
     }
 
     fn bindings(&self, axis: NormAxis, backward: bool) -> Vec<Binding> {
-        let [offset, stride] = self.gates;
-        let gates = matrix_extent(offset, stride, self.rows, self.columns);
+        let gates =
+            matrix_extent(self.gates_offset, self.gates_stride, self.rows, self.columns);
         let scales = match axis {
             NormAxis::Row => self.rows,
             NormAxis::Column { .. } => self.columns,
@@ -191,10 +194,14 @@ pub struct ColumnSumParams {
     pub rows: u32,
     /// Columns.
     pub columns: u32,
-    /// First element and row stride of the first operand.
-    pub a: [u32; 2],
-    /// The same of the second.
-    pub b: [u32; 2],
+    /// First element of the first operand.
+    pub a_offset: u32,
+    /// Its row stride.
+    pub a_stride: u32,
+    /// First element of the second operand.
+    pub b_offset: u32,
+    /// Its row stride.
+    pub b_stride: u32,
     /// First element of the sums.
     pub target_offset: u32,
 }
@@ -214,12 +221,15 @@ impl ColumnSum {
     /// Sums over `shape` rows and columns.
     pub fn new([rows, columns]: [usize; 2], a: Operand, b: Option<Operand>, sums: View) -> Self {
         let words = |o: Operand| [o.view.offset as u32, o.stride as u32];
+        let ([a_offset, a_stride], [b_offset, b_stride]) = (words(a), b.map_or([0, 0], words));
         ColumnSum {
             params: ColumnSumParams {
                 rows: rows as u32,
                 columns: columns as u32,
-                a: words(a),
-                b: b.map_or([0, 0], words),
+                a_offset,
+                a_stride,
+                b_offset,
+                b_stride,
                 target_offset: sums.offset as u32,
             },
             product: b.is_some(),
@@ -237,13 +247,13 @@ impl Kernel for ColumnSum {
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
-        let extent = |[offset, stride]: [u32; 2]| matrix_extent(offset, stride, p.rows, p.columns);
+        let extent = |offset, stride| matrix_extent(offset, stride, p.rows, p.columns);
         let mut list = vec![
-            Binding::read("a", extent(p.a)),
+            Binding::read("a", extent(p.a_offset, p.a_stride)),
             Binding::write("sums", (p.target_offset + p.columns) as usize),
         ];
         if self.product {
-            list.push(Binding::read("b", extent(p.b)));
+            list.push(Binding::read("b", extent(p.b_offset, p.b_stride)));
         }
         list
     }

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// One launch of each permutation of each kernel, with sizes of no importance.
+/// One launch of each permutation of each kernel but those of a time step, with sizes of no importance.
+/// The permutations of the steps are those that the stacks of the conformance suite record.
 pub fn permutations() -> Vec<Op> {
     let view = View { buffer: BufferId(0), offset: 0, len: 8 };
     let flags = [false, true];
@@ -17,14 +18,6 @@ pub fn permutations() -> Vec<Op> {
         matmul.row_sum = flag(3);
         matmul.accumulate = flag(4);
         list.push(matmul.into());
-    }
-    for cell in CellKind::ALL {
-        let params = StepParams::new([2, 2, 2], view, view, Some(view), Some(view)).at(1);
-        list.push(StepForward { params, cell }.into());
-        list.push(StepBackward { params: params.at(0), cell, d_output: false }.into());
-        for d_output in flags {
-            list.push(StepBackward { params, cell, d_output }.into());
-        }
     }
     let params = EmbeddingParams::new(2, 2, view, view, view);
     list.push(EmbeddingForward { params }.into());
@@ -45,10 +38,52 @@ pub fn permutations() -> Vec<Op> {
             list.push(Adam { params, decoupled, clip }.into());
         }
     }
-    let params = CopyParams { rows: 1, columns: 1, ..CopyParams::zeroed() };
-    list.push(Copy2d { params }.into());
+    let rows = Rows::new(view, 2);
+    for with in [With::Nothing, With::Sum, With::Product] {
+        for accumulate in flags {
+            let op = Combine::copy([2, 2], rows, rows).and(with, rows);
+            list.push(op.accumulating(accumulate).into());
+        }
+    }
     list.push(Fill::new(view, 0.0).into());
-    list.push(Add::new(view, view).into());
+    for bits in 0..8u32 {
+        let flag = |n: u32| bits >> n & 1 == 1;
+        let (params, accumulate) = (SelectRowsParams::zeroed(), flag(2));
+        list.push(SelectRows { params, flags: flag(0), mask: flag(1), accumulate }.into());
+        if bits > 0 {
+            let params = SequenceFlagsParams::zeroed();
+            let (lengths, mask, resets) = (flag(0), flag(1), flag(2));
+            list.push(SequenceFlags { params, lengths, mask, resets }.into());
+        }
+    }
+    for flag in flags {
+        let operand = Operand::new(view, 2);
+        for other in [None, Some(operand)] {
+            let op = ColumnSum::new([2, 2], operand, other, view);
+            list.push(ColumnSum { accumulate: flag, ..op }.into());
+        }
+        let shape = Convolution { map: [2, 2], kernel: [1, 3] };
+        let params = ColumnsParams::new(&shape, 4, 1, 0);
+        for mask in flags {
+            list.push(ColumnsForward { params, flags: flag, mask }.into());
+        }
+        list.push(ColumnsBackward { params, accumulate: flag }.into());
+        let params = NormaliseParams::zeroed();
+        let column = |running| NormAxis::Column { flags: flag, running };
+        for axis in [column(false), column(true)] {
+            list.push(NormaliseForward { params, axis }.into());
+        }
+        list.push(NormaliseBackward { params, axis: column(false) }.into());
+        for side in [FlaggedSide::Rows, FlaggedSide::Terms] {
+            let mut op = Matmul::new([2, 2, 2], operand, operand, operand).with_flags(side, 1);
+            op.a_transposed = side == FlaggedSide::Terms;
+            op.accumulate = flag;
+            list.push(op.into());
+        }
+    }
+    let params = NormaliseParams::zeroed();
+    list.push(NormaliseForward { params, axis: NormAxis::Row }.into());
+    list.push(NormaliseBackward { params, axis: NormAxis::Row }.into());
     list
 }
 

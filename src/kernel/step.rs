@@ -81,6 +81,9 @@ pub struct StepParams {
     pub kernel_width: u32,
     /// Layer norm's ε.
     pub epsilon: f32,
+    /// Steps of the sequence before this recording's first: a segment's place among the flags and
+    /// the random numbers.
+    pub first: u32,
 }
 
 /// How zoneout goes.
@@ -160,8 +163,9 @@ impl StepKind {
             list.push(("PURE", String::new()));
         }
         if self.cell.layer_norm.is_some() {
-            let gain = self.cell.unit_parameters().iter().take_while(|p| p.0 != "norm_hh_weight");
-            list.push(("GAIN", gain.map(|p| p.1).sum::<usize>().to_string()));
+            let vectors = self.cell.unit_parameters();
+            let before = vectors.iter().take_while(|p| p.0 != "norm_hh_weight");
+            list.push(("GAIN", before.map(|p| p.1).sum::<usize>().to_string()));
             if self.cell.kind == CellKind::Lstm {
                 list.push(("NORM_CELL", String::new()));
             }
@@ -248,7 +252,7 @@ impl StepParams {
     }
 
     pub(super) fn flag_words(&self) -> usize {
-        self.words(&[self.time, self.batch / self.places])
+        self.words(&[self.first + self.time, self.batch / self.places])
     }
 
     pub(super) fn mask_words(&self, masks: usize) -> usize {

@@ -28,4 +28,38 @@ impl Initializer {
         };
         (0..n).map(|_| one()).collect()
     }
+
+    /// A value of N(0, 1) that is not beyond 2.
+    pub fn cut_normal(&mut self) -> f32 {
+        loop {
+            let value = self.normal(1)[0];
+            if value.abs() <= 2.0 {
+                return value;
+            }
+        }
+    }
+
+    /// A matrix \[rows, columns\] with orthonormal columns, or rows where there are fewer of these:
+    /// Gram and Schmidt on a normal matrix, which is uniform over all such matrices (Mezzadri 2007).
+    pub fn orthogonal(&mut self, rows: usize, columns: usize) -> Vec<f32> {
+        let (count, length) = (rows.min(columns), rows.max(columns));
+        let mut vectors: Vec<Vec<f64>> = Vec::new();
+        while vectors.len() < count {
+            let mut v: Vec<f64> = self.normal(length).into_iter().map(f64::from).collect();
+            // Twice is enough (Kahan and Parlett).
+            for _ in 0..2 {
+                for other in &vectors {
+                    let dot: f64 = v.iter().zip(other).map(|(a, b)| a * b).sum();
+                    v.iter_mut().zip(other).for_each(|(a, b)| *a -= dot * b);
+                }
+            }
+            let norm = v.iter().map(|a| a * a).sum::<f64>().sqrt();
+            if norm > 1e-6 {
+                v.iter_mut().for_each(|a| *a /= norm);
+                vectors.push(v);
+            }
+        }
+        let at = |i: usize, j: usize| if columns <= rows { vectors[j][i] } else { vectors[i][j] };
+        (0..rows * columns).map(|k| at(k / columns, k % columns) as f32).collect()
+    }
 }

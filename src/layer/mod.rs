@@ -8,7 +8,10 @@ mod recurrent;
 pub use embedding::Embedding;
 pub use init::Initializer;
 pub use linear::Linear;
-pub use recurrent::{InitialState, Recurrent, RecurrentOutput};
+pub use recurrent::{
+    Direction, ForgetBias, InitialState, Merge, Padding, Recurrent, RecurrentInit, RecurrentOutput, Sequence,
+    Trace, WeightInit, pack_indices,
+};
 
 use crate::error::{Error, Result};
 use crate::tensor::{HostTensor, NamedTensors};

@@ -1,7 +1,7 @@
 //! Recording forward, and backward from the tape.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Add, Copy2d, CopyParams, Dropout, Fill, Matmul, Op, Operand, View};
+use crate::kernel::{Combine, Dropout, Fill, FlaggedSide, Matmul, Op, Operand, Rows, View, With};
 use crate::recording::{Recording, Role};
 use crate::tensor::DType;
 use std::collections::{BTreeMap, HashMap};
@@ -204,15 +204,28 @@ impl Recorder {
         (source, source_stride): (View, usize),
         (target, target_stride): (View, usize),
     ) -> Result<()> {
-        let params = CopyParams {
-            rows: rows as u32,
-            columns: columns as u32,
-            source_offset: source.offset as u32,
-            source_stride: source_stride as u32,
-            target_offset: target.offset as u32,
-            target_stride: target_stride as u32,
-        };
-        self.launch(Copy2d { params }, &[source, target])
+        let (from, to) = (Rows::new(source, source_stride), Rows::new(target, target_stride));
+        self.launch(Combine::copy([rows, columns], from, to), &[source, target])
+    }
+
+    /// target += source, of equal size.
+    ///
+    /// # Errors
+    /// The two lie in one buffer.
+    pub fn add(&mut self, source: View, target: View) -> Result<()> {
+        let n = source.len;
+        let op = Combine::copy([1, n], Rows::new(source, n), Rows::new(target, n));
+        self.launch(op.accumulating(true), &[source, target])
+    }
+
+    /// target = scale·f(a, b) by rows, or added to it: sums, products, strided copies.
+    ///
+    /// # Errors
+    /// Rows that reach past a buffer, or a buffer that is used twice.
+    pub fn combine(&mut self, op: Combine, a: View, target: View, b: Option<View>) -> Result<()> {
+        let mut views = vec![a, target];
+        views.extend(b.filter(|_| op.with != With::Nothing));
+        self.launch(op, &views)
     }
 
     /// Sets every element.
@@ -231,10 +244,27 @@ impl Recorder {
     pub fn product(
         &mut self,
         shape: [usize; 3],
+        operands: [Operand; 3],
+        bias: Option<View>,
+        row_sum: Option<View>,
+        accumulate: bool,
+    ) -> Result<()> {
+        self.flagged_product(shape, operands, bias, row_sum, accumulate, None)
+    }
+
+    /// The same over the valid rows or terms of a sequence: (flags \[T,B\], side, rows that share a
+    /// flag).
+    ///
+    /// # Errors
+    /// Operands that reach past their buffers.
+    pub fn flagged_product(
+        &mut self,
+        shape: [usize; 3],
         [a, b, c]: [Operand; 3],
         bias: Option<View>,
         row_sum: Option<View>,
         accumulate: bool,
+        flags: Option<(View, FlaggedSide, usize)>,
     ) -> Result<()> {
         let mut op = Matmul::new(shape, a, b, c).accumulating(accumulate);
         let mut buffers = vec![a.view, b.view, c.view];
@@ -246,7 +276,27 @@ impl Recorder {
             op = op.with_row_sum(row_sum);
             buffers.push(row_sum);
         }
+        if let Some((view, side, places)) = flags {
+            op = op.with_flags(side, places);
+            buffers.push(view);
+        }
         self.launch(op, &buffers)
+    }
+
+    /// A random stream that nothing else in the recording uses.
+    pub fn stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams - 1
+    }
+
+    /// Integers that launches write.
+    ///
+    /// # Errors
+    /// A size of zero, or beyond 32 bits.
+    pub fn temporary_ids(&mut self, what: &str, len: usize) -> Result<View> {
+        let name = format!("{what}#{}", self.temporaries);
+        self.temporaries += 1;
+        self.recording.buffer(name, len, DType::U32, Role::Temporary)
     }
 
     /// Elements dropped with probability `rate`, the rest scaled by 1/(1−rate). Off in inference
@@ -262,8 +312,7 @@ impl Recorder {
             return Ok(x);
         }
         let y = self.temporary("dropout", [x.rows, x.columns])?;
-        let stream = self.streams;
-        self.streams += 1;
+        let stream = self.stream();
         let control = self.control();
         self.launch(Dropout::new(x.view, y.view, stream, rate), &[x.view, y.view, control])?;
         self.on_backward(move |rec| {
@@ -316,7 +365,7 @@ impl Recorder {
         match self.gradient_target(var)? {
             None => Ok(()),
             Some((view, false)) => self.copy(seed, Var { view, ..var }),
-            Some((view, true)) => self.launch(Add::new(seed.view, view), &[seed.view, view]),
+            Some((view, true)) => self.add(seed.view, view),
         }
     }
 

@@ -1,122 +1,346 @@
-//! A recurrent layer over time, with the step strategy: one launch a time step.
+//! A recurrent layer over time, in one direction, with the step strategy: a launch a phase and time
+//! step; or one scan, for cells without a recurrent product.
 
 use super::{Recorder, Var};
 use crate::error::Result;
-use crate::kernel::{CellKind, StepBackward, StepForward, StepParams, View};
+use crate::kernel::{
+    BackwardPhase, CellKind, ColumnsForward, ColumnsParams, Convolution, ForwardPhase, NONE,
+    NORM_WORDS, NormBackward, NormForward, Op, ScanBackward, ScanForward, StepBackward,
+    StepForward, StepKind, StepParams, View, Zoneout,
+};
+use bytemuck::Zeroable;
 
-/// The recurrence of one layer over T steps: everything but the input product.
-#[derive(Clone, Copy, Debug)]
+/// The parameters that the recurrence reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecurrentWeights {
+    /// U \[G·H, P/heads\] (a convolution: \[G·C, C·taps\]); none of a scan.
+    pub hh: Option<View>,
+    /// b′ \[G·H\]; none of a scan.
+    pub b: Option<View>,
+    /// W_hr \[P, H\] of a projection.
+    pub hr: Option<View>,
+    /// The vectors by unit \[E, H\].
+    pub unit: Option<View>,
+}
+
+/// The recurrence of one layer in one direction over T steps: everything but the input product.
+#[derive(Clone, Debug)]
 pub struct Recurrence {
-    /// The equations.
-    pub cell: CellKind,
+    /// Cell and options.
+    pub kind: StepKind,
     /// T.
     pub time: usize,
-    /// B.
+    /// B, with a convolution B·S.
     pub batch: usize,
     /// H.
     pub hidden: usize,
-    /// R \[G·H, H\].
-    pub w_hh: Var,
-    /// b′ \[1, G·H\].
-    pub b_hh: Var,
+    /// From the last step to the first.
+    pub reverse: bool,
+    /// Blocks of the block-diagonal weights; 1: dense.
+    pub heads: usize,
+    /// The recurrent product is a convolution.
+    pub convolution: Option<Convolution>,
+    /// Zoneout's rates for h and for the other states.
+    pub zoneout: [f32; 2],
+    /// The random stream of the zoneout.
+    pub stream: u32,
+    /// Steps of the sequence before this part's first.
+    pub first: usize,
+    /// The parameters.
+    pub weights: RecurrentWeights,
+    /// `flags` of the whole sequence.
+    pub flags: Option<View>,
+    /// Masks \[M·B, P\] of the recurrent dropout.
+    pub masks: Option<View>,
     /// \[T·B, K·H\]: the input product, then the activations, then the gate gradients.
     pub gates: Var,
-    /// \[S·(T+1)·B, H\]: every state of every step, slot 0 the initial one.
+    /// Every state of every step: h \[T+1,B,P\], then the others \[S−1,T+1,B,H\].
     pub states: Var,
+    /// With layer norm \[T·B, G·H\]: U·h̃, then its gradient.
+    pub recurrent: Option<Var>,
+    norms: Option<View>,
+}
+
+/// What backward leaves for the weight gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct Swept {
+    /// The initial states' gradient, in the layout of a state.
+    pub carry: Var,
+    /// The gradient of h's candidate \[T·B, P\], where there is a projection.
+    pub candidate: Option<Var>,
+    /// What each row gave to the vectors by unit \[B, E·H\].
+    pub unit: Option<Var>,
 }
 
 impl Recurrence {
-    /// Buffers for a layer whose weights are given.
+    /// Buffers for a layer; the caller fills in what its options need.
     ///
     /// # Errors
     /// Sizes beyond 32 bits.
     pub fn new(
         rec: &mut Recorder,
-        cell: CellKind,
+        kind: StepKind,
         [time, batch, hidden]: [usize; 3],
-        w_hh: Var,
-        b_hh: Var,
     ) -> Result<Self> {
+        let cell = kind.cell.clone();
         let gates = rec.temporary("gates", [time * batch, cell.saved() * hidden])?;
-        let states = rec.temporary("states", [cell.states() * (time + 1) * batch, hidden])?;
-        Ok(Recurrence { cell, time, batch, hidden, w_hh, b_hh, gates, states })
+        let state_words = batch * cell.state_words(hidden);
+        let states = rec.temporary("states", [time + 1, state_words])?;
+        let (mut recurrent, mut norms) = (None, None);
+        if cell.layer_norm.is_some() && !cell.kind.is_scan() {
+            recurrent = Some(rec.temporary("recurrent", [time * batch, cell.gates() * hidden])?);
+            norms = Some(rec.temporary("norms", [time * batch, NORM_WORDS])?.view);
+        }
+        Ok(Recurrence {
+            kind,
+            time,
+            batch,
+            hidden,
+            reverse: false,
+            heads: 1,
+            convolution: None,
+            zoneout: [0.0; 2],
+            stream: 0,
+            first: 0,
+            weights: RecurrentWeights::default(),
+            flags: None,
+            masks: None,
+            gates,
+            states,
+            recurrent,
+            norms,
+        })
     }
 
-    /// Words of one state of one step.
-    fn words(&self) -> usize {
-        self.batch * self.hidden
+    /// P.
+    pub fn width(&self) -> usize {
+        self.kind.cell.width(self.hidden)
     }
 
-    /// h after every step: \[T·B, H\].
+    /// Columns of U: terms of a unit's product.
+    pub fn depth(&self) -> usize {
+        self.width() * self.convolution.map_or(1, |c| c.taps()) / self.heads
+    }
+
+    /// h of all steps, before or behind them: \[T·B, P\].
+    fn hidden_rows(&self, behind: bool) -> Var {
+        let words = self.batch * self.width();
+        let first = usize::from(behind != self.reverse);
+        let view = self.states.view.part(first * words, self.time * words);
+        Var { view, rows: self.time * self.batch, columns: self.width(), ..self.states }
+    }
+
+    /// h after every step: \[T·B, P\].
     pub fn outputs(&self) -> Var {
-        let rows = self.states.rows(self.batch, self.time * self.batch);
-        Var { needs_gradient: self.states.needs_gradient, ..rows }
+        self.hidden_rows(true)
     }
 
-    /// h before every step: \[T·B, H\].
+    /// h before every step: \[T·B, P\].
     pub fn previous(&self) -> Var {
-        self.states.rows(0, self.time * self.batch)
+        Var { needs_gradient: false, ..self.hidden_rows(false) }
     }
 
-    /// All states of slot `t`: S rows of B·H, with the distance from one to the next.
-    fn slot(&self, t: usize) -> (View, usize) {
-        let stride = (self.time + 1) * self.words();
-        let offset = t * self.words();
-        let len = (self.cell.states() - 1) * stride + self.words();
-        (self.states.view.part(offset, len), stride)
+    /// The slot before the first step of the direction's order, or behind the last one.
+    fn border_slot(&self, behind: bool) -> usize {
+        if behind != self.reverse { self.time } else { 0 }
     }
 
-    /// Initial states from `source` \[S·B, H\], or zeros.
+    /// (first word in the states, first word in a state's own layout, words) of each state at a slot.
+    fn pieces(&self, slot: usize) -> Vec<(usize, usize, usize)> {
+        let (mut from, mut to) = (0, 0);
+        let mut list = Vec::new();
+        for state in 0..self.kind.cell.states() {
+            let words = self.batch * if state == 0 { self.width() } else { self.hidden };
+            list.push((from + slot * words, to, words));
+            from += (self.time + 1) * words;
+            to += words;
+        }
+        list
+    }
+
+    /// Initial states from `source`, in the layout of a state (h \[B,P\], then the others \[B,H\]), or
+    /// zeros.
     ///
     /// # Errors
     /// `source` lies in the states' buffer.
-    pub fn set_initial(&self, rec: &mut Recorder, source: Option<Var>) -> Result<()> {
-        match source {
-            Some(source) => rec.copy_rows(
-                [self.cell.states(), self.words()],
-                (source.view, self.words()),
-                self.slot(0),
-            ),
-            None => {
-                let stride = (self.time + 1) * self.words();
-                for state in 0..self.cell.states() {
-                    rec.fill(self.states.view.part(state * stride, self.words()), 0.0)?;
+    pub fn set_initial(&self, rec: &mut Recorder, source: Option<View>) -> Result<()> {
+        for (at, from, words) in self.pieces(self.border_slot(false)) {
+            let target = self.states.view.part(at, words);
+            match source {
+                Some(source) => {
+                    let source = source.part(from, words);
+                    rec.copy_rows([1, words], (source, words), (target, words))?;
                 }
-                Ok(())
+                None => rec.fill(target, 0.0)?,
             }
-        }
-    }
-
-    /// Final states into `target` \[S·B, H\].
-    ///
-    /// # Errors
-    /// `target` lies in the states' buffer.
-    pub fn get_final(&self, rec: &mut Recorder, target: Var) -> Result<()> {
-        rec.copy_rows(
-            [self.cell.states(), self.words()],
-            self.slot(self.time),
-            (target.view, self.words()),
-        )
-    }
-
-    /// T launches: states from the input products in `gates`.
-    ///
-    /// # Errors
-    /// Weights of another shape.
-    pub fn forward(&self, rec: &mut Recorder) -> Result<()> {
-        let shape = [self.time, self.batch, self.hidden];
-        let (w, b) = (self.w_hh.view, self.b_hh.view);
-        let params = StepParams::new(shape, self.gates.view, w, Some(b), None);
-        for t in 0..self.time {
-            let op = StepForward { params: params.at(t), cell: self.cell };
-            rec.launch(op, &[self.gates.view, w, b, self.states.view])?;
         }
         Ok(())
     }
 
-    /// T launches: gate gradients over the activations in `gates`. `d_final` \[S·B, H\] reaches the
-    /// final states. With `initial`, one launch more leaves the initial states' gradient in the
-    /// matrix that is returned.
+    /// Final states into `target`, in the layout of a state.
+    ///
+    /// # Errors
+    /// `target` lies in the states' buffer.
+    pub fn get_final(&self, rec: &mut Recorder, target: View) -> Result<()> {
+        for (at, to, words) in self.pieces(self.border_slot(true)) {
+            let (source, target) = (self.states.view.part(at, words), target.part(to, words));
+            rec.copy_rows([1, words], (source, words), (target, words))?;
+        }
+        Ok(())
+    }
+
+    /// Parameters of the phases that compute the units of the cell.
+    fn params(&self) -> StepParams {
+        let [map, kernel] = self.convolution.map_or([[1, 1]; 2], |c| [c.map, c.kernel]);
+        let word = |x: usize| x as u32;
+        StepParams {
+            time: word(self.time),
+            batch: word(self.batch),
+            hidden: word(self.hidden),
+            width: word(self.width()),
+            w_offset: self.weights.hh.map_or(0, |v| word(v.offset)),
+            b_offset: self.weights.b.map_or(0, |v| word(v.offset)),
+            gates_offset: word(self.gates.view.offset),
+            units: word(self.hidden),
+            terms: word(self.hidden / self.heads),
+            depth: word(self.depth()),
+            head: word(self.hidden / self.heads),
+            places: word(self.convolution.map_or(1, |c| c.places())),
+            stream: self.stream,
+            zoneout_h: self.zoneout[0],
+            zoneout_c: self.zoneout[1],
+            map_height: word(map[0]),
+            map_width: word(map[1]),
+            kernel_height: word(kernel[0]),
+            kernel_width: word(kernel[1]),
+            epsilon: self.kind.cell.layer_norm.unwrap_or(0.0),
+            first: word(self.first),
+            ..StepParams::zeroed()
+        }
+    }
+
+    /// Parameters of the phases that compute h, P units: the product with Uᵀ.
+    fn state_params(&self) -> StepParams {
+        let width = self.width() as u32;
+        let head = if self.heads > 1 { width / self.heads as u32 } else { width };
+        StepParams { units: width, head, ..self.params() }
+    }
+
+    /// Parameters of the projection: P units of H terms forward, H units of P terms backward.
+    fn projection_params(&self, backward: bool) -> StepParams {
+        let [h, p] = [self.hidden as u32, self.width() as u32];
+        let w_offset = self.weights.hr.map_or(0, |v| v.offset as u32);
+        let (units, terms) = if backward { (h, p) } else { (p, h) };
+        StepParams { w_offset, units, terms, depth: h, head: units, ..self.params() }
+    }
+
+    /// Parameters of the second product of reset-before GRU: the rows of n.
+    fn candidate_params(&self) -> StepParams {
+        let params = self.params();
+        StepParams { w_offset: params.w_offset + 2 * params.hidden * params.depth, ..params }
+    }
+
+    /// Launches an operation with its buffers by their names.
+    fn launch(
+        &self,
+        rec: &mut Recorder,
+        op: impl Into<Op>,
+        w: Option<View>,
+        others: &[(&str, View)],
+    ) -> Result<()> {
+        let op = op.into();
+        let control = rec.control();
+        let mut views = Vec::new();
+        for binding in op.kernel().bindings() {
+            let own = match binding.name {
+                "gates" => Some(self.gates.view),
+                "states" => Some(self.states.view),
+                "w" => w,
+                "b" => self.weights.b,
+                "unit_parameters" => self.weights.unit,
+                "flags" => self.flags,
+                "hidden_mask" => self.masks,
+                "recurrent" => self.recurrent.map(|r| r.view),
+                "norms" => self.norms,
+                "control" => Some(control),
+                _ => None,
+            };
+            let given = others.iter().find(|o| o.0 == binding.name).map(|o| o.1);
+            let missing = || crate::error::Error::Missing {
+                tensor: binding.name.to_string(),
+                place: format!("the layer for kernel {}", op.kernel().name()),
+            };
+            views.push(given.or(own).ok_or_else(missing)?);
+        }
+        rec.launch(op, &views)
+    }
+
+    /// The columns of h before the step.
+    fn columns(&self, rec: &mut Recorder, params: &StepParams, target: View) -> Result<()> {
+        let Some(convolution) = &self.convolution else { return Ok(()) };
+        let words = self.batch * self.width();
+        let offset = params.old_slot as usize * words;
+        let mut columns = ColumnsParams::new(convolution, self.batch, self.width(), offset);
+        let maps = self.batch / convolution.places();
+        columns.flags_offset = ((self.first + params.t as usize) * maps) as u32;
+        let (flags, mask) = (self.flags.is_some(), self.masks.is_some());
+        let op = ColumnsForward { params: columns, flags, mask };
+        let mut others = vec![("source", self.states.view), ("columns", target)];
+        others.extend(self.masks.map(|m| ("mask", m)));
+        self.launch(rec, op, None, &others)
+    }
+
+    /// T launches a phase: states from the input products in `gates`.
+    ///
+    /// # Errors
+    /// Weights of another shape.
+    pub fn forward(&self, rec: &mut Recorder) -> Result<()> {
+        let (kind, cell) = (&self.kind, &self.kind.cell);
+        if cell.kind.is_scan() {
+            let params = self.params().at(0, self.reverse);
+            let (kind, reverse) = (kind.clone(), self.reverse);
+            return self.launch(rec, ScanForward { params, kind, reverse }, None, &[]);
+        }
+        let columns = match self.convolution {
+            Some(_) => Some(rec.temporary("columns", [self.batch, self.depth()])?.view),
+            None => None,
+        };
+        for s in 0..self.time {
+            let params = self.params().at(s, self.reverse);
+            let mut others = Vec::new();
+            if let Some(columns) = columns {
+                self.columns(rec, &params, columns)?;
+                others.push(("columns", columns));
+            }
+            let step = |params: StepParams, phase| StepForward {
+                params: params.at(s, self.reverse),
+                kind: kind.clone(),
+                phase,
+            };
+            if cell.layer_norm.is_some() {
+                let op = step(params, ForwardPhase::Product);
+                self.launch(rec, op, self.weights.hh, &others)?;
+                let op = NormForward { params, kind: kind.clone() };
+                self.launch(rec, op, None, &[])?;
+            } else {
+                let op = step(params, ForwardPhase::Cell);
+                self.launch(rec, op, self.weights.hh, &others)?;
+            }
+            if cell.kind == CellKind::GruResetBefore {
+                let op = step(self.candidate_params(), ForwardPhase::Candidate);
+                self.launch(rec, op, self.weights.hh, &[])?;
+            }
+            if cell.projection.is_some() {
+                let op = step(self.projection_params(false), ForwardPhase::Project);
+                self.launch(rec, op, self.weights.hr, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// T launches a phase: gate gradients over the activations in `gates`. `d_final`, in the layout
+    /// of a state, reaches the final states. With `initial`, one launch more leaves the initial
+    /// states' gradient in the matrix that is returned.
     ///
     /// # Errors
     /// Gradients of another shape.
@@ -126,29 +350,139 @@ impl Recurrence {
         d_output: Option<View>,
         d_final: Option<View>,
         initial: bool,
-    ) -> Result<Var> {
-        let shape = [self.time, self.batch, self.hidden];
-        let carry = rec.temporary("carry", [self.cell.states() * self.batch, self.hidden])?;
+    ) -> Result<Swept> {
+        let (kind, cell) = (&self.kind, &self.kind.cell);
+        let words = self.batch * cell.state_words(self.hidden);
+        let carry = rec.temporary("carry", [1, words])?;
         match d_final {
             Some(view) => rec.copy(Var { view, ..carry }, carry)?,
             None => rec.fill(carry.view, 0.0)?,
         }
-        let (gates, w) = (self.gates.view, self.w_hh.view);
-        let params = StepParams::new(shape, gates, w, None, d_output);
-        for step in (1..=self.time).rev() {
-            let op = StepBackward {
-                params: params.at(step),
-                cell: self.cell,
-                d_output: d_output.is_some(),
-            };
-            let mut buffers = vec![gates, w, carry.view, self.states.view];
-            buffers.extend(d_output);
-            rec.launch(op, &buffers)?;
+        let with_output = |params: StepParams| StepParams {
+            d_output_offset: d_output.map_or(0, |v| v.offset) as u32,
+            ..params
+        };
+        let mut others = vec![("carry", carry.view)];
+        others.extend(d_output.map(|d| ("d_output", d)));
+        if cell.kind.is_scan() {
+            let params = with_output(self.params().at(0, self.reverse));
+            let carry = rec.temporary("d_initial", [1, words])?;
+            others.push(("d_initial", carry.view));
+            let (kind, reverse, d_output) = (kind.clone(), self.reverse, d_output.is_some());
+            self.launch(rec, ScanBackward { params, kind, reverse, d_output }, None, &others)?;
+            return Ok(Swept { carry, candidate: None, unit: None });
+        }
+        let normed = cell.layer_norm.is_some();
+        let mut swept = Swept { carry, candidate: None, unit: None };
+        if normed || cell.projection.is_some() {
+            // The projection's weight gradient needs all steps; a norm needs one.
+            let steps = if cell.projection.is_some() { self.time } else { 1 };
+            let candidate = rec.temporary("d_candidate", [steps * self.batch, self.width()])?;
+            others.push(("d_candidate", candidate.view));
+            swept.candidate = cell.projection.map(|_| candidate);
+        }
+        if normed && cell.projection.is_some() {
+            let d = rec.temporary("d_unprojected", [self.batch, self.hidden])?;
+            others.push(("d_unprojected", d.view));
+        }
+        if cell.unit_vectors() > 0 {
+            let d = rec.temporary("d_unit", [self.batch, cell.unit_vectors() * self.hidden])?;
+            rec.fill(d.view, 0.0)?;
+            others.push(("d_unit", d.view));
+            swept.unit = Some(d);
+        }
+        if self.convolution.is_some() {
+            let d = rec.temporary("d_columns", [self.batch, self.depth()])?;
+            others.push(("d_columns", d.view));
+        }
+        for s in (0..self.time).rev() {
+            self.backward_step(rec, s, with_output, &others, d_output.is_some())?;
         }
         if initial {
-            let op = StepBackward { params: params.at(0), cell: self.cell, d_output: false };
-            rec.launch(op, &[gates, w, carry.view])?;
+            let first = self.state_params().at(0, self.reverse);
+            let params = StepParams { later: first.t, ..first };
+            self.product_phase(rec, params, BackwardPhase::Initial, &others, false)?;
         }
-        Ok(carry)
+        Ok(swept)
+    }
+
+    /// A phase that starts with the product over the later step's gate gradients; a convolution
+    /// takes the gradient of the columns first.
+    fn product_phase(
+        &self,
+        rec: &mut Recorder,
+        params: StepParams,
+        phase: BackwardPhase,
+        others: &[(&str, View)],
+        d_output: bool,
+    ) -> Result<()> {
+        let mut kind = self.kind.clone();
+        if self.convolution.is_some() {
+            if params.later == NONE {
+                // There are no columns to put together.
+                kind.columns = false;
+                kind.masks = 0;
+            } else {
+                let units = self.depth() as u32;
+                let columns = StepParams { units, head: units, ..params };
+                let kind = StepKind { masks: 0, ..kind.clone() };
+                let phase = BackwardPhase::Columns;
+                let op = StepBackward { params: columns, kind, phase, d_output: false };
+                self.launch(rec, op, self.weights.hh, others)?;
+            }
+        }
+        let op = StepBackward { params, kind, phase, d_output };
+        self.launch(rec, op, self.weights.hh, others)
+    }
+
+    fn backward_step(
+        &self,
+        rec: &mut Recorder,
+        s: usize,
+        with_output: impl Fn(StepParams) -> StepParams,
+        others: &[(&str, View)],
+        d_output: bool,
+    ) -> Result<()> {
+        let cell = &self.kind.cell;
+        let at = |params: StepParams| {
+            let params = with_output(params.at(s, self.reverse));
+            let row = self.batch * self.width();
+            let steps = if cell.projection.is_some() { params.t as usize } else { 0 };
+            StepParams { candidate_offset: (steps * row) as u32, ..params }
+        };
+        let step = |params, phase| StepBackward {
+            params: at(params),
+            kind: self.kind.clone(),
+            phase,
+            d_output: false,
+        };
+        let normed = cell.layer_norm.is_some();
+        let separate = normed || cell.projection.is_some();
+        let phase = if separate { BackwardPhase::Project } else { BackwardPhase::Cell };
+        self.product_phase(rec, at(self.state_params()), phase, others, d_output)?;
+        if cell.projection.is_some() {
+            let phase = if normed { BackwardPhase::Raw } else { BackwardPhase::Unproject };
+            let op = step(self.projection_params(true), phase);
+            self.launch(rec, op, self.weights.hr, others)?;
+        }
+        if normed {
+            let op = NormBackward { params: at(self.params()), kind: self.kind.clone() };
+            self.launch(rec, op, None, others)?;
+        }
+        if cell.kind == CellKind::GruResetBefore {
+            let op = step(self.candidate_params(), BackwardPhase::Candidate);
+            self.launch(rec, op, self.weights.hh, others)?;
+        }
+        Ok(())
+    }
+
+    /// Whether h̃ differs from h: masks of the recurrent dropout, or resets.
+    pub fn hears_masked(&self, resets: bool) -> bool {
+        resets || self.masks.is_some()
+    }
+
+    /// Whether the zoneout draws.
+    pub fn draws(&self) -> bool {
+        self.kind.zoneout == Zoneout::Draw
     }
 }

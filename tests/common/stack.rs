@@ -1,6 +1,6 @@
 //! A recurrent stack on an engine, through the public interface.
 
-use recurra::cell::{CellKind, parameters};
+use recurra::cell::{Cell, CellKind};
 use recurra::engine::Engine;
 use recurra::kernel::View;
 use recurra::layer::{InitialState, Recurrent};
@@ -31,7 +31,7 @@ impl Stack {
     pub fn run(&self, engine: &Engine) -> BTreeMap<String, Vec<f32>> {
         let [time, batch, input, hidden, layers] = self.sizes;
         let cell = self.cell;
-        let states = [cell.states() * batch, hidden];
+        let states = [Cell::from(cell).states() * batch, hidden];
         let training = self.seeds.is_some();
         let mut rec = if training { Recorder::training() } else { Recorder::inference() };
         let mut written: Vec<(View, &[f32])> = Vec::new();
@@ -44,7 +44,7 @@ impl Stack {
             written.push((var.view, state));
             given.push(var);
         }
-        let layer = Recurrent { name: "rnn".into(), cell, input, hidden, layers, dropout: 0.0 };
+        let layer = Recurrent { layers, ..Recurrent::new("rnn", cell, input, hidden) };
         let initial = InitialState::Given(given.clone());
         let out = layer.record(&mut rec, x, [time, batch], &initial).unwrap();
         assert_eq!(out.finals.len(), layers);
@@ -74,7 +74,7 @@ impl Stack {
 
         let store = engine.store();
         for (l, weights) in self.weights.iter().enumerate() {
-            let shapes = parameters(cell, l, layer.layer_input(l), hidden);
+            let shapes = layer.parameters(l, 0);
             for (parameter, values) in shapes.iter().zip(weights) {
                 assert_eq!(parameter.shape.iter().product::<usize>(), values.len());
                 store.set(&format!("rnn.{}", parameter.name), values).unwrap();

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 /// Calls `each` with (tap, neighbour's row) for the neighbours of `row` that lie inside. `towards`
 /// is 1 for what the place reads, −1 for the places that read it.
 fn neighbours(p: &ColumnsParams, row: usize, towards: isize, mut each: impl FnMut(usize, usize)) {
-    let [map_h, map_w] = p.map.map(|x| x as isize);
-    let [kernel_h, kernel_w] = p.kernel.map(|x| x as isize);
+    let [map_h, map_w] = [p.map_height, p.map_width].map(|x| x as isize);
+    let [kernel_h, kernel_w] = [p.kernel_height, p.kernel_width].map(|x| x as isize);
     let place = row as isize % (map_h * map_w);
     let first = row as isize - place;
     for tap in 0..kernel_h * kernel_w {
@@ -22,8 +22,8 @@ fn neighbours(p: &ColumnsParams, row: usize, towards: isize, mut each: impl FnMu
 
 pub fn columns_forward(_: &Context, kernel: &ColumnsForward, mut bound: Bound) {
     let p = &kernel.params;
-    let (channels, taps) = (p.channels as usize, (p.kernel[0] * p.kernel[1]) as usize);
-    let places = (p.map[0] * p.map[1]) as usize;
+    let (channels, taps) = (p.channels as usize, (p.kernel_height * p.kernel_width) as usize);
+    let places = (p.map_height * p.map_width) as usize;
     let source = &bound.read("source")[p.source_offset as usize..];
     let (mask, flags) = (bound.read("mask"), bound.read("flags"));
     let flags = flags.get(p.flags_offset as usize..).unwrap_or_default();
@@ -45,7 +45,7 @@ pub fn columns_forward(_: &Context, kernel: &ColumnsForward, mut bound: Bound) {
 
 pub fn columns_backward(_: &Context, kernel: &ColumnsBackward, mut bound: Bound) {
     let p = &kernel.params;
-    let (channels, taps) = (p.channels as usize, (p.kernel[0] * p.kernel[1]) as usize);
+    let (channels, taps) = (p.channels as usize, (p.kernel_height * p.kernel_width) as usize);
     let columns = bound.read("columns");
     let target = &mut bound.write("destination")[p.source_offset as usize..];
     let rows = target.par_chunks_mut(channels).take(p.rows as usize).enumerate();

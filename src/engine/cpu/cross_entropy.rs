@@ -1,25 +1,25 @@
 //! `cross_entropy`: a row at a time.
 
 use super::math::exp;
-use super::{Context, Reads, Writes};
+use super::{Bound, Context};
 use crate::kernel::CrossEntropy;
 use rayon::prelude::*;
 
-pub fn cross_entropy(_: &Context, kernel: &CrossEntropy, read: Reads, write: Writes) {
+pub fn cross_entropy(_: &Context, kernel: &CrossEntropy, mut bound: Bound) {
+    let read = bound.reads;
     let p = &kernel.params;
     let (rows, classes) = (p.rows as usize, p.classes as usize);
     let logits = &read[0][p.logits_offset as usize..][..rows * classes];
     let targets: &[u32] = bytemuck::cast_slice(&read[1][p.targets_offset as usize..][..rows]);
-    let (losses, d_logits) = write.split_first_mut().expect("the losses are written");
-    let losses = &mut losses[..rows];
-    match d_logits.first_mut() {
-        Some(d_logits) => losses
+    let losses = &mut bound.write("losses")[..rows];
+    match bound.write("d_logits") {
+        d_logits if !d_logits.is_empty() => losses
             .par_iter_mut()
             .zip(d_logits.par_chunks_mut(classes))
             .zip(logits.par_chunks(classes).zip(targets))
             .with_min_len(64)
             .for_each(|((loss, d), (x, &target))| *loss = row(x, target, Some((d, p.scale)))),
-        None => losses
+        _ => losses
             .par_iter_mut()
             .zip(logits.par_chunks(classes).zip(targets))
             .with_min_len(64)

@@ -1,6 +1,6 @@
 //! `dropout`: the same counter-based masks as the shader.
 
-use super::{Context, PARALLEL_CHUNK, Reads, Writes, control};
+use super::{Bound, Context, PARALLEL_CHUNK, control};
 use crate::kernel::Dropout;
 use rayon::prelude::*;
 
@@ -21,7 +21,8 @@ pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
     x
 }
 
-pub fn dropout(_: &Context, kernel: &Dropout, read: Reads, write: Writes) {
+pub fn dropout(_: &Context, kernel: &Dropout, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = &kernel.params;
     let n = p.count as usize;
     let control = control(read[1]);

@@ -1,6 +1,6 @@
 //! `embedding_forward` and `embedding_backward`.
 
-use super::{Context, Reads, Writes};
+use super::{Bound, Context};
 use crate::kernel::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
 
 /// (place, table row) of each token.
@@ -10,7 +10,8 @@ fn tokens<'a>(p: &'a EmbeddingParams, ids: &'a [f32]) -> impl Iterator<Item = us
     ids.iter().map(|&id| id.min(p.vocabulary - 1) as usize)
 }
 
-pub fn embedding_forward(_: &Context, kernel: &EmbeddingForward, read: Reads, write: Writes) {
+pub fn embedding_forward(_: &Context, kernel: &EmbeddingForward, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = &kernel.params;
     let width = p.width as usize;
     let table = &read[1][p.table_offset as usize..];
@@ -20,7 +21,8 @@ pub fn embedding_forward(_: &Context, kernel: &EmbeddingForward, read: Reads, wr
     }
 }
 
-pub fn embedding_backward(_: &Context, kernel: &EmbeddingBackward, read: Reads, write: Writes) {
+pub fn embedding_backward(_: &Context, kernel: &EmbeddingBackward, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = &kernel.params;
     let width = p.width as usize;
     let d_output = &read[1][p.output_offset as usize..];

@@ -10,14 +10,18 @@ const PARALLEL_FROM: usize = 1 << 16;
 pub fn combine(_: &Context, kernel: &Combine, mut bound: Bound) {
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
-    let [source, other] = [(bound.read("source"), p.source), (bound.read("other"), p.other)].map(
-        |(slice, [offset, stride])| (slice.get(offset as usize..).unwrap_or_default(), stride as usize),
-    );
-    let [offset, stride] = p.target.map(|x| x as usize);
+    let from = |name, offset: u32| bound.read(name).get(offset as usize..).unwrap_or_default();
+    let source = (from("source", p.source_offset), p.source_stride as usize);
+    let other = (from("other", p.other_offset), p.other_stride as usize);
+    let [offset, stride] = [p.target_offset, p.target_stride].map(|x| x as usize);
     let target = &mut bound.write("destination")[offset..];
     let one = |r: usize, target: &mut [f32]| {
         let target = &mut target[..columns];
-        let source = &source.0[r * source.1..][..columns];
+        let from = match p.swap as usize {
+            0 => r,
+            inner => (r % inner) * (rows / inner) + r / inner,
+        };
+        let source = &source.0[from * source.1..][..columns];
         let scale = p.scale;
         let other = |r: usize| &other.0[r * other.1..][..columns];
         match (kernel.with, kernel.accumulate) {

@@ -31,10 +31,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Elements that one task of an elementwise kernel takes.
 const PARALLEL_CHUNK: usize = 1 << 14;
 
-/// Buffers that a kernel reads, and those it writes, each in binding order.
-type Reads<'a> = &'a [&'a [f32]];
-type Writes<'a> = &'a mut [&'a mut [f32]];
-
 /// What kernels know of the engine.
 struct Context {
     threads: usize,
@@ -44,7 +40,7 @@ struct Context {
 /// A launch's buffers by their names in the shader.
 struct Bound<'a> {
     names: &'a Names,
-    reads: [&'a [f32]; MOST],
+    reads: &'a [&'a [f32]],
     writes: [&'a mut [f32]; MOST],
 }
 
@@ -322,28 +318,15 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
     }
 }
 
-fn run(
+fn run<'a>(
     context: &Context,
-    launch: &CpuLaunch,
-    reads: &[&[f32]; MOST],
-    mut writes: [&mut [f32]; MOST],
+    launch: &'a CpuLaunch,
+    reads: &'a [&'a [f32]; MOST],
+    writes: [&'a mut [f32]; MOST],
     scratch: &mut Scratch,
 ) {
-    let read = &reads[..launch.reads.len()];
-    let write = &mut writes[..launch.writes.len()];
-    match &launch.op {
-        Op::EmbeddingForward(k) => return embedding::embedding_forward(context, k, read, write),
-        Op::EmbeddingBackward(k) => return embedding::embedding_backward(context, k, read, write),
-        Op::Dropout(k) => return dropout::dropout(context, k, read, write),
-        Op::CrossEntropy(k) => return cross_entropy::cross_entropy(context, k, read, write),
-        Op::SumSquares(k) => return reduce::sum_squares(context, k, read, write),
-        Op::ClipScale(k) => return reduce::clip_scale(context, k, read, write),
-        Op::RecordLoss(k) => return reduce::record_loss(context, k, read, write),
-        Op::Sgd(k) => return optimizer::sgd(context, k, read, write),
-        Op::Adam(k) => return optimizer::adam(context, k, read, write),
-        _ => {}
-    }
-    let bound = Bound { names: &launch.names, reads: *reads, writes };
+    let reads = &reads[..launch.reads.len()];
+    let bound = Bound { names: &launch.names, reads, writes };
     match &launch.op {
         Op::Matmul(k) => matmul::matmul(context, k, bound, scratch),
         Op::StepForward(k) => step::step_forward(context, k, bound, scratch),
@@ -361,6 +344,14 @@ fn run(
         Op::NormaliseForward(k) => normalise::normalise_forward(context, k, bound),
         Op::NormaliseBackward(k) => normalise::normalise_backward(context, k, bound),
         Op::ColumnSum(k) => normalise::column_sum(context, k, bound),
-        _ => {}
+        Op::EmbeddingForward(k) => embedding::embedding_forward(context, k, bound),
+        Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, bound),
+        Op::Dropout(k) => dropout::dropout(context, k, bound),
+        Op::CrossEntropy(k) => cross_entropy::cross_entropy(context, k, bound),
+        Op::SumSquares(k) => reduce::sum_squares(context, k, bound),
+        Op::ClipScale(k) => reduce::clip_scale(context, k, bound),
+        Op::RecordLoss(k) => reduce::record_loss(context, k, bound),
+        Op::Sgd(k) => optimizer::sgd(context, k, bound),
+        Op::Adam(k) => optimizer::adam(context, k, bound),
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 pub fn normalise_forward(_: &Context, kernel: &NormaliseForward, mut bound: Bound) {
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
-    let [offset, stride] = p.gates.map(|x| x as usize);
+    let [offset, stride] = [p.gates_offset, p.gates_stride].map(|x| x as usize);
     let normal = &mut bound.write("normal")[..rows * columns];
     let gates = &mut bound.write("gates")[offset..];
     let scales = bound.write("scales");
@@ -81,7 +81,7 @@ fn rows_of(rows: u32) -> usize {
 pub fn normalise_backward(_: &Context, kernel: &NormaliseBackward, mut bound: Bound) {
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
-    let [offset, stride] = p.gates.map(|x| x as usize);
+    let [offset, stride] = [p.gates_offset, p.gates_stride].map(|x| x as usize);
     let normal = &mut bound.write("normal")[..rows * columns];
     let gates = &bound.read("gates")[offset..];
     let scales = bound.read("scales");
@@ -145,9 +145,9 @@ pub fn column_sum(_: &Context, kernel: &ColumnSum, mut bound: Bound) {
     for first in (0..rows).step_by(STRETCH) {
         part.fill(0.0);
         for r in first..(first + STRETCH).min(rows) {
-            let a = &a[row(a, p.a, r)];
+            let a = &a[row(a, [p.a_offset, p.a_stride], r)];
             if kernel.product {
-                let b = &b[row(b, p.b, r)];
+                let b = &b[row(b, [p.b_offset, p.b_stride], r)];
                 part.iter_mut().zip(a).zip(b).for_each(|((s, a), b)| *s += a * b);
             } else {
                 part.iter_mut().zip(a).for_each(|(s, a)| *s += a);

@@ -1,15 +1,16 @@
 //! `sgd` and `adam`: parameter updates, element by element.
 
-use super::{Context, PARALLEL_CHUNK, Reads, Writes, control};
+use super::{Bound, Context, PARALLEL_CHUNK, control};
 use crate::kernel::{Adam, Sgd};
 use rayon::prelude::*;
 
-pub fn sgd(_: &Context, kernel: &Sgd, read: Reads, write: Writes) {
+pub fn sgd(_: &Context, kernel: &Sgd, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = kernel.params;
     let rate = control(read[1]).learning_rate;
     let clip = if kernel.clip { read[2][0] } else { 1.0 };
     let gradient = &read[0][p.gradient_offset as usize..];
-    let [parameter, velocity] = write else { unreachable!("two written bindings") };
+    let [parameter, velocity, ..] = write;
     for ((w, v), g) in parameter.iter_mut().zip(velocity.iter_mut()).zip(gradient) {
         let g = g * clip + p.weight_decay * *w;
         *v = p.momentum * *v + g;
@@ -17,13 +18,14 @@ pub fn sgd(_: &Context, kernel: &Sgd, read: Reads, write: Writes) {
     }
 }
 
-pub fn adam(_: &Context, kernel: &Adam, read: Reads, write: Writes) {
+pub fn adam(_: &Context, kernel: &Adam, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = kernel.params;
     let control = control(read[1]);
     let rate = control.learning_rate;
     let clip = if kernel.clip { read[2][0] } else { 1.0 };
     let gradient = &read[0][p.gradient_offset as usize..][..p.count as usize];
-    let [parameter, first, second] = write else { unreachable!("three written bindings") };
+    let [parameter, first, second, ..] = write;
     let chunks = (parameter.par_chunks_mut(PARALLEL_CHUNK), first.par_chunks_mut(PARALLEL_CHUNK));
     let chunks = chunks.into_par_iter().zip(second.par_chunks_mut(PARALLEL_CHUNK));
     chunks.zip(gradient.par_chunks(PARALLEL_CHUNK)).for_each(|(((w, m), v), g)| {

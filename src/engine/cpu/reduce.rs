@@ -1,6 +1,6 @@
 //! `record_loss`, `sum_squares`, `clip_scale`: sums in a fixed order.
 
-use super::{Context, Reads, Writes, control};
+use super::{Bound, Context, control};
 use crate::kernel::{ClipScale, RecordLoss, SumSquares};
 
 /// Partial sums that a loop keeps side by side, so that it vectorises in a fixed order.
@@ -22,13 +22,15 @@ fn sum(values: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
     )
 }
 
-pub fn record_loss(_: &Context, kernel: &RecordLoss, read: Reads, write: Writes) {
+pub fn record_loss(_: &Context, kernel: &RecordLoss, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = &kernel.params;
     let slot = (control(read[1]).step.max(1) - 1) % p.ring;
     write[0][slot as usize] = sum(&read[0][..p.count as usize], |x| x) * p.scale;
 }
 
-pub fn sum_squares(_: &Context, kernel: &SumSquares, read: Reads, write: Writes) {
+pub fn sum_squares(_: &Context, kernel: &SumSquares, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = &kernel.params;
     let input = &read[0][p.input_offset as usize..][..p.count as usize];
     let partials = &mut write[0][p.partial_offset as usize..];
@@ -37,7 +39,8 @@ pub fn sum_squares(_: &Context, kernel: &SumSquares, read: Reads, write: Writes)
     }
 }
 
-pub fn clip_scale(_: &Context, kernel: &ClipScale, read: Reads, write: Writes) {
+pub fn clip_scale(_: &Context, kernel: &ClipScale, mut bound: Bound) {
+    let (read, write) = (bound.reads, &mut bound.writes);
     let p = &kernel.params;
     let norm = sum(&read[0][..p.count as usize], |x| x).sqrt();
     let factor = p.max_norm / (norm + 1e-6);

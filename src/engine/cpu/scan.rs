@@ -27,7 +27,7 @@ impl<'a> Scan<'a> {
     }
 
     fn has(&self, t: usize, row: usize, flag: u32) -> bool {
-        match self.flags.get(t * self.p.batch as usize + row) {
+        match self.flags.get((self.p.first as usize + t) * self.p.batch as usize + row) {
             Some(word) => word.to_bits() & flag != 0,
             None => flag == VALID,
         }
@@ -50,7 +50,7 @@ impl<'a> Scan<'a> {
     fn pairs(&self, t: usize, gates: &[f32], mut each: impl FnMut(usize, f32, f32)) {
         let (h, batch) = (self.p.hidden as usize, self.p.batch as usize);
         let words = self.kind.cell.gates() * h;
-        let zone = self.zone.at(t, batch);
+        let zone = self.zone.at(self.p.first as usize + t, batch);
         for row in 0..batch {
             let (valid, reset) = (self.has(t, row, VALID), self.has(t, row, RESET));
             let gates = &gates[row * words..][..words];
@@ -71,7 +71,7 @@ impl<'a> Scan<'a> {
     fn gradients(&self, t: usize, gates: &mut [f32], old: &[f32], total: &[f32]) {
         let (h, batch) = (self.p.hidden as usize, self.p.batch as usize);
         let words = self.kind.cell.gates() * h;
-        let zone = self.zone.at(t, batch);
+        let zone = self.zone.at(self.p.first as usize + t, batch);
         for row in 0..batch {
             let gates = &mut gates[row * words..][..words];
             if !self.has(t, row, VALID) {

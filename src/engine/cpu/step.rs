@@ -43,7 +43,7 @@ impl<'a> Shared<'a> {
         let flags = bound.read("flags");
         let of = |t: u32| match flags.is_empty() || t == NONE {
             true => &[][..],
-            false => &flags[t as usize * maps..][..maps],
+            false => &flags[(p.first + t) as usize * maps..][..maps],
         };
         Shared {
             p,
@@ -127,11 +127,8 @@ pub(super) fn slots<'a>(
         let border = p.old_slot.max(p.new_slot) as usize * words;
         let (low, high) = state.split_at_mut(border);
         let (low, high) = (&mut low[border - words..], &mut high[..words]);
-        if p.old_slot < p.new_slot {
-            (old[s], new[s]) = ((low, width), (high, width));
-        } else {
-            (old[s], new[s]) = ((high, width), (low, width));
-        }
+        let (before, behind) = if p.old_slot < p.new_slot { (low, high) } else { (high, low) };
+        (old[s], new[s]) = ((&*before, width), (behind, width));
     }
     (old, new)
 }

@@ -27,7 +27,7 @@ impl Zone {
             widths: [p.width as usize, p.hidden as usize],
             key: [control.seed_low, control.seed_high ^ p.stream],
             step: control.step,
-            first: p.t as usize * p.batch as usize,
+            first: (p.first + p.t) as usize * p.batch as usize,
         }
     }
 

@@ -90,6 +90,7 @@ impl LanguageModel {
             CellKind::Lstm => "lstm",
             CellKind::Gru => "gru",
             CellKind::RnnTanh | CellKind::RnnRelu => "rnn",
+            other => other.name(),
         };
         Ok(LanguageModel {
             embedding: Embedding {
@@ -98,12 +99,9 @@ impl LanguageModel {
                 width: config.embedding,
             },
             recurrent: Recurrent {
-                name: stem.to_string(),
-                cell,
-                input: config.embedding,
-                hidden: config.hidden,
                 layers: config.layers,
                 dropout: config.dropout,
+                ..Recurrent::new(stem, cell, config.embedding, config.hidden)
             },
             linear: Linear {
                 name: "linear".to_string(),
@@ -164,12 +162,7 @@ impl LanguageModel {
             ("linear.weight".to_string(), vec![v, h]),
             ("linear.bias".to_string(), vec![v]),
         ]);
-        let r = &self.recurrent;
-        for layer in 0..r.layers {
-            for p in crate::cell::parameters(r.cell, layer, r.layer_input(layer), h) {
-                shapes.insert(format!("{}.{}", r.name, p.name), p.shape);
-            }
-        }
+        shapes.extend(self.recurrent.all_parameters().into_iter().map(|p| (p.name, p.shape)));
         shapes
     }
 

@@ -10,7 +10,7 @@ pub fn forward(cell: &Cell, row: ForwardRow) {
     let Some(custom) = &cell.custom else { return };
     let (g, k, s) = (custom.gates, custom.saved, custom.states);
     let n = row.new[0].len();
-    let mut new = row.new;
+    let new = row.new;
     for j in 0..n {
         let (mut x, mut r, mut old) = ([0.0; MOST], [0.0; MOST], [0.0; STATES]);
         for gate in 0..g {
@@ -35,7 +35,7 @@ pub fn forward(cell: &Cell, row: ForwardRow) {
 pub fn backward(cell: &Cell, row: BackwardRow) {
     let Some(custom) = &cell.custom else { return };
     let (k, s) = (custom.saved, custom.states);
-    let mut carry = row.carry;
+    let carry = row.carry;
     let n = carry[0].len();
     for j in 0..n {
         let (mut saved, mut old, mut d_new) = ([0.0; MOST], [0.0; STATES], [0.0; STATES]);

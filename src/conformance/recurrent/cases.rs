@@ -1,0 +1,296 @@
+//! Which stacks are compared: every cell over odd sizes, every option alone, random combinations.
+
+use super::RecurrentCase;
+use crate::kernel::{Activation, Cell, CellKind, Convolution};
+use crate::layer::{Direction, Initializer, Merge, Padding, Recurrent};
+
+fn stack(cell: impl Into<Cell>, input: usize, hidden: usize, layers: usize) -> Recurrent {
+    Recurrent { layers, ..Recurrent::new("rnn", cell, input, hidden) }
+}
+
+/// The suite's cases.
+pub fn recurrent_cases() -> Vec<RecurrentCase> {
+    let mut cases = Vec::new();
+    for kind in CellKind::ALL {
+        cases.extend(shapes(kind));
+        cases.extend(options(kind));
+    }
+    cases.extend(lstm_options());
+    cases.extend(activations());
+    cases.extend(convolutions());
+    cases
+}
+
+/// Odd sizes, several layers, given states, saturated gates.
+fn shapes(kind: CellKind) -> Vec<RecurrentCase> {
+    let plain: [([usize; 4], usize, bool); 13] = [
+        ([1, 1, 1, 1], 1, false),
+        ([1, 2, 3, 7], 2, true),
+        ([2, 1, 7, 3], 1, true),
+        ([3, 3, 2, 2], 3, true),
+        ([7, 2, 3, 33], 1, true),
+        ([7, 33, 1, 7], 2, false),
+        ([3, 7, 33, 64], 2, true),
+        ([2, 64, 7, 33], 1, true),
+        ([64, 3, 7, 33], 2, true),
+        ([33, 1, 64, 3], 3, false),
+        ([3, 2, 257, 7], 1, true),
+        ([7, 3, 33, 257], 1, true),
+        ([257, 1, 2, 3], 1, true),
+    ];
+    let mut cases = Vec::new();
+    for ([t, b, i, h], layers, given) in plain {
+        let case = RecurrentCase::new(stack(kind, i, h, layers), t, b);
+        cases.push(RecurrentCase { given, ..case });
+    }
+    let base = RecurrentCase::new(stack(kind, 2, 7, 2), 7, 3);
+    // A rectifier does not saturate: large inputs only grow.
+    let saturated = kind != CellKind::RnnRelu;
+    cases.push(RecurrentCase { given: true, saturated, ..base });
+    cases
+}
+
+/// Every option of the machinery, alone.
+fn options(kind: CellKind) -> Vec<RecurrentCase> {
+    let make = |change: &dyn Fn(&mut RecurrentCase)| {
+        let mut case = RecurrentCase::new(stack(kind, 5, 18, 2), 6, 4);
+        case.given = true;
+        change(&mut case);
+        case
+    };
+    let scan = kind.is_scan();
+    let mut cases = vec![
+        make(&|c| (c.stack.dropout, c.stack.layers) = (0.3, 3)),
+        make(&|c| c.stack.input_dropout = 0.3),
+        make(&|c| c.stack.zoneout = [0.3, 0.2]),
+        make(&|c| (c.stack.zoneout, c.inference) = ([0.3, 0.2], true)),
+        make(&|c| c.stack.direction = Direction::Reverse),
+        make(&|c| c.stack.direction = Direction::Both(Merge::Concat)),
+        make(&|c| c.stack.direction = Direction::Both(Merge::Sum)),
+        make(&|c| c.stack.direction = Direction::Both(Merge::Mul)),
+        make(&|c| c.stack.direction = Direction::Both(Merge::Average)),
+        make(&|c| (c.stack.residual, c.stack.layers) = (true, 3)),
+        make(&|c| c.stack.skip = true),
+        make(&|c| (c.stack.learned_initial, c.given) = (true, false)),
+        make(&|c| c.lengths = true),
+        make(&|c| (c.lengths, c.padding) = (true, Padding::Repeat)),
+        make(&|c| (c.mask, c.padding) = (true, Padding::Value(-2.0))),
+        make(&|c| c.resets = true),
+        make(&|c| (c.lengths, c.mask, c.resets) = (true, true, true)),
+        make(&|c| {
+            c.stack.direction = Direction::Both(Merge::Concat);
+            (c.lengths, c.resets) = (true, true);
+        }),
+        make(&|c| (c.stack.batch_norm, c.mask) = (Some(1e-3), true)),
+        make(&|c| (c.stack.batch_norm, c.inference) = (Some(1e-1), true)),
+    ];
+    if !scan {
+        cases.extend([
+            make(&|c| c.stack.recurrent_dropout = 0.3),
+            make(&|c| (c.stack.recurrent_dropout, c.stack.per_gate) = (0.3, true)),
+            make(&|c| c.stack.weight_drop = 0.3),
+            make(&|c| c.stack.heads = 3),
+            make(&|c| (c.stack.heads, c.stack.hidden) = (2, 36)),
+            make(&|c| c.stack.heads = 18),
+            make(&|c| {
+                c.stack.recurrent_dropout = 0.3;
+                c.stack.per_gate = true;
+                c.stack.heads = 2;
+                (c.lengths, c.resets) = (true, true);
+                c.stack.zoneout = [0.2, 0.3];
+            }),
+        ]);
+    }
+    let normed =
+        [CellKind::RnnTanh, CellKind::RnnRelu, CellKind::Lstm, CellKind::Gru].contains(&kind);
+    if normed {
+        cases.extend([
+            make(&|c| c.stack.cell.layer_norm = Some(1e-3)),
+            make(&|c| {
+                c.stack.cell.layer_norm = Some(1e-3);
+                c.stack.zoneout = [0.2, 0.3];
+                c.stack.recurrent_dropout = 0.2;
+                (c.lengths, c.resets) = (true, true);
+            }),
+            make(&|c| {
+                c.stack.cell.layer_norm = Some(1e-3);
+                c.stack.direction = Direction::Both(Merge::Concat);
+                (c.stack.recurrent_dropout, c.stack.per_gate) = (0.2, true);
+            }),
+        ]);
+    }
+    cases
+}
+
+/// What only the LSTM has.
+fn lstm_options() -> Vec<RecurrentCase> {
+    let changes: Vec<fn(&mut RecurrentCase)> = vec![
+        |c| c.stack.cell.peepholes = true,
+        |c| c.stack.cell.coupled = true,
+        |c| (c.stack.cell.coupled, c.stack.cell.peepholes) = (true, true),
+        |c| c.stack.cell.cell_clip = Some(0.4),
+        |c| c.stack.cell.clip = Some(0.8),
+        |c| c.stack.cell.projection = Some(5),
+        |c| {
+            c.stack.cell.projection = Some(21);
+            c.stack.direction = Direction::Both(Merge::Concat);
+        },
+        |c| {
+            c.stack.cell.projection = Some(7);
+            c.stack.zoneout = [0.2, 0.3];
+            c.stack.recurrent_dropout = 0.3;
+            (c.lengths, c.mask, c.resets) = (true, true, true);
+        },
+        |c| (c.stack.cell.projection, c.stack.cell.layer_norm) = (Some(7), Some(1e-3)),
+        |c| {
+            c.stack.cell.projection = Some(7);
+            c.stack.cell.layer_norm = Some(1e-3);
+            c.stack.cell.peepholes = true;
+            c.stack.cell.coupled = true;
+            c.stack.cell.cell_clip = Some(0.7);
+            c.stack.zoneout = [0.2, 0.3];
+            (c.lengths, c.resets) = (true, true);
+        },
+        |c| {
+            c.stack.cell.peepholes = true;
+            c.stack.zoneout = [0.3, 0.3];
+            c.stack.direction = Direction::Both(Merge::Sum);
+            (c.lengths, c.mask, c.resets) = (true, true, true);
+        },
+    ];
+    let make = |change: &fn(&mut RecurrentCase)| {
+        let mut case = RecurrentCase::new(stack(CellKind::Lstm, 5, 18, 2), 6, 4);
+        case.given = true;
+        change(&mut case);
+        case
+    };
+    changes.iter().map(make).collect()
+}
+
+/// Activations with parameters that are not ONNX's defaults.
+pub(super) const ACTIVATIONS: [Activation; 12] = [
+    Activation::Relu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+    Activation::Affine { alpha: 0.7, beta: -0.2 },
+    Activation::LeakyRelu { alpha: 0.2 },
+    Activation::ThresholdedRelu { alpha: 0.3 },
+    Activation::ScaledTanh { alpha: 1.7, beta: 0.6 },
+    Activation::HardSigmoid { alpha: 0.3, beta: 0.4 },
+    Activation::Elu { alpha: 0.8 },
+    Activation::Softsign,
+    Activation::Softplus,
+    Activation::Identity,
+];
+
+/// Every activation in every place.
+fn activations() -> Vec<RecurrentCase> {
+    let mut cases = Vec::new();
+    for (i, &f) in ACTIVATIONS.iter().enumerate() {
+        let (g, h) = (ACTIVATIONS[(i + 5) % 12], ACTIVATIONS[(i + 7) % 12]);
+        for (kind, given) in [
+            (CellKind::RnnTanh, vec![f]),
+            (CellKind::Lstm, vec![f, g, h]),
+            (CellKind::Gru, vec![f, g]),
+            (CellKind::GruResetBefore, vec![f, g]),
+        ] {
+            let mut case = RecurrentCase::new(stack(kind, 3, 7, 1), 3, 4);
+            case.given = true;
+            case.stack.cell.activations = Some(given);
+            if i % 3 == 0 {
+                case.stack.cell.clip = Some(0.6);
+            }
+            cases.push(case);
+        }
+    }
+    cases
+}
+
+/// One- and two-dimensional maps.
+fn convolutions() -> Vec<RecurrentCase> {
+    let line = Convolution { map: [1, 9], kernel: [1, 3] };
+    let plane = Convolution { map: [4, 3], kernel: [3, 5] };
+    let mut cases = Vec::new();
+    for kind in [CellKind::Lstm, CellKind::Gru, CellKind::RnnTanh, CellKind::Slstm] {
+        for convolution in [line, plane] {
+            let mut case = RecurrentCase::new(stack(kind, 3, 5, 2), 4, 2);
+            case.stack.convolution = Some(convolution);
+            case.given = true;
+            cases.push(case.clone());
+            case.stack.zoneout = [0.2, 0.2];
+            case.stack.recurrent_dropout = 0.2;
+            case.stack.direction = Direction::Both(Merge::Concat);
+            (case.batch, case.lengths, case.resets) = (3, true, true);
+            cases.push(case);
+        }
+    }
+    let mut case = RecurrentCase::new(stack(CellKind::Lstm, 3, 5, 1), 4, 2);
+    case.stack.convolution = Some(plane);
+    case.stack.cell.layer_norm = Some(1e-3);
+    case.stack.cell.peepholes = true;
+    case.stack.cell.projection = Some(4);
+    cases.push(case);
+    cases
+}
+
+/// A stack with options drawn by the seed, each likely enough that most cases have several.
+pub fn random_case(seed: u64) -> RecurrentCase {
+    let mut generator = Initializer::new(seed);
+    let mut draw = |n: usize| ((generator.uniform(1, 0.5)[0] + 0.5) * n as f32) as usize % n.max(1);
+    let kind = CellKind::ALL[draw(CellKind::ALL.len())];
+    let (hidden, input) = ([1, 2, 3, 6, 12, 17, 18, 34][draw(8)], 1 + draw(20));
+    let mut case =
+        RecurrentCase::new(stack(kind, input, hidden, 1 + draw(3)), 1 + draw(8), 1 + draw(19));
+    let rate = |draw: &mut dyn FnMut(usize) -> usize| [0.0, 0.0, 0.3][draw(3)];
+    let s = &mut case.stack;
+    s.direction = [
+        Direction::Forward,
+        Direction::Forward,
+        Direction::Reverse,
+        Direction::Both(Merge::Concat),
+        Direction::Both(Merge::Sum),
+        Direction::Both(Merge::Mul),
+        Direction::Both(Merge::Average),
+    ][draw(7)];
+    s.dropout = rate(&mut draw);
+    s.input_dropout = rate(&mut draw);
+    s.zoneout = [rate(&mut draw), rate(&mut draw)];
+    (s.residual, s.skip) = (draw(3) == 0, draw(4) == 0);
+    s.learned_initial = draw(4) == 0;
+    let scan = kind.is_scan();
+    if !scan {
+        s.recurrent_dropout = rate(&mut draw);
+        s.per_gate = draw(2) == 0;
+        s.weight_drop = rate(&mut draw);
+        let heads: Vec<usize> = (1..=hidden).filter(|h| hidden.is_multiple_of(*h)).collect();
+        s.heads = if draw(2) == 0 { heads[draw(heads.len())] } else { 1 };
+    }
+    let lstm = kind == CellKind::Lstm;
+    if lstm {
+        s.cell.peepholes = draw(3) == 0;
+        s.cell.coupled = draw(3) == 0;
+        s.cell.cell_clip = (draw(4) == 0).then_some(0.9);
+        if s.heads == 1 {
+            s.cell.projection = (draw(3) == 0).then_some(1 + hidden / 2);
+        }
+    }
+    let classic = CellKind::CLASSIC.contains(&kind);
+    if classic && draw(3) == 0 {
+        s.cell.layer_norm = Some(1e-2);
+    } else if draw(4) == 0 {
+        s.batch_norm = Some(1e-2);
+    }
+    if (classic || kind == CellKind::GruResetBefore) && draw(4) == 0 {
+        s.cell.clip = Some(1.1);
+    }
+    if classic && s.heads == 1 && draw(5) == 0 {
+        s.per_gate = false;
+        s.convolution = Some(Convolution { map: [1 + draw(3), 1 + draw(4)], kernel: [3, 1] });
+        case.batch = 1 + case.batch % 4;
+    }
+    case.given = !case.stack.learned_initial && draw(2) == 0;
+    (case.lengths, case.mask, case.resets) = (draw(3) == 0, draw(4) == 0, draw(4) == 0);
+    case.padding = [Padding::Value(0.0), Padding::Value(1.5), Padding::Repeat][draw(3)];
+    case.inference = draw(6) == 0;
+    case
+}

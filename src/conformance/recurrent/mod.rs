@@ -1,0 +1,300 @@
+//! Whole recurrent stacks with every option: outputs, final states and every gradient.
+
+mod cases;
+mod expected;
+
+pub use cases::{random_case, recurrent_cases};
+
+use super::harness::{Tensors, run_once};
+use super::{Difference, Report, compare};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::kernel::{CellKind, Control};
+use crate::layer::{InitialState, Initializer, Padding, Recurrent, Sequence};
+use crate::recording::Recording;
+use crate::schedule::{Recorder, Var};
+
+/// The bound on outputs and final states, relative to the tensor's largest value. Single
+/// operations are within a few units of 6e-8; sums over 257 terms and 64 steps add up to this.
+const FORWARD_BOUND: f64 = 2.5e-6;
+
+/// The same for gradients, which pass through as many products again.
+const BACKWARD_BOUND: f64 = 8e-6;
+
+const SEED: u64 = 0x1234_5678_9abc_def0;
+const STEP: u32 = 3;
+
+/// A stack, a shape and what is fed in.
+#[derive(Clone, Debug)]
+pub struct RecurrentCase {
+    /// The stack with its options.
+    pub stack: Recurrent,
+    /// T.
+    pub time: usize,
+    /// B; with a convolution the number of maps.
+    pub batch: usize,
+    /// Random initial states with gradients; else zeros, or the learned ones.
+    pub given: bool,
+    /// Inputs so large, at every other row and step, that gates saturate.
+    pub saturated: bool,
+    /// Rows of different lengths, one of them 0 where there are three or more.
+    pub lengths: bool,
+    /// Single steps of single rows left out.
+    pub mask: bool,
+    /// Rows that start anew in the middle.
+    pub resets: bool,
+    /// What the outputs of steps that take no part are.
+    pub padding: Padding,
+    /// Inference: no dropout, zoneout by its rate, forward only.
+    pub inference: bool,
+}
+
+impl RecurrentCase {
+    /// A stack without options around it.
+    pub fn new(stack: Recurrent, time: usize, batch: usize) -> Self {
+        RecurrentCase {
+            stack,
+            time,
+            batch,
+            given: false,
+            saturated: false,
+            lengths: false,
+            mask: false,
+            resets: false,
+            padding: Padding::Value(0.0),
+            inference: false,
+        }
+    }
+
+    /// Shape and options in words.
+    pub fn name(&self) -> String {
+        let s = &self.stack;
+        let mut name =
+            format!("T{} B{} I{} H{} L{}", self.time, self.batch, s.input, s.hidden, s.layers);
+        let cell = &s.cell;
+        let activations: Vec<_> = cell.activations.iter().flatten().map(|a| a.name()).collect();
+        let words = [
+            (self.given, "given".to_string()),
+            (self.saturated, "saturated".to_string()),
+            (self.inference, "inference".to_string()),
+            (s.dropout > 0.0, "dropout".to_string()),
+            (s.input_dropout > 0.0, "input-dropout".to_string()),
+            (s.recurrent_dropout > 0.0, "recurrent-dropout".to_string()),
+            (s.per_gate, "per-gate".to_string()),
+            (s.weight_drop > 0.0, "weight-drop".to_string()),
+            (s.zoneout.iter().any(|&z| z > 0.0), "zoneout".to_string()),
+            (s.heads > 1, format!("heads{}", s.heads)),
+            (s.convolution.is_some(), "convolution".to_string()),
+            (s.batch_norm.is_some(), "batch-norm".to_string()),
+            (s.residual, "residual".to_string()),
+            (s.skip, "skip".to_string()),
+            (s.learned_initial, "learned".to_string()),
+            (s.direction != Default::default(), format!("{:?}", s.direction)),
+            (cell.peepholes, "peepholes".to_string()),
+            (cell.coupled, "coupled".to_string()),
+            (cell.clip.is_some(), "clip".to_string()),
+            (cell.cell_clip.is_some(), "cell-clip".to_string()),
+            (cell.layer_norm.is_some(), "layer-norm".to_string()),
+            (cell.projection.is_some(), "projection".to_string()),
+            (!activations.is_empty(), activations.join("+")),
+            (self.lengths, "lengths".to_string()),
+            (self.mask, "mask".to_string()),
+            (self.resets, "resets".to_string()),
+            (self.padding == Padding::Repeat, "repeat".to_string()),
+        ];
+        for (_, word) in words.into_iter().filter(|w| w.0) {
+            name.push(' ');
+            name.push_str(&word.to_lowercase());
+        }
+        name
+    }
+
+    /// Rows of the batch: B, or B·S.
+    fn rows(&self) -> usize {
+        self.batch * self.stack.convolution.map_or(1, |c| c.places())
+    }
+
+    /// Layers times directions.
+    fn parts(&self) -> usize {
+        self.stack.layers * self.stack.direction.count()
+    }
+
+    fn seed(&self) -> u64 {
+        let s = &self.stack;
+        let sizes = [self.time, self.batch, s.input, s.hidden, s.layers, s.cell.gates()];
+        sizes.iter().fold(s.cell.kind as u64, |a, &n| a * 1009 + n as u64)
+    }
+}
+
+/// Inputs, weights, states, masks and the gradients that are fed in; lengths beside them.
+fn data(case: &RecurrentCase) -> (Tensors, Vec<u32>) {
+    let s = &case.stack;
+    let (t, rows) = (case.time, case.rows());
+    let mut generator = Initializer::new(case.seed());
+    let g = &mut generator;
+    let mut tensors = Tensors::new();
+    let mut x = g.uniform(t * rows * s.input, 1.5);
+    if case.saturated {
+        // Every other row of every other step: where all units saturate at once, all gradients are
+        // what rounding h to 1 leaves of them, and nothing is compared.
+        for (row, x) in x.chunks_mut(s.input).enumerate() {
+            let large = (row / rows + row % rows) % 2 == 1;
+            x.iter_mut().for_each(|x| *x *= if large { 30.0 } else { 1.0 });
+        }
+    }
+    tensors.insert("x".to_string(), x);
+    tensors.insert("d_output".to_string(), g.uniform(t * rows * s.output_width(), 1.0));
+    for parameter in s.all_parameters() {
+        let n = parameter.shape.iter().product();
+        let last = *parameter.shape.last().unwrap_or(&1);
+        // Larger than the usual start, so that the recurrence matters.
+        let bound = 1.3 / (last.min(s.hidden.max(4)) as f32).sqrt();
+        let mut values = g.uniform(n, if parameter.shape.len() == 2 { bound } else { 0.7 });
+        if parameter.name.contains("norm_") && parameter.name.contains("weight") {
+            values.iter_mut().for_each(|v| *v = 1.0 + 0.6 * *v);
+        }
+        if parameter.name.contains("initial") {
+            positive_norm(&mut values, &s.cell.kind, s.hidden, 1);
+        }
+        tensors.insert(parameter.name, values);
+    }
+    let words: usize = s.state_shape(rows).iter().product();
+    for part in 0..case.parts() {
+        if case.given {
+            let mut values = g.uniform(words, 1.0);
+            positive_norm(&mut values, &s.cell.kind, s.hidden, rows);
+            tensors.insert(format!("initial.{part}"), values);
+        }
+        tensors.insert(format!("d_final.{part}"), g.uniform(words, 1.0));
+    }
+    let flips = |g: &mut Initializer, below: f32| -> Vec<f32> {
+        g.uniform(t * case.batch, 0.5).iter().map(|u| f32::from(u + 0.5 < below)).collect()
+    };
+    tensors.insert("mask".to_string(), flips(g, 0.7));
+    tensors.insert("resets".to_string(), flips(g, 0.25));
+    let random = g.uniform(case.batch, 0.5);
+    let mut lengths: Vec<u32> =
+        random.iter().map(|u| 1 + ((u + 0.5) * t as f32) as u32).map(|n| n.min(t as u32)).collect();
+    if let [_, second, _, ..] = &mut lengths[..] {
+        *second = 0;
+    }
+    (tensors, lengths)
+}
+
+/// sLSTM's n is a sum of positive numbers.
+fn positive_norm(states: &mut [f32], cell: &CellKind, hidden: usize, rows: usize) {
+    if *cell == CellKind::Slstm {
+        let n = &mut states[2 * hidden * rows..3 * hidden * rows];
+        n.iter_mut().for_each(|v| *v = 0.5 + v.abs());
+    }
+}
+
+/// A training step whose gradients are all outputs, named `d.{tensor}`; or inference.
+///
+/// # Errors
+/// An option that the stack refuses.
+pub fn record_case(case: &RecurrentCase) -> Result<Recording> {
+    let s = &case.stack;
+    let (t, rows) = (case.time, case.rows());
+    let mut recorder = if case.inference { Recorder::inference() } else { Recorder::training() };
+    let rec = &mut recorder;
+    let x = rec.input("x", [t * rows, s.input], true)?;
+    let states = s.state_shape(rows);
+    let mut given = Vec::new();
+    if case.given {
+        for part in 0..case.parts() {
+            given.push(rec.input(&format!("initial.{part}"), states, true)?);
+        }
+    }
+    let initial = if case.given { InitialState::Given(given.clone()) } else { InitialState::Zero };
+    let mut sequence = Sequence::new(t, rows).with_padding(case.padding);
+    if case.lengths {
+        sequence = sequence.with_lengths(rec.input_ids("lengths", case.batch)?);
+    }
+    if case.mask {
+        sequence = sequence.with_mask(rec.input("mask", [t, case.batch], false)?.view);
+    }
+    if case.resets {
+        sequence = sequence.with_resets(rec.input("resets", [t, case.batch], false)?.view);
+    }
+    let result = s.record(rec, x, sequence, &initial)?;
+    rec.output("output", result.output)?;
+    for (part, last) in result.finals.iter().enumerate() {
+        rec.output(&format!("final.{part}"), *last)?;
+    }
+    if case.inference {
+        return Ok(recorder.finish());
+    }
+    let seed = rec.input("d_output", [t * rows, s.output_width()], false)?;
+    rec.seed_gradient(result.output, seed)?;
+    for (part, last) in result.finals.iter().enumerate() {
+        let seed = rec.input(&format!("d_final.{part}"), states, false)?;
+        rec.seed_gradient(*last, seed)?;
+    }
+    rec.backward()?;
+    let mut wanted: Vec<(String, Var)> = rec.parameters();
+    wanted.push(("x".to_string(), x));
+    wanted.extend(given.into_iter().enumerate().map(|(n, var)| (format!("initial.{n}"), var)));
+    for (name, var) in wanted {
+        let view = rec.gradient(var).ok_or_else(|| Error::Missing {
+            tensor: format!("d.{name}"),
+            place: "backward".into(),
+        })?;
+        rec.output(&format!("d.{name}"), Var { view, ..var })?;
+    }
+    Ok(recorder.finish())
+}
+
+/// How much larger than 1 the rounding errors of the input product may be: a sum's error is in
+/// proportion to Σ|w·x| (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1),
+/// which the gates see as an absolute error. The bounds are for sums of 16 and less.
+fn condition(case: &RecurrentCase, data: &Tensors) -> f64 {
+    let width = case.stack.input;
+    let mut largest = 0f64;
+    for (_, w) in data.iter().filter(|d| d.0.starts_with("rnn.weight_ih_l0")) {
+        for w in w.chunks(width) {
+            for x in data["x"].chunks(width) {
+                let terms = w.iter().zip(x).map(|(w, x)| f64::from((w * x).abs()));
+                largest = largest.max(terms.sum());
+            }
+        }
+    }
+    (largest / 16.0).max(1.0)
+}
+
+/// Two reports: the forward kernels by outputs and final states, the backward kernels by all
+/// gradients (one report in inference).
+///
+/// # Errors
+/// The engine failed, or the stack refuses an option.
+pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Report>> {
+    let (data, lengths) = data(case);
+    let ids = [("lengths", &lengths[..])];
+    let got = run_once(engine, &record_case(case)?, &data, &ids, Control::new(STEP, SEED))?;
+    let expected = expected::expected(case, &data, &lengths)?;
+    let differences: Vec<(String, Difference)> = expected
+        .values
+        .into_iter()
+        .map(|(name, want)| {
+            let got = got.get(&name).map_or(&[][..], |v| v);
+            let difference = compare(got, &want);
+            (name, difference)
+        })
+        .collect();
+    let (backward, forward): (Vec<_>, Vec<_>) =
+        differences.into_iter().partition(|d| d.0.starts_with("d."));
+    let cell = case.stack.cell.name();
+    let condition = condition(case, &data) * expected.condition;
+    let report = |kernel: &str, tolerance, differences| {
+        Report::worst(format!("{kernel}/{cell}"), case.name(), tolerance, differences)
+    };
+    let kernels = match case.stack.cell.kind.is_scan() {
+        true => ["scan_forward", "scan_backward"],
+        false => ["step_forward", "step_backward"],
+    };
+    let mut reports = vec![report(kernels[0], FORWARD_BOUND * condition, forward)];
+    if !case.inference {
+        reports.push(report(kernels[1], BACKWARD_BOUND * condition, backward));
+    }
+    Ok(reports)
+}

@@ -1,0 +1,198 @@
+//! The input product of all steps, with its norms, and its gradients.
+
+use super::Recurrent;
+use crate::error::Result;
+use crate::kernel::{
+    ColumnSum, ColumnsBackward, ColumnsForward, ColumnsParams, FlaggedSide, NormAxis,
+    NormaliseBackward, NormaliseForward, NormaliseParams, Operand, View,
+};
+use crate::schedule::{Recorder, Var};
+
+/// X = W·x + b (or its normalised form) for all steps of one layer and direction, into the first G
+/// blocks of the gate rows.
+#[derive(Clone)]
+pub(super) struct InputProduct {
+    x: Var,
+    w: Var,
+    b: Var,
+    /// γ, and what the norm keeps: the normalised product and the inverse deviations.
+    norm: Option<(Var, Var, View)>,
+    axis: NormAxis,
+    params: Option<NormaliseParams>,
+    gates: Operand,
+    /// T·B, G·H.
+    shape: [usize; 2],
+    flags: Option<View>,
+    layer: Recurrent,
+    time: usize,
+}
+
+impl InputProduct {
+    pub fn record(
+        rec: &mut Recorder,
+        layer: &Recurrent,
+        [w, b]: [Var; 2],
+        gain: Option<Var>,
+        name: &str,
+        x: Var,
+        gates: Operand,
+        time: usize,
+        flags: Option<View>,
+    ) -> Result<Self> {
+        let shape = [x.rows, layer.cell.gates() * layer.hidden];
+        let axis = match layer.batch_norm {
+            Some(_) => NormAxis::Column { flags: flags.is_some(), running: !rec.is_training() },
+            None => NormAxis::Row,
+        };
+        let mut this = InputProduct {
+            x,
+            w,
+            b,
+            norm: None,
+            axis,
+            params: None,
+            gates,
+            shape,
+            flags,
+            layer: layer.clone(),
+            time,
+        };
+        if let Some(gain) = gain {
+            let normal = rec.temporary("normal", shape)?;
+            let scales = if axis == NormAxis::Row { shape[0] } else { shape[1] };
+            let scales = rec.temporary("scales", [1, scales])?.view;
+            this.norm = Some((gain, normal, scales));
+            let mut params = NormaliseParams::new(shape, gates, gain.view, b.view);
+            params.epsilon = layer.batch_norm.or(layer.cell.layer_norm).unwrap_or(1e-5);
+            params.places = layer.places() as u32;
+            this.params = Some(params);
+        }
+        this.forward(rec, name)?;
+        Ok(this)
+    }
+
+    fn flagged(&self, side: FlaggedSide) -> Option<(View, FlaggedSide, usize)> {
+        self.flags.map(|flags| (flags, side, self.layer.places()))
+    }
+
+    /// The columns of step t's input, where the product is a convolution.
+    fn columns(&self, rec: &mut Recorder, t: usize, target: View) -> Result<()> {
+        let Some(convolution) = &self.layer.convolution else { return Ok(()) };
+        let (rows, channels) = (self.shape[0] / self.time, self.x.columns);
+        let offset = self.x.view.offset + t * rows * channels;
+        let params = ColumnsParams::new(convolution, rows, channels, offset);
+        let op = ColumnsForward { params, flags: false, mask: false };
+        rec.launch(op, &[self.x.view, target])
+    }
+
+    /// The part of an operand that belongs to step t.
+    fn at(&self, operand: Operand, t: usize) -> Operand {
+        let rows = self.shape[0] / self.time;
+        let first = t * rows * operand.stride;
+        let len = ((rows - 1) * operand.stride + self.shape[1]).min(operand.view.len - first);
+        Operand { view: operand.view.part(first, len), ..operand }
+    }
+
+    fn forward(&self, rec: &mut Recorder, name: &str) -> Result<()> {
+        let [rows, columns] = self.shape;
+        let (target, bias) = match &self.norm {
+            Some((_, normal, _)) => (normal.operand(), None),
+            None => (self.gates, Some(self.b.view)),
+        };
+        match self.layer.convolution {
+            None => {
+                let operands = [self.x.operand(), self.w.transposed(), target];
+                let flags = self.flagged(FlaggedSide::Rows);
+                let shape = [rows, columns, self.x.columns];
+                rec.flagged_product(shape, operands, bias, None, false, flags)?;
+            }
+            // Step by step, so that the columns of one step are all there ever are.
+            Some(convolution) => {
+                let (rows, terms) = (rows / self.time, self.x.columns * convolution.taps());
+                let cols = rec.temporary("columns", [rows, terms])?;
+                for t in 0..self.time {
+                    self.columns(rec, t, cols.view)?;
+                    let operands = [cols.operand(), self.w.transposed(), self.at(target, t)];
+                    rec.product([rows, columns, terms], operands, bias, None, false)?;
+                }
+            }
+        }
+        let (Some((gain, normal, scales)), Some(params)) = (self.norm, self.params) else {
+            return Ok(());
+        };
+        let mut views = vec![normal.view, self.gates.view, scales, gain.view, self.b.view];
+        if let NormAxis::Column { .. } = self.axis {
+            views.push(rec.state(&format!("{name}.running"), [2, columns])?.view);
+            views.extend(self.flags);
+        }
+        rec.launch(NormaliseForward { params, axis: self.axis }, &views)
+    }
+
+    /// From the gate gradients in the gate rows: dW = dXᵀ·x, db, dγ, dx = dX·W.
+    pub fn backward(&self, rec: &mut Recorder) -> Result<()> {
+        let [rows, columns] = self.shape;
+        let mut d = self.gates;
+        let (x, w, b) = (self.x, self.w, self.b);
+        if let (Some((gain, normal, scales)), Some(params)) = (self.norm, self.params) {
+            // The norm's own gradients, before dX takes the place of the normalised product.
+            for (parameter, other) in [(b, None), (gain, Some(normal.operand()))] {
+                if let Some((target, accumulate)) = rec.gradient_target(parameter)? {
+                    let op = ColumnSum::new([rows, columns], d, other, target);
+                    let mut views = vec![d.view, target];
+                    views.extend(other.map(|o| o.view));
+                    rec.launch(ColumnSum { accumulate, ..op }, &views)?;
+                }
+            }
+            let mut views = vec![normal.view, d.view, scales, gain.view];
+            if let NormAxis::Column { .. } = self.axis {
+                views.extend(self.flags);
+            }
+            rec.launch(NormaliseBackward { params, axis: self.axis }, &views)?;
+            d = normal.operand();
+        }
+        let dw = rec.gradient_target(w)?;
+        // With a norm the bias has its gradient already.
+        let db = if self.norm.is_none() { rec.gradient_target(b)? } else { None };
+        let transposed = Operand { transposed: true, ..d };
+        let Some(convolution) = self.layer.convolution else {
+            let width = x.columns;
+            if let Some((dw, accumulate)) = dw {
+                let operands = [transposed, x.operand(), Operand::new(dw, width)];
+                let flags = self.flagged(FlaggedSide::Terms);
+                let shape = [columns, width, rows];
+                let sum = db.map(|db| db.0);
+                rec.flagged_product(shape, operands, None, sum, accumulate, flags)?;
+            }
+            if let Some((dx, accumulate)) = rec.gradient_target(x)? {
+                let operands = [d, w.operand(), Operand::new(dx, width)];
+                let flags = self.flagged(FlaggedSide::Rows);
+                let shape = [rows, width, columns];
+                rec.flagged_product(shape, operands, None, None, accumulate, flags)?;
+            }
+            return Ok(());
+        };
+        let (step_rows, terms) = (rows / self.time, x.columns * convolution.taps());
+        let dx = rec.gradient_target(x)?;
+        let cols = rec.temporary("columns", [step_rows, terms])?;
+        for t in (0..self.time).rev() {
+            let d_t = self.at(d, t);
+            let again = t + 1 < self.time;
+            if let Some((dw, accumulate)) = dw {
+                self.columns(rec, t, cols.view)?;
+                let left = Operand { transposed: true, ..d_t };
+                let operands = [left, cols.operand(), Operand::new(dw, terms)];
+                let shape = [columns, terms, step_rows];
+                let sum = db.map(|db| db.0);
+                rec.product(shape, operands, None, sum, accumulate || again)?;
+            }
+            if let Some((dx, accumulate)) = dx {
+                let operands = [d_t, w.operand(), cols.operand()];
+                rec.product([step_rows, terms, columns], operands, None, None, false)?;
+                let offset = dx.offset + t * step_rows * x.columns;
+                let params = ColumnsParams::new(&convolution, step_rows, x.columns, offset);
+                rec.launch(ColumnsBackward { params, accumulate }, &[cols.view, dx])?;
+            }
+        }
+        Ok(())
+    }
+}
