@@ -31,11 +31,11 @@ fn main(
     let row = i / p.columns;
     let column = i % p.columns;
     // Swapped: the rows are (outer, inner), the source's are (inner, outer), with `swap` inner ones.
-    var from = row;
+    var source_row = row;
     if p.swap > 0u {
-        from = (row % p.swap) * (p.rows / p.swap) + row / p.swap;
+        source_row = (row % p.swap) * (p.rows / p.swap) + row / p.swap;
     }
-    var value = source[p.source_offset + from * p.source_stride + column];
+    var value = source[p.source_offset + source_row * p.source_stride + column];
 #ifdef SUM
     value += other[p.other_offset + row * p.other_stride + column];
 #endif

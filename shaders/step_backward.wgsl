@@ -88,8 +88,12 @@ fn main(
     let first_row = group.y * TILE;
     let row = first_row + local.y;
     var sum = 0.0;
+#ifdef COMPLETE_DH
     // The last step has no later one to hear from.
     let products = select(#{PRODUCTS}u, 0u, p.later == NONE);
+#else
+    let products = #{PRODUCTS}u;
+#endif
 #ifdef FROM_COLUMNS
     let unit = group.x * TILE + local.x;
     if row >= p.batch || unit >= p.units {

@@ -10,10 +10,7 @@
 #ifndef PHASE_PRODUCT
 #import shared/states
 #endif
-#ifdef PHASE_CELL
-#import shared/cell
-#endif
-#ifdef PHASE_CANDIDATE
+#ifdef CELL_PHASE
 #import shared/cell
 #endif
 
@@ -117,7 +114,9 @@ fn main(
     var r = spread_gates(sum);
 #endif
 
+#ifdef CELL_PHASE
     here = unit;
+#endif
     let at = At(row, unit);
     let valid = has_flag(p.t, row, VALID);
 #ifdef PHASE_CELL

@@ -11,7 +11,7 @@ fn from_columns(row: u32, unit: u32) -> f32 {
         let x = place % p.map_width - tap % p.kernel_width + p.kernel_width / 2u;
         if y < p.map_height && x < p.map_width {
             let neighbour = first + y * p.map_width + x;
-            sum += d_columns[neighbour * p.hidden * taps + unit * taps + tap];
+            sum += d_columns[(neighbour * p.width + unit) * taps + tap];
         }
     }
     return sum;

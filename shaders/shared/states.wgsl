@@ -5,7 +5,7 @@ fn old_state(state: u32, at: At) -> f32 {
     return select(value, 0.0, has_flag(p.t, at.row, RESET));
 }
 
-#ifndef BACKWARD
+#ifndef READS_STATES
 fn set_state(state: u32, at: At, candidate: f32) {
     var value = candidate;
 #ifdef ZONEOUT

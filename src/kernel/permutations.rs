@@ -48,7 +48,8 @@ pub fn permutations() -> Vec<Op> {
     list.push(Fill::new(view, 0.0).into());
     for bits in 0..8u32 {
         let flag = |n: u32| bits >> n & 1 == 1;
-        let (params, accumulate) = (SelectRowsParams::zeroed(), flag(2));
+        let one = SelectRowsParams { places: 1, batch: 1, ..SelectRowsParams::zeroed() };
+        let (params, accumulate) = (one, flag(2));
         list.push(SelectRows { params, flags: flag(0), mask: flag(1), accumulate }.into());
         if bits > 0 {
             let params = SequenceFlagsParams::zeroed();
@@ -68,7 +69,7 @@ pub fn permutations() -> Vec<Op> {
             list.push(ColumnsForward { params, flags: flag, mask }.into());
         }
         list.push(ColumnsBackward { params, accumulate: flag }.into());
-        let params = NormaliseParams::zeroed();
+        let params = NormaliseParams { places: 1, ..NormaliseParams::zeroed() };
         let column = |running| NormAxis::Column { flags: flag, running };
         for axis in [column(false), column(true)] {
             list.push(NormaliseForward { params, axis }.into());

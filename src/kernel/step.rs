@@ -150,6 +150,8 @@ impl StepKind {
         list.push(("MASKS", self.masks.to_string()));
         match self.zoneout {
             Zoneout::Off => {}
+            // A phase that settles no state draws nothing.
+            Zoneout::Draw if !kernel.bindings().iter().any(|b| b.name == "control") => {}
             Zoneout::Draw => list.extend([("ZONEOUT", "".into()), ("ZONEOUT_DRAW", "".into())]),
             Zoneout::Expect => list.extend([("ZONEOUT", "".into()), ("ZONEOUT_EXPECT", "".into())]),
         }
@@ -169,6 +171,10 @@ impl StepKind {
             if self.cell.kind == CellKind::Lstm {
                 list.push(("NORM_CELL", String::new()));
             }
+        }
+        let reads = |b: &Binding| b.name == "states" && b.access == super::Access::Read;
+        if kernel.bindings().iter().any(reads) {
+            list.push(("READS_STATES", String::new()));
         }
         list.extend(kernel.bindings().iter().filter_map(|b| Some((has(b.name)?, String::new()))));
         list
@@ -397,6 +403,9 @@ impl Kernel for StepForward {
         if self.params.is_direct() {
             list.push(("DIRECT", String::new()));
         }
+        if matches!(self.phase, ForwardPhase::Cell | ForwardPhase::Candidate) {
+            list.push(("CELL_PHASE", String::new()));
+        }
         list
     }
 
@@ -508,7 +517,7 @@ impl Kernel for StepBackward {
         }
         if self.from_columns() {
             let taps = p.kernel_height as usize * p.kernel_width as usize;
-            list.push(Binding::read("d_columns", p.batch as usize * p.hidden as usize * taps));
+            list.push(Binding::read("d_columns", p.batch as usize * p.width as usize * taps));
         }
         if self.has_cell() {
             list.push(Binding::read("states", p.state_words(cell)));

@@ -386,7 +386,7 @@ type ForwardRows<'a> = Rows<'a, { STATES + 1 }, { STATES + 3 }>;
 
 fn forward_part(shared: &Shared, kernel: &StepForward, phase: ForwardPhase, mut rows: ForwardRows) {
     let (cell, p) = (shared.cell, shared.p);
-    let [hidden, units, depth] = [p.hidden, p.units, p.depth].map(|x| x as usize);
+    let [hidden, units] = [p.hidden, p.units].map(|x| x as usize);
     let first = rows.first;
     let flagged = !shared.flags.is_empty() && phase != ForwardPhase::Product;
     let active = Active::new(rows.count, flagged, |b| shared.valid(first + b));
@@ -451,7 +451,7 @@ fn forward_part(shared: &Shared, kernel: &StepForward, phase: ForwardPhase, mut 
                         let gates = row((rows.read[COLUMNS].0, row_words), b);
                         let gates =
                             if gates.is_empty() { row((&*rows.write[GATES].0, row_words), b) } else { gates };
-                        &gates[block * hidden..][..depth]
+                        &gates[block * hidden..][..hidden]
                     }
                     None if columns => row(rows.read[COLUMNS], b),
                     None => shared.old(&rows.read, first, b)[0],
@@ -586,7 +586,6 @@ fn keep_row(shared: &Shared, phase: ForwardPhase, rows: &mut ForwardRows, b: usi
 // Parts of a backward step.
 const SOURCE: usize = STATES;
 const D_OUTPUT: usize = STATES + 1;
-const D_UNIT: usize = STATES + 1;
 const TARGET: usize = STATES + 2;
 const B_SCRATCH: usize = STATES + 3;
 type BackwardRows<'a> = Rows<'a, { STATES + 2 }, { STATES + 4 }>;
@@ -887,7 +886,7 @@ fn backward_row(
 /// dh += what the places around took of this one; see `shaders/shared/from_columns.wgsl`.
 fn from_columns(p: &StepParams, columns: &[f32], row: usize, mask: &[f32], dh: &mut [f32]) {
     let [map_h, map_w, kernel_h, kernel_w, places, channels] =
-        [p.map_height, p.map_width, p.kernel_height, p.kernel_width, p.places, p.hidden]
+        [p.map_height, p.map_width, p.kernel_height, p.kernel_width, p.places, p.width]
             .map(|x| x as usize);
     let (place, taps) = (row % places, kernel_h * kernel_w);
     for tap in 0..taps {

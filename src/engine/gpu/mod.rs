@@ -185,12 +185,13 @@ impl GpuEngine {
             let offset = *offsets.entry(kernel.params().to_vec()).or_insert_with(|| {
                 let offset = blocks.len();
                 blocks.extend_from_slice(kernel.params());
-                blocks.resize(offset + stride, 0);
+                blocks.resize(blocks.len().next_multiple_of(stride), 0);
                 offset as u32
             });
             planned.push((context.pipelines.get(&context.device, kernel)?, offset));
         }
-        blocks.resize(blocks.len().max(stride), 0);
+        // A block is bound in whole vectors, the last one too.
+        blocks.resize(blocks.len().max(stride).next_multiple_of(stride), 0);
         let params = context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
             size: blocks.len() as u64,
