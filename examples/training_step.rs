@@ -10,14 +10,7 @@ use recurra::{
 fn main() -> recurra::Result<()> {
     let (time, batch, symbols, hidden) = (16, 4, 5, 32);
     let embedding = Embedding { name: "embedding".to_string(), vocabulary: symbols, width: 8 };
-    let gru = Recurrent {
-        name: "gru".to_string(),
-        cell: CellKind::Gru,
-        input: 8,
-        hidden,
-        layers: 1,
-        dropout: 0.0,
-    };
+    let gru = Recurrent::new("gru", CellKind::Gru, 8, hidden);
     let linear = Linear { name: "linear".to_string(), input: hidden, output: symbols };
 
     // One training step, recorded once: forward, loss, backward, clipping, optimizer.

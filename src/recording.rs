@@ -304,9 +304,15 @@ impl MemoryPlan {
 mod tests {
     use super::*;
     use crate::kernel::{
-        Add, CellKind, Copy2d, CopyParams, Fill, Matmul, Operand, RecordLoss, StepForward,
-        StepParams,
+        Cell, CellKind, Combine, Fill, ForwardPhase, Matmul, Operand, RecordLoss, Rows,
+        StepForward, StepKind, StepParams,
     };
+
+    /// target += source.
+    fn add(source: View, target: View) -> Combine {
+        let rows = |view: View| Rows::new(view, view.len);
+        Combine::copy([1, source.len], rows(source), rows(target)).accumulating(true)
+    }
 
     /// x(4) is filled; y(2) = x-part; x dies; z(3) may take x's slot; y and z meet in the end.
     #[test]
@@ -321,15 +327,15 @@ mod tests {
         let out = r.buffer("out", 4, DType::F32, Role::Output).unwrap();
         r.launch(Fill::new(x, 1.0), &[x]).unwrap();
         r.launch(Fill::new(y, 0.0), &[y]).unwrap();
-        r.launch(Add::new(x, y), &[x, y]).unwrap();
+        r.launch(add(x, y), &[x, y]).unwrap();
         r.launch(Fill::new(z, 2.0), &[z]).unwrap();
-        r.launch(Add::new(y, out), &[y, out]).unwrap();
-        r.launch(Add::new(z, out), &[z, out]).unwrap();
+        r.launch(add(y, out), &[y, out]).unwrap();
+        r.launch(add(z, out), &[z, out]).unwrap();
         let plan = r.plan().unwrap();
         assert_eq!(plan.slots, [4, 4]);
         assert_eq!(plan.slot_of, [Some(0), Some(1), Some(0), None]);
         assert_eq!((plan.temporary_bytes(), plan.fixed_bytes, plan.peak_bytes()), (32, 16, 48));
-        assert_eq!(r.census(), BTreeMap::from([("add", 3), ("fill", 3)]));
+        assert_eq!(r.census(), BTreeMap::from([("combine", 3), ("fill", 3)]));
     }
 
     #[test]
@@ -339,10 +345,10 @@ mod tests {
         let b = r.buffer("b", 3, DType::F32, Role::Temporary).unwrap();
         let ids = r.buffer("ids", 4, DType::U32, Role::Input).unwrap();
         let message = |result: Result<()>| result.unwrap_err().to_string();
-        assert!(message(r.launch(Add::new(a, b), &[a, b])).contains("'b'"));
-        assert!(message(r.launch(Add::new(a, a), &[a, a])).contains("twice"));
-        assert!(message(r.launch(Add::new(a, a), &[a, ids])).contains("U32"));
-        assert!(message(r.launch(Add::new(a, a), &[a])).contains("2 bindings"));
+        assert!(message(r.launch(add(a, b), &[a, b])).contains("'b'"));
+        assert!(message(r.launch(add(a, a), &[a, a])).contains("twice"));
+        assert!(message(r.launch(add(a, a), &[a, ids])).contains("U32"));
+        assert!(message(r.launch(add(a, a), &[a])).contains("2 bindings"));
         assert!(r.buffer("a", 1, DType::F32, Role::Input).is_err());
         assert!(r.buffer("empty", 0, DType::F32, Role::Input).is_err());
         // Sizes of zero and rows that overlap never reach an engine.
@@ -351,13 +357,25 @@ mod tests {
             let op = Matmul::new(shape, operand(2), operand(2), operand(columns));
             assert!(message(r.launch(op, &[a, b, a])).contains("kernel matmul: "));
         }
-        let params = CopyParams { rows: 2, columns: 2, ..bytemuck::Zeroable::zeroed() };
-        assert!(message(r.launch(Copy2d { params }, &[a, b])).contains("rows overlap"));
-        let params = StepParams::new([2, 1, 1], a, a, None, None).at(2);
-        let op = StepForward { params, cell: CellKind::Gru };
+        let op = Combine::copy([2, 2], Rows::new(a, 2), Rows::new(b, 0));
+        assert!(message(r.launch(op, &[a, b])).contains("rows overlap"));
+        let one = StepParams {
+            time: 2,
+            batch: 1,
+            hidden: 1,
+            width: 1,
+            units: 1,
+            depth: 1,
+            head: 1,
+            places: 1,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let kind = StepKind::plain(Cell::from(CellKind::Gru));
+        let late = StepParams { t: 2, old_slot: 2, new_slot: 3, ..one };
+        let op = StepForward { params: late, kind, phase: ForwardPhase::Cell };
         assert!(message(r.launch(op, &[a, b, a, b])).contains("past the end"));
         assert!(message(r.launch(RecordLoss::new(4, 0), &[a, b, ids])).contains("zero"));
-        r.launch(Add::new(b, a), &[b, a]).unwrap();
+        r.launch(add(b, a), &[b, a]).unwrap();
         assert!(r.plan().unwrap_err().to_string().contains("'b' before"));
     }
 }

@@ -12,8 +12,7 @@ use recurra::tensor::NamedTensors;
 const SHAPE: [usize; 2] = [5, 3];
 
 fn layer() -> Recurrent {
-    let (cell, dropout) = (CellKind::Gru, 0.0);
-    Recurrent { name: "gru".to_string(), cell, input: 4, hidden: 6, layers: 2, dropout }
+    Recurrent { layers: 2, ..Recurrent::new("gru", CellKind::Gru, 4, 6) }
 }
 
 fn recording() -> Recording {

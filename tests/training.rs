@@ -172,8 +172,7 @@ fn launches_of_a_step_are_two_per_time_step_and_layer() {
     let launches = |time: usize, layers: usize| {
         let rec = &mut Recorder::training();
         let (cell, input, hidden) = (CellKind::Gru, 4, 5);
-        let dropout = 0.0;
-        let stack = Recurrent { name: "rnn".to_string(), cell, input, hidden, layers, dropout };
+        let stack = Recurrent { layers, ..Recurrent::new("rnn", cell, input, hidden) };
         let x = rec.input("x", [time * 3, input], true).unwrap();
         let initial = InitialState::Carried("state".to_string());
         let y = stack.record(rec, x, [time, 3], &initial).unwrap().output;
@@ -218,14 +217,7 @@ fn launches_of_a_step_are_two_per_time_step_and_layer() {
 fn the_memory_of_a_training_step_meets_a_hand_count() {
     let rec = &mut Recorder::training();
     let (time, batch, input, hidden) = (2, 3, 4, 5);
-    let stack = Recurrent {
-        name: "lstm".to_string(),
-        cell: CellKind::Lstm,
-        input,
-        hidden,
-        layers: 1,
-        dropout: 0.0,
-    };
+    let stack = Recurrent::new("lstm", CellKind::Lstm, input, hidden);
     let x = rec.input("x", [time * batch, input], true).unwrap();
     let y = stack.record(rec, x, [time, batch], &InitialState::Zero).unwrap().output;
     let seed = rec.input("seed", [time * batch, hidden], false).unwrap();
@@ -254,8 +246,7 @@ fn carried_states_join_windows() {
     for engine in engines {
         for cell in CellKind::ALL {
             let (batch, input, hidden) = (3, 4, 7);
-            let stack =
-                Recurrent { name: "rnn".to_string(), cell, input, hidden, layers: 2, dropout: 0.0 };
+            let stack = Recurrent { layers: 2, ..Recurrent::new("rnn", cell, input, hidden) };
             let mut weights = recurra::NamedTensors::new();
             stack.init(&mut recurra::Initializer::new(5), &mut weights);
             let x: Vec<f32> = (0..10 * batch * input).map(|i| (i as f32 * 0.61).sin()).collect();

@@ -11,9 +11,7 @@ mod recurrent;
 
 pub use comparer::{Difference, compare};
 pub use kernels::kernel_reports;
-pub use recurrent::{
-    RecurrentCase, random_case, record_case, recurrent_cases, recurrent_reports,
-};
+pub use recurrent::{RecurrentCase, random_case, record_case, recurrent_cases, recurrent_reports};
 
 use crate::engine::Engine;
 use crate::error::Result;

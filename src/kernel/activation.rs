@@ -96,7 +96,9 @@ impl Activation {
         let [alpha, beta] = self.parameters();
         let fail = |what: &str| {
             let name = self.name();
-            Err(Error::invalid(format!("activation {name}: alpha = {alpha}, beta = {beta}: {what}")))
+            Err(Error::invalid(format!(
+                "activation {name}: alpha = {alpha}, beta = {beta}: {what}"
+            )))
         };
         match self {
             _ if !alpha.is_finite() || !beta.is_finite() => fail("not a finite number"),

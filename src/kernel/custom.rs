@@ -64,7 +64,10 @@ impl CustomCell {
             return fail(format!("{} gates; there can be 1 to 4", self.gates));
         }
         if !(self.gates..=most).contains(&self.saved) {
-            return fail(format!("{} saved words; there can be {} to {most}", self.saved, self.gates));
+            return fail(format!(
+                "{} saved words; there can be {} to {most}",
+                self.saved, self.gates
+            ));
         }
         if !(1..=4).contains(&self.states) {
             return fail(format!("{} states; there can be 1 to 4", self.states));

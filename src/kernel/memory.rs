@@ -318,7 +318,8 @@ impl Kernel for SequenceFlags {
     }
     fn bindings(&self) -> Vec<Binding> {
         let n = self.params.time as usize * self.params.batch as usize;
-        let mut list = vec![Binding { dtype: crate::tensor::DType::U32, ..Binding::write("flags", n) }];
+        let mut list =
+            vec![Binding { dtype: crate::tensor::DType::U32, ..Binding::write("flags", n) }];
         if self.lengths {
             list.push(Binding::read_u32("lengths", self.params.batch as usize));
         }

@@ -84,14 +84,12 @@ impl NormaliseParams {
     }
 
     fn bindings(&self, axis: NormAxis, backward: bool) -> Vec<Binding> {
-        let gates =
-            matrix_extent(self.gates_offset, self.gates_stride, self.rows, self.columns);
+        let gates = matrix_extent(self.gates_offset, self.gates_stride, self.rows, self.columns);
         let scales = match axis {
             NormAxis::Row => self.rows,
             NormAxis::Column { .. } => self.columns,
         } as usize;
-        let mut list =
-            vec![Binding::write("normal", self.rows as usize * self.columns as usize)];
+        let mut list = vec![Binding::write("normal", self.rows as usize * self.columns as usize)];
         if backward {
             list.push(Binding::read("gates", gates));
             list.push(Binding::read("scales", scales));

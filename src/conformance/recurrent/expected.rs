@@ -195,8 +195,7 @@ pub fn expected(case: &RecurrentCase, data: &Tensors, lengths: &[u32]) -> Result
     let mut layers = Vec::new();
     for layer in 0..s.layers {
         let columns = s.layer_input(layer);
-        let between =
-            streams.multipliers(training && layer > 0, s.dropout, t * rows * columns);
+        let between = streams.multipliers(training && layer > 0, s.dropout, t * rows * columns);
         let variational = streams.multipliers(training, s.input_dropout, rows * columns);
         input.between.push(match (between, variational) {
             (None, None) => None,

@@ -66,7 +66,10 @@ pub fn log_one_plus(x: f32) -> f32 {
 /// eˣ − 1 for x ≤ 0, without losing a small x: a Taylor series near 0.
 #[inline(always)]
 pub fn exp_minus_one(x: f32) -> f32 {
-    let near = x * (1.0 + x * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x * (1.0 / 720.0))))));
+    let near = x
+        * (1.0
+            + x * (0.5
+                + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0 + x * (1.0 / 720.0))))));
 
     if x.abs() < 0.2 { near } else { exp(x) - 1.0 }
 }
@@ -104,9 +107,14 @@ mod tests {
         let mut worst = [0f64; 3];
         for i in 0..=200_000i32 {
             let x = i as f32 / 200_000.0;
-            worst[0] = worst[0].max(if x > 0.0 { ulp(log_one_plus(x), (x as f64).ln_1p()) } else { 0.0 });
+            worst[0] =
+                worst[0].max(if x > 0.0 { ulp(log_one_plus(x), (x as f64).ln_1p()) } else { 0.0 });
             let x = -20.0 * x;
-            worst[1] = worst[1].max(if x < 0.0 { ulp(exp_minus_one(x), (x as f64).exp_m1()) } else { 0.0 });
+            worst[1] = worst[1].max(if x < 0.0 {
+                ulp(exp_minus_one(x), (x as f64).exp_m1())
+            } else {
+                0.0
+            });
             worst[2] = worst[2].max(ulp(log_sigmoid(x), -(-x as f64).exp().ln_1p()));
         }
         assert!(worst.iter().all(|&w| w <= 6.0), "{worst:?}");

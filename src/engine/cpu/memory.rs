@@ -54,8 +54,7 @@ fn zip(target: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f3
 
 pub fn select_rows(_: &Context, kernel: &SelectRows, mut bound: Bound) {
     let p = &kernel.params;
-    let [rows, columns, batch, places] =
-        [p.rows, p.columns, p.batch, p.places].map(|x| x as usize);
+    let [rows, columns, batch, places] = [p.rows, p.columns, p.batch, p.places].map(|x| x as usize);
     let source = &bound.read("source")[p.source_offset as usize..];
     let target = &mut bound.write("destination")[p.target_offset as usize..];
     let flags = bound.read("flags");

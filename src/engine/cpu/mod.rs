@@ -170,9 +170,8 @@ impl CpuEngine {
                 let pairs = bindings.iter().zip(&launch.buffers);
                 pairs.filter(|p| p.0.access == access).map(|p| bound(*p.1)).collect()
             };
-            let names = |access| {
-                bindings.iter().filter(|b| b.access == access).map(|b| b.name).collect()
-            };
+            let names =
+                |access| bindings.iter().filter(|b| b.access == access).map(|b| b.name).collect();
             let (reads, writes) = (of(Access::Read), of(Access::Write));
             let names = Names { reads: names(Access::Read), writes: names(Access::Write) };
             let phase = match &launch.op {

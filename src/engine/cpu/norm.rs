@@ -50,7 +50,12 @@ fn at_step<'a>(p: &StepParams, all: &'a mut [f32], first: usize, words: usize) -
     &mut all[first + p.t as usize * batch * words..][..batch * words]
 }
 
-pub fn norm_forward(context: &Context, kernel: &NormForward, mut bound: Bound, scratch: &mut Scratch) {
+pub fn norm_forward(
+    context: &Context,
+    kernel: &NormForward,
+    mut bound: Bound,
+    scratch: &mut Scratch,
+) {
     let (p, cell) = (&kernel.params, &kernel.kind.cell);
     let [batch, hidden] = [p.batch, p.hidden].map(|x| x as usize);
     scratch.zero((cell.gates() * hidden).max(p.width as usize));
@@ -150,7 +155,12 @@ fn normal_cell(cell: &Cell, unit: &[f32], c: &[f32], [mean, scale]: [f32; 2], y:
     }
 }
 
-pub fn norm_backward(context: &Context, kernel: &NormBackward, mut bound: Bound, scratch: &mut Scratch) {
+pub fn norm_backward(
+    context: &Context,
+    kernel: &NormBackward,
+    mut bound: Bound,
+    scratch: &mut Scratch,
+) {
     let (p, cell) = (&kernel.params, &kernel.kind.cell);
     let [batch, hidden, width] = [p.batch, p.hidden, p.width].map(|x| x as usize);
     scratch.zero((cell.gates() * hidden).max(width));

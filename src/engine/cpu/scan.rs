@@ -23,7 +23,13 @@ impl<'a> Scan<'a> {
     fn new(p: &'a StepParams, kind: &'a StepKind, reverse: bool, bound: &Bound<'a>) -> Self {
         let words = bound.read("control");
         debug_assert!(words.is_empty() || control(words).step < u32::MAX);
-        Scan { p, kind, flags: bound.read("flags"), zone: Zone::new(p, kind.zoneout, words), reverse }
+        Scan {
+            p,
+            kind,
+            flags: bound.read("flags"),
+            zone: Zone::new(p, kind.zoneout, words),
+            reverse,
+        }
     }
 
     fn has(&self, t: usize, row: usize, flag: u32) -> bool {
@@ -132,7 +138,8 @@ pub fn scan_forward(context: &Context, kernel: &ScanForward, mut bound: Bound) {
                     let at = order(k, n);
                     let t = first + at;
                     // The state before lies beside this one, or is the start.
-                    let (low, high) = stretch.split_at_mut(at.max(if scan.reverse { at + 1 } else { at }) * units);
+                    let (low, high) = stretch
+                        .split_at_mut(at.max(if scan.reverse { at + 1 } else { at }) * units);
                     let (before, now): (&[f32], &mut [f32]) = match (k, scan.reverse) {
                         (0, false) => (start, &mut high[..units]),
                         (0, true) => (start, &mut low[at * units..]),

@@ -322,7 +322,12 @@ const COLUMNS: usize = STATES;
 
 /// `scratch` is this layer's own: step 0 fills it with Rᵀ, which the product of the later steps reads
 /// in the order it lies in. A single step is not worth it.
-pub fn step_forward(context: &Context, kernel: &StepForward, mut bound: Bound, scratch: &mut Scratch) {
+pub fn step_forward(
+    context: &Context,
+    kernel: &StepForward,
+    mut bound: Bound,
+    scratch: &mut Scratch,
+) {
     let (p, cell, phase) = (&kernel.params, &kernel.kind.cell, kernel.phase);
     let [time, batch, hidden, units, depth] =
         [p.time, p.batch, p.hidden, p.units, p.depth].map(|x| x as usize);
@@ -433,7 +438,9 @@ fn forward_part(shared: &Shared, kernel: &StepForward, phase: ForwardPhase, mut 
                         ForwardPhase::Project => (&mut *rows.write[0].0, units, false),
                         ForwardPhase::Product => (&mut *rows.write[SUMS].0, sum_words, false),
                         // A product with a place of its own replaces what was there.
-                        _ => (&mut rows.write[GATES].0[saved * hidden..], row_words, saved == block),
+                        _ => {
+                            (&mut rows.write[GATES].0[saved * hidden..], row_words, saved == block)
+                        }
                     };
                     let target = (target, words_out);
                     forward_product(shared, n, (source, words), blocks, target, adds);
@@ -449,8 +456,11 @@ fn forward_part(shared: &Shared, kernel: &StepForward, phase: ForwardPhase, mut 
                 let source = match kernel.source_block() {
                     Some(block) => {
                         let gates = row((rows.read[COLUMNS].0, row_words), b);
-                        let gates =
-                            if gates.is_empty() { row((&*rows.write[GATES].0, row_words), b) } else { gates };
+                        let gates = if gates.is_empty() {
+                            row((&*rows.write[GATES].0, row_words), b)
+                        } else {
+                            gates
+                        };
                         &gates[block * hidden..][..hidden]
                     }
                     None if columns => row(rows.read[COLUMNS], b),
@@ -518,13 +528,7 @@ fn forward_part(shared: &Shared, kernel: &StepForward, phase: ForwardPhase, mut 
 
 /// The epilogue of one row.
 #[inline(always)]
-fn forward_row(
-    shared: &Shared,
-    phase: ForwardPhase,
-    rows: &mut ForwardRows,
-    b: usize,
-    r: &[f32],
-) {
+fn forward_row(shared: &Shared, phase: ForwardPhase, rows: &mut ForwardRows, b: usize, r: &[f32]) {
     let cell = shared.cell;
     let global = rows.first + b;
     let old = shared.old(&rows.read, rows.first, b);
@@ -534,7 +538,8 @@ fn forward_row(
         ForwardPhase::Cell => {
             let gates = row_mut(gates, b);
             // The unprojected output is the last saved block.
-            let own = gates.len() - if cell.projection.is_some() { shared.p.hidden as usize } else { 0 };
+            let own =
+                gates.len() - if cell.projection.is_some() { shared.p.hidden as usize } else { 0 };
             let (gates, unprojected) = gates.split_at_mut(own);
             let [h, c, n, m] = &mut new;
             let h = if cell.projection.is_some() { unprojected } else { &mut **h };
@@ -590,7 +595,12 @@ const TARGET: usize = STATES + 2;
 const B_SCRATCH: usize = STATES + 3;
 type BackwardRows<'a> = Rows<'a, { STATES + 2 }, { STATES + 4 }>;
 
-pub fn step_backward(context: &Context, kernel: &StepBackward, mut bound: Bound, scratch: &mut Scratch) {
+pub fn step_backward(
+    context: &Context,
+    kernel: &StepBackward,
+    mut bound: Bound,
+    scratch: &mut Scratch,
+) {
     let (p, cell, phase) = (&kernel.params, &kernel.kind.cell, kernel.phase);
     let [batch, hidden, width, units] = [p.batch, p.hidden, p.width, p.units].map(|x| x as usize);
     scratch.zero(hidden.max(width));
@@ -603,7 +613,11 @@ pub fn step_backward(context: &Context, kernel: &StepBackward, mut bound: Bound,
     let read_gates = bound.read("gates");
     // Step t is written; the later step, on either side of it, is read.
     let (later, gates): (&[f32], &mut [f32]) = if all.is_empty() {
-        let later = if p.later == NONE { &[] } else { read_gates.get(slab_at(p.later)..).unwrap_or_default() };
+        let later = if p.later == NONE {
+            &[]
+        } else {
+            read_gates.get(slab_at(p.later)..).unwrap_or_default()
+        };
         (later, &mut [])
     } else {
         let at = slab_at(p.t);
@@ -625,7 +639,9 @@ pub fn step_backward(context: &Context, kernel: &StepBackward, mut bound: Bound,
         BackwardPhase::Candidate => (&[][..], row_words),
         _ if recurrent.is_empty() => (later.get(..slab).unwrap_or_default(), row_words),
         _ if p.later == NONE => (&[][..], sums_words),
-        _ => (&recurrent[p.later as usize * batch * sums_words..][..batch * sums_words], sums_words),
+        _ => {
+            (&recurrent[p.later as usize * batch * sums_words..][..batch * sums_words], sums_words)
+        }
     };
     let d_output = bound.read("d_output");
     let d_output = match d_output {
@@ -837,7 +853,8 @@ fn backward_row(
         _ => 0..cell.states(),
     };
     if !valid {
-        let own = gates.len() - if cell.projection.is_some() { shared.p.hidden as usize } else { 0 };
+        let own =
+            gates.len() - if cell.projection.is_some() { shared.p.hidden as usize } else { 0 };
         if phase != BackwardPhase::Project {
             gates[..own].fill(0.0);
         }
@@ -859,7 +876,8 @@ fn backward_row(
         row_mut(target, b).copy_from_slice(carry[0]);
         carry[0].fill(0.0);
     } else {
-        let own = gates.len() - if cell.projection.is_some() { shared.p.hidden as usize } else { 0 };
+        let own =
+            gates.len() - if cell.projection.is_some() { shared.p.hidden as usize } else { 0 };
         let [c0, c1, c2, c3] = &mut carry;
         let c0 = if unprojects { dm } else { &mut **c0 };
         let row = BackwardRow {

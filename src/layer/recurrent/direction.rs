@@ -4,8 +4,8 @@ use super::input::InputProduct;
 use super::{InitialState, Recurrent, Sequence, Trace, draw_mask, sequence};
 use crate::error::Result;
 use crate::kernel::{
-    CellKind, ColumnSum, ColumnsForward, ColumnsParams, FlaggedSide, Operand, RESET, StepKind, View,
-    Zoneout,
+    CellKind, ColumnSum, ColumnsForward, ColumnsParams, FlaggedSide, Operand, RESET, StepKind,
+    View, Zoneout,
 };
 use crate::schedule::{Recorder, Recurrence, RecurrentWeights, Swept, Var};
 
@@ -79,7 +79,11 @@ impl Recurrent {
     }
 
     /// The vectors by unit, one after the other.
-    fn gather_unit_parameters(&self, rec: &mut Recorder, from: &Parameters) -> Result<Option<View>> {
+    fn gather_unit_parameters(
+        &self,
+        rec: &mut Recorder,
+        from: &Parameters,
+    ) -> Result<Option<View>> {
         let vectors = self.cell.unit_vectors();
         if from.by_unit.is_empty() {
             return Ok(None);
@@ -189,7 +193,10 @@ impl Recurrent {
             let wanted = source.filter(|s| s.needs_gradient);
             let swept = run.backward(rec, d_output, d_final, wanted.is_some())?;
             if let Some(source) = wanted {
-                rec.seed_gradient(source, Var { rows: shape[0], columns: shape[1], ..swept.carry })?;
+                rec.seed_gradient(
+                    source,
+                    Var { rows: shape[0], columns: shape[1], ..swept.carry },
+                )?;
             }
             product.backward(rec)?;
             if let (Some(hh), Some(b)) = (hh, parameters.b_hh) {
@@ -228,7 +235,13 @@ impl Recurrent {
     }
 
     /// h̃ of all steps: h before them, under resets and a mask.
-    fn heard(&self, rec: &mut Recorder, run: &Recurrence, resets: bool, mask: usize) -> Result<Var> {
+    fn heard(
+        &self,
+        rec: &mut Recorder,
+        run: &Recurrence,
+        resets: bool,
+        mask: usize,
+    ) -> Result<Var> {
         let previous = run.previous();
         if !run.hears_masked(resets) {
             return Ok(previous);
@@ -341,11 +354,8 @@ impl Recurrent {
                 rec.launch(op, &[heard.view, cols.view])?;
                 let first = t * run.batch * d.stride;
                 let view = d.view.part(first, (run.batch * d.stride).min(d.view.len - first));
-                let operands = [
-                    Operand { view, ..transposed },
-                    cols.operand(),
-                    Operand::new(target, depth),
-                ];
+                let operands =
+                    [Operand { view, ..transposed }, cols.operand(), Operand::new(target, depth)];
                 let again = accumulate || t + 1 < run.time;
                 rec.product([blocks * h, depth, run.batch], operands, None, None, again)?;
             }

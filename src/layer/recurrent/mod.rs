@@ -231,7 +231,9 @@ impl Recurrent {
             (self.zoneout[1], "zoneout of the other states"),
         ] {
             if !(0.0..1.0).contains(&rate) {
-                return Err(Error::invalid(format!("the rate of {what} must be in [0, 1), not {rate}")));
+                return Err(Error::invalid(format!(
+                    "the rate of {what} must be in [0, 1), not {rate}"
+                )));
             }
         }
         let refuse = |what: &str| {
@@ -239,7 +241,9 @@ impl Recurrent {
         };
         let (scan, recurrent) = (self.cell.kind.is_scan(), self.recurrent_dropout > 0.0);
         if scan && (recurrent || self.weight_drop > 0.0 || self.heads > 1) {
-            return refuse("the cell has no recurrent product: no recurrent dropout, weight drop or heads");
+            return refuse(
+                "the cell has no recurrent product: no recurrent dropout, weight drop or heads",
+            );
         }
         if self.cell.layer_norm.is_some() && self.batch_norm.is_some() {
             return refuse("layer norm and batch norm would both normalise the input product");
@@ -256,7 +260,9 @@ impl Recurrent {
         if let Some(convolution) = &self.convolution {
             let [map, kernel] = [convolution.map, convolution.kernel];
             if map.contains(&0) || kernel.iter().any(|k| k % 2 == 0) {
-                return refuse("a convolution needs a map of at least one place and odd kernel sides");
+                return refuse(
+                    "a convolution needs a map of at least one place and odd kernel sides",
+                );
             }
             if self.heads > 1 || scan || self.cell.kind == CellKind::GruResetBefore {
                 return refuse("a convolution doesn't go with heads, scans or reset-before GRU");

@@ -1,7 +1,9 @@
 //! What is known of a batch of sequences: lengths, masks, resets, padding, packing.
 
 use crate::error::{Error, Result};
-use crate::kernel::{RESET, SelectRows, SelectRowsParams, SequenceFlags, SequenceFlagsParams, VALID, View};
+use crate::kernel::{
+    RESET, SelectRows, SelectRowsParams, SequenceFlags, SequenceFlagsParams, VALID, View,
+};
 use crate::schedule::{Recorder, Var};
 
 /// T steps of B rows, and which of them take part.

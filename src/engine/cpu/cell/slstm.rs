@@ -13,7 +13,13 @@ fn stabilise(a_i: &Lanes, a_f: &Lanes, n_old: &Lanes, m_old: &Lanes) -> [Lanes; 
         let keeps = !empty && kept >= a_i[l];
         let m = if keeps { kept } else { a_i[l] };
         out[0][l] = if keeps { exp(a_i[l] - m) } else { 1.0 };
-        out[1][l] = if empty { 0.0 } else if keeps { 1.0 } else { exp(kept - m) };
+        out[1][l] = if empty {
+            0.0
+        } else if keeps {
+            1.0
+        } else {
+            exp(kept - m)
+        };
         out[2][l] = m;
         out[3][l] = if keeps { 1.0 } else { 0.0 };
     }
