@@ -1,6 +1,10 @@
 //! Other people's files, and files that are never half written.
 
 mod atomic;
+#[cfg(feature = "onnx")]
+pub mod npz;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod tensors;
 
 pub use atomic::write_atomic;

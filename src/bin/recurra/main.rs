@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod devices;
+mod run;
 mod sample;
 mod train;
 mod verify;
@@ -34,6 +35,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Measure a recurrent layer, forward and backward.
     Bench(bench::BenchArgs),
+    /// Run an ONNX model.
+    Run(run::RunArgs),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Some(Command::Devices(args)) => devices::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Run(args)) => run::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");
