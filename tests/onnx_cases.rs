@@ -230,7 +230,7 @@ impl Case {
 
     fn cell(&self) -> Option<CellKind> {
         let relu = Attribute::Texts(vec!["Relu".to_string()]);
-        match (self.model.node.operator.as_str(), self.model.node.attribute("activations")) {
+        match (self.model.node.operator.as_str(), self.model.node.attributes.get("activations")) {
             ("RNN", None) => Some(CellKind::RnnTanh),
             ("RNN", Some(names)) if *names == relu => Some(CellKind::RnnRelu),
             ("LSTM", None) => Some(CellKind::Lstm),
@@ -240,7 +240,7 @@ impl Case {
     }
 
     fn layout(&self) -> bool {
-        self.model.node.int("layout", 0) == 1
+        self.model.int("layout", 0) == 1
     }
 
     /// [T, B, width] from ONNX's order of a sequence.
@@ -255,7 +255,7 @@ impl Case {
 
     fn sizes(&self) -> [usize; 4] {
         let [first, second, input] = self.input(0).unwrap().shape[..] else { panic!("X") };
-        let hidden = self.model.node.int("hidden_size", 0) as usize;
+        let hidden = self.model.int("hidden_size", 0) as usize;
         let [time, batch] = if self.layout() { [second, first] } else { [first, second] };
         [time, batch, input, hidden]
     }
@@ -288,7 +288,7 @@ impl Case {
             b: [b[..rows].to_vec(), b[rows..].to_vec()],
             p: or_zeros(7, 3 * hidden),
             initial,
-            reset_after: self.model.node.int("linear_before_reset", 0) != 0,
+            reset_after: self.model.int("linear_before_reset", 0) != 0,
         }
     }
 
