@@ -44,6 +44,20 @@ pub fn reorder_gates(cell: CellKind, from: GateOrder, values: &[f32]) -> Result<
     Ok(blocks.flat_map(|&g| values[g * block..(g + 1) * block].iter().copied()).collect())
 }
 
+/// The other way around: values whose gate blocks are in our order, with the blocks in that of `to`.
+///
+/// # Errors
+/// The values are not G equal blocks.
+pub fn restore_gates(cell: CellKind, to: GateOrder, values: &[f32]) -> Result<Vec<f32>> {
+    // Each of our blocks goes where it is taken from on the way in.
+    let mut restored = reorder_gates(cell, GateOrder::PyTorch, values)?;
+    let block = values.len() / cell.gates();
+    for (ours, &theirs) in to.blocks(cell).iter().enumerate() {
+        restored[theirs * block..][..block].copy_from_slice(&values[ours * block..][..block]);
+    }
+    Ok(restored)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +74,12 @@ mod tests {
         assert_eq!(by_name(CellKind::Gru, GateOrder::Keras, &[2., 1., 3.]), [1., 2., 3.]);
         assert_eq!(by_name(CellKind::Lstm, GateOrder::Keras, &[1., 2., 3., 4.]), [1., 2., 3., 4.]);
         assert!(reorder_gates(CellKind::Gru, GateOrder::Onnx, &[1., 2.]).is_err());
+        for cell in CellKind::ALL {
+            for order in [GateOrder::PyTorch, GateOrder::Onnx, GateOrder::Keras] {
+                let values: Vec<f32> = (0..2 * cell.gates()).map(|k| k as f32).collect();
+                let there = restore_gates(cell, order, &values).unwrap();
+                assert_eq!(reorder_gates(cell, order, &there).unwrap(), values);
+            }
+        }
     }
 }

@@ -8,4 +8,4 @@ pub mod onnx;
 mod tensors;
 
 pub use atomic::write_atomic;
-pub use tensors::{TensorFile, read_tensors, write_tensors};
+pub use tensors::{TensorFile, read_some_tensors, read_tensors, write_tensors};

@@ -47,12 +47,11 @@ impl Model {
         Ok(names.zip(outputs).collect())
     }
 
-    /// Every value of the outermost graph that follows from constants alone, by name.
+    /// Every value of the outermost graph that follows from constants alone, by name. The defaults of
+    /// inputs count as constants.
     pub fn constant_values(&self, engine: &Engine) -> HashMap<String, Value> {
         let graph = &self.graph;
         let mut constants = graph.constants.clone();
-        // A graph's input may be given another value than its default.
-        constants.retain(|name, _| !graph.inputs.iter().any(|port| port.name == *name));
         let mut scope = Scope { constants: &constants, values: HashMap::new(), outer: None };
         for node in &graph.nodes {
             let known = |name: &String| name.is_empty() || scope.find(name).is_some();

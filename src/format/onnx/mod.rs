@@ -1,5 +1,6 @@
 //! ONNX files: the protobuf messages, and tensors in and out of them.
 
+pub mod build;
 mod messages;
 mod tensor;
 
