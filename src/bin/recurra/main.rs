@@ -4,6 +4,8 @@
 mod args;
 mod bench;
 mod devices;
+mod export;
+mod import;
 mod run;
 mod sample;
 mod train;
@@ -37,6 +39,10 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Run an ONNX model.
     Run(run::RunArgs),
+    /// List the recurrent layers of PyTorch's, Keras' or ONNX's files, and convert them.
+    Import(import::ImportArgs),
+    /// Write a model as ONNX, or as safetensors in PyTorch's names.
+    Export(export::ExportArgs),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Run(args)) => run::run(args),
+        Some(Command::Import(args)) => import::run(args),
+        Some(Command::Export(args)) => export::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");
