@@ -2,7 +2,7 @@
 //! `bias`: \[G·H\], or \[2, 3·H\] of a GRU that resets after the product. `backward_…` beside
 //! `forward_…` is the other direction of one layer.
 
-use super::{CellChoice, FoundLayer, LayerFacts, told_cell};
+use super::{CellChoice, FoundLayer, LayerFacts, choice_for, told_cell};
 use crate::cell::{GateOrder, reorder_gates};
 use crate::error::{Error, Result};
 use crate::format::npz::read_arrays;
@@ -89,6 +89,7 @@ fn layer(arrays: &Arrays<'_>, prefix: &str, choice: Option<CellChoice>) -> Resul
     let (kernel, recurrent) = (arrays.matrix(&name("kernel"))?, arrays.matrix(&name(RECURRENT))?);
     let (input, hidden) = (kernel.nrows(), recurrent.nrows());
     let gates = recurrent.ncols() / hidden.max(1);
+    let choice = choice_for(gates, choice);
     let mut cell = told_cell(path, prefix, gates, choice)?;
     let rows = cell.gate_kind().gates() * hidden;
     for (matrix, stem) in [(&kernel, "kernel"), (&recurrent, RECURRENT)] {
@@ -156,26 +157,20 @@ fn gru(
     rows: usize,
     choice: Option<CellChoice>,
 ) -> Result<RecurrentCell> {
-    let told = match bias {
-        Some(bias) if bias.shape() == [2, rows] => Some(RecurrentCell::Gru),
-        Some(bias) if bias.shape() == [rows] => Some(RecurrentCell::GruResetBefore),
-        Some(bias) => {
+    match (bias, choice) {
+        (Some(bias), _) if bias.shape() == [2, rows] => Ok(RecurrentCell::Gru),
+        (Some(bias), _) if bias.shape() == [rows] => Ok(RecurrentCell::GruResetBefore),
+        (Some(bias), _) => {
             let wanted = format!("[2, {rows}] (reset_after) or [{rows}]");
-            return Err(arrays.shape(&format!("{prefix}bias"), &wanted, bias));
+            Err(arrays.shape(&format!("{prefix}bias"), &wanted, bias))
         }
-        None => None,
-    };
-    let fail = |reason: String| Err(Error::format(arrays.path, reason));
-    match (told, choice.map(|choice| choice.cell)) {
-        (Some(told), Some(said)) if told != said => fail(format!(
-            "the bias of '{prefix}' is that of {}, not of {}",
-            told.name(),
-            said.name()
-        )),
-        (Some(cell), _) | (None, Some(cell)) => Ok(cell),
-        (None, None) => fail(format!(
-            "the GRU '{prefix}' has no bias that would tell whether it resets after or before the \
-             product: say --cell gru (reset_after=True) or --cell gru_reset_before"
+        (None, Some(choice)) => Ok(choice.cell),
+        (None, None) => Err(Error::format(
+            arrays.path,
+            format!(
+                "the GRU '{prefix}' has no bias that would tell whether it resets after or before \
+                 the product: say --cell gru (reset_after=True) or --cell gru_reset_before"
+            ),
         )),
     }
 }

@@ -155,8 +155,15 @@ pub fn import(path: &Path, choice: Option<CellChoice>) -> Result<Import> {
         ("ONNX", layers.map_err(|error| unknown(path, error))?)
     };
     if layers.is_empty() {
-        let reason = format!("no recurrent layers in this {format} file; {}", looked_for(format));
-        return Err(Error::format(path, reason));
+        return Err(Error::format(path, format!("no recurrent layers: {}", looked_for(format))));
+    }
+    if let Some(choice) = choice {
+        let gates = choice.cell.gate_kind();
+        if layers.iter().all(|layer| layer.facts.cell.gate_kind() != gates) {
+            let cells: Vec<_> = layers.iter().map(|layer| layer.facts.cell.name()).collect();
+            let (said, cells) = (choice.cell.name(), cells.join(", "));
+            return Err(Error::format(path, format!("no layer has the gates of {said}: {cells}")));
+        }
     }
     Ok(Import { format, layers })
 }
@@ -174,35 +181,32 @@ fn unknown(path: &Path, error: Error) -> Error {
 
 fn looked_for(format: &str) -> &'static str {
     match format {
-        "PyTorch" => "their names end in weight_ih_l0, weight_hh_l0 and so on",
-        "Keras" => "their names end in kernel, recurrent_kernel and bias",
-        _ => "they are nodes of the operators RNN, LSTM and GRU",
+        "PyTorch" => "no tensor's name ends in weight_hh_l0 or the like",
+        "Keras" => "no array's name ends in recurrent_kernel",
+        _ => "no node is of the operators RNN, LSTM and GRU",
     }
 }
 
-/// The cell of a layer with so many gates, by the choice if there is one.
+/// The choice, for layers with as many gates as its cell.
+fn choice_for(gates: usize, choice: Option<CellChoice>) -> Option<CellChoice> {
+    choice.filter(|choice| choice.cell.gate_kind().gates() == gates)
+}
+
+/// The cell of a layer with so many gates, by the choice if there is one for it.
 fn told_cell(
     path: &Path,
     layer: &str,
     gates: usize,
     choice: Option<CellChoice>,
 ) -> Result<RecurrentCell> {
-    let cell = match gates {
-        1 => RecurrentCell::Rnn,
-        3 => RecurrentCell::Gru,
-        4 => RecurrentCell::Lstm,
+    match (choice, gates) {
+        (Some(choice), _) => Ok(choice.cell),
+        (None, 1) => Ok(RecurrentCell::Rnn),
+        (None, 3) => Ok(RecurrentCell::Gru),
+        (None, 4) => Ok(RecurrentCell::Lstm),
         _ => {
             let reason = format!("layer '{layer}' has {gates} gates, as no cell that is known");
-            return Err(Error::format(path, reason));
-        }
-    };
-    match choice {
-        Some(choice) if choice.cell.gate_kind() == cell.gate_kind() => Ok(choice.cell),
-        Some(choice) => {
-            let (said, found) = (choice.cell.name(), cell.name());
-            let reason = format!("layer '{layer}' has the {gates} gates of {found}, not {said}'s");
             Err(Error::format(path, reason))
         }
-        None => Ok(cell),
     }
 }

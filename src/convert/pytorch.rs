@@ -4,7 +4,7 @@
 //! What PyTorch has no name for goes into `weight_peephole_l{k}` and, as JSON, into the file's
 //! metadata under [`METADATA`]; a file that has it is read with it.
 
-use super::{CellChoice, FoundLayer, LayerFacts, told_cell};
+use super::{CellChoice, FoundLayer, LayerFacts, choice_for, told_cell};
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, read_some_tensors};
 use crate::graph::{Direction, RecurrentNode};
@@ -138,6 +138,7 @@ impl Reader<'_> {
         };
         let hidden = projection.as_ref().map_or(weight_hh.ncols(), |p| p.ncols());
         let gates = weight_hh.nrows() / hidden.max(1);
+        let choice = choice_for(gates, choice);
         let (cell, activations) = match said {
             Some(said) => {
                 let at = said.directions.iter().position(|d| *d == super::direction_name(reverse));

@@ -50,11 +50,12 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
         ends_in(out, &["safetensors"])?;
     }
     let found = import(&args.file, args.cell.choice())?;
+    let width = found.layers.iter().map(|layer| title(&layer.facts).len()).max().unwrap_or(0);
     for layer in &found.layers {
         if args.json {
             print_line(&json_line(&layer.facts)?)?;
         } else {
-            print_line(&text(&layer.facts))?;
+            print_line(&text(&layer.facts, width))?;
         }
         if let Err(reason) = &layer.weights {
             eprintln!("{}: can't be converted: {reason}", title(&layer.facts));
@@ -87,10 +88,10 @@ fn title(facts: &LayerFacts) -> String {
     format!("{}{dot}l{}", facts.name, facts.layer)
 }
 
-fn text(facts: &LayerFacts) -> String {
+fn text(facts: &LayerFacts, width: usize) -> String {
     let size = |size: Option<usize>| size.map_or("?".to_string(), |size| size.to_string());
     let mut parts = vec![
-        format!("{:<24}", title(facts)),
+        format!("{:<width$} ", title(facts)),
         format!("{:<16}", facts.cell.name()),
         format!("input {:<5}", size(facts.input)),
         format!("hidden {:<5}", size(facts.hidden)),
