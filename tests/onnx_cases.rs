@@ -4,6 +4,7 @@
 //! Most of them have one step and constant weights, which no gate order could get wrong. So the
 //! operators' equations stand here once more, as ONNX prints them; the cases prove these, all of
 //! them, and these judge the engines on weights that tell gates apart, over several steps.
+#![cfg(feature = "onnx")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! ONNX graphs, through the library and through `recurra run`.
+#![cfg(feature = "cli")]
 
 mod common;
 

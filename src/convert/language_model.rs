@@ -41,7 +41,8 @@ pub fn export_language_model(folder: &Path) -> Result<ModelProto> {
     let table = weight("embedding.weight")?;
     let table = builder.constant("embedding.weight", &Value::F32(table));
     let x = builder.one("Gather", "embedding/output", &[&table, "ids"], Vec::new());
-    let stack = Stack { prefix: "", name: "recurrent", nodes: &nodes };
+    let name = layers.first().map_or("", |layer| &layer.facts.name);
+    let stack = Stack { prefix: "", name, nodes: &nodes };
     let top = stack.add(&mut builder, &x)?;
     // [V, H] of PyTorch's linear layer as [H, V].
     let linear = weight("linear.weight")?.reversed_axes().as_standard_layout().into_owned();

@@ -30,8 +30,8 @@ fn collect(
     for node in &graph.nodes {
         if matches!(node.operator.as_str(), "RNN" | "LSTM" | "GRU") {
             let options = options(node, engine)?;
-            let name = unique(node, layers);
-            layers.push(layer(graph, node, name, &options, constants)?);
+            let place = place(node, layers);
+            layers.push(layer(graph, node, place, &options, constants));
         }
         for attribute in node.attributes.values() {
             if let Attribute::Graph(inner) = attribute {
@@ -44,33 +44,47 @@ fn collect(
     Ok(())
 }
 
-/// A name for PyTorch's: the node's with dots for slashes, or the operator's with a number.
-fn unique(node: &Node, layers: &[FoundLayer]) -> String {
-    let taken = |name: &str| layers.iter().any(|layer| layer.facts.name == name);
+/// What comes before PyTorch's names, and the layer's place in its stack. Our own exports name a node
+/// `stack/LSTM_l0`; of others it is the node's name with dots for slashes, or the operator's with a
+/// number, layer 0.
+fn place(node: &Node, layers: &[FoundLayer]) -> (String, usize) {
+    let taken = |name: &str, layer: usize| {
+        layers.iter().any(|found| found.facts.name == name && found.facts.layer == layer)
+    };
     let own = node.name.trim_matches('/').replace('/', ".");
-    let stem = if own.is_empty() { node.operator.to_ascii_lowercase() } else { own.clone() };
-    if !own.is_empty() && !taken(&own) {
-        return own;
+    let (stack, last) = own.rsplit_once('.').unwrap_or(("", &own));
+    let number = last.strip_prefix(&node.operator).and_then(|rest| rest.strip_prefix("_l"));
+    if let Some(layer) = number.and_then(|number| number.parse().ok())
+        && !taken(stack, layer)
+    {
+        return (stack.to_string(), layer);
     }
-    let numbered = (0..).map(|k| format!("{stem}_{k}")).find(|name| !taken(name));
-    numbered.unwrap_or(stem)
+    if !own.is_empty() && !taken(&own, 0) {
+        return (own, 0);
+    }
+    let stem = if own.is_empty() { node.operator.to_ascii_lowercase() } else { own };
+    let mut number = 0;
+    while taken(&format!("{stem}_{number}"), 0) {
+        number += 1;
+    }
+    (format!("{stem}_{number}"), 0)
 }
 
 fn layer(
     graph: &Graph,
     node: &Node,
-    name: String,
+    (name, layer): (String, usize),
     options: &Options,
     constants: &HashMap<String, Value>,
-) -> Result<FoundLayer> {
+) -> FoundLayer {
     let input = |place: usize| node.inputs.get(place).filter(|name| !name.is_empty());
     let weights = weights(node, options, constants, &input);
     let mut facts = match &weights {
-        Ok(node) => LayerFacts::of(node, name, 0),
+        Ok(node) => LayerFacts::of(node, name, layer),
         // What can be known without the weights.
         Err(_) => LayerFacts {
             name,
-            layer: 0,
+            layer,
             cell: options.cell,
             input: input(1).and_then(|name| extent(graph, constants, name, 2)),
             hidden: options.hidden.or_else(|| extent(graph, constants, input(2)?, 2)),
@@ -85,7 +99,7 @@ fn layer(
         },
     };
     facts.batch_first = Some(options.batch_first);
-    Ok(FoundLayer { facts, weights })
+    FoundLayer { facts, weights }
 }
 
 /// The extent of an axis of a value, where it is a constant or a graph's input of a known shape.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod golden;
+#[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod stack;
 
