@@ -9,7 +9,7 @@ use recurra::engine::Engine;
 use recurra::format::npz::{read_arrays, write_arrays};
 use recurra::format::onnx::{
     AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    ValueInfoProto, read_tensor, tensor_proto, write_model,
+    TensorProto, ValueInfoProto, read_tensor, tensor_proto, write_model,
 };
 use recurra::graph::{Model, Value};
 use std::collections::BTreeMap;
@@ -208,7 +208,7 @@ fn rows_of_unequal_lengths() {
 }
 
 /// A model of one node and constants; all that the node makes comes out.
-fn one_node(node: NodeProto, initializer: Vec<recurra::format::onnx::TensorProto>) -> ModelProto {
+fn one_node(node: NodeProto, initializer: Vec<TensorProto>) -> ModelProto {
     let port = |name: &String| ValueInfoProto { name: name.clone(), r#type: None };
     let known = |name: &String| initializer.iter().any(|tensor| tensor.name == *name);
     let free = node.input.iter().filter(|name| !name.is_empty() && !known(name));
@@ -360,6 +360,26 @@ fn what_is_not_supported_is_named_with_its_node() {
         &["'the node'", "float16"],
     );
     says(&|n| n.op_type = "MatMul".to_string(), &["'the node'", "input 1 is left out"]);
+    // Constants that are elsewhere, or too much.
+    let constant = |name: &str, value: &[i64]| {
+        let value = Value::I64(ndarray::arr1(value).into_dyn());
+        tensor_proto(name, &value)
+    };
+    let fails = |tensor: TensorProto, words: &str| {
+        let node = NodeProto {
+            input: vec!["k".to_string()],
+            output: vec!["y".to_string()],
+            op_type: "ConstantOfShape".to_string(),
+            ..NodeProto::default()
+        };
+        let model = Model::new(one_node(node, vec![tensor]), Path::new("one.onnx")).unwrap();
+        let message = model.run(&engine, BTreeMap::new()).unwrap_err().to_string();
+        assert!(message.contains(words), "should say '{words}': {message}");
+    };
+    fails(TensorProto { data_location: 1, ..constant("k", &[1]) }, "external data");
+    fails(constant("k", &[1 << 40, 1 << 40]), "elements");
+    fails(constant("k", &[0, 1 << 40, 1 << 40]), "elements");
+    fails(constant("k", &[-1]), "[-1]");
 }
 
 #[test]

@@ -78,7 +78,11 @@ fn layer(
     constants: &HashMap<String, Value>,
 ) -> FoundLayer {
     let input = |place: usize| node.inputs.get(place).filter(|name| !name.is_empty());
-    let weights = weights(node, options, constants, &input);
+    let unreadable = |place: usize| graph.unreadable.get(input(place)?);
+    let weights = match [1, 2, 3, 7].into_iter().find_map(unreadable) {
+        Some(reason) => Err(format!("{}: {reason}", node.title())),
+        None => weights(node, options, constants, &input),
+    };
     let mut facts = match &weights {
         Ok(node) => LayerFacts::of(node, name, layer),
         // What can be known without the weights.

@@ -198,10 +198,14 @@ impl<'a> Call<'a> {
 
     /// The number of elements of a shape.
     pub fn size(&self, shape: &[usize]) -> Result<usize> {
-        let size = shape.iter().try_fold(1usize, |size, &n| size.checked_mul(n));
-        size.filter(|&size| size <= MOST_ELEMENTS).ok_or_else(|| {
-            self.fail(format!("a value of shape {shape:?} is more than {MOST_ELEMENTS} elements"))
-        })
+        // Extents beside one of 0 count too: arrays want strides that fit.
+        let bound = shape.iter().try_fold(1usize, |size, &n| size.checked_mul(n.max(1)));
+        if bound.is_none_or(|bound| bound > MOST_ELEMENTS) {
+            let reason =
+                format!("a value of shape {shape:?} is more than {MOST_ELEMENTS} elements");
+            return Err(self.fail(reason));
+        }
+        Ok(shape.iter().product())
     }
 
     /// The shape that two broadcast to, as NumPy has it.

@@ -133,11 +133,11 @@ impl RecurrentNode {
             if wanted == got {
                 return Ok(());
             }
-            Err(Error::shape(format!("{what} of '{}'", self.name), wanted, got))
+            Err(Error::shape(format!("{what} of {}", self.name), wanted, got))
         };
         if h == 0 || i == 0 || p == 0 || !matches!(self.directions.len(), 1 | 2) {
             let sizes = format!("input {i}, hidden {h}, {} directions", self.directions.len());
-            return Err(Error::invalid(format!("layer '{}': {sizes}", self.name)));
+            return Err(Error::invalid(format!("{}: {sizes}", self.name)));
         }
         for direction in &self.directions {
             is("weight_ih", &[rows, i], direction.weight_ih.shape())?;

@@ -132,7 +132,7 @@ pub fn decode(name: &str, options: &Options, weights: Weights<'_>) -> Result<Rec
     let [count, rows, input] = weights.w.dim().into();
     let hidden = options.hidden.unwrap_or(weights.r.dim().2);
     let fail = |what: &str, wanted: String, got: &[usize]| crate::Error::Shape {
-        tensor: format!("{what} of '{name}'"),
+        tensor: format!("{what} of {name}"),
         expected: wanted,
         got: format!("{got:?}"),
     };
