@@ -49,6 +49,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file asks for something that this program does not do; it is named with its place.
+    #[error("{0}")]
+    Unsupported(String),
     /// No device of that name, or none at all.
     #[error("{0}")]
     Device(String),
@@ -104,6 +107,11 @@ impl Error {
     /// An option outside its range.
     pub fn invalid(reason: impl Into<String>) -> Self {
         Error::Invalid(reason.into())
+    }
+
+    /// Something that this program does not do.
+    pub fn unsupported(what: impl Into<String>) -> Self {
+        Error::Unsupported(what.into())
     }
 
     /// An input or output failure on `path`.

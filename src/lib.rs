@@ -24,10 +24,14 @@
 
 pub mod cell;
 pub mod conformance;
+#[cfg(feature = "onnx")]
+pub mod convert;
 pub mod data;
 pub mod engine;
 pub mod error;
 pub mod format;
+#[cfg(feature = "onnx")]
+pub mod graph;
 pub mod kernel;
 pub mod layer;
 pub mod loss;
@@ -47,7 +51,7 @@ pub use layer::{Embedding, InitialState, Initializer, Linear, Recurrent};
 pub use loss::cross_entropy;
 pub use optim::Optimizer;
 pub use schedule::Recorder;
-pub use tensor::NamedTensors;
+pub use tensor::{NamedTensors, Value};
 
 /// The README's examples, compiled and run as tests.
 #[cfg(doctest)]

@@ -8,7 +8,7 @@ mod timing;
 
 pub use timing::Timing;
 
-use crate::cell::{Cell, CellKind};
+use crate::cell::CellKind;
 use crate::engine::{Engine, Program};
 use crate::error::{Error, Result};
 use crate::kernel::{Matmul, Operand};
@@ -58,7 +58,7 @@ impl RecurrentShape {
     pub fn product_flops(&self, training: bool) -> f64 {
         let [t, b, i, h] = [self.time, self.batch, self.input, self.hidden].map(|n| n as f64);
         let widths = i + h + (self.layers as f64 - 1.0) * 2.0 * h;
-        let forward = 2.0 * t * b * Cell::from(self.cell).gates() as f64 * h * widths;
+        let forward = 2.0 * t * b * self.cell.gates() as f64 * h * widths;
         if training { 3.0 * forward } else { forward }
     }
 

@@ -3,7 +3,7 @@
 mod order;
 
 pub use crate::kernel::{Activation, Cell, CellKind, CustomCell};
-pub use order::{GateOrder, reorder_gates};
+pub use order::{GateOrder, reorder_gates, restore_gates};
 
 /// One parameter of a recurrent layer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Gate orders. Ours is PyTorch's: i, f, g, o and r, z, n.
 
-use super::{Cell, CellKind};
+use super::CellKind;
 use crate::error::{Error, Result};
 
 /// Whose order the gate blocks of a weight or bias are in.
@@ -32,7 +32,7 @@ impl GateOrder {
 /// # Errors
 /// The values are not G equal blocks.
 pub fn reorder_gates(cell: CellKind, from: GateOrder, values: &[f32]) -> Result<Vec<f32>> {
-    let gates = Cell::from(cell).gates();
+    let gates = cell.gates();
     if values.is_empty() || !values.len().is_multiple_of(gates) {
         return Err(Error::invalid(format!(
             "{} values are not {gates} equal gate blocks",
@@ -42,6 +42,20 @@ pub fn reorder_gates(cell: CellKind, from: GateOrder, values: &[f32]) -> Result<
     let block = values.len() / gates;
     let blocks = from.blocks(cell)[..gates].iter();
     Ok(blocks.flat_map(|&g| values[g * block..(g + 1) * block].iter().copied()).collect())
+}
+
+/// The other way around: values whose gate blocks are in our order, with the blocks in that of `to`.
+///
+/// # Errors
+/// The values are not G equal blocks.
+pub fn restore_gates(cell: CellKind, to: GateOrder, values: &[f32]) -> Result<Vec<f32>> {
+    // Each of our blocks goes where it is taken from on the way in.
+    let mut restored = reorder_gates(cell, GateOrder::PyTorch, values)?;
+    let block = values.len() / cell.gates();
+    for (ours, &theirs) in to.blocks(cell)[..cell.gates()].iter().enumerate() {
+        restored[theirs * block..][..block].copy_from_slice(&values[ours * block..][..block]);
+    }
+    Ok(restored)
 }
 
 #[cfg(test)]
@@ -60,5 +74,12 @@ mod tests {
         assert_eq!(by_name(CellKind::Gru, GateOrder::Keras, &[2., 1., 3.]), [1., 2., 3.]);
         assert_eq!(by_name(CellKind::Lstm, GateOrder::Keras, &[1., 2., 3., 4.]), [1., 2., 3., 4.]);
         assert!(reorder_gates(CellKind::Gru, GateOrder::Onnx, &[1., 2.]).is_err());
+        for cell in CellKind::ALL {
+            for order in [GateOrder::PyTorch, GateOrder::Onnx, GateOrder::Keras] {
+                let values: Vec<f32> = (0..2 * cell.gates()).map(|k| k as f32).collect();
+                let there = restore_gates(cell, order, &values).unwrap();
+                assert_eq!(reorder_gates(cell, order, &there).unwrap(), values);
+            }
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! Other people's files, and files that are never half written.
 
 mod atomic;
+#[cfg(feature = "onnx")]
+pub mod npz;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod tensors;
 
 pub use atomic::write_atomic;
-pub use tensors::{TensorFile, read_tensors, write_tensors};
+pub use tensors::{TensorFile, read_some_tensors, read_tensors, write_tensors};

@@ -43,6 +43,14 @@ pub fn write_tensors(path: &Path, file: &TensorFile) -> Result<()> {
 /// # Errors
 /// The file can't be read, is cut short, or holds another type.
 pub fn read_tensors(path: &Path) -> Result<TensorFile> {
+    read_some_tensors(path, |_| true)
+}
+
+/// Like [`read_tensors`], but only those that are `wanted` by their names; others may be of any type.
+///
+/// # Errors
+/// As [`read_tensors`].
+pub fn read_some_tensors(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<TensorFile> {
     let whole = fs::read(path).map_err(|e| Error::io(path, "read", e))?;
     let bad = |e: safetensors::SafeTensorError| {
         Error::format(path, format!("no whole safetensors file ({e}); is it cut short?"))
@@ -50,7 +58,7 @@ pub fn read_tensors(path: &Path) -> Result<TensorFile> {
     let (_, header) = SafeTensors::read_metadata(&whole).map_err(bad)?;
     let parsed = SafeTensors::deserialize(&whole).map_err(bad)?;
     let mut tensors = NamedTensors::new();
-    for (name, view) in parsed.iter() {
+    for (name, view) in parsed.iter().filter(|(name, _)| wanted(name)) {
         let data = view.data();
         let values: Vec<f32> = match view.dtype() {
             Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),

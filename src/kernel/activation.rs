@@ -1,9 +1,11 @@
 //! The activation functions of the cells: ONNX's, with their parameters.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// An activation function of a gate or a state (ONNX operators RNN, LSTM and GRU, opset 22).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// max(0, a).
     Relu,

@@ -60,6 +60,16 @@ impl CellKind {
         }
     }
 
+    /// G without options: weight rows per hidden unit.
+    pub fn gates(self) -> usize {
+        Cell::from(self).gates()
+    }
+
+    /// S: states per hidden unit.
+    pub fn states(self) -> usize {
+        Cell::from(self).states()
+    }
+
     /// Whether the cell has no recurrent product, so that time is a scan.
     pub fn is_scan(self) -> bool {
         matches!(self, CellKind::MinGru | CellKind::MinLstm)

@@ -11,7 +11,6 @@
 
 mod loss;
 mod optim;
-pub mod plain;
 mod random;
 pub mod recurrent;
 pub mod tape;

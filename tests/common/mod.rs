@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod golden;
-pub mod onnx;
 pub mod stack;
 
 use recurra::engine::{Engine, GpuEngine};

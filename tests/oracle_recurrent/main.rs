@@ -5,7 +5,6 @@
 mod by_hand;
 mod errors;
 mod gradients;
-mod plain;
 mod problem;
 mod properties;
 mod scalars;

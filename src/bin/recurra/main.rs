@@ -4,6 +4,9 @@
 mod args;
 mod bench;
 mod devices;
+mod export;
+mod import;
+mod run;
 mod sample;
 mod train;
 mod verify;
@@ -34,6 +37,12 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Measure a recurrent layer, forward and backward.
     Bench(bench::BenchArgs),
+    /// Run an ONNX model.
+    Run(run::RunArgs),
+    /// List the recurrent layers of PyTorch's, Keras' or ONNX's files, and convert them.
+    Import(import::ImportArgs),
+    /// Write a model as ONNX, or as safetensors in PyTorch's names.
+    Export(export::ExportArgs),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +54,9 @@ fn main() -> ExitCode {
         Some(Command::Devices(args)) => devices::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Import(args)) => import::run(args),
+        Some(Command::Export(args)) => export::run(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -1,0 +1,56 @@
+//! A trained language model as an ONNX model.
+
+use super::export::{BATCH, Stack, TIME};
+use super::{CellChoice, FoundLayer, pytorch};
+use crate::error::{Error, Result};
+use crate::format::onnx::build::{Builder, fixed, named};
+use crate::format::onnx::{FLOAT, INT64, ModelProto};
+use crate::graph::RecurrentNode;
+use crate::task::lm::LanguageModel;
+use crate::tensor::Value;
+use crate::train::MODEL;
+use std::path::Path;
+
+/// The whole of a model's folder: `ids` \[T, B\] (int64) to `logits` \[T, B, V\], both axes free, with
+/// the states `h_0`, `c_0` (optional) and `h_n`, `c_n`, \[L, B, H\]. The characters, in the order of
+/// their numbers, are in the metadata under `vocabulary`.
+///
+/// # Errors
+/// The folder holds no language model, or it can't be read.
+pub fn export_language_model(folder: &Path) -> Result<ModelProto> {
+    let (model, _) = LanguageModel::load_config(folder)?;
+    let weights = model.load_weights(folder)?;
+    let config = model.config();
+    let choice = CellChoice::named(&config.cell);
+    let layers = pytorch::layers(&folder.join(MODEL), choice)?;
+    let nodes: Vec<&RecurrentNode> =
+        layers.iter().filter_map(|FoundLayer { weights, .. }| weights.as_ref().ok()).collect();
+    if nodes.len() != config.layers {
+        let reason = format!("{} recurrent layers, not {}", nodes.len(), config.layers);
+        return Err(Error::format(folder.join(MODEL), reason));
+    }
+    let weight = |name: &str| {
+        weights.get(name).cloned().ok_or_else(|| Error::Missing {
+            tensor: name.to_string(),
+            place: folder.join(MODEL).display().to_string(),
+        })
+    };
+    let [time, batch] = [TIME, BATCH].map(named);
+    let mut builder = Builder::new("language model");
+    builder.input("ids", INT64, &[time.clone(), batch.clone()]);
+    let table = weight("embedding.weight")?;
+    let table = builder.constant("embedding.weight", &Value::F32(table));
+    let x = builder.one("Gather", "embedding/output", &[&table, "ids"], Vec::new());
+    let name = layers.first().map_or("", |layer| &layer.facts.name);
+    let stack = Stack { prefix: "", name, nodes: &nodes };
+    let top = stack.add(&mut builder, &x)?;
+    // [V, H] of PyTorch's linear layer as [H, V].
+    let linear = weight("linear.weight")?.reversed_axes().as_standard_layout().into_owned();
+    let linear = builder.constant("linear.weight/transposed", &Value::F32(linear));
+    let bias = builder.constant("linear.bias", &Value::F32(weight("linear.bias")?));
+    let product = builder.one("MatMul", "linear/product", &[&top, &linear], Vec::new());
+    builder.one("Add", "logits", &[&product, &bias], Vec::new());
+    builder.output("logits", FLOAT, &[time, batch, fixed(model.vocabulary().len())]);
+    stack.add_final_states(&mut builder);
+    Ok(builder.finish(&[("vocabulary", &config.vocabulary)]))
+}
