@@ -1,6 +1,6 @@
 // v̂ = (v − μ)/√(var + ε) over each column's valid rows, gates = γ⊙v̂ + b (Laurent 2016). scales keeps
-// the inverse deviations, running [2, columns] the averages of μ and of the unbiased variance; they
-// stand for μ and var where INFERENCE is defined. A variance of no rows is 1, a mean 0.
+// the inverse deviations, running [2, columns] the averages of μ and of the unbiased variance less 1
+// (zeros are a fresh start); they stand for μ and var where INFERENCE is defined. A variance of no rows is 1, a mean 0.
 #import shared/normalise
 #import shared/column_tree
 
@@ -15,7 +15,7 @@ fn main(
     let inside = group.x * 16u + local.x < p.columns;
 #ifdef INFERENCE
     let mean = running[column];
-    let variance = running[p.columns + column];
+    let variance = 1.0 + running[p.columns + column];
 #else
     var sum = 0.0;
     var count = 0.0;
@@ -39,7 +39,7 @@ fn main(
     if local.y == 0u && inside && n > 1.0 {
         running[column] += p.momentum * (mean - running[column]);
         let at = p.columns + column;
-        running[at] += p.momentum * (squares / (n - 1.0) - running[at]);
+        running[at] += p.momentum * (squares / (n - 1.0) - 1.0 - running[at]);
     }
 #endif
     let scale = 1.0 / sqrt(variance + p.epsilon);

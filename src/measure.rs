@@ -52,12 +52,15 @@ impl RecurrentShape {
     }
 
     /// Floating-point operations of the matrix products of all layers, a multiply-add being two:
-    /// 2·T·B·G·H·(I + H) forward, three times that in training (backward has a product for the
+    /// 2·T·B·G·H·(I + H) forward (I alone for scans),
+    /// three times that in training (backward has a product for the
     /// inputs' gradient and one for the weights'). What the gates cost is left out, and so is what
     /// a strategy does besides: the number is of the layer, not of the way it is run.
     pub fn product_flops(&self, training: bool) -> f64 {
         let [t, b, i, h] = [self.time, self.batch, self.input, self.hidden].map(|n| n as f64);
-        let widths = i + h + (self.layers as f64 - 1.0) * 2.0 * h;
+        // A scan has no recurrent product.
+        let heard = if self.cell.is_scan() { 0.0 } else { h };
+        let widths = i + heard + (self.layers as f64 - 1.0) * (h + heard);
         let forward = 2.0 * t * b * self.cell.gates() as f64 * h * widths;
         if training { 3.0 * forward } else { forward }
     }
@@ -205,7 +208,7 @@ mod tests {
             for training in [false, true] {
                 let counted = shape.record(training).unwrap().cost().flops as f64;
                 let ratio = counted / shape.product_flops(training);
-                assert!((0.98..1.03).contains(&ratio), "{cell:?} {training}: {ratio}");
+                assert!((0.98..1.05).contains(&ratio), "{cell:?} {training}: {ratio}");
             }
         }
     }

@@ -249,7 +249,6 @@ impl Recurrence {
         others: &[(&str, View)],
     ) -> Result<()> {
         let op = op.into();
-        let control = rec.control();
         let mut views = Vec::new();
         for binding in op.kernel().bindings() {
             let own = match binding.name {
@@ -262,7 +261,7 @@ impl Recurrence {
                 "hidden_mask" => self.masks,
                 "recurrent" => self.recurrent.map(|r| r.view),
                 "norms" => self.norms,
-                "control" => Some(control),
+                "control" => Some(rec.control()),
                 _ => None,
             };
             let given = others.iter().find(|o| o.0 == binding.name).map(|o| o.1);

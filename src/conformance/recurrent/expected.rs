@@ -248,10 +248,10 @@ pub fn expected(case: &RecurrentCase, data: &Tensors, lengths: &[u32]) -> Result
             });
             d_finals.push(states(case, &data[&format!("d_final.{part}")])?);
             if case.inference && s.batch_norm.is_some() {
-                // The running averages start at zero: a mean of 0 and a variance of 0.
-                let zeros = Array2::zeros((1, s.cell.gates() * h));
-                own.insert("batch_norm_mean".into(), zeros.clone());
-                own.insert("batch_norm_variance".into(), zeros);
+                // The running averages start at a mean of 0 and a variance of 1.
+                let columns = (1, s.cell.gates() * h);
+                own.insert("batch_norm_mean".into(), Array2::zeros(columns));
+                own.insert("batch_norm_variance".into(), Array2::ones(columns));
             }
             specs.push(spec);
             weights.push(own);

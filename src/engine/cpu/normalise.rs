@@ -38,6 +38,7 @@ pub fn normalise_forward(_: &Context, kernel: &NormaliseForward, mut bound: Boun
                 let given = bound.read("running");
                 mean.copy_from_slice(&given[..columns]);
                 variance.copy_from_slice(&given[columns..2 * columns]);
+                variance.iter_mut().for_each(|v| *v += 1.0);
             } else if n > 0.0 {
                 for v in normal.chunks(columns).enumerate().filter(|v| valid(v.0)) {
                     mean.iter_mut().zip(v.1).for_each(|(m, v)| *m += v);
@@ -56,7 +57,7 @@ pub fn normalise_forward(_: &Context, kernel: &NormaliseForward, mut bound: Boun
                     if n > 1.0 {
                         average[c] += p.momentum * (mean[c] - average[c]);
                         let at = columns + c;
-                        average[at] += p.momentum * (squares[c] / (n - 1.0) - average[at]);
+                        average[at] += p.momentum * (squares[c] / (n - 1.0) - 1.0 - average[at]);
                     }
                 }
             }

@@ -198,11 +198,12 @@ impl Recurrent {
                     Var { rows: shape[0], columns: shape[1], ..swept.carry },
                 )?;
             }
-            product.backward(rec)?;
             if let (Some(hh), Some(b)) = (hh, parameters.b_hh) {
                 layer.recurrent_gradient(rec, &run, hh, b, resets)?;
             }
-            layer.side_gradients(rec, &run, &parameters, swept)
+            layer.side_gradients(rec, &run, &parameters, swept)?;
+            // Last, when the states are over.
+            product.backward(rec)
         });
         Ok(DirectionRun { output, last: carried.is_none().then_some(last), trace })
     }

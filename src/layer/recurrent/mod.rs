@@ -52,7 +52,7 @@ pub struct Recurrent {
     pub convolution: Option<Convolution>,
     /// Batch norm of the input product, with this ε (Laurent 2016).
     pub batch_norm: Option<f32>,
-    /// Every layer but the first adds its input to its output, where the widths are equal.
+    /// Every layer but the first adds the output below to its own, where the widths are equal.
     pub residual: bool,
     /// Every layer but the first sees the network's input beside the output below.
     pub skip: bool,

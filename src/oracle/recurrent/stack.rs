@@ -36,7 +36,7 @@ pub struct Stack {
     pub layers: Vec<Vec<LayerSpec>>,
     /// How two become one.
     pub merge: Merge,
-    /// Each layer but the first adds its input to its output, where the widths are equal.
+    /// Each layer but the first adds the output below to its own, where the widths are equal.
     pub residual: bool,
     /// Each layer but the first sees [network's input, output below].
     pub skip: bool,
@@ -222,7 +222,6 @@ fn record<'t>(tape: &'t Tape, stack: &Stack, input: &StackInput) -> Result<Recor
     let on_tape = |states: &Vec<Array2<f64>>| -> Vec<_> {
         states.iter().map(|state| tape.input(state.clone())).collect()
     };
-    let inputs = input.x.dim().2;
     let mut recorded = Recorded {
         outputs: x.clone(),
         x,
@@ -269,8 +268,9 @@ fn record<'t>(tape: &'t Tape, stack: &Stack, input: &StackInput) -> Result<Recor
             }),
             _ => return Err(Error::invalid("a layer has one direction or two")),
         };
-        let added = stack.residual && l > 0 && stack.width(l) == stack.input_width(l, inputs);
-        recorded.outputs = if added { pairs(&below, &merged, |x, y| x + y) } else { merged };
+        let added = stack.residual && l > 0 && stack.width(l) == stack.width(l - 1);
+        recorded.outputs =
+            if added { pairs(&recorded.outputs, &merged, |x, y| x + y) } else { merged };
         recorded.statistics.push(runs.iter().map(|run| run.statistics).collect());
         recorded.finals.push(runs.into_iter().map(|run| run.finals).collect());
     }
