@@ -10,11 +10,7 @@ use ndarray::{Array1, Array2, Array3};
 use std::sync::Arc;
 
 /// The oracle's results by the names of the recording's outputs.
-pub struct Expected {
-    pub values: Vec<(String, Vec<f64>)>,
-    /// How much larger than 1 errors may be for reasons of the case.
-    pub condition: f64,
-}
+type Expected = Vec<(String, Vec<f64>)>;
 
 fn activation(a: Activation) -> oracle::Activation {
     let wide = |x: f32| f64::from(x);
@@ -302,7 +298,7 @@ pub fn expected(case: &RecurrentCase, data: &Tensors, lengths: &[u32]) -> Result
             }
         }
     }
-    Ok(Expected { values, condition: 1.0 })
+    Ok(values)
 }
 
 /// One state for all rows.
