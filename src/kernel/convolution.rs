@@ -64,7 +64,7 @@ impl ColumnsParams {
     fn check(&self) -> Result<(), &'static str> {
         super::all_positive(&[self.rows, self.channels])?;
         super::all_positive(&[self.map_height, self.map_width])?;
-        if self.kernel_height % 2 == 0 || self.kernel_width % 2 == 0 {
+        if self.kernel_height.is_multiple_of(2) || self.kernel_width.is_multiple_of(2) {
             return Err("the kernel's sides must be odd");
         }
         let whole = self.rows.is_multiple_of(self.map_height * self.map_width);

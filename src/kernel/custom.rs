@@ -14,7 +14,7 @@ pub type Reference = dyn Fn(&[f64], &[f64], &[f64], &mut [f64]) + Send + Sync;
 /// A cell written by the caller: a function of one hidden unit, twice, and once more for the
 /// oracle. It goes through the same sequence machinery as the built-in ones, with every option of
 /// the machinery (masks, resets, zoneout, heads, recurrent dropout), and through
-/// [`conformance::run`](crate::conformance::custom_reports).
+/// the conformance suite ([`recurrent_reports`](crate::conformance::recurrent_reports)).
 ///
 /// For each unit, x \[G\] is the input product with its bias, r \[G\] the recurrent product with
 /// its bias, old \[S\] the unit's states, h first. `saved` \[K\], K ≥ G, is what backward needs;
@@ -53,7 +53,7 @@ impl CustomCell {
     /// The most gates, saved words or states of a unit.
     pub const MOST: usize = 8;
 
-    /// Whether the numbers are in range.
+    /// Whether the numbers are in range, and the shader's text is there.
     ///
     /// # Errors
     /// The number that is not.

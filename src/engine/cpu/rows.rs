@@ -39,7 +39,7 @@ impl<'a, const R: usize, const W: usize> Rows<'a, R, W> {
 
 /// Row `row` of a slice with `words` words a row; empty where the slice is.
 #[inline(always)]
-pub fn row<'a>((slice, words): (&'a [f32], usize), row: usize) -> &'a [f32] {
+pub fn row((slice, words): (&[f32], usize), row: usize) -> &[f32] {
     slice.get(row * words..(row + 1) * words).unwrap_or_default()
 }
 

@@ -583,8 +583,8 @@ fn keep_row(shared: &Shared, phase: ForwardPhase, rows: &mut ForwardRows, b: usi
     }
     let from = usize::from(phase == ForwardPhase::Cell && cell.projection.is_some());
     let to = if phase == ForwardPhase::Project { 1 } else { cell.states() };
-    for s in from..to {
-        row_mut(&mut rows.write[s], b).copy_from_slice(old[s]);
+    for (new, old) in rows.write[from..to].iter_mut().zip(&old[from..to]) {
+        row_mut(new, b).copy_from_slice(old);
     }
 }
 

@@ -174,7 +174,7 @@ impl Recurrent {
             }
             WeightInit::LecunNormal => {
                 // The deviation of a unit normal that is cut at 2.
-                const CUT: f32 = 0.879_625_66;
+                const CUT: f32 = 0.879_625_7;
                 let deviation = (1.0 / columns as f32).sqrt() / CUT;
                 (0..rows * columns).map(|_| generator.cut_normal() * deviation).collect()
             }

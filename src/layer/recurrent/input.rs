@@ -28,6 +28,7 @@ pub(super) struct InputProduct {
 }
 
 impl InputProduct {
+    #[allow(clippy::too_many_arguments, reason = "one caller, which has them all apart")]
     pub fn record(
         rec: &mut Recorder,
         layer: &Recurrent,

@@ -1,4 +1,5 @@
 //! The caller's own cell, a unit at a time.
+#![allow(clippy::needless_range_loop, reason = "blocks lie side by side in several slices")]
 
 use super::{BackwardRow, ForwardRow, STATES};
 use crate::kernel::{Cell, CustomCell};
