@@ -14,6 +14,7 @@
 //! - [`schedule`]: the [`Recorder`] and the unrolling over time.
 //! - [`recording`]: the flat list of launches, with its memory plan. Plain data.
 //! - [`engine`]: [`Engine`], [`engine::Store`], [`engine::Program`].
+//! - [`live`]: sequences that come a step at a time and join and leave a batch.
 //! - [`train`], [`task`], [`data`], [`format`](mod@format): the loop, whole jobs, inputs, files.
 //! - [`oracle`], [`conformance`], [`measure`]: is it right, and how fast.
 //!
@@ -34,6 +35,7 @@ pub mod format;
 pub mod graph;
 pub mod kernel;
 pub mod layer;
+pub mod live;
 pub mod loss;
 pub mod measure;
 pub mod optim;
@@ -47,7 +49,7 @@ pub mod train;
 pub use cell::CellKind;
 pub use engine::Engine;
 pub use error::{Error, Result};
-pub use layer::{Embedding, InitialState, Initializer, Linear, Recurrent};
+pub use layer::{Embedding, InitialState, Initializer, Linear, Recurrent, Sequence};
 pub use loss::cross_entropy;
 pub use optim::Optimizer;
 pub use schedule::Recorder;

@@ -2,7 +2,7 @@
 
 use super::{Initializer, insert, positive};
 use crate::error::Result;
-use crate::kernel::{EmbeddingBackward, EmbeddingForward, EmbeddingParams, View};
+use crate::kernel::View;
 use crate::schedule::{Recorder, Var};
 use crate::tensor::NamedTensors;
 
@@ -33,15 +33,6 @@ impl Embedding {
         positive("the embedding's width", self.width)?;
         let (v, e) = (self.vocabulary, self.width);
         let table = rec.parameter(&format!("{}.weight", self.name), [v, e])?;
-        let y = rec.temporary("embedding", [ids.len, e])?;
-        let params = EmbeddingParams::new(v, e, ids, table.view, y.view);
-        rec.launch(EmbeddingForward { params }, &[ids, table.view, y.view])?;
-        rec.on_backward(move |rec| {
-            let Some(dy) = rec.gradient(y) else { return Ok(()) };
-            let Some((dt, accumulate)) = rec.gradient_target(table)? else { return Ok(()) };
-            let params = EmbeddingParams::new(v, e, ids, dt, dy);
-            rec.launch(EmbeddingBackward { params, accumulate }, &[ids, dy, dt])
-        });
-        Ok(y)
+        rec.gather(table, ids)
     }
 }

@@ -1,7 +1,10 @@
 //! Recording forward, and backward from the tape.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Combine, Dropout, Fill, FlaggedSide, Matmul, Op, Operand, Rows, View, With};
+use crate::kernel::{
+    Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, FlaggedSide,
+    Matmul, Op, Operand, Rows, View, With,
+};
 use crate::recording::{Recording, Role};
 use crate::tensor::DType;
 use std::collections::{BTreeMap, HashMap};
@@ -320,6 +323,52 @@ impl Recorder {
             let Some((dx, accumulate)) = rec.gradient_target(x)? else { return Ok(()) };
             let op = Dropout { accumulate, ..Dropout::new(dy, dx, stream, rate) };
             rec.launch(op, &[dy, dx, control])
+        });
+        Ok(y)
+    }
+
+    /// y\[n\] = table\[ids\[n\]\], \[N, columns\]: rows of a table, or of packed sequences
+    /// ([`pack_indices`](crate::layer::pack_indices)). The caller checks that the ids are in range.
+    ///
+    /// # Errors
+    /// Sizes beyond 32 bits.
+    pub fn gather(&mut self, table: Var, ids: View) -> Result<Var> {
+        let (rows, columns) = (table.rows, table.columns);
+        let y = self.temporary("gathered", [ids.len, columns])?;
+        let params = EmbeddingParams::new(rows, columns, ids, table.view, y.view);
+        self.launch(EmbeddingForward { params }, &[ids, table.view, y.view])?;
+        self.on_backward(move |rec| {
+            let Some(dy) = rec.gradient(y) else { return Ok(()) };
+            let Some((dt, accumulate)) = rec.gradient_target(table)? else { return Ok(()) };
+            let params = EmbeddingParams::new(rows, columns, ids, dt, dy);
+            rec.launch(EmbeddingBackward { params, accumulate }, &[ids, dy, dt])
+        });
+        Ok(y)
+    }
+
+    /// The rows of x, (outer, inner) with `inner` inner ones, as (inner, outer): \[B·T\] to \[T·B\] with
+    /// `inner` = T, and back with `inner` = B.
+    ///
+    /// # Errors
+    /// The rows are no whole number of inner ones.
+    pub fn swap_rows(&mut self, x: Var, inner: usize) -> Result<Var> {
+        if inner == 0 || !x.rows.is_multiple_of(inner) {
+            let what = format!("{} rows are no whole number of {inner}", x.rows);
+            return Err(Error::invalid(what));
+        }
+        let (shape, outer) = ([x.rows, x.columns], x.rows / inner);
+        let y = self.temporary("swapped", shape)?;
+        let swap = move |rec: &mut Self, from: View, to: View, inner: usize, accumulate: bool| {
+            let (source, target) = (Rows::new(from, shape[1]), Rows::new(to, shape[1]));
+            let op = Combine::copy(shape, source, target).swapping(inner);
+            rec.combine(op.accumulating(accumulate), from, to, None)
+        };
+        // The result's inner rows are the outer ones of x.
+        swap(self, x.view, y.view, outer, false)?;
+        self.on_backward(move |rec| {
+            let Some(dy) = rec.gradient(y) else { return Ok(()) };
+            let Some((dx, accumulate)) = rec.gradient_target(x)? else { return Ok(()) };
+            swap(rec, dy, dx, inner, accumulate)
         });
         Ok(y)
     }

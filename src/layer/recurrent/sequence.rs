@@ -162,8 +162,8 @@ pub(super) fn pad(
 
 /// How packed rows (PyTorch's `PackedSequence`: step by step, the longest sequence first) lie in a
 /// padded batch \[T·B\], with T the longest length: for each padded row the packed row it is (0 where
-/// it is padding), and for each packed row the padded row. The two are the ids of an
-/// [`Embedding`](crate::layer::Embedding)-like gather, [`Recorder::gather`].
+/// it is padding), and for each packed row the padded row. The two are ids for
+/// [`Recorder::gather`].
 ///
 /// # Errors
 /// No sequence, or none that is not empty.
