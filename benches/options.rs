@@ -137,6 +137,8 @@ fn main() -> recurra::Result<()> {
         Setup::new("lengths, all whole", lstm).with(|s| s.lengths = Some(|_| SHAPE[0])),
         Setup::new("lengths, half of all steps masked", lstm)
             .with(|s| s.lengths = Some(|b| (SHAPE[0] * (2 * b + 1)) / 64)),
+        Setup::new("the same, in no order", lstm)
+            .with(|s| s.lengths = Some(|b| (SHAPE[0] * (2 * (b * 13 % 32) + 1)) / 64)),
         Setup::new("resets", lstm).with(|s| s.resets = true),
     ];
     println!(

@@ -121,7 +121,12 @@ fn valid_rows(
     let [m, n, k] = [p.m, p.n, p.k].map(|x| x as usize);
     let (a_stride, c_stride) = (p.a_stride as usize, p.c_stride as usize);
     if !kernel.accumulate {
-        c.chunks_mut(c_stride).take(m).for_each(|row| row[..n].fill(0.0));
+        let mut next = rows.iter().peekable();
+        for (r, row) in c.chunks_mut(c_stride).take(m).enumerate() {
+            if next.next_if(|&&valid| valid == r).is_none() {
+                row[..n].fill(0.0);
+            }
+        }
     }
     let (gathered, result) = room(scratch, GATHER * (k + n)).split_at_mut(GATHER * k);
     for rows in rows.chunks(GATHER) {
@@ -143,9 +148,14 @@ fn valid_rows(
             threads(context, [rows.len(), n, k]),
         );
         for (i, &r) in rows.iter().enumerate() {
-            for (j, value) in result[i * n..][..n].iter().enumerate() {
-                let bias = if kernel.bias { on.bias[j] } else { 0.0 };
-                c[r * c_stride + j] += value + bias;
+            let (target, sum) = (&mut c[r * c_stride..][..n], &mut result[i * n..][..n]);
+            if kernel.bias {
+                sum.iter_mut().zip(on.bias).for_each(|(s, b)| *s += b);
+            }
+            if kernel.accumulate {
+                target.iter_mut().zip(&*sum).for_each(|(t, s)| *t += s);
+            } else {
+                target.copy_from_slice(sum);
             }
         }
     }

@@ -178,7 +178,8 @@ impl Active {
         if !flagged {
             return Active::All(count);
         }
-        Active::Some((0..count).filter(|&b| takes_part(b)).collect())
+        let list: Vec<usize> = (0..count).filter(|&b| takes_part(b)).collect();
+        if list.len() == count { Active::All(count) } else { Active::Some(list) }
     }
 
     fn len(&self) -> usize {
@@ -394,11 +395,13 @@ fn forward_part(shared: &Shared, kernel: &StepForward, phase: ForwardPhase, mut 
     let [hidden, units] = [p.hidden, p.units].map(|x| x as usize);
     let first = rows.first;
     let flagged = !shared.flags.is_empty() && phase != ForwardPhase::Product;
+    let resets = !shared.flags.is_empty() && (0..rows.count).any(|b| shared.reset(first + b));
     let active = Active::new(rows.count, flagged, |b| shared.valid(first + b));
     let n = active.len();
     let columns = kernel.kind.columns && kernel.source_block().is_none();
     let from_h = kernel.source_block().is_none() && !columns;
-    let gathers = from_h && (!shared.flags.is_empty() || shared.mask_count > 0) || flagged;
+    let some = matches!(active, Active::Some(_));
+    let gathers = some || from_h && (resets || shared.mask_count > 0);
     let custom = cell.kind == CellKind::Custom;
     let straight = !gathers && !custom;
     let products = kernel.products();
@@ -517,7 +520,7 @@ fn forward_part(shared: &Shared, kernel: &StepForward, phase: ForwardPhase, mut 
                 let b = active.get(i);
                 forward_row(shared, phase, &mut rows, b, &sums[(i * sum_words).min(sums.len())..]);
             }
-            if flagged {
+            if some {
                 for b in (0..rows.count).filter(|&b| !shared.valid(first + b)) {
                     keep_row(shared, phase, &mut rows, b);
                 }
