@@ -36,10 +36,29 @@ pub fn stems() -> Vec<String> {
 /// # Errors
 /// A directive that is unknown, unbalanced or names what does not exist.
 pub fn source(kernel: &dyn Kernel) -> Result<String> {
+    source_with(kernel, None)
+}
+
+/// A fault to plant: in file `shaders/{stem}.wgsl`, the first `old` becomes `new`.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The file.
+    pub stem: &'static str,
+    /// A text that stands in it.
+    pub old: &'static str,
+    /// What takes its place.
+    pub new: &'static str,
+}
+
+/// The same with a fault planted: how the tests show that the conformance suite notices faults.
+///
+/// # Errors
+/// As [`source`]; the fault's text does not stand in its file.
+pub fn source_with(kernel: &dyn Kernel, fault: Option<&Fault>) -> Result<String> {
     let defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
     let declarations = declarations(&kernel.bindings());
-    let mut expander =
-        Expander { defines, declarations, imported: BTreeSet::new(), out: String::new() };
+    let imported = BTreeSet::new();
+    let mut expander = Expander { defines, declarations, fault, imported, out: String::new() };
     expander.expand(kernel.name())?;
     Ok(expander.out)
 }
@@ -64,21 +83,29 @@ fn declarations(bindings: &[Binding]) -> String {
     text
 }
 
-struct Expander {
+struct Expander<'a> {
     declarations: String,
+    fault: Option<&'a Fault>,
     defines: BTreeMap<&'static str, String>,
     imported: BTreeSet<String>,
     out: String,
 }
 
-impl Expander {
+impl Expander<'_> {
     fn expand(&mut self, stem: &str) -> Result<()> {
         let fail = |line: usize, what: &str| {
             Error::invalid(format!("shader '{stem}', line {}: {what}", line + 1))
         };
         // For each open #ifdef: are its lines kept, as far as it alone decides?
         let mut open: Vec<bool> = Vec::new();
-        for (number, line) in file(stem)?.lines().enumerate() {
+        let mut text = file(stem)?.to_string();
+        if let Some(fault) = self.fault.filter(|fault| fault.stem == stem) {
+            if !text.contains(fault.old) {
+                return Err(Error::invalid(format!("'{}' is not in shader '{stem}'", fault.old)));
+            }
+            text = text.replacen(fault.old, fault.new, 1);
+        }
+        for (number, line) in text.lines().enumerate() {
             let trimmed = line.trim();
             let (word, rest) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
             match word {
@@ -138,6 +165,7 @@ mod tests {
     fn directives_keep_and_drop_lines() {
         let mut expander = Expander {
             declarations: String::new(),
+            fault: None,
             defines: [("A", "7".to_string())].into_iter().collect(),
             imported: BTreeSet::new(),
             out: String::new(),

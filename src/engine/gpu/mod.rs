@@ -92,6 +92,16 @@ impl GpuEngine {
         GpuEngine { context: Arc::new(Context { info, device, queue, limits, pipelines, failure }) }
     }
 
+    /// The same device with a fault in one of its shaders: for tests of tests.
+    #[doc(hidden)]
+    pub fn with_fault(&self, fault: crate::kernel::shader::Fault) -> Self {
+        let Context { info, device, queue, limits, failure, .. } = &*self.context;
+        let pipelines = Pipelines { fault: Some(fault), ..Pipelines::default() };
+        let (info, device, queue) = (info.clone(), device.clone(), queue.clone());
+        let (limits, failure) = (limits.clone(), failure.clone());
+        GpuEngine { context: Arc::new(Context { info, device, queue, limits, pipelines, failure }) }
+    }
+
     /// What the adapter is and offers.
     pub fn info(&self) -> &DeviceInfo {
         &self.context.info

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 
-type Key = (&'static str, Vec<(&'static str, String)>);
+pub type Key = (&'static str, Vec<(&'static str, String)>);
 
 /// A compute pipeline with the layout of its bind group.
 pub struct Pipeline {
@@ -17,8 +17,12 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    fn new(device: &wgpu::Device, kernel: &dyn Kernel) -> Result<Self> {
-        let source = shader::source(kernel)?;
+    fn new(
+        device: &wgpu::Device,
+        kernel: &dyn Kernel,
+        fault: Option<&shader::Fault>,
+    ) -> Result<Self> {
+        let source = shader::source_with(kernel, fault)?;
         let label = Some(kernel.name());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label,
@@ -90,7 +94,9 @@ impl Pipeline {
 /// All pipelines of an engine.
 #[derive(Default)]
 pub struct Pipelines {
-    made: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    /// Planted by a test.
+    pub fault: Option<shader::Fault>,
+    pub made: Mutex<HashMap<Key, Arc<Pipeline>>>,
 }
 
 impl Pipelines {
@@ -101,7 +107,7 @@ impl Pipelines {
         if let Some(pipeline) = made.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(Pipeline::new(device, kernel)?);
+        let pipeline = Arc::new(Pipeline::new(device, kernel, self.fault.as_ref())?);
         made.insert(key, pipeline.clone());
         Ok(pipeline)
     }
