@@ -14,28 +14,33 @@ fn main(
     let unit = min((number % tiles) * UNITS + local.x, p.hidden - 1u);
     let inside = number / tiles < p.batch && (number % tiles) * UNITS + local.x < p.hidden;
     let at = At(row, unit);
-    let length = (p.time + STRETCHES - 1u) / STRETCHES;
-    let first = min(local.y * length, p.time);
-    let end = min(first + length, p.time);
-    var sum = vec2<f32>(1.0, 0.0);
-    for (var s = first; s < end; s++) {
-        let pair = step_pair(time_of(s), at);
-        sum = vec2<f32>(pair.x * sum.x, pair.x * sum.y + pair.y);
-    }
-    pairs[local.y * UNITS + local.x] = sum;
-    workgroupBarrier();
-    if !inside {
-        return;
-    }
-    var h = states[state_index(0u, old_slot(time_of(0u)), at)];
-    for (var stretch = 0u; stretch < local.y; stretch++) {
-        let pair = pairs[stretch * UNITS + local.x];
-        h = pair.x * h + pair.y;
-    }
-    for (var s = first; s < end; s++) {
-        let t = time_of(s);
-        let pair = step_pair(t, at);
-        h = pair.x * h + pair.y;
-        states[state_index(0u, new_slot(t), at)] = h;
+    let blocks = (p.time + BLOCK - 1u) / BLOCK;
+    for (var i = 0u; i < blocks; i++) {
+        let block = block_of(i);
+        let length = (block.steps + STRETCHES - 1u) / STRETCHES;
+        let first = min(local.y * length, block.steps);
+        let end = min(first + length, block.steps);
+        var sum = vec2<f32>(1.0, 0.0);
+        for (var s = first; s < end; s++) {
+            let pair = step_pair(time_of(block, s), at);
+            sum = vec2<f32>(pair.x * sum.x, pair.x * sum.y + pair.y);
+        }
+        pairs[local.y * UNITS + local.x] = sum;
+        workgroupBarrier();
+        // The last thread of the block before has written this one.
+        storageBarrier();
+        var h = states[state_index(0u, old_slot(time_of(block, 0u)), at)];
+        for (var stretch = 0u; stretch < local.y; stretch++) {
+            let pair = pairs[stretch * UNITS + local.x];
+            h = pair.x * h + pair.y;
+        }
+        for (var s = first; s < end && inside; s++) {
+            let t = time_of(block, s);
+            let pair = step_pair(t, at);
+            h = pair.x * h + pair.y;
+            states[state_index(0u, new_slot(t), at)] = h;
+        }
+        storageBarrier();
+        workgroupBarrier();
     }
 }

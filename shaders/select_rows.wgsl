@@ -1,5 +1,5 @@
 // destination[r,c] = source[r,c]·mask[r mod batch, c] where the row is kept, else a value. A row is
-// kept where flag bits `flag` of row r / places have the value `wanted`: VALID set, or RESET clear.
+// kept where flag bits `flag` of row (first + r) / places have the value `wanted`: VALID set, or RESET clear.
 #import shared/group_number
 
 struct Params {
@@ -11,6 +11,7 @@ struct Params {
     wanted: u32,
     places: u32,
     batch: u32,
+    first: u32,
     mask_offset: u32,
     value: f32,
 }
@@ -34,7 +35,7 @@ fn main(
     value *= mask[p.mask_offset + (row % p.batch) * p.columns + i % p.columns];
 #endif
 #ifdef HAS_flags
-    value = select(p.value, value, (flags[row / p.places] & p.flag) == p.wanted);
+    value = select(p.value, value, (flags[(p.first + row) / p.places] & p.flag) == p.wanted);
 #endif
 #ifdef ACCUMULATE
     value += destination[p.target_offset + i];

@@ -1,6 +1,7 @@
-// What the scans share. A workgroup has 16 units of a row and 16 stretches of the steps; a thread
-// sums its stretch up to one pair (a, c), h_end = a·h_start + c, the pairs are put together in their
-// order, and then each thread goes through its stretch once more with the right start.
+// What the scans share. Time goes block by block. A workgroup has 16 units of a row and 16 stretches of
+// a block's steps; a thread sums its stretch up to one pair (a, c), h_end = a·h_start + c, the pairs
+// are put together in their order, and then each thread goes through its stretch once more with the
+// right start.
 #import shared/activations
 #import shared/step
 #import cell/#{CELL}
@@ -10,12 +11,29 @@ const STRETCHES = 16u;
 const UNITS = 16u;
 var<workgroup> pairs: array<vec2<f32>, STRETCHES * UNITS>;
 
-// The time index of step s in the direction's order, and the slots before and after it.
-fn time_of(s: u32) -> u32 {
+const BLOCK = #{BLOCK}u;
+
+struct Block {
+    first: u32,
+    steps: u32,
+}
+
+// Block number `i` of the direction's order.
+fn block_of(i: u32) -> Block {
 #ifdef REVERSE
-    return p.time - 1u - s;
+    let first = ((p.time + BLOCK - 1u) / BLOCK - 1u - i) * BLOCK;
 #else
-    return s;
+    let first = i * BLOCK;
+#endif
+    return Block(first, min(BLOCK, p.time - first));
+}
+
+// The time index of step s of a block, in the direction's order.
+fn time_of(block: Block, s: u32) -> u32 {
+#ifdef REVERSE
+    return block.first + block.steps - 1u - s;
+#else
+    return block.first + s;
 #endif
 }
 

@@ -36,6 +36,8 @@ pub struct MatmulParams {
     pub tiles_n: u32,
     /// Rows that share a flag.
     pub places: u32,
+    /// Rows of the sequence before the product's first.
+    pub first: u32,
 }
 
 /// A matrix operand: where it starts, the distance between its stored rows, and whether it is used
@@ -82,17 +84,40 @@ pub struct Matmul {
     pub row_sum: bool,
     /// Add to what C (and `row_sum`) hold instead of replacing it.
     pub accumulate: bool,
-    /// Rows that take no part.
-    pub flags: Option<FlaggedSide>,
+    /// Which side of the product the rows of a sequence are, if any.
+    pub side: Option<SequenceSide>,
+    /// Some of those rows may take no part.
+    pub flags: bool,
+    /// Rows of a block of the sequence; 0: all are one.
+    pub block: u32,
+    /// Sums over a sequence go from its last term to its first.
+    pub descending: bool,
 }
 
-/// Which side of a product the validity flags of a sequence belong to.
+/// Which side of a product the rows of a sequence are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlaggedSide {
+pub enum SequenceSide {
     /// Rows of the result: those that are not valid are 0 (added to, they stay).
     Rows,
     /// Terms of the sums: rows of op(A)ᵀ and op(B) that are not valid are left out.
     Terms,
+}
+
+/// Rows of a sequence, or of a segment of it, in a product or a sum over them. Where a sequence is cut
+/// at borders of blocks and its segments are summed one after the other in the same order, every sum
+/// has the bits that it has over the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceRows {
+    /// The flags \[T,B\] of the whole sequence.
+    pub flags: Option<View>,
+    /// Rows that share a flag.
+    pub places: usize,
+    /// Rows of the sequence before the first of these.
+    pub first: usize,
+    /// Rows of a block.
+    pub block: usize,
+    /// Sums go from the last block to the first: the order of backward in the forward direction.
+    pub descending: bool,
 }
 
 impl Matmul {
@@ -114,13 +139,17 @@ impl Matmul {
                 row_sum_offset: 0,
                 tiles_n: n.div_ceil(TILE) as u32,
                 places: 1,
+                first: 0,
             },
             a_transposed: a.transposed,
             b_transposed: b.transposed,
             bias: false,
             row_sum: false,
             accumulate: false,
-            flags: None,
+            side: None,
+            flags: false,
+            block: 0,
+            descending: false,
         }
     }
 
@@ -138,11 +167,22 @@ impl Matmul {
         self
     }
 
-    /// Leaves out what the validity flags of a sequence leave out; `places` rows share a flag.
-    pub fn with_flags(mut self, side: FlaggedSide, places: usize) -> Self {
-        self.flags = Some(side);
-        self.params.places = places as u32;
+    /// Over the rows of a sequence, without those that its flags leave out.
+    pub fn over(mut self, side: SequenceSide, rows: &SequenceRows) -> Self {
+        self.side = Some(side);
+        self.flags = rows.flags.is_some();
+        self.params.places = rows.places as u32;
+        self.params.first = rows.first as u32;
+        self.block = rows.block as u32;
+        self.descending = rows.descending && side == SequenceSide::Terms;
         self
+    }
+
+    /// Rows of the sequence, and of one block of it.
+    pub(crate) fn sequence_rows(&self) -> [usize; 2] {
+        let terms = self.side == Some(SequenceSide::Terms);
+        let rows = if terms { self.params.k } else { self.params.m } as usize;
+        [rows, if self.block == 0 { rows } else { self.block as usize }]
     }
 
     /// Adds to what the result holds.
@@ -159,7 +199,7 @@ impl Kernel for Matmul {
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
         super::all_positive(&[p.m, p.n, p.k, p.a_stride, p.b_stride, p.places])?;
-        let terms = self.flags == Some(FlaggedSide::Terms);
+        let terms = self.side == Some(SequenceSide::Terms) && self.flags;
         if terms && (!self.a_transposed || self.b_transposed) {
             return Err("terms with flags must be rows of both operands");
         }
@@ -181,8 +221,8 @@ impl Kernel for Matmul {
         if self.row_sum {
             list.push(Binding::write("row_sum", (p.row_sum_offset + p.m) as usize));
         }
-        if let Some(side) = self.flags {
-            let rows = if side == FlaggedSide::Rows { p.m } else { p.k };
+        if self.flags {
+            let rows = p.first + self.sequence_rows()[0] as u32;
             list.push(Binding::read_u32("flags", rows.div_ceil(p.places) as usize));
         }
         list
@@ -195,8 +235,9 @@ impl Kernel for Matmul {
             ("BIAS", self.bias),
             ("ROW_SUM", self.row_sum),
             ("ACCUMULATE", self.accumulate),
-            ("ROW_FLAGS", self.flags == Some(FlaggedSide::Rows)),
-            ("TERM_FLAGS", self.flags == Some(FlaggedSide::Terms)),
+            ("ROW_FLAGS", self.flags && self.side == Some(SequenceSide::Rows)),
+            ("TERM_FLAGS", self.flags && self.side == Some(SequenceSide::Terms)),
+            ("DESCENDING", self.descending),
         ];
         flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
     }

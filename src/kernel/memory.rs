@@ -224,6 +224,8 @@ pub struct SelectRowsParams {
     pub places: u32,
     /// Rows of the mask, B.
     pub batch: u32,
+    /// Rows of the sequence before the first of these.
+    pub first: u32,
     /// First element of the mask.
     pub mask_offset: u32,
     /// What rows that aren't kept hold.
@@ -260,7 +262,7 @@ impl Kernel for SelectRows {
             Binding::write("destination", p.target_offset as usize + n),
         ];
         if self.flags {
-            list.push(Binding::read_u32("flags", p.rows.div_ceil(p.places) as usize));
+            list.push(Binding::read_u32("flags", (p.first + p.rows).div_ceil(p.places) as usize));
         }
         if self.mask {
             let words = p.batch as usize * p.columns as usize;

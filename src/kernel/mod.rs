@@ -32,7 +32,7 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
 pub use custom::{BackwardTwin, CustomCell, ForwardTwin, Reference};
 pub use dropout::{Dropout, DropoutParams};
 pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
-pub use matmul::{FlaggedSide, Matmul, MatmulParams, Operand};
+pub use matmul::{Matmul, MatmulParams, Operand, SequenceRows, SequenceSide};
 pub use memory::{
     Combine, CombineParams, Fill, FillParams, Rows, SelectRows, SelectRowsParams, SequenceFlags,
     SequenceFlagsParams, With,
@@ -47,7 +47,7 @@ pub use permutations::permutations;
 pub use reduce::{
     ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
 };
-pub use scan::{ScanBackward, ScanForward};
+pub use scan::{SCAN_BLOCK, ScanBackward, ScanForward};
 pub use step::{
     BackwardPhase, ForwardPhase, NONE, RESET, StepBackward, StepForward, StepKind, StepParams,
     VALID, Zoneout,

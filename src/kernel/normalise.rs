@@ -1,6 +1,6 @@
 //! Norms of the input product over all steps, and sums over rows.
 
-use super::{Binding, Cost, Kernel, Operand, View, bytes, matrix_extent, spread};
+use super::{Binding, Cost, Kernel, Operand, SequenceRows, View, bytes, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Columns of a workgroup of the kernels that go down the rows.
@@ -202,6 +202,10 @@ pub struct ColumnSumParams {
     pub b_stride: u32,
     /// First element of the sums.
     pub target_offset: u32,
+    /// Rows that are summed before the next partial sum begins.
+    pub block: u32,
+    /// 1 where the last block comes first, else 0.
+    pub descending: u32,
 }
 
 /// sums\[c\] = Σᵣ a\[r,c\], or Σᵣ a\[r,c\]·b\[r,c\].
@@ -229,10 +233,19 @@ impl ColumnSum {
                 b_offset,
                 b_stride,
                 target_offset: sums.offset as u32,
+                block: rows as u32,
+                descending: 0,
             },
             product: b.is_some(),
             accumulate: false,
         }
+    }
+
+    /// Over the rows of a sequence, block by block.
+    pub fn over(mut self, rows: &SequenceRows) -> Self {
+        self.params.block = rows.block as u32;
+        self.params.descending = u32::from(rows.descending);
+        self
     }
 }
 
@@ -241,7 +254,7 @@ impl Kernel for ColumnSum {
         "column_sum"
     }
     fn check(&self) -> Result<(), &'static str> {
-        super::all_positive(&[self.params.rows, self.params.columns])
+        super::all_positive(&[self.params.rows, self.params.columns, self.params.block])
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;

@@ -75,9 +75,16 @@ pub fn permutations() -> Vec<Op> {
             list.push(NormaliseForward { params, axis }.into());
         }
         list.push(NormaliseBackward { params, axis: column(false) }.into());
-        for side in [FlaggedSide::Rows, FlaggedSide::Terms] {
-            let mut op = Matmul::new([2, 2, 2], operand, operand, operand).with_flags(side, 1);
-            op.a_transposed = side == FlaggedSide::Terms;
+        for (side, flags, descending) in [
+            (SequenceSide::Rows, Some(view), false),
+            (SequenceSide::Terms, Some(view), false),
+            (SequenceSide::Terms, Some(view), true),
+            (SequenceSide::Terms, None, true),
+        ] {
+            let rows = SequenceRows { flags, places: 1, first: 0, block: 0, descending };
+            let mut op = Matmul::new([2, 2, 2], operand, operand, operand).over(side, &rows);
+            op.a_transposed = side == SequenceSide::Terms;
+            op.row_sum = op.a_transposed;
             op.accumulate = flag;
             list.push(op.into());
         }

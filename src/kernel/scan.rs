@@ -6,6 +6,9 @@ use super::{Binding, Control, Cost, Kernel, bytes, spread};
 /// Units of a row that one workgroup takes.
 const UNITS: usize = 16;
 
+/// Steps of a block, across which the scan is not parallel: a sequence may be cut at its borders.
+pub const SCAN_BLOCK: usize = 128;
+
 /// h(t+1) = a(t)⊙h(t) + c(t) for all t; see `shaders/scan_forward.wgsl`.
 #[derive(Clone, Debug)]
 pub struct ScanForward {
@@ -32,6 +35,7 @@ pub struct ScanBackward {
 
 fn defines(kernel: &dyn Kernel, kind: &StepKind, reverse: bool) -> Vec<(&'static str, String)> {
     let mut list = kind.defines(kernel);
+    list.push(("BLOCK", SCAN_BLOCK.to_string()));
     if reverse {
         list.push(("REVERSE", String::new()));
     }

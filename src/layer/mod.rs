@@ -9,8 +9,8 @@ pub use embedding::Embedding;
 pub use init::Initializer;
 pub use linear::Linear;
 pub use recurrent::{
-    Direction, ForgetBias, InitialState, Merge, Padding, Recurrent, RecurrentInit, RecurrentOutput,
-    Sequence, Trace, WeightInit, pack_indices,
+    Direction, ForgetBias, InitialState, Memory, Merge, Padding, Recurrent, RecurrentInit,
+    RecurrentOutput, Sequence, Trace, WeightInit, pack_indices,
 };
 
 use crate::error::{Error, Result};

@@ -8,4 +8,4 @@ mod recorder;
 mod unroll;
 
 pub use recorder::{Recorder, Var};
-pub use unroll::{Recurrence, RecurrentWeights, Swept};
+pub use unroll::{Incoming, Recurrence, RecurrentWeights, Swept};

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{
-    Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, FlaggedSide,
-    Matmul, Op, Operand, Rows, View, With,
+    Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, Matmul, Op,
+    Operand, Rows, SequenceRows, SequenceSide, View, With,
 };
 use crate::recording::{Recording, Role};
 use crate::tensor::DType;
@@ -252,22 +252,21 @@ impl Recorder {
         row_sum: Option<View>,
         accumulate: bool,
     ) -> Result<()> {
-        self.flagged_product(shape, operands, bias, row_sum, accumulate, None)
+        self.sequence_product(shape, operands, bias, row_sum, accumulate, None)
     }
 
-    /// The same over the valid rows or terms of a sequence: (flags \[T,B\], side, rows that share a
-    /// flag).
+    /// The same with rows of a sequence on one side.
     ///
     /// # Errors
     /// Operands that reach past their buffers.
-    pub fn flagged_product(
+    pub fn sequence_product(
         &mut self,
         shape: [usize; 3],
         [a, b, c]: [Operand; 3],
         bias: Option<View>,
         row_sum: Option<View>,
         accumulate: bool,
-        flags: Option<(View, FlaggedSide, usize)>,
+        sequence: Option<(SequenceSide, SequenceRows)>,
     ) -> Result<()> {
         let mut op = Matmul::new(shape, a, b, c).accumulating(accumulate);
         let mut buffers = vec![a.view, b.view, c.view];
@@ -279,9 +278,9 @@ impl Recorder {
             op = op.with_row_sum(row_sum);
             buffers.push(row_sum);
         }
-        if let Some((view, side, places)) = flags {
-            op = op.with_flags(side, places);
-            buffers.push(view);
+        if let Some((side, rows)) = sequence {
+            op = op.over(side, &rows);
+            buffers.extend(rows.flags);
         }
         self.launch(op, &buffers)
     }

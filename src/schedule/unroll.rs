@@ -61,6 +61,17 @@ pub struct Recurrence {
     norms: Option<View>,
 }
 
+/// What backward starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming {
+    /// The gradient of the outputs \[T·B, P\].
+    pub d_output: Option<View>,
+    /// The final states' gradient, in the layout of a state.
+    pub carry: Var,
+    /// Where each row's gradients of the vectors by unit add up, \[B, E·H\].
+    pub unit: Option<Var>,
+}
+
 /// What backward leaves for the weight gradients.
 #[derive(Clone, Copy, Debug)]
 pub struct Swept {
@@ -68,8 +79,6 @@ pub struct Swept {
     pub carry: Var,
     /// The gradient of h's candidate \[T·B, P\], where there is a projection.
     pub candidate: Option<Var>,
-    /// What each row gave to the vectors by unit \[B, E·H\].
-    pub unit: Option<Var>,
 }
 
 impl Recurrence {
@@ -337,26 +346,39 @@ impl Recurrence {
         Ok(())
     }
 
-    /// T launches a phase: gate gradients over the activations in `gates`. `d_final`, in the layout
-    /// of a state, reaches the final states. With `initial`, one launch more leaves the initial
-    /// states' gradient in the matrix that is returned.
+    /// What backward starts from: `d_final`, in the layout of a state, reaches the final states.
     ///
     /// # Errors
-    /// Gradients of another shape.
-    pub fn backward(
+    /// Sizes beyond 32 bits.
+    pub fn incoming(
         &self,
         rec: &mut Recorder,
         d_output: Option<View>,
         d_final: Option<View>,
-        initial: bool,
-    ) -> Result<Swept> {
-        let (kind, cell) = (&self.kind, &self.kind.cell);
-        let words = self.batch * cell.state_words(self.hidden);
-        let carry = rec.temporary("carry", [1, words])?;
+    ) -> Result<Incoming> {
+        let cell = &self.kind.cell;
+        let carry = rec.temporary("carry", [1, self.batch * cell.state_words(self.hidden)])?;
         match d_final {
             Some(view) => rec.copy(Var { view, ..carry }, carry)?,
             None => rec.fill(carry.view, 0.0)?,
         }
+        let mut unit = None;
+        if cell.unit_vectors() > 0 && !cell.kind.is_scan() {
+            let d = rec.temporary("d_unit", [self.batch, cell.unit_vectors() * self.hidden])?;
+            rec.fill(d.view, 0.0)?;
+            unit = Some(d);
+        }
+        Ok(Incoming { d_output, carry, unit })
+    }
+
+    /// T launches a phase: gate gradients over the activations in `gates`. With `initial`, one launch
+    /// more leaves the initial states' gradient in the matrix that is returned.
+    ///
+    /// # Errors
+    /// Gradients of another shape.
+    pub fn backward(&self, rec: &mut Recorder, from: Incoming, initial: bool) -> Result<Swept> {
+        let (kind, cell) = (&self.kind, &self.kind.cell);
+        let Incoming { d_output, carry, unit } = from;
         let with_output = |params: StepParams| StepParams {
             d_output_offset: d_output.map_or(0, |v| v.offset) as u32,
             ..params
@@ -365,14 +387,14 @@ impl Recurrence {
         others.extend(d_output.map(|d| ("d_output", d)));
         if cell.kind.is_scan() {
             let params = with_output(self.params().at(0, self.reverse));
-            let carry = rec.temporary("d_initial", [1, words])?;
+            let carry = rec.temporary("d_initial", [1, carry.columns])?;
             others.push(("d_initial", carry.view));
             let (kind, reverse, d_output) = (kind.clone(), self.reverse, d_output.is_some());
             self.launch(rec, ScanBackward { params, kind, reverse, d_output }, None, &others)?;
-            return Ok(Swept { carry, candidate: None, unit: None });
+            return Ok(Swept { carry, candidate: None });
         }
         let normed = cell.layer_norm.is_some();
-        let mut swept = Swept { carry, candidate: None, unit: None };
+        let mut swept = Swept { carry, candidate: None };
         if normed || cell.projection.is_some() {
             // The projection's weight gradient needs all steps; a norm needs one.
             let steps = if cell.projection.is_some() { self.time } else { 1 };
@@ -384,12 +406,7 @@ impl Recurrence {
             let d = rec.temporary("d_unprojected", [self.batch, self.hidden])?;
             others.push(("d_unprojected", d.view));
         }
-        if cell.unit_vectors() > 0 {
-            let d = rec.temporary("d_unit", [self.batch, cell.unit_vectors() * self.hidden])?;
-            rec.fill(d.view, 0.0)?;
-            others.push(("d_unit", d.view));
-            swept.unit = Some(d);
-        }
+        others.extend(unit.map(|d| ("d_unit", d.view)));
         if self.convolution.is_some() {
             let d = rec.temporary("d_columns", [self.batch, self.depth()])?;
             others.push(("d_columns", d.view));
@@ -473,6 +490,12 @@ impl Recurrence {
             self.launch(rec, op, self.weights.hh, others)?;
         }
         Ok(())
+    }
+
+    /// The steps in the order of backward.
+    pub fn steps_back(&self) -> impl Iterator<Item = usize> + use<> {
+        let (time, reverse) = (self.time, self.reverse);
+        (0..time).map(move |s| if reverse { s } else { time - 1 - s })
     }
 
     /// Whether h̃ differs from h: masks of the recurrent dropout, or resets.

@@ -2,7 +2,7 @@
 
 use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
-use crate::kernel::{FlaggedSide, Matmul, VALID};
+use crate::kernel::{Matmul, SequenceSide, VALID};
 
 /// Products of fewer multiply-adds stay on one thread.
 const PARALLEL_FROM: usize = 1 << 18;
@@ -10,6 +10,8 @@ const PARALLEL_FROM: usize = 1 << 18;
 /// Rows that a product with flags gathers at once.
 const GATHER: usize = 512;
 
+/// A product with rows of a sequence on one side goes block by block, so that every block has the same
+/// bits wherever the sequence is cut.
 pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mut Scratch) {
     let flags = bound.read("flags");
     let p = &kernel.params;
@@ -20,24 +22,38 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
     };
     let c = &mut bound.write("c")[p.c_offset as usize..];
     let row_sum = bound.write("row_sum").get_mut(p.row_sum_offset as usize..).unwrap_or_default();
-    let valid = |row: usize| flags[row / p.places as usize].to_bits() & VALID != 0;
-    match kernel.flags {
-        None => whole(context, kernel, &operands, c, row_sum),
-        Some(FlaggedSide::Rows) => {
-            let rows: Vec<usize> = (0..p.m as usize).filter(|&r| valid(r)).collect();
-            if rows.len() == p.m as usize {
-                return whole(context, kernel, &operands, c, row_sum);
-            }
-            valid_rows(context, kernel, &operands, c, &rows, scratch);
-        }
-        Some(FlaggedSide::Terms) => {
-            let rows: Vec<usize> = (0..p.k as usize).filter(|&r| valid(r)).collect();
-            if rows.len() == p.k as usize {
-                return whole(context, kernel, &operands, c, row_sum);
-            }
-            valid_terms(context, kernel, &operands, c, row_sum, &rows, scratch);
+    let valid = |row: usize| match flags.get((p.first as usize + row) / p.places as usize) {
+        Some(word) => word.to_bits() & VALID != 0,
+        None => true,
+    };
+    let terms = kernel.side == Some(SequenceSide::Terms);
+    let [count, block] = kernel.sequence_rows();
+    let blocks = count.div_ceil(block);
+    for number in 0..blocks {
+        let first = block * if kernel.descending { blocks - 1 - number } else { number };
+        let rows = first..count.min(first + block);
+        let part = Part { first, rows: rows.len(), later: terms && number > 0 };
+        let listed: Vec<usize> = match kernel.flags {
+            true => rows.clone().filter(|&row| valid(row)).collect(),
+            false => Vec::new(),
+        };
+        if !kernel.flags || listed.len() == rows.len() {
+            whole(context, kernel, &operands, c, row_sum, part);
+        } else if terms {
+            valid_terms(context, kernel, &operands, c, row_sum, &listed, part, scratch);
+        } else {
+            valid_rows(context, kernel, &operands, c, &listed, part, scratch);
         }
     }
+}
+
+/// A block of the sequence's rows.
+#[derive(Clone, Copy)]
+struct Part {
+    first: usize,
+    rows: usize,
+    /// C has sums of earlier blocks.
+    later: bool,
 }
 
 struct Operands<'a> {
@@ -51,9 +67,9 @@ fn threads(context: &Context, shape: [usize; 3]) -> usize {
 }
 
 /// C is bias, or C + bias; returns whether the product is to be added.
-fn set_bias(kernel: &Matmul, bias: &[f32], c: &mut [f32], rows: usize) -> bool {
-    if !kernel.bias {
-        return kernel.accumulate;
+fn set_bias(kernel: &Matmul, bias: &[f32], c: &mut [f32], rows: usize, part: Part) -> bool {
+    if part.later || !kernel.bias {
+        return part.later || kernel.accumulate;
     }
     for row in c.chunks_mut(kernel.params.c_stride as usize).take(rows) {
         for (c, b) in row.iter_mut().zip(&bias[..kernel.params.n as usize]) {
@@ -63,31 +79,50 @@ fn set_bias(kernel: &Matmul, bias: &[f32], c: &mut [f32], rows: usize) -> bool {
     true
 }
 
-fn whole(context: &Context, kernel: &Matmul, on: &Operands, c: &mut [f32], row_sum: &mut [f32]) {
+fn whole(
+    context: &Context,
+    kernel: &Matmul,
+    on: &Operands,
+    c: &mut [f32],
+    row_sum: &mut [f32],
+    part: Part,
+) {
     let p = &kernel.params;
-    let [m, n, k] = [p.m, p.n, p.k].map(|x| x as usize);
-    let accumulate = set_bias(kernel, on.bias, c, m);
+    let n = p.n as usize;
+    let [a_stride, b_stride, c_stride] = [p.a_stride, p.b_stride, p.c_stride].map(|x| x as usize);
+    let (a_major, a_minor) = if kernel.a_transposed { (1, a_stride) } else { (a_stride, 1) };
+    let b_minor = if kernel.b_transposed { 1 } else { b_stride };
+    // The block's rows are rows of A and C, or terms of the sums.
+    let (shape, a, b, c, sums) = if kernel.side == Some(SequenceSide::Terms) {
+        let (a, b) = (&on.a[part.first * a_minor..], &on.b[part.first * b_minor..]);
+        ([p.m as usize, n, part.rows], a, b, c, row_sum)
+    } else {
+        let (a, c) = (&on.a[part.first * a_major..], &mut c[part.first * c_stride..]);
+        let sums = row_sum.get_mut(part.first..).unwrap_or_default();
+        ([part.rows, n, p.k as usize], a, on.b, c, sums)
+    };
+    let [m, _, k] = shape;
+    let accumulate = set_bias(kernel, on.bias, c, m, part);
     product(
-        [m, n, k],
-        Strided::new(on.a, p.a_stride as usize, kernel.a_transposed),
-        Strided::new(on.b, p.b_stride as usize, kernel.b_transposed),
+        shape,
+        Strided::new(a, a_stride, kernel.a_transposed),
+        Strided::new(b, b_stride, kernel.b_transposed),
         c,
-        p.c_stride as usize,
+        c_stride,
         accumulate,
-        threads(context, [m, n, k]),
+        threads(context, shape),
     );
     if !kernel.row_sum {
         return;
     }
-    let row_sum = &mut row_sum[..m];
-    if !kernel.accumulate {
-        row_sum.fill(0.0);
+    let sums = &mut sums[..m];
+    if !kernel.accumulate && !part.later {
+        sums.fill(0.0);
     }
-    let stride = p.a_stride as usize;
     if kernel.a_transposed {
-        add_rows(row_sum, on.a.chunks(stride).take(k));
+        add_rows(sums, a.chunks(a_stride).take(k));
     } else {
-        for (sum, row) in row_sum.iter_mut().zip(on.a.chunks(stride)) {
+        for (sum, row) in sums.iter_mut().zip(a.chunks(a_stride)) {
             *sum += row[..k].iter().sum::<f32>();
         }
     }
@@ -115,14 +150,16 @@ fn valid_rows(
     on: &Operands,
     c: &mut [f32],
     rows: &[usize],
+    part: Part,
     scratch: &mut Scratch,
 ) {
     let p = &kernel.params;
-    let [m, n, k] = [p.m, p.n, p.k].map(|x| x as usize);
+    let [n, k] = [p.n, p.k].map(|x| x as usize);
     let (a_stride, c_stride) = (p.a_stride as usize, p.c_stride as usize);
     if !kernel.accumulate {
         let mut next = rows.iter().peekable();
-        for (r, row) in c.chunks_mut(c_stride).take(m).enumerate() {
+        let block = c.chunks_mut(c_stride).enumerate().skip(part.first).take(part.rows);
+        for (r, row) in block {
             if next.next_if(|&&valid| valid == r).is_none() {
                 row[..n].fill(0.0);
             }
@@ -163,6 +200,7 @@ fn valid_rows(
 
 /// Sums over the valid terms alone: rows of both stored operands, gathered. A is transposed, as in
 /// every weight gradient.
+#[allow(clippy::too_many_arguments, reason = "one caller, which has them all apart")]
 fn valid_terms(
     context: &Context,
     kernel: &Matmul,
@@ -170,13 +208,14 @@ fn valid_terms(
     c: &mut [f32],
     row_sum: &mut [f32],
     rows: &[usize],
+    part: Part,
     scratch: &mut Scratch,
 ) {
     let p = &kernel.params;
     let [m, n] = [p.m, p.n].map(|x| x as usize);
     let [a_stride, b_stride, c_stride] = [p.a_stride, p.b_stride, p.c_stride].map(|x| x as usize);
-    let mut accumulate = set_bias(kernel, on.bias, c, m);
-    if kernel.row_sum && !kernel.accumulate {
+    let mut accumulate = set_bias(kernel, on.bias, c, m, part);
+    if kernel.row_sum && !kernel.accumulate && !part.later {
         row_sum[..m].fill(0.0);
     }
     if rows.is_empty() && !accumulate {

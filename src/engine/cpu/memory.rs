@@ -61,7 +61,9 @@ pub fn select_rows(_: &Context, kernel: &SelectRows, mut bound: Bound) {
     let mask = bound.read("mask").get(p.mask_offset as usize..).unwrap_or_default();
     let pairs = target.chunks_mut(columns).zip(source.chunks(columns)).take(rows).enumerate();
     for (r, (target, source)) in pairs {
-        let kept = flags.get(r / places).is_none_or(|f| f.to_bits() & p.flag == p.wanted);
+        let kept = flags
+            .get((p.first as usize + r) / places)
+            .is_none_or(|f| f.to_bits() & p.flag == p.wanted);
         let mask = mask.get((r % batch) * columns..(r % batch + 1) * columns);
         for c in 0..columns {
             let m = mask.map_or(1.0, |m| m[c]);

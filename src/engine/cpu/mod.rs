@@ -159,7 +159,7 @@ impl CpuEngine {
             }
         }
         drop(values);
-        // A layer's steps are those that share a gate buffer, or what stands for it, and a phase.
+        // Steps that share weights and a phase share their transpose.
         let mut layers: Vec<(BufferId, u8)> = Vec::new();
         // The first is for launches that have none of their own.
         let mut scratches = vec![Scratch::default()];
@@ -177,12 +177,11 @@ impl CpuEngine {
             let phase = match &launch.op {
                 Op::StepForward(k) => Some(k.phase as u8),
                 Op::StepBackward(k) => Some(16 + k.phase as u8),
-                Op::NormForward(_) => Some(32),
-                Op::NormBackward(_) => Some(33),
                 _ => None,
             };
-            let scratch = phase.map_or(0, |phase| {
-                let layer = (launch.buffers[0], phase);
+            let weights = bindings.iter().position(|b| b.name == "w");
+            let scratch = phase.zip(weights).map_or(0, |(phase, w)| {
+                let layer = (launch.buffers[w], phase);
                 let known = layers.iter().position(|&l| l == layer);
                 if known.is_none() {
                     layers.push(layer);
@@ -221,7 +220,7 @@ impl CpuStore {
 
 struct CpuLaunch {
     op: Op,
-    /// Which scratch a step has: one a layer and phase.
+    /// Which scratch a step has: one for each weights and phase.
     scratch: usize,
     names: Names,
     reads: Vec<Place>,

@@ -143,17 +143,23 @@ pub fn column_sum(_: &Context, kernel: &ColumnSum, mut bound: Bound) {
         sums.fill(0.0);
     }
     let mut part = vec![0f32; columns];
-    for first in (0..rows).step_by(STRETCH) {
-        part.fill(0.0);
-        for r in first..(first + STRETCH).min(rows) {
-            let a = &a[row(a, [p.a_offset, p.a_stride], r)];
-            if kernel.product {
-                let b = &b[row(b, [p.b_offset, p.b_stride], r)];
-                part.iter_mut().zip(a).zip(b).for_each(|((s, a), b)| *s += a * b);
-            } else {
-                part.iter_mut().zip(a).for_each(|(s, a)| *s += a);
+    let block = p.block as usize;
+    let blocks = rows.div_ceil(block);
+    for number in 0..blocks {
+        let start = block * if p.descending == 1 { blocks - 1 - number } else { number };
+        let end = rows.min(start + block);
+        for first in (start..end).step_by(STRETCH) {
+            part.fill(0.0);
+            for r in first..(first + STRETCH).min(end) {
+                let a = &a[row(a, [p.a_offset, p.a_stride], r)];
+                if kernel.product {
+                    let b = &b[row(b, [p.b_offset, p.b_stride], r)];
+                    part.iter_mut().zip(a).zip(b).for_each(|((s, a), b)| *s += a * b);
+                } else {
+                    part.iter_mut().zip(a).for_each(|(s, a)| *s += a);
+                }
             }
+            sums.iter_mut().zip(&part).for_each(|(s, p)| *s += p);
         }
-        sums.iter_mut().zip(&part).for_each(|(s, p)| *s += p);
     }
 }

@@ -1,13 +1,16 @@
 //! `scan_forward` and `scan_backward`: minGRU and minLSTM, h(t+1) = a(t)⊙h(t) + c(t).
 //!
-//! The steps are cut into a stretch a thread. Each stretch is summed up to one pair (a, c) a unit,
-//! the pairs give each stretch its start, and then the stretches run side by side.
+//! Block by block of time, so that a cut at a block's border changes nothing. The steps of a block are
+//! cut into a stretch a thread. Each stretch is summed up to one pair (a, c) a unit, the pairs give
+//! each stretch its start, and then the stretches run side by side.
 
 use super::control;
 use super::math::{log_sigmoid, sigmoid};
 use super::zoneout::Zone;
 use super::{Bound, Context};
-use crate::kernel::{CellKind, RESET, ScanBackward, ScanForward, StepKind, StepParams, VALID};
+use crate::kernel::{
+    CellKind, RESET, SCAN_BLOCK, ScanBackward, ScanForward, StepKind, StepParams, VALID,
+};
 use rayon::prelude::*;
 
 /// One scan's numbers.
@@ -106,10 +109,53 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Steps of a stretch when there are so many threads.
-    fn length(&self, threads: usize) -> usize {
-        (self.p.time as usize).div_ceil(threads.max(1))
+    /// The blocks of time, each a first step and a number of steps, from the first to the last of
+    /// the direction's order.
+    fn blocks(&self) -> Vec<(usize, usize)> {
+        let time = self.p.time as usize;
+        let block = |first| (first, SCAN_BLOCK.min(time - first));
+        let mut list: Vec<_> = (0..time).step_by(SCAN_BLOCK).map(block).collect();
+        if self.reverse {
+            list.reverse();
+        }
+        list
     }
+
+    /// (a, c) of a stretch of `n` steps, whose k-th is `time(k)`, by `each(t, a, c)`.
+    fn sum_up(
+        &self,
+        units: usize,
+        n: usize,
+        time: impl Fn(usize) -> usize,
+        each: impl Fn(usize, &mut [f32], &mut [f32]),
+    ) -> [Vec<f32>; 2] {
+        let (mut a, mut c) = (vec![1.0; units], vec![0.0; units]);
+        for k in 0..n {
+            each(time(k), &mut a, &mut c);
+        }
+        [a, c]
+    }
+}
+
+/// Where each of `count` stretches starts, from the sums of the stretches in the order of the scan;
+/// none for a single one.
+fn starts(first: &[f32], sums: &[[Vec<f32>; 2]], count: usize) -> Vec<Vec<f32>> {
+    let mut list = Vec::with_capacity(count);
+    let mut state = first.to_vec();
+    for k in 0..count {
+        list.push(state.clone());
+        if let Some([a, c]) = sums.get(k) {
+            for ((state, a), c) in state.iter_mut().zip(a).zip(c) {
+                *state = a * *state + c;
+            }
+        }
+    }
+    list
+}
+
+/// `n − 1 − k` where the order is turned round.
+fn turned(k: usize, n: usize, turn: bool) -> usize {
+    if turn { n - 1 - k } else { k }
 }
 
 pub fn scan_forward(context: &Context, kernel: &ScanForward, mut bound: Bound) {
@@ -119,28 +165,41 @@ pub fn scan_forward(context: &Context, kernel: &ScanForward, mut bound: Bound) {
     let states = bound.write("states");
     let gates = &bound.read("gates")[p.gates_offset as usize..][..time * words];
     let scan = Scan::new(p, &kernel.kind, kernel.reverse, &bound);
-    let length = scan.length(context.threads);
+    for (first, n) in scan.blocks() {
+        let slots = &mut states[first * units..][..(n + 1) * units];
+        forward_block(context, &scan, gates, slots, [first, n, units, words]);
+    }
+}
+
+/// Steps `block` … of one block; `slots` are those before, between and behind them.
+fn forward_block(
+    context: &Context,
+    scan: &Scan,
+    gates: &[f32],
+    slots: &mut [f32],
+    [block, time, units, words]: [usize; 4],
+) {
+    let reverse = scan.reverse;
     // Slots in time order, without the initial one.
-    let (initial, slots) = if scan.reverse {
-        let (slots, initial) = states.split_at_mut(time * units);
+    let (initial, slots) = if reverse {
+        let (slots, initial) = slots.split_at_mut(time * units);
         (&*initial, slots)
     } else {
-        let (initial, slots) = states.split_at_mut(units);
+        let (initial, slots) = slots.split_at_mut(units);
         (&*initial, slots)
     };
-    let order = |k: usize, n: usize| if scan.reverse { n - 1 - k } else { k };
     let run = |stretch: &mut [f32], first: usize, start: &[f32]| {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || {
                 let n = stretch.len() / units;
                 for k in 0..n {
-                    let at = order(k, n);
+                    let at = turned(k, n, reverse);
                     let t = first + at;
                     // The state before lies beside this one, or is the start.
-                    let (low, high) = stretch
-                        .split_at_mut(at.max(if scan.reverse { at + 1 } else { at }) * units);
-                    let (before, now): (&[f32], &mut [f32]) = match (k, scan.reverse) {
+                    let (low, high) =
+                        stretch.split_at_mut(at.max(if reverse { at + 1 } else { at }) * units);
+                    let (before, now): (&[f32], &mut [f32]) = match (k, reverse) {
                         (0, false) => (start, &mut high[..units]),
                         (0, true) => (start, &mut low[at * units..]),
                         (_, false) => (&low[(at - 1) * units..], &mut high[..units]),
@@ -151,37 +210,28 @@ pub fn scan_forward(context: &Context, kernel: &ScanForward, mut bound: Bound) {
             },
         );
     };
+    let length = time.div_ceil(context.threads.max(1));
     if time <= length {
-        return run(slots, 0, initial);
+        return run(slots, block, initial);
     }
-    let mut starts: Vec<Vec<f32>> = Vec::new();
     let count = time.div_ceil(length);
     let sums: Vec<[Vec<f32>; 2]> = (0..count)
         .into_par_iter()
-        .map(|stretch| {
-            let (mut a, mut c) = (vec![1.0; units], vec![0.0; units]);
-            let first = stretch * length;
+        .map(|k| {
+            let first = turned(k, count, reverse) * length;
             let n = length.min(time - first);
-            for k in 0..n {
-                let t = first + order(k, n);
+            let t = |k| block + first + turned(k, n, reverse);
+            scan.sum_up(units, n, t, |t, a, c| {
                 scan.pairs(t, &gates[t * words..], |i, pa, pc| {
                     a[i] *= pa;
                     c[i] = pa * c[i] + pc;
                 });
-            }
-            [a, c]
+            })
         })
         .collect();
-    let mut state = initial.to_vec();
-    for k in 0..count {
-        starts.push(state.clone());
-        let [a, c] = &sums[order(k, count)];
-        for i in 0..units {
-            state[i] = a[i] * state[i] + c[i];
-        }
-    }
+    let starts = starts(initial, &sums, count);
     slots.par_chunks_mut(length * units).enumerate().for_each(|(stretch, slots)| {
-        run(slots, stretch * length, &starts[order(stretch, count)]);
+        run(slots, block + stretch * length, &starts[turned(stretch, count, reverse)]);
     });
 }
 
@@ -190,58 +240,65 @@ pub fn scan_backward(context: &Context, kernel: &ScanBackward, mut bound: Bound)
     let [time, batch, hidden] = [p.time, p.batch, p.hidden].map(|x| x as usize);
     let (units, words) = (batch * hidden, batch * kernel.kind.cell.saved() * hidden);
     let gates = &mut bound.write("gates")[p.gates_offset as usize..][..time * words];
-    let d_initial = bound.write("d_initial");
     let (carry, states) = (bound.read("carry"), bound.read("states"));
     let d_output = bound.read("d_output").get(p.d_output_offset as usize..).unwrap_or_default();
     let scan = Scan::new(p, &kernel.kind, kernel.reverse, &bound);
-    let length = scan.length(context.threads);
-    let count = time.div_ceil(length);
+    let mut g = carry[..units].to_vec();
+    for (first, n) in scan.blocks().into_iter().rev() {
+        let gates = &mut gates[first * words..][..n * words];
+        backward_block(context, &scan, gates, states, d_output, &mut g, [first, n, units, words]);
+    }
+    bound.write("d_initial")[..units].copy_from_slice(&g);
+}
+
+/// The gates of one block become their gradients; `g` is that of the state behind the block, then of
+/// the one before it.
+fn backward_block(
+    context: &Context,
+    scan: &Scan,
+    gates: &mut [f32],
+    states: &[f32],
+    d_output: &[f32],
+    g: &mut Vec<f32>,
+    [block, time, units, words]: [usize; 4],
+) {
     // From the last step of the forward order to the first.
-    let order = |k: usize, n: usize| if scan.reverse { k } else { n - 1 - k };
+    let turn = !scan.reverse;
     let add_output = |g: &mut [f32], t: usize| {
         if let Some(d) = d_output.get(t * units..(t + 1) * units) {
             g.iter_mut().zip(d).for_each(|(g, d)| *g += d);
         }
     };
+    let length = time.div_ceil(context.threads.max(1));
+    let count = time.div_ceil(length);
     let sums: Vec<[Vec<f32>; 2]> = (0..if count > 1 { count } else { 0 })
         .into_par_iter()
-        .map(|stretch| {
-            let (mut a, mut c) = (vec![1.0; units], vec![0.0; units]);
-            let first = stretch * length;
+        .map(|k| {
+            let first = turned(k, count, turn) * length;
             let n = length.min(time - first);
-            for k in 0..n {
-                let t = first + order(k, n);
-                add_output(&mut c, t);
-                scan.pairs(t, &gates[t * words..], |i, pa, _| {
+            let t = |k| first + turned(k, n, turn);
+            scan.sum_up(units, n, t, |t, a, c| {
+                add_output(c, block + t);
+                scan.pairs(block + t, &gates[t * words..], |i, pa, _| {
                     a[i] *= pa;
                     c[i] *= pa;
                 });
-            }
-            [a, c]
+            })
         })
         .collect();
-    let mut starts: Vec<Vec<f32>> = Vec::new();
-    let mut g = carry[..units].to_vec();
-    for k in 0..count {
-        starts.push(g.clone());
-        if let Some([a, c]) = sums.get(order(k, count)) {
-            for i in 0..units {
-                g[i] = a[i] * g[i] + c[i];
-            }
-        }
-    }
-    let ends: Vec<(usize, Vec<f32>)> = gates
+    let starts = starts(g, &sums, count);
+    let ends: Vec<Vec<f32>> = gates
         .par_chunks_mut(length * words)
         .enumerate()
         .map(|(stretch, gates)| {
-            let mut g = starts[order(stretch, count)].clone();
+            let mut g = starts[turned(stretch, count, turn)].clone();
             let n = gates.len() / words;
             pulp::Arch::new().dispatch(
                 #[inline(always)]
                 || {
                     for k in 0..n {
-                        let at = order(k, n);
-                        let t = stretch * length + at;
+                        let at = turned(k, n, turn);
+                        let t = block + stretch * length + at;
                         add_output(&mut g, t);
                         let total = g.clone();
                         let gates = &mut gates[at * words..][..words];
@@ -251,10 +308,8 @@ pub fn scan_backward(context: &Context, kernel: &ScanBackward, mut bound: Bound)
                     }
                 },
             );
-            (stretch, g)
+            g
         })
         .collect();
-    if let Some((_, g)) = ends.iter().find(|(stretch, _)| order(*stretch, count) == count - 1) {
-        d_initial[..units].copy_from_slice(g);
-    }
+    g.clone_from(&ends[turned(count - 1, count, turn)]);
 }

@@ -3,8 +3,8 @@
 use super::Recurrent;
 use crate::error::Result;
 use crate::kernel::{
-    ColumnSum, ColumnsBackward, ColumnsForward, ColumnsParams, FlaggedSide, NormAxis,
-    NormaliseBackward, NormaliseForward, NormaliseParams, Operand, View,
+    ColumnSum, ColumnsBackward, ColumnsForward, ColumnsParams, NormAxis, NormaliseBackward,
+    NormaliseForward, NormaliseParams, Operand, SequenceRows, SequenceSide, View,
 };
 use crate::schedule::{Recorder, Var};
 
@@ -22,7 +22,7 @@ pub(super) struct InputProduct {
     gates: Operand,
     /// T·B, G·H.
     shape: [usize; 2],
-    flags: Option<View>,
+    rows: SequenceRows,
     layer: Recurrent,
     time: usize,
 }
@@ -38,11 +38,13 @@ impl InputProduct {
         x: Var,
         gates: Operand,
         time: usize,
-        flags: Option<View>,
+        rows: SequenceRows,
     ) -> Result<Self> {
         let shape = [x.rows, layer.cell.gates() * layer.hidden];
         let axis = match layer.batch_norm {
-            Some(_) => NormAxis::Column { flags: flags.is_some(), running: !rec.is_training() },
+            Some(_) => {
+                NormAxis::Column { flags: rows.flags.is_some(), running: !rec.is_training() }
+            }
             None => NormAxis::Row,
         };
         let mut this = InputProduct {
@@ -54,7 +56,7 @@ impl InputProduct {
             params: None,
             gates,
             shape,
-            flags,
+            rows,
             layer: layer.clone(),
             time,
         };
@@ -70,10 +72,6 @@ impl InputProduct {
         }
         this.forward(rec, name)?;
         Ok(this)
-    }
-
-    fn flagged(&self, side: FlaggedSide) -> Option<(View, FlaggedSide, usize)> {
-        self.flags.map(|flags| (flags, side, self.layer.places()))
     }
 
     /// The columns of step t's input, where the product is a convolution.
@@ -103,9 +101,9 @@ impl InputProduct {
         match self.layer.convolution {
             None => {
                 let operands = [self.x.operand(), self.w.transposed(), target];
-                let flags = self.flagged(FlaggedSide::Rows);
+                let sequence = Some((SequenceSide::Rows, self.rows));
                 let shape = [rows, columns, self.x.columns];
-                rec.flagged_product(shape, operands, bias, None, false, flags)?;
+                rec.sequence_product(shape, operands, bias, None, false, sequence)?;
             }
             // Step by step, so that the columns of one step are all there ever are.
             Some(convolution) => {
@@ -123,14 +121,15 @@ impl InputProduct {
         };
         let mut views = vec![normal.view, self.gates.view, scales, gain.view, self.b.view];
         if let NormAxis::Column { .. } = self.axis {
-            views.push(rec.state(&format!("{name}.running"), [2, columns])?.view);
-            views.extend(self.flags);
+            views.push(rec.state(name, [2, columns])?.view);
+            views.extend(self.rows.flags);
         }
         rec.launch(NormaliseForward { params, axis: self.axis }, &views)
     }
 
-    /// From the gate gradients in the gate rows: dW = dXᵀ·x, db, dγ, dx = dX·W.
-    pub fn backward(&self, rec: &mut Recorder) -> Result<()> {
+    /// From the gate gradients in the gate rows: dW = dXᵀ·x, db, dγ, and dx = dX·W into `dx` (or added
+    /// to it).
+    pub fn backward(&self, rec: &mut Recorder, dx: Option<(View, bool)>) -> Result<()> {
         let [rows, columns] = self.shape;
         let mut d = self.gates;
         let (x, w, b) = (self.x, self.w, self.b);
@@ -138,7 +137,7 @@ impl InputProduct {
             // The norm's own gradients, before dX takes the place of the normalised product.
             for (parameter, other) in [(b, None), (gain, Some(normal.operand()))] {
                 if let Some((target, accumulate)) = rec.gradient_target(parameter)? {
-                    let op = ColumnSum::new([rows, columns], d, other, target);
+                    let op = ColumnSum::new([rows, columns], d, other, target).over(&self.rows);
                     let mut views = vec![d.view, target];
                     views.extend(other.map(|o| o.view));
                     rec.launch(ColumnSum { accumulate, ..op }, &views)?;
@@ -146,7 +145,7 @@ impl InputProduct {
             }
             let mut views = vec![normal.view, d.view, scales, gain.view];
             if let NormAxis::Column { .. } = self.axis {
-                views.extend(self.flags);
+                views.extend(self.rows.flags);
             }
             rec.launch(NormaliseBackward { params, axis: self.axis }, &views)?;
             d = normal.operand();
@@ -159,25 +158,26 @@ impl InputProduct {
             let width = x.columns;
             if let Some((dw, accumulate)) = dw {
                 let operands = [transposed, x.operand(), Operand::new(dw, width)];
-                let flags = self.flagged(FlaggedSide::Terms);
+                let sequence = Some((SequenceSide::Terms, self.rows));
                 let shape = [columns, width, rows];
                 let sum = db.map(|db| db.0);
-                rec.flagged_product(shape, operands, None, sum, accumulate, flags)?;
+                rec.sequence_product(shape, operands, None, sum, accumulate, sequence)?;
             }
-            if let Some((dx, accumulate)) = rec.gradient_target(x)? {
+            if let Some((dx, accumulate)) = dx {
                 let operands = [d, w.operand(), Operand::new(dx, width)];
-                let flags = self.flagged(FlaggedSide::Rows);
+                let sequence = Some((SequenceSide::Rows, self.rows));
                 let shape = [rows, width, columns];
-                rec.flagged_product(shape, operands, None, None, accumulate, flags)?;
+                rec.sequence_product(shape, operands, None, None, accumulate, sequence)?;
             }
             return Ok(());
         };
         let (step_rows, terms) = (rows / self.time, x.columns * convolution.taps());
-        let dx = rec.gradient_target(x)?;
         let cols = rec.temporary("columns", [step_rows, terms])?;
-        for t in (0..self.time).rev() {
+        for i in 0..self.time {
+            // In the order of backward, as all sums over steps.
+            let t = if self.rows.descending { self.time - 1 - i } else { i };
             let d_t = self.at(d, t);
-            let again = t + 1 < self.time;
+            let again = i > 0;
             if let Some((dw, accumulate)) = dw {
                 self.columns(rec, t, cols.view)?;
                 let left = Operand { transposed: true, ..d_t };

@@ -1,12 +1,15 @@
 //! A stack of recurrent layers with all options of docs/operator.md.
 
 mod direction;
+mod gradients;
 mod init;
 mod input;
 mod parameters;
+mod segments;
 mod sequence;
 
 pub use init::{ForgetBias, RecurrentInit, WeightInit};
+pub use segments::Memory;
 pub use sequence::{Padding, Sequence, pack_indices};
 
 use super::positive;
@@ -14,6 +17,7 @@ use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::kernel::{CellKind, Combine, Convolution, Fill, Rows, With};
 use crate::schedule::{Recorder, Var};
+use direction::Around;
 
 /// The most launches of one pass, over all layers.
 const MOST_STEPS: usize = 1 << 21;
@@ -58,6 +62,8 @@ pub struct Recurrent {
     pub skip: bool,
     /// Initial states are parameters `{name}.initial_l0` …, the same for all rows.
     pub learned_initial: bool,
+    /// What is kept between forward and backward.
+    pub memory: Memory,
 }
 
 /// In which order a layer goes through time.
@@ -124,31 +130,42 @@ pub struct RecurrentOutput {
 }
 
 /// Everything that one layer and direction computed at each step.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Trace {
-    states: Var,
-    gates: Var,
-    hidden: usize,
+    /// The stack, for messages.
+    name: String,
+    /// States and gates, where they are kept.
+    kept: Option<(Var, Var)>,
 }
 
 impl Trace {
+    fn kept(&self) -> Result<(Var, Var)> {
+        self.kept.ok_or_else(|| {
+            Error::invalid(format!(
+                "'{}' computes in segments and keeps no trace of all steps",
+                self.name
+            ))
+        })
+    }
+
     /// All states before and behind each step: h \[T+1,B,P\], then the others \[S−1,T+1,B,H\], flat.
     /// Slot t lies before step t in forward order, slot t + 1 before step t in reverse order.
     ///
     /// # Errors
-    /// A taken name.
+    /// A taken name, or a stack that keeps only the borders of segments.
     pub fn states(&self, rec: &mut Recorder, name: &str) -> Result<Var> {
-        rec.output(name, self.states)
+        let (states, _) = self.kept()?;
+        rec.output(name, states)
     }
 
     /// The words kept of each gate \[T·B, K·H\]: activations i, f, g, o and so on. To be asked for
     /// before backward is recorded, which puts gradients in their place.
     ///
     /// # Errors
-    /// A taken name.
+    /// A taken name, or a stack that keeps only the borders of segments.
     pub fn gates(&self, rec: &mut Recorder, name: &str) -> Result<Var> {
-        debug_assert!(self.gates.columns.is_multiple_of(self.hidden));
-        rec.output(name, self.gates)
+        let (_, gates) = self.kept()?;
+        rec.output(name, gates)
     }
 }
 
@@ -179,6 +196,7 @@ impl Recurrent {
             residual: false,
             skip: false,
             learned_initial: false,
+            memory: Memory::Keep,
         }
     }
 
@@ -308,6 +326,8 @@ impl Recurrent {
             self.check_given(given, batch)?;
         }
         let flags = sequence.record_flags(rec, self.places())?;
+        let segments = self.segments(&sequence, flags)?;
+        let around = Around { sequence, initial, segments };
         let mut output = x;
         let (mut finals, mut traces) = (Vec::new(), Vec::new());
         for layer in 0..self.layers {
@@ -322,8 +342,7 @@ impl Recurrent {
             input = self.mask_input(rec, input, batch)?;
             let mut outputs = Vec::new();
             for d in 0..self.direction.count() {
-                let run =
-                    self.record_direction(rec, [layer, d], input, &sequence, flags, initial)?;
+                let run = self.record_direction(rec, [layer, d], input, &around)?;
                 outputs.push(run.output);
                 finals.extend(run.last);
                 traces.push(run.trace);

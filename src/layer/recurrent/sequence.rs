@@ -111,12 +111,13 @@ impl From<[usize; 2]> for Sequence {
     }
 }
 
-/// Rows of a sequence that are kept by a flag, else `value`, times a mask \[B, columns\].
+/// Rows of a sequence that are kept by a flag (the flags, the flag, rows of the sequence before these),
+/// else `value`, times a mask \[B, columns\].
 pub(super) fn select(
     rec: &mut Recorder,
     [source, target]: [View; 2],
     [rows, columns, batch, places]: [usize; 4],
-    flags: Option<(View, u32)>,
+    flags: Option<(View, u32, usize)>,
     mask: Option<View>,
     value: f32,
     accumulate: bool,
@@ -131,6 +132,7 @@ pub(super) fn select(
         wanted: if flag == RESET { 0 } else { flag },
         places: places as u32,
         batch: batch as u32,
+        first: flags.map_or(0, |f| f.2) as u32,
         mask_offset: mask.map_or(0, |m| m.offset) as u32,
         value,
     };
@@ -151,11 +153,11 @@ pub(super) fn pad(
 ) -> Result<Var> {
     let y = rec.temporary("padded", [x.rows, x.columns])?;
     let shape = [x.rows, x.columns, 1, places];
-    select(rec, [x.view, y.view], shape, Some((flags, VALID)), None, value, false)?;
+    select(rec, [x.view, y.view], shape, Some((flags, VALID, 0)), None, value, false)?;
     rec.on_backward(move |rec| {
         let Some(dy) = rec.gradient(y) else { return Ok(()) };
         let Some((dx, accumulate)) = rec.gradient_target(x)? else { return Ok(()) };
-        select(rec, [dy, dx], shape, Some((flags, VALID)), None, 0.0, accumulate)
+        select(rec, [dy, dx], shape, Some((flags, VALID, 0)), None, 0.0, accumulate)
     });
     Ok(y)
 }
