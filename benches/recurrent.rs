@@ -4,6 +4,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
+use recurra::layer::Memory;
 use recurra::measure::RecurrentShape;
 use std::time::Duration;
 
@@ -20,8 +21,15 @@ fn benches(criterion: &mut Criterion) {
         group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
         for cell in [CellKind::Lstm, CellKind::Gru, CellKind::RnnTanh] {
             for (time, batch) in [(64, 32), (64, 1)] {
-                let shape =
-                    RecurrentShape { cell, time, batch, input: 256, hidden: 256, layers: 1 };
+                let shape = RecurrentShape {
+                    cell,
+                    time,
+                    batch,
+                    input: 256,
+                    hidden: 256,
+                    layers: 1,
+                    memory: Memory::Keep,
+                };
                 for (training, what) in [(false, "forward"), (true, "forward+backward")] {
                     let mut program = shape.load(engine, training).expect("the layer fits");
                     let name = format!("{}-T{time}-B{batch}/{what}", cell.name());

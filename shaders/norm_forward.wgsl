@@ -84,7 +84,7 @@ fn main(
         let at = At(row, unit);
         let c = candidate_cell(at);
         let y = parameter(GAIN + GATES) * ((c - mean_c) * scale_c) + parameter(GAIN + GATES + 1u);
-        let h = gates[gate_index(p.t, GATE_O, at)] * act_h(y);
+        let h = gates[gate_index(p.t, GATE_O, at)] * act(ROLE_H, y);
 #ifdef PROJECTED
         gates[gate_index(p.t, CELL_SAVED, at)] = h;
 #else

@@ -12,7 +12,7 @@ use crate::cell::CellKind;
 use crate::engine::{Engine, Program};
 use crate::error::{Error, Result};
 use crate::kernel::{Matmul, Operand};
-use crate::layer::{InitialState, Initializer, Recurrent};
+use crate::layer::{InitialState, Initializer, Memory, Recurrent};
 use crate::recording::{Recording, Role};
 use crate::schedule::Recorder;
 use crate::tensor::{DType, NamedTensors};
@@ -43,12 +43,14 @@ pub struct RecurrentShape {
     pub hidden: usize,
     /// L, layers.
     pub layers: usize,
+    /// What is kept between forward and backward.
+    pub memory: Memory,
 }
 
 impl RecurrentShape {
     fn layer(&self) -> Recurrent {
-        let layers = self.layers;
-        Recurrent { layers, ..Recurrent::new(NAMES[0], self.cell, self.input, self.hidden) }
+        let RecurrentShape { layers, memory, .. } = *self;
+        Recurrent { layers, memory, ..Recurrent::new(NAMES[0], self.cell, self.input, self.hidden) }
     }
 
     /// Floating-point operations of the matrix products of all layers, a multiply-add being two:
@@ -195,8 +197,15 @@ fn large_product(engine: &Engine) -> Result<(usize, Program)> {
 mod tests {
     use super::*;
 
-    const SHAPE: RecurrentShape =
-        RecurrentShape { cell: CellKind::Lstm, time: 3, batch: 2, input: 5, hidden: 4, layers: 2 };
+    const SHAPE: RecurrentShape = RecurrentShape {
+        cell: CellKind::Lstm,
+        time: 3,
+        batch: 2,
+        input: 5,
+        hidden: 4,
+        layers: 2,
+        memory: Memory::Keep,
+    };
 
     #[test]
     fn flops_meet_the_recording_but_for_the_gates_and_the_last_step() {

@@ -87,7 +87,7 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
             ),
             "min_lstm",
         ),
-        ("no slope", fault("cell/rnn", "d_new[0] * slope_f(saved[0])", "d_new[0]"), "rnn_tanh"),
+        ("no slope", fault("cell/rnn", "d_new[0] * slope(0u, saved[0])", "d_new[0]"), "rnn_tanh"),
         (
             "the wrong gradient of n in the product",
             fault("step_backward", "return select(gate, 3u, gate == 2u);", "return gate;"),

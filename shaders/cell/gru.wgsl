@@ -1,21 +1,22 @@
 // GRU (Cho 2014) with the reset after the product (cuDNN, PyTorch), gate order r, z, n:
-//     r = f(x_r + r_r)   z = f(x_z + r_z)   n = g(x_n + r⊙r_n)   h' = (1−z)⊙n + z⊙h
+//     r = σ(x_r + r_r)   z = σ(x_z + r_z)   n = tanh(x_n + r⊙r_n)   h' = (1−z)⊙n + z⊙h
 // Saved: r, z, n and r_n, the recurrent product of n with its bias. Backward leaves the gradients
 // of x_r, x_z, x_n and, in the fourth place, of r_n.
 #import shared/roles
+#import shared/gru_roles
 
 #ifndef BACKWARD
 fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STATES>) -> CellOut {
-    let reset = act_f(x[0] + r[0]);
-    let z = act_f(x[1] + r[1]);
-    let n = act_g(x[2] + reset * r[2]);
+    let reset = act(ROLE_R, x[0] + r[0]);
+    let z = act(ROLE_Z, x[1] + r[1]);
+    let n = act(ROLE_N, x[2] + reset * r[2]);
     var out: CellOut;
     out.saved = array<f32, SAVED>(reset, z, n, r[2]);
     out.states[0] = (1.0 - z) * n + z * old[0];
     return out;
 }
 #else
-//     dn = dh'⊙(1−z)⊙g'   dz = dh'⊙(h−n)⊙f'   dr = dn⊙r_n⊙f'   d(r_n) = dn⊙r
+//     dn = dh'⊙(1−z)⊙n'   dz = dh'⊙(h−n)⊙z'   dr = dn⊙r_n⊙r'   d(r_n) = dn⊙r
 //     to h, past the product: dh'⊙z
 fn cell_backward(
     saved: array<f32, SAVED>,
@@ -26,11 +27,11 @@ fn cell_backward(
     let z = saved[1];
     let n = saved[2];
     let dh = d_new[0];
-    let dn = dh * (1.0 - z) * slope_g(n);
+    let dn = dh * (1.0 - z) * slope(ROLE_N, n);
     var out: CellOut;
     out.saved = array<f32, SAVED>(
-        dn * saved[3] * slope_f(reset),
-        dh * (old[0] - n) * slope_f(z),
+        dn * saved[3] * slope(ROLE_R, reset),
+        dh * (old[0] - n) * slope(ROLE_Z, z),
         dn,
         dn * reset,
     );

@@ -1,9 +1,10 @@
 // GRU with the reset before the product (Cho 2014), gate order r, z, n, in two phases:
-//     r = f(x_r + r_r)   z = f(x_z + r_z)   s = r⊙h̃           (CELL)
-//     n = g(x_n + s·U_nᵀ + b′_n)   h' = (1−z)⊙n + z⊙h         (CANDIDATE)
+//     r = σ(x_r + r_r)   z = σ(x_z + r_z)   s = r⊙h̃           (CELL)
+//     n = tanh(x_n + s·U_nᵀ + b′_n)   h' = (1−z)⊙n + z⊙h         (CANDIDATE)
 // h̃ is h under the mask of the recurrent dropout. Saved: r, z, n, s; backward leaves the gradients
 // of the three pre-activations, and s stays for the gradient of U_n.
 #import shared/roles
+#import shared/gru_roles
 
 const S_BLOCK = 3u;
 
@@ -19,8 +20,8 @@ fn candidate_mask(at: At) -> f32 {
 #ifndef BACKWARD
 #ifdef PHASE_CELL
 fn forward_cell(at: At, products: array<f32, PRODUCTS>) {
-    let r = act_f(gates[gate_index(p.t, 0u, at)] + products[0]);
-    let z = act_f(gates[gate_index(p.t, 1u, at)] + products[1]);
+    let r = act(ROLE_R, gates[gate_index(p.t, 0u, at)] + products[0]);
+    let z = act(ROLE_Z, gates[gate_index(p.t, 1u, at)] + products[1]);
     gates[gate_index(p.t, 0u, at)] = r;
     gates[gate_index(p.t, 1u, at)] = z;
     gates[gate_index(p.t, S_BLOCK, at)] = r * (old_state(0u, at) * candidate_mask(at));
@@ -32,7 +33,7 @@ fn keep_cell(at: At) {
 }
 #else
 fn forward_candidate(at: At, product: f32) {
-    let n = act_g(gates[gate_index(p.t, 2u, at)] + product);
+    let n = act(ROLE_N, gates[gate_index(p.t, 2u, at)] + product);
     let z = gates[gate_index(p.t, 1u, at)];
     gates[gate_index(p.t, 2u, at)] = n;
     set_state(0u, at, (1.0 - z) * n + z * old_state(0u, at));
@@ -40,20 +41,20 @@ fn forward_candidate(at: At, product: f32) {
 #endif
 #else
 #ifdef PHASE_CELL
-//     dn = dh'⊙(1−z)⊙g'   dz = dh'⊙(h−n)⊙f'   to h: dh'⊙z
+//     dn = dh'⊙(1−z)⊙n'   dz = dh'⊙(h−n)⊙z'   to h: dh'⊙z
 fn backward_cell(at: At, d: Split) {
     let z = gates[gate_index(p.t, 1u, at)];
     let n = gates[gate_index(p.t, 2u, at)];
-    gates[gate_index(p.t, 1u, at)] = d.candidate * (old_state(0u, at) - n) * slope_f(z);
-    gates[gate_index(p.t, 2u, at)] = d.candidate * (1.0 - z) * slope_g(n);
+    gates[gate_index(p.t, 1u, at)] = d.candidate * (old_state(0u, at) - n) * slope(ROLE_Z, z);
+    gates[gate_index(p.t, 2u, at)] = d.candidate * (1.0 - z) * slope(ROLE_N, n);
     set_carry(0u, at, d.old + d.candidate * z);
 }
 #else
-//     ds = dn·U_n   dr = ds⊙h̃⊙f'   to h: ds⊙r under the mask
+//     ds = dn·U_n   dr = ds⊙h̃⊙r'   to h: ds⊙r under the mask
 fn backward_candidate(at: At, ds: f32) {
     let r = gates[gate_index(p.t, 0u, at)];
     let mask = candidate_mask(at);
-    gates[gate_index(p.t, 0u, at)] = ds * (old_state(0u, at) * mask) * slope_f(r);
+    gates[gate_index(p.t, 0u, at)] = ds * (old_state(0u, at) * mask) * slope(ROLE_R, r);
     let carried = carry[carry_index(0u, at)];
     set_carry(0u, at, carried + ds * r * mask);
 }

@@ -1,10 +1,15 @@
 // LSTM with a forget gate (Hochreiter and Schmidhuber 1997; Gers 2000), gate order i, f, g, o:
-//     i = f(x_i + r_i + p_i⊙c)   f = f(x_f + r_f + p_f⊙c)   g = g(x_g + r_g)
-//     c' = f⊙c + i⊙g             o = f(x_o + r_o + p_o⊙c')  h' = o⊙h(c')
+//     i = σ(x_i + r_i + p_i⊙c)   f = σ(x_f + r_f + p_f⊙c)   g = tanh(x_g + r_g)
+//     c' = f⊙c + i⊙g             o = σ(x_o + r_o + p_o⊙c')  h' = o⊙tanh(c')
 // PEEPHOLES has the terms with p; COUPLED has f = 1 − i and no f gate; CELL_CLIP clamps c';
 // NORM_CELL normalises what h sees of c', which the norm kernels do between the two halves.
 // Saved: the gates; backward leaves the gradients of their pre-activations in the same places.
 #import shared/roles
+
+const ROLE_I = 0u;
+const ROLE_F = 1u;
+const ROLE_G = 2u;
+const ROLE_O = 3u;
 
 #ifdef COUPLED
 const GATE_G = 1u;
@@ -56,7 +61,7 @@ fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STAT
 #ifdef PEEPHOLES
     a_i += parameter(0u) * old[1];
 #endif
-    let i = act_f(a_i);
+    let i = act(ROLE_I, a_i);
 #ifdef COUPLED
     let forget = 1.0 - i;
 #else
@@ -64,34 +69,34 @@ fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STAT
 #ifdef PEEPHOLES
     a_f += parameter(1u) * old[1];
 #endif
-    let forget = act_f(a_f);
+    let forget = act(ROLE_F, a_f);
     out.saved[GATE_F] = forget;
 #endif
-    let g = act_g(x[GATE_G] + r[GATE_G]);
+    let g = act(ROLE_G, x[GATE_G] + r[GATE_G]);
     let c = clip_cell(forget * old[1] + i * g);
     var a_o = x[GATE_O] + r[GATE_O];
 #ifdef PEEPHOLES
     a_o += parameter(PEEPHOLE_O) * c;
 #endif
-    let o = act_f(a_o);
+    let o = act(ROLE_O, a_o);
     out.saved[0] = i;
     out.saved[GATE_G] = g;
     out.saved[GATE_O] = o;
     out.states[1] = c;
 #ifndef NORM_CELL
-    out.states[0] = o * act_h(c);
+    out.states[0] = o * act(ROLE_H, c);
 #endif
     return out;
 }
 #else
-// do = dh'⊙h(y)⊙f', dy = dh'⊙o⊙h', with y what h sees: c', or what the norm makes of it.
+// do = dh'⊙tanh(y)⊙o', dy = dh'⊙o⊙tanh', with y what h sees: c', or what the norm makes of it.
 fn output_backward(o: f32, y: f32, dh: f32) -> vec2<f32> {
-    let value = act_h(y);
-    return vec2<f32>(dh * value * slope_f(o), dh * o * slope_h(value));
+    let value = act(ROLE_H, y);
+    return vec2<f32>(dh * value * slope(ROLE_O, o), dh * o * slope(ROLE_H, value));
 }
 
 //     dc = dc' + dy + p_o⊙do                    (0 where c' was clamped)
-//     di = dc⊙g⊙f'   df = dc⊙c⊙f'   dg = dc⊙i⊙g'   coupled: di = dc⊙(g−c)⊙f'
+//     di = dc⊙g⊙i'   df = dc⊙c⊙f'   dg = dc⊙i⊙g'   coupled: di = dc⊙(g−c)⊙i'
 //     to c: dc⊙f + p_i⊙di + p_f⊙df
 fn cell_gradient(saved: array<f32, SAVED>, old: array<f32, STATES>, d_o: f32, d_y: f32) -> CellOut {
     var out: CellOut;
@@ -107,12 +112,12 @@ fn cell_gradient(saved: array<f32, SAVED>, old: array<f32, STATES>, d_o: f32, d_
     dc = select(0.0, dc, abs(unclipped) < #{CELL_CLIP});
 #endif
 #ifdef COUPLED
-    let di = dc * (g - old[1]) * slope_f(i);
+    let di = dc * (g - old[1]) * slope(ROLE_I, i);
     var d_old = dc * (1.0 - i);
 #else
     let forget = saved[GATE_F];
-    let di = dc * g * slope_f(i);
-    let df = dc * old[1] * slope_f(forget);
+    let di = dc * g * slope(ROLE_I, i);
+    let df = dc * old[1] * slope(ROLE_F, forget);
     out.saved[GATE_F] = df;
     var d_old = dc * forget;
 #ifdef PEEPHOLES
@@ -125,7 +130,7 @@ fn cell_gradient(saved: array<f32, SAVED>, old: array<f32, STATES>, d_o: f32, d_
     add_parameter_gradient(0u, di * old[1]);
 #endif
     out.saved[0] = di;
-    out.saved[GATE_G] = dc * i * slope_g(g);
+    out.saved[GATE_G] = dc * i * slope(ROLE_G, g);
     out.saved[GATE_O] = d_o;
     out.states[1] = d_old;
     return out;

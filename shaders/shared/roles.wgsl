@@ -1,67 +1,71 @@
-// The cell's activations f (gates), g (candidate) and h (cell state), and their slopes from the
-// value. CLIP clamps what goes into f and g; there the slope is 0.
+// The cell's activations by role, and their slopes from the value. A role is a gate's number in the
+// order of the weights without options; ROLE_H is an LSTM's function of the cell state. CLIP clamps
+// what goes into a gate; there the slope is 0.
+const ROLE_H = 4u;
+
+fn act_unclipped(role: u32, a: f32) -> f32 {
+    switch role {
+        case 0u: {
+            return act_#{ACT_0}(a, #{ACT_0_ALPHA}, #{ACT_0_BETA});
+        }
+        case 1u: {
+            return act_#{ACT_1}(a, #{ACT_1_ALPHA}, #{ACT_1_BETA});
+        }
+        case 2u: {
+            return act_#{ACT_2}(a, #{ACT_2_ALPHA}, #{ACT_2_BETA});
+        }
+        case 3u: {
+            return act_#{ACT_3}(a, #{ACT_3_ALPHA}, #{ACT_3_BETA});
+        }
+        default: {
+            return act_#{ACT_4}(a, #{ACT_4_ALPHA}, #{ACT_4_BETA});
+        }
+    }
+}
+
+fn slope_unclipped(role: u32, y: f32) -> f32 {
+    switch role {
+        case 0u: {
+            return slope_#{ACT_0}(y, #{ACT_0_ALPHA}, #{ACT_0_BETA});
+        }
+        case 1u: {
+            return slope_#{ACT_1}(y, #{ACT_1_ALPHA}, #{ACT_1_BETA});
+        }
+        case 2u: {
+            return slope_#{ACT_2}(y, #{ACT_2_ALPHA}, #{ACT_2_BETA});
+        }
+        case 3u: {
+            return slope_#{ACT_3}(y, #{ACT_3_ALPHA}, #{ACT_3_BETA});
+        }
+        default: {
+            return slope_#{ACT_4}(y, #{ACT_4_ALPHA}, #{ACT_4_BETA});
+        }
+    }
+}
+
+fn act(role: u32, a: f32) -> f32 {
+#ifdef CLIP
+    if role != ROLE_H {
+        return act_unclipped(role, clamp(a, -#{CLIP}, #{CLIP}));
+    }
+#endif
+    return act_unclipped(role, a);
+}
 
 #ifdef CLIP
 // Whether y is the value at a border, up to the rounding of two evaluations.
-fn clipped(y: f32, high: f32, low: f32) -> bool {
+fn clipped(role: u32, y: f32) -> bool {
+    let high = act_unclipped(role, #{CLIP});
+    let low = act_unclipped(role, -#{CLIP});
     return abs(y - high) <= 5e-7 * abs(high) || abs(y - low) <= 5e-7 * abs(low);
 }
 #endif
 
-fn act_f_unclipped(a: f32) -> f32 {
-    return act_#{F}(a, #{F_ALPHA}, #{F_BETA});
-}
-
+fn slope(role: u32, y: f32) -> f32 {
+    let value = slope_unclipped(role, y);
 #ifdef CLIP
-fn act_f(a: f32) -> f32 {
-    return act_f_unclipped(clamp(a, -#{CLIP}, #{CLIP}));
-}
-
-fn slope_f(y: f32) -> f32 {
-    let slope = slope_#{F}(y, #{F_ALPHA}, #{F_BETA});
-    return select(slope, 0.0, clipped(y, act_f_unclipped(#{CLIP}), act_f_unclipped(-#{CLIP})));
-}
+    return select(value, 0.0, role != ROLE_H && clipped(role, y));
 #else
-fn act_f(a: f32) -> f32 {
-    return act_f_unclipped(a);
-}
-
-fn slope_f(y: f32) -> f32 {
-    return slope_#{F}(y, #{F_ALPHA}, #{F_BETA});
-}
+    return value;
 #endif
-
-fn act_g_unclipped(a: f32) -> f32 {
-    return act_#{G}(a, #{G_ALPHA}, #{G_BETA});
-}
-
-#ifdef CLIP
-fn act_g(a: f32) -> f32 {
-    return act_g_unclipped(clamp(a, -#{CLIP}, #{CLIP}));
-}
-
-fn slope_g(y: f32) -> f32 {
-    let slope = slope_#{G}(y, #{G_ALPHA}, #{G_BETA});
-    return select(slope, 0.0, clipped(y, act_g_unclipped(#{CLIP}), act_g_unclipped(-#{CLIP})));
-}
-#else
-fn act_g(a: f32) -> f32 {
-    return act_g_unclipped(a);
-}
-
-fn slope_g(y: f32) -> f32 {
-    return slope_#{G}(y, #{G_ALPHA}, #{G_BETA});
-}
-#endif
-
-fn act_h_unclipped(a: f32) -> f32 {
-    return act_#{H}(a, #{H_ALPHA}, #{H_BETA});
-}
-
-fn act_h(a: f32) -> f32 {
-    return act_#{H}(a, #{H_ALPHA}, #{H_BETA});
-}
-
-fn slope_h(y: f32) -> f32 {
-    return slope_#{H}(y, #{H_ALPHA}, #{H_BETA});
 }

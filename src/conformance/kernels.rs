@@ -5,14 +5,15 @@ use super::{Report, compare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kernel::{
-    self, Adam, AdamParams, ClipScale, Control, CrossEntropy, Dropout, EmbeddingBackward,
-    EmbeddingForward, EmbeddingParams, Matmul, Operand, RecordLoss, Sgd, SumSquares,
+    self, ActivationPenalty, ActivationPenaltyParams, Adam, AdamParams, ClipScale, Control,
+    CrossEntropy, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Matmul, Operand,
+    RecordLoss, RecordLossParams, Sgd, SumSquares,
 };
 use crate::layer::Initializer;
 use crate::oracle;
 use crate::recording::{Recording, Role};
 use crate::tensor::DType;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, Array3, ArrayView2};
 
 /// Copies, masks and look-ups are exact but for the rounding of one product.
 const EXACT: f64 = 1.3e-7;
@@ -113,6 +114,11 @@ pub fn kernel_reports(engine: &Engine, each: &mut impl FnMut(&Report)) -> Result
         }
         for case in optimizers(g, n)? {
             each(&case.report(engine)?);
+        }
+    }
+    for shape in [[1, 1, 1], [2, 1, 1], [5, 7, 33], [40, 3, 257], [70_000, 1, 1]] {
+        for bits in 0..8 {
+            each(&penalty(g, shape, [0, 1, 2].map(|i| bits >> i & 1 == 1))?.report(engine)?);
         }
     }
     for n in [1, 257, 65_536 * 256 + 3] {
@@ -391,6 +397,65 @@ fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
         cases.push(case);
     }
     Ok(cases)
+}
+
+/// Penalties on the outputs of T steps of B rows; the last row of three and more takes no part at all.
+fn penalty(
+    g: &mut Initializer,
+    [time, batch, width]: [usize; 3],
+    [temporal, flagged, accumulate]: [bool; 3],
+) -> Result<Case> {
+    let options = [temporal, flagged, accumulate].map(u8::from);
+    let name = format!("T{time} B{batch} W{width} options {options:?}");
+    let mut case = Case::new("activation_penalty", name, SHORT);
+    const OFFSET: usize = 3;
+    let (rows, rate) = (time * batch, 1.7f32);
+    let n = rows * width;
+    let random = g.uniform(rows, 1.0);
+    let valid =
+        |row: usize| !flagged || random[row] > -0.4 && (batch < 3 || row % batch < batch - 1);
+    let flags: Vec<u32> = (0..rows).map(|row| u32::from(valid(row))).collect();
+    let h = g.uniform(OFFSET + n, 1.0);
+    let before = g.uniform(OFFSET + n, 1.0);
+    let bad = |e: ndarray::ShapeError| Error::invalid(e.to_string());
+    let wide_h = Array3::from_shape_vec((time, batch, width), wide(&h[OFFSET..])).map_err(bad)?;
+    let taken: Vec<bool> = flags.iter().map(|&f| f == 1).collect();
+    let taken = Array2::from_shape_vec((time, batch), taken).map_err(bad)?;
+    let (loss, slope) = match temporal {
+        true => oracle::temporal_penalty(&wide_h, &taken, f64::from(rate))?,
+        false => oracle::activation_penalty(&wide_h, &taken, f64::from(rate))?,
+    };
+    let mut want = wide(&before);
+    for (want, slope) in want[OFFSET..].iter_mut().zip(&slope) {
+        *want = if accumulate { *want + slope } else { *slope };
+    }
+    let h = case.input("h", h)?;
+    let gradient = case.state("gradient", before)?;
+    let partials = ActivationPenalty::partials(n);
+    let losses = case.output("losses", partials)?;
+    let ring = case.output("ring", 1)?;
+    let mut buffers = vec![h, losses, gradient];
+    if flagged {
+        buffers.push(case.ids("flags", flags)?);
+    }
+    let params = ActivationPenaltyParams {
+        rows: rows as u32,
+        batch: batch as u32,
+        width: width as u32,
+        h_offset: OFFSET as u32,
+        gradient_offset: OFFSET as u32,
+        places: 1,
+        rate,
+    };
+    let op = ActivationPenalty { params, temporal, flags: flagged, gradient: true, accumulate };
+    case.recording.launch(op, &buffers)?;
+    // How it is cut into partial sums is the engine's own affair.
+    let control = case.recording.control();
+    let params = RecordLossParams { count: partials as u32, ring: 1, scale: 1.0 };
+    case.recording.launch(RecordLoss { params }, &[losses, ring, control])?;
+    case.want.push(("ring", vec![loss]));
+    case.want.push(("gradient", want));
+    Ok(case)
 }
 
 fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {

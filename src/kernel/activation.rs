@@ -111,24 +111,4 @@ impl Activation {
             _ => Ok(()),
         }
     }
-
-    /// The permutation's names for the function that a shader calls `role`.
-    pub(super) fn defines(self, role: Role) -> [(&'static str, String); 3] {
-        let [name, alpha, beta] = match role {
-            Role::F => ["F", "F_ALPHA", "F_BETA"],
-            Role::G => ["G", "G_ALPHA", "G_BETA"],
-            Role::H => ["H", "H_ALPHA", "H_BETA"],
-        };
-        let [a, b] = self.parameters();
-        // Debug prints a decimal point or an exponent, as WGSL's literals need.
-        [(name, self.name().to_string()), (alpha, format!("{a:?}")), (beta, format!("{b:?}"))]
-    }
-}
-
-/// Which of a cell's activations: f of the gates, g of the candidate, h of the cell state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    F,
-    G,
-    H,
 }

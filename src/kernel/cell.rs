@@ -1,6 +1,6 @@
 //! What the kernels know of a cell: its equations by name, and numbers that tell its layout.
 
-use super::activation::{Activation, Role};
+use super::activation::Activation;
 use super::custom::CustomCell;
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -82,7 +82,9 @@ impl CellKind {
 pub struct Cell {
     /// The equations.
     pub kind: CellKind,
-    /// Other activations than the cell's own: rnn one, gru two (f, g), lstm three (f, g, h).
+    /// Other activations than the cell's own. Of all gates alike, as ONNX has them: rnn one (f), gru
+    /// two (f of r and z, g of n), lstm three (f of i, f and o, g of g, h of the cell state). Or gate by
+    /// gate: gru three (r, z, n), lstm five (i, f, g, o, h).
     pub activations: Option<Vec<Activation>>,
     /// LSTM: i, f and o see the cell state (Gers 2002).
     pub peepholes: bool,
@@ -208,24 +210,29 @@ impl Cell {
         self.unit_parameters().iter().map(|p| p.1).sum()
     }
 
-    /// The activations of f, g and h, the cell's own where none are given.
-    pub fn roles(&self) -> [Activation; 3] {
-        let own = match self.kind {
-            CellKind::RnnTanh => [Activation::Tanh; 3],
-            CellKind::RnnRelu => [Activation::Relu; 3],
-            _ => [Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
-        };
-        let given = self.activations.as_deref().unwrap_or_default();
-        std::array::from_fn(|i| given.get(i).copied().unwrap_or(own[i]))
+    /// The activations by role: the gates in the order of the weights without options, and at 4 an
+    /// LSTM's function of the cell state. The cell's own where none are given.
+    pub fn roles(&self) -> [Activation; 5] {
+        let [rest, s, t] = [Activation::Identity, Activation::Sigmoid, Activation::Tanh];
+        match (self.kind, self.activations.as_deref().unwrap_or_default()) {
+            (_, &[i, f, g, o, h]) => [i, f, g, o, h],
+            (CellKind::Lstm, &[f, g, h]) => [f, f, g, f, h],
+            (_, &[r, z, n]) => [r, z, n, rest, rest],
+            (_, &[f, g]) => [f, f, g, rest, rest],
+            (_, &[f]) => [f, rest, rest, rest, rest],
+            (CellKind::RnnTanh, _) => [t, rest, rest, rest, rest],
+            (CellKind::RnnRelu, _) => [Activation::Relu, rest, rest, rest, rest],
+            _ => [s, s, t, s, t],
+        }
     }
 
-    /// How many activations can be chosen.
-    fn choices(&self) -> usize {
+    /// How many activations can be chosen: for all gates alike, or gate by gate.
+    fn choices(&self) -> &'static [usize] {
         match self.kind {
-            CellKind::RnnTanh | CellKind::RnnRelu => 1,
-            CellKind::Gru | CellKind::GruResetBefore => 2,
-            CellKind::Lstm => 3,
-            _ => 0,
+            CellKind::RnnTanh | CellKind::RnnRelu => &[1],
+            CellKind::Gru | CellKind::GruResetBefore => &[2, 3],
+            CellKind::Lstm => &[3, 5],
+            _ => &[],
         }
     }
 
@@ -254,7 +261,7 @@ impl Cell {
                 return refuse(format!("{option} must be a positive number, not {value}"));
             }
         }
-        if self.clip.is_some() && self.choices() == 0 {
+        if self.clip.is_some() && self.choices().is_empty() {
             return refuse("clip is an option of rnn, lstm and gru".into());
         }
         if let Some(epsilon) = self.layer_norm {
@@ -273,8 +280,10 @@ impl Cell {
             return refuse("the projection's width must be at least 1".into());
         }
         if let Some(given) = &self.activations {
-            if given.len() != self.choices() {
-                let (want, got) = (self.choices(), given.len());
+            if !self.choices().contains(&given.len()) {
+                let counts: Vec<_> = self.choices().iter().map(ToString::to_string).collect();
+                let (want, got) = (counts.join(" or "), given.len());
+                let want = if want.is_empty() { "no" } else { &want };
                 return refuse(format!("{want} activations can be chosen, {got} were given"));
             }
             given.iter().try_for_each(|a| a.check())?;
@@ -304,9 +313,19 @@ impl Cell {
             ("STATES", self.states().to_string()),
             ("UNIT_VECTORS", self.unit_vectors().to_string()),
         ];
-        if self.choices() > 0 {
-            for (role, activation) in [Role::F, Role::G, Role::H].into_iter().zip(self.roles()) {
-                list.extend(activation.defines(role));
+        if !self.choices().is_empty() {
+            const NAMES: [[&str; 3]; 5] = [
+                ["ACT_0", "ACT_0_ALPHA", "ACT_0_BETA"],
+                ["ACT_1", "ACT_1_ALPHA", "ACT_1_BETA"],
+                ["ACT_2", "ACT_2_ALPHA", "ACT_2_BETA"],
+                ["ACT_3", "ACT_3_ALPHA", "ACT_3_BETA"],
+                ["ACT_4", "ACT_4_ALPHA", "ACT_4_BETA"],
+            ];
+            for ([name, alpha, beta], activation) in NAMES.into_iter().zip(self.roles()) {
+                let [a, b] = activation.parameters();
+                list.push((name, activation.name().to_string()));
+                // Debug prints a decimal point or an exponent, as WGSL's literals need.
+                list.extend([(alpha, format!("{a:?}")), (beta, format!("{b:?}"))]);
             }
         }
         let flags = [

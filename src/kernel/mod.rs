@@ -19,6 +19,7 @@ mod memory;
 mod norm;
 mod normalise;
 mod optimizer;
+mod penalty;
 mod permutations;
 mod reduce;
 mod scan;
@@ -43,6 +44,7 @@ pub use normalise::{
     ColumnSum, ColumnSumParams, NormAxis, NormaliseBackward, NormaliseForward, NormaliseParams,
 };
 pub use optimizer::{Adam, AdamParams, Sgd, SgdParams};
+pub use penalty::{ActivationPenalty, ActivationPenaltyParams};
 pub use permutations::permutations;
 pub use reduce::{
     ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
@@ -188,6 +190,7 @@ ops!(
     NormaliseForward,
     NormaliseBackward,
     ColumnSum,
+    ActivationPenalty,
 );
 
 /// Words of the control buffer, the few numbers that change from run to run. The host writes them

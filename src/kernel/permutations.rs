@@ -89,6 +89,18 @@ pub fn permutations() -> Vec<Op> {
             list.push(op.into());
         }
     }
+    for bits in 0..12u32 {
+        let flag = |n: u32| bits >> n & 1 == 1;
+        let one = ActivationPenaltyParams { places: 1, ..ActivationPenaltyParams::zeroed() };
+        let op = ActivationPenalty {
+            params: ActivationPenaltyParams { rows: 2, batch: 1, width: 1, ..one },
+            temporal: flag(0),
+            flags: flag(1),
+            gradient: bits >= 4,
+            accumulate: bits >= 8,
+        };
+        list.push(op.into());
+    }
     let params = NormaliseParams::zeroed();
     list.push(NormaliseForward { params, axis: NormAxis::Row }.into());
     list.push(NormaliseBackward { params, axis: NormAxis::Row }.into());

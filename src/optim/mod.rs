@@ -27,6 +27,26 @@ pub enum Optimizer {
     },
 }
 
+/// Parameters with a weight decay of their own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterGroup {
+    /// A parameter belongs to the first group with a part of its name: `bias`, `lstm.weight_hh`.
+    pub names: Vec<String>,
+    /// λ of these parameters.
+    pub weight_decay: f32,
+}
+
+impl ParameterGroup {
+    /// Parameters whose names contain one of `names`.
+    pub fn new(names: &[&str], weight_decay: f32) -> Self {
+        ParameterGroup { names: names.iter().map(ToString::to_string).collect(), weight_decay }
+    }
+
+    fn has(&self, parameter: &str) -> bool {
+        self.names.iter().any(|part| parameter.contains(part.as_str()))
+    }
+}
+
 impl Optimizer {
     /// Adam with its usual constants.
     pub fn adam() -> Self {
@@ -63,18 +83,49 @@ impl Optimizer {
         format!("optimizer.{parameter}.{moment}")
     }
 
+    /// λ of parameters that belong to no group.
+    pub fn weight_decay(&self) -> f32 {
+        let (Optimizer::Sgd { weight_decay, .. } | Optimizer::Adam { weight_decay, .. }) = *self;
+        weight_decay
+    }
+
     /// Records the update of every parameter that has a gradient. With `max_norm` the gradients
     /// are scaled so that their common norm stays under it.
     ///
     /// # Errors
     /// No parameter has a gradient; a norm or rate that makes no sense.
     pub fn record(&self, rec: &mut Recorder, max_norm: Option<f32>) -> Result<()> {
+        self.record_groups(rec, max_norm, &[])
+    }
+
+    /// The same with a weight decay of their own for groups of parameters.
+    ///
+    /// # Errors
+    /// As [`Optimizer::record`]; a group that no parameter belongs to.
+    pub fn record_groups(
+        &self,
+        rec: &mut Recorder,
+        max_norm: Option<f32>,
+        groups: &[ParameterGroup],
+    ) -> Result<()> {
         let mut updates: Vec<(String, Var, View)> = Vec::new();
         for (name, parameter) in rec.parameters() {
             updates.extend(rec.gradient(parameter).map(|gradient| (name, parameter, gradient)));
         }
         if updates.is_empty() {
             return Err(Error::invalid("no parameter has a gradient: record backward first"));
+        }
+        let group = |name: &str| groups.iter().position(|group| group.has(name));
+        for (number, of) in groups.iter().enumerate() {
+            if !updates.iter().any(|update| group(&update.0) == Some(number)) {
+                let names = of.names.join("', '");
+                return Err(Error::invalid(format!("no parameter is in the group '{names}'")));
+            }
+        }
+        let mut decays: Vec<f32> = groups.iter().map(|group| group.weight_decay).collect();
+        decays.push(self.weight_decay());
+        if let Some(decay) = decays.iter().find(|decay| !(**decay >= 0.0 && decay.is_finite())) {
+            return Err(Error::invalid(format!("a weight decay must be 0 or more, not {decay}")));
         }
         let clip = match max_norm {
             None => None,
@@ -95,11 +146,12 @@ impl Optimizer {
             buffers.push(control);
             buffers.extend(clip);
             let clip = clip.is_some();
+            let weight_decay = decays[group(&name).unwrap_or(groups.len())];
             match *self {
-                Optimizer::Sgd { momentum, weight_decay } => {
+                Optimizer::Sgd { momentum, .. } => {
                     rec.launch(kernel::Sgd::new(gradient, momentum, weight_decay, clip), &buffers)?
                 }
-                Optimizer::Adam { betas: (beta_1, beta_2), epsilon, weight_decay, decoupled } => {
+                Optimizer::Adam { betas: (beta_1, beta_2), epsilon, decoupled, .. } => {
                     let params = AdamParams {
                         count: gradient.len as u32,
                         gradient_offset: gradient.offset as u32,

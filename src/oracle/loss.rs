@@ -1,6 +1,6 @@
 //! What stands before and after the recurrent layers: embedding, linear map, cross entropy.
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Array3};
 
 use super::same_shape;
 use crate::error::{Error, Result};
@@ -131,4 +131,50 @@ fn check_ids(what: &str, size: usize, ids: &[usize]) -> Result<()> {
             Err(Error::invalid(format!("{what} {id} at position {n} is not below {size}")))
         }
     }
+}
+
+/// α·mean h² over the rows of `h` `[T, B, W]` that are `valid` `[T, B]` (activation regularisation), and its
+/// gradient. Nothing valid, no penalty.
+pub fn activation_penalty(
+    h: &Array3<f64>,
+    valid: &Array2<bool>,
+    alpha: f64,
+) -> Result<(f64, Array3<f64>)> {
+    let (time, batch, width) = h.dim();
+    same_shape("validity of the outputs", &[time, batch], valid.shape())?;
+    let count = valid.iter().filter(|&&v| v).count() * width;
+    let (mut loss, mut d_h) = (0.0, Array3::zeros(h.dim()));
+    for ((t, b, w), &value) in h.indexed_iter().filter(|((t, b, _), _)| valid[[*t, *b]]) {
+        // α/n·Σ h(t,b,w)²
+        loss += alpha / count as f64 * value * value;
+        d_h[[t, b, w]] = 2.0 * alpha / count as f64 * value;
+    }
+    Ok((loss, d_h))
+}
+
+/// β·mean (h(t+1) − h(t))² over the rows that are valid at both steps (temporal activation
+/// regularisation), and its gradient.
+pub fn temporal_penalty(
+    h: &Array3<f64>,
+    valid: &Array2<bool>,
+    beta: f64,
+) -> Result<(f64, Array3<f64>)> {
+    let (time, batch, width) = h.dim();
+    same_shape("validity of the outputs", &[time, batch], valid.shape())?;
+    let mut pairs = Vec::new();
+    for t in 1..time {
+        pairs.extend((0..batch).filter(|&b| valid[[t - 1, b]] && valid[[t, b]]).map(|b| (t, b)));
+    }
+    let scale = beta / (pairs.len() * width) as f64;
+    let (mut loss, mut d_h) = (0.0, Array3::zeros(h.dim()));
+    for (t, b) in pairs {
+        for w in 0..width {
+            // β/n·Σ (h(t,b,w) − h(t−1,b,w))²
+            let change = h[[t, b, w]] - h[[t - 1, b, w]];
+            loss += scale * change * change;
+            d_h[[t, b, w]] += 2.0 * scale * change;
+            d_h[[t - 1, b, w]] -= 2.0 * scale * change;
+        }
+    }
+    Ok((loss, d_h))
 }

@@ -18,7 +18,8 @@ pub mod tape;
 use crate::error::{Error, Result};
 
 pub use loss::{
-    LinearGradients, embedding, embedding_backward, linear, linear_backward, softmax_cross_entropy,
+    LinearGradients, activation_penalty, embedding, embedding_backward, linear, linear_backward,
+    softmax_cross_entropy, temporal_penalty,
 };
 pub use optim::{Adam, AdamW, Sgd, clip_norm};
 pub use random::{dropout_multipliers, threefry2x32};

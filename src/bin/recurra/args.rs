@@ -1,7 +1,10 @@
 //! Options that several commands share.
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use recurra::cell::CellKind;
 use recurra::engine::Engine;
+use recurra::layer::Memory;
 use recurra::{Error, Result};
 
 /// Where to run.
@@ -29,6 +32,47 @@ impl DeviceArgs {
     pub fn engine(&self) -> Result<Engine> {
         Engine::named(&self.device, self.threads.map(usize::from))
     }
+}
+
+/// How much recurrent layers may keep.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct MemoryArgs {
+    /// Bytes that the recurrent layers may keep between forward and backward (64M, 2G); what doesn't
+    /// fit is computed once more, with the same numbers [default: everything is kept]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub memory: Option<u64>,
+}
+
+impl MemoryArgs {
+    /// The limit as the layers take it.
+    pub fn memory(self) -> Memory {
+        self.memory.map_or(Memory::Keep, Memory::Budget)
+    }
+}
+
+/// A number of bytes, with K, M or G for powers of 1024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [('K', 1 << 10), ('M', 1 << 20), ('G', 1 << 30)];
+    let unit = units.iter().find(|unit| text.ends_with(unit.0));
+    let digits = if unit.is_some() { &text[..text.len() - 1] } else { text };
+    let count: u64 = digits.parse().map_err(|_| "a number, perhaps with K, M or G".to_string())?;
+    match count.checked_mul(unit.map_or(1, |unit| unit.1)) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err("must be at least 1 and below 2^64".to_string()),
+    }
+}
+
+/// The cells on the command line: all that are built in, and `rnn` for the first.
+pub fn cell_parser() -> impl TypedValueParser<Value = CellKind> {
+    let names = CellKind::ALL.map(|cell| match cell {
+        CellKind::RnnTanh => PossibleValue::new(cell.name()).alias("rnn"),
+        _ => PossibleValue::new(cell.name()),
+    });
+    PossibleValuesParser::new(names).map(|name| {
+        // Only the alias is no cell's own name.
+        let found = CellKind::ALL.into_iter().find(|cell| cell.name() == name);
+        found.unwrap_or(CellKind::RnnTanh)
+    })
 }
 
 /// A value as one line of JSON.

@@ -1,7 +1,7 @@
 //! `recurra bench`: how fast a recurrent layer runs.
 
-use crate::args::{DeviceArgs, json_line, print_line};
-use clap::{Args, ValueEnum, value_parser};
+use crate::args::{DeviceArgs, MemoryArgs, cell_parser, json_line, print_line};
+use clap::{Args, value_parser};
 use recurra::Result;
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
@@ -13,23 +13,12 @@ use std::time::Duration;
 /// How the recurrence is run; there is one way so far.
 const STRATEGY: &str = "step";
 
-/// The cells on the command line.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Cell {
-    #[value(name = "rnn_tanh", alias = "rnn")]
-    RnnTanh,
-    #[value(name = "rnn_relu")]
-    RnnRelu,
-    Lstm,
-    Gru,
-}
-
 /// Options of `recurra bench`.
 #[derive(Args)]
 pub struct BenchArgs {
     /// The recurrent cell; rnn is rnn_tanh
-    #[arg(long, value_enum, default_value = "lstm")]
-    cell: Cell,
+    #[arg(long, default_value = "lstm", value_parser = cell_parser())]
+    cell: CellKind,
     /// T, steps of a sequence
     #[arg(long, default_value = "128", value_name = "T", value_parser = value_parser!(u32).range(1..=1_000_000))]
     time: u32,
@@ -45,6 +34,8 @@ pub struct BenchArgs {
     /// L, layers
     #[arg(long, default_value = "1", value_name = "L", value_parser = value_parser!(u32).range(1..=1000))]
     layers: u32,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// How long to measure; loading and warming up come on top
@@ -76,6 +67,7 @@ struct Line {
     strategy: &'static str,
     threads: usize,
     launches: usize,
+    memory_bytes: u64,
     forward_ms: f64,
     forward_backward_ms: f64,
     forward_gflops: f64,
@@ -89,17 +81,13 @@ struct Line {
 /// No such device, or the layer does not fit it.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
     let shape = RecurrentShape {
-        cell: match args.cell {
-            Cell::RnnTanh => CellKind::RnnTanh,
-            Cell::RnnRelu => CellKind::RnnRelu,
-            Cell::Lstm => CellKind::Lstm,
-            Cell::Gru => CellKind::Gru,
-        },
+        cell: args.cell,
         time: args.time as usize,
         batch: args.batch as usize,
         input: args.input as usize,
         hidden: args.hidden as usize,
         layers: args.layers as usize,
+        memory: args.memory.memory(),
     };
     let engine = args.device.engine()?;
     let found = measure::recurrent(&engine, &shape, Duration::from_secs_f64(args.seconds))?;
@@ -114,7 +102,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
 }
 
 fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
-    let RecurrentShape { cell, time, batch, input, hidden, layers } = *shape;
+    let RecurrentShape { cell, time, batch, input, hidden, layers, .. } = *shape;
     Line {
         cell: cell.name(),
         time,
@@ -127,6 +115,7 @@ fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
         strategy: STRATEGY,
         threads: engine.threads(),
         launches: found.launches,
+        memory_bytes: found.peak_bytes,
         forward_ms: found.forward.median_ms,
         forward_backward_ms: found.forward_backward.median_ms,
         forward_gflops: found.forward_gflops,
@@ -136,7 +125,7 @@ fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
 }
 
 fn table(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Vec<String> {
-    let RecurrentShape { cell, time, batch, input, hidden, layers } = *shape;
+    let RecurrentShape { cell, time, batch, input, hidden, layers, .. } = *shape;
     let fact = |name: &str, value: String| format!("{name:<18}{value}");
     let timing = |name: &str, timing: Timing, gflops: f64| {
         format!(

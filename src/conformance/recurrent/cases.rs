@@ -193,6 +193,10 @@ fn activations() -> Vec<RecurrentCase> {
             (CellKind::Lstm, vec![f, g, h]),
             (CellKind::Gru, vec![f, g]),
             (CellKind::GruResetBefore, vec![f, g]),
+            // Gate by gate, each another one.
+            (CellKind::Lstm, (0..5).map(|gate| ACTIVATIONS[(i + 2 * gate) % 12]).collect()),
+            (CellKind::Gru, vec![f, ACTIVATIONS[(i + 1) % 12], g]),
+            (CellKind::GruResetBefore, vec![f, ACTIVATIONS[(i + 1) % 12], g]),
         ] {
             let mut case = RecurrentCase::new(stack(kind, 3, 7, 1), 3, 4);
             case.given = true;

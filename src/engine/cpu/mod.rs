@@ -15,6 +15,7 @@ mod memory;
 mod norm;
 mod normalise;
 mod optimizer;
+mod penalty;
 mod product;
 mod reduce;
 mod rows;
@@ -342,6 +343,7 @@ fn run<'a>(
         Op::NormaliseForward(k) => normalise::normalise_forward(context, k, bound),
         Op::NormaliseBackward(k) => normalise::normalise_backward(context, k, bound),
         Op::ColumnSum(k) => normalise::column_sum(context, k, bound),
+        Op::ActivationPenalty(k) => penalty::activation_penalty(context, k, bound),
         Op::EmbeddingForward(k) => embedding::embedding_forward(context, k, bound),
         Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, bound),
         Op::Dropout(k) => dropout::dropout(context, k, bound),

@@ -15,7 +15,7 @@ pub use sequence::{Padding, Sequence, pack_indices};
 use super::positive;
 use crate::cell::Cell;
 use crate::error::{Error, Result};
-use crate::kernel::{CellKind, Combine, Convolution, Fill, Rows, With};
+use crate::kernel::{CellKind, Combine, Convolution, Fill, Rows, View, With};
 use crate::schedule::{Recorder, Var};
 use direction::Around;
 
@@ -125,6 +125,8 @@ pub struct RecurrentOutput {
     /// Final states for each layer and direction, of [`Recurrent::state_shape`]: h, then the other
     /// states. Empty for carried states.
     pub finals: Vec<Var>,
+    /// Which rows take part in which steps, \[T,B\], where there are lengths, a mask or resets.
+    pub flags: Option<View>,
     /// What each layer and direction kept, for [`Trace::states`] and [`Trace::gates`].
     pub traces: Vec<Trace>,
 }
@@ -358,7 +360,7 @@ impl Recurrent {
         if let (Some(flags), Padding::Value(value)) = (flags, sequence.padding) {
             output = sequence::pad(rec, output, flags, self.places(), value)?;
         }
-        Ok(RecurrentOutput { output, finals, traces })
+        Ok(RecurrentOutput { output, finals, flags, traces })
     }
 
     fn check_given(&self, given: &[Var], batch: usize) -> Result<()> {

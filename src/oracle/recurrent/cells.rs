@@ -39,8 +39,7 @@ impl<'t> Equations<'_, 't> {
 
     fn lstm(&self, x: Node<'t>, r: Node<'t>, c: Node<'t>) -> Vec<Node<'t>> {
         let options = &self.spec.options;
-        let [f_of, g_of, h_of] =
-            self.activations([Activation::Sigmoid, Activation::Tanh, Activation::Tanh]);
+        let [i_of, f_of, g_of, o_of, h_of] = self.lstm_activations();
         // a + p⊙c, clipped; peepholes and gates are counted without f where it is coupled.
         let gate = |k: usize| self.gate(x, k) + self.gate(r, k);
         let seeing = |k: usize, p: usize, c: Node<'t>| match self.weights.get("weight_peephole") {
@@ -48,7 +47,7 @@ impl<'t> Equations<'_, 't> {
             None => self.clip(gate(k)),
         };
         // i = σ(a_i + p_i⊙c), f = σ(a_f + p_f⊙c) or 1 − i, g = tanh(a_g)
-        let i = f_of.of(seeing(0, 0, c));
+        let i = i_of.of(seeing(0, 0, c));
         let (f, next) = match options.coupled {
             true => (i.complement(), 1),
             false => (f_of.of(seeing(1, 1, c)), 2),
@@ -57,7 +56,7 @@ impl<'t> Equations<'_, 't> {
         // ĉ = f⊙c + i⊙g, o = σ(a_o + p_o⊙ĉ), h = o⊙tanh(ĉ)
         let c = f * c + i * g;
         let c = options.cell_clip.map_or(c, |limit| c.clamp(limit));
-        let o = f_of.of(seeing(next + 1, next, c));
+        let o = o_of.of(seeing(next + 1, next, c));
         let shown = match options.layer_norm {
             // γ_c⊙N(ĉ) + β_c
             Some(epsilon) => {
@@ -76,20 +75,20 @@ impl<'t> Equations<'_, 't> {
 
     /// r = σ(a_r), z = σ(a_z), n = tanh(X_n + r⊙R_n), h = (1 − z)⊙n + z⊙h.
     fn gru(&self, x: Node<'t>, r_all: Node<'t>, h: Node<'t>) -> Node<'t> {
-        let [f, g] = self.activations([Activation::Sigmoid, Activation::Tanh]);
-        let r = f.of(self.clip(self.gate(x, 0) + self.gate(r_all, 0)));
-        let z = f.of(self.clip(self.gate(x, 1) + self.gate(r_all, 1)));
-        let n = g.of(self.clip(self.gate(x, 2) + r * self.gate(r_all, 2)));
+        let [r_of, z_of, n_of] = self.gru_activations();
+        let r = r_of.of(self.clip(self.gate(x, 0) + self.gate(r_all, 0)));
+        let z = z_of.of(self.clip(self.gate(x, 1) + self.gate(r_all, 1)));
+        let n = n_of.of(self.clip(self.gate(x, 2) + r * self.gate(r_all, 2)));
         z.complement() * n + z * h
     }
 
     /// The same with n = tanh(X_n + U_n·(r⊙h̃) + b′_n).
     fn gru_reset_before(&self, x: Node<'t>, u: &RecurrentProduct<'t>, h: Node<'t>) -> Node<'t> {
-        let [f, g] = self.activations([Activation::Sigmoid, Activation::Tanh]);
+        let [r_of, z_of, n_of] = self.gru_activations();
         let rz = u.gates(0..2, h, None);
-        let r = f.of(self.clip(self.gate(x, 0) + self.gate(rz, 0)));
-        let z = f.of(self.clip(self.gate(x, 1) + self.gate(rz, 1)));
-        let n = g.of(self.clip(self.gate(x, 2) + u.gates(2..3, h, Some(r))));
+        let r = r_of.of(self.clip(self.gate(x, 0) + self.gate(rz, 0)));
+        let z = z_of.of(self.clip(self.gate(x, 1) + self.gate(rz, 1)));
+        let n = n_of.of(self.clip(self.gate(x, 2) + u.gates(2..3, h, Some(r))));
         z.complement() * n + z * h
     }
 
@@ -160,5 +159,17 @@ impl<'t> Equations<'_, 't> {
     fn activations<const N: usize>(&self, usual: [Activation; N]) -> [Activation; N] {
         let chosen = self.spec.options.activations.as_deref();
         chosen.and_then(|chosen| chosen.try_into().ok()).unwrap_or(usual)
+    }
+
+    /// Of i, f, g, o and the cell state: one by one, or f for i, f and o.
+    fn lstm_activations(&self) -> [Activation; 5] {
+        let [f, g, h] = self.activations([Activation::Sigmoid, Activation::Tanh, Activation::Tanh]);
+        self.activations([f, f, g, f, h])
+    }
+
+    /// Of r, z and n: one by one, or f for r and z.
+    fn gru_activations(&self) -> [Activation; 3] {
+        let [f, g] = self.activations([Activation::Sigmoid, Activation::Tanh]);
+        self.activations([f, f, g])
     }
 }

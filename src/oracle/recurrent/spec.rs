@@ -103,14 +103,17 @@ impl LayerSpec {
             return Err(Error::invalid("a cell needs a gate and a state"));
         }
         if let Some(chosen) = &options.activations {
-            let count = match cell {
-                Cell::Rnn => 1,
-                Cell::Lstm => 3,
-                Cell::Gru | Cell::GruResetBefore => 2,
-                _ => 0,
+            // For all gates alike, or gate by gate.
+            let counts = match cell {
+                Cell::Rnn => [1, 1],
+                Cell::Lstm => [3, 5],
+                Cell::Gru | Cell::GruResetBefore => [2, 3],
+                _ => [0, 0],
             };
-            only(true, count > 0, "activations")?;
-            same_shape("activations (how many)", &[count], &[chosen.len()])?;
+            only(true, counts[0] > 0, "activations")?;
+            if chosen.len() != counts[1] {
+                same_shape("activations (how many)", &counts[..1], &[chosen.len()])?;
+            }
         }
         if options.layer_norm.is_some() && options.batch_norm.is_some() {
             return Err(Error::invalid("the input product has a layer or a batch norm, not both"));

@@ -6,7 +6,7 @@ use crate::engine::Program;
 use crate::error::{Error, Result};
 use crate::format::{read_tensors, write_atomic};
 use crate::kernel::BufferId;
-use crate::layer::{Embedding, InitialState, Initializer, Linear, Recurrent};
+use crate::layer::{Embedding, InitialState, Initializer, Linear, Memory, Recurrent};
 use crate::loss::cross_entropy;
 use crate::optim::Optimizer;
 use crate::recording::Recording;
@@ -111,6 +111,12 @@ impl LanguageModel {
             vocabulary,
             config,
         })
+    }
+
+    /// The same model, keeping so much between forward and backward.
+    pub fn with_memory(mut self, memory: Memory) -> Self {
+        self.recurrent.memory = memory;
+        self
     }
 
     /// The configuration.

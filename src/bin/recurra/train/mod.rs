@@ -153,6 +153,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     };
     let engine = args.device.engine()?;
     let Job { model, config, text, checkpoint } = job;
+    let model = model.with_memory(args.memory.memory());
     let mut task = LanguageTask::new(model.clone(), &text, config.seq, config.batch)?;
     let mut trainer = Trainer::new(&engine, &mut task, config.options(), checkpoint)?;
     let step = trainer.step();

@@ -1,7 +1,8 @@
 //! The options of `recurra train`, and what of them the model's folder keeps.
 
-use crate::args::DeviceArgs;
+use crate::args::{DeviceArgs, MemoryArgs, cell_parser};
 use clap::{Args, ValueEnum};
+use recurra::cell::CellKind;
 use recurra::optim::Optimizer;
 use recurra::train::TrainOptions;
 use serde::{Deserialize, Serialize};
@@ -16,29 +17,6 @@ pub const DEFAULT_STEPS: u64 = 3000;
 pub enum TaskName {
     /// A character language model
     Lm,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum CellName {
-    Lstm,
-    Gru,
-    /// tanh
-    Rnn,
-    #[value(name = "rnn_tanh")]
-    RnnTanh,
-    #[value(name = "rnn_relu")]
-    RnnRelu,
-}
-
-impl CellName {
-    pub fn name(self) -> &'static str {
-        match self {
-            CellName::Lstm => "lstm",
-            CellName::Gru => "gru",
-            CellName::Rnn | CellName::RnnTanh => "rnn_tanh",
-            CellName::RnnRelu => "rnn_relu",
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
@@ -84,9 +62,9 @@ pub struct TrainArgs {
     /// A UTF-8 text; the last tenth is held out for validation [default: this program's own sources]
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
-    /// The recurrent cell
-    #[arg(long, value_enum, default_value = "lstm")]
-    pub cell: CellName,
+    /// The recurrent cell; rnn is rnn_tanh
+    #[arg(long, default_value = "lstm", value_parser = cell_parser())]
+    pub cell: CellKind,
     /// Hidden units of a layer
     #[arg(long, value_name = "H", default_value = "128", value_parser = size)]
     pub hidden: usize,
@@ -131,11 +109,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_every: Option<u64>,
     #[command(flatten)]
+    pub memory: MemoryArgs,
+    #[command(flatten)]
     pub device: DeviceArgs,
     /// The model's folder [default: recurra-model, or the next number that is free]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on with the run in this folder: its options hold, but for device and threads
+    /// Go on with the run in this folder: its options hold, but for device, threads and memory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "cell", "hidden", "layers",
           "embedding", "seq", "batch", "dropout", "optimizer", "lr", "clip", "steps", "epochs",
           "seed", "eval_every", "save_every"])]

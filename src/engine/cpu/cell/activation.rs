@@ -4,14 +4,10 @@ use super::super::math::{exp, exp_minus_one, log_one_plus, sigmoid, tanh};
 use super::{LANES, Lanes};
 use crate::kernel::{Activation, Cell};
 
-/// A cell's activations f (gates), g (candidate), h (cell state), and their slopes from the value.
+/// A cell's activations by role ([`Cell::roles`]), and their slopes from the value.
 pub trait Activations: Copy {
-    fn f(self, lanes: &mut Lanes);
-    fn g(self, lanes: &mut Lanes);
-    fn h(self, lanes: &mut Lanes);
-    fn slope_f(self, value: &Lanes) -> Lanes;
-    fn slope_g(self, value: &Lanes) -> Lanes;
-    fn slope_h(self, value: &Lanes) -> Lanes;
+    fn act<const ROLE: usize>(self, lanes: &mut Lanes);
+    fn slope<const ROLE: usize>(self, value: &Lanes) -> Lanes;
 }
 
 #[inline(always)]
@@ -31,29 +27,25 @@ fn mapped(value: &Lanes, f: impl Fn(f32) -> f32) -> Lanes {
 }
 
 macro_rules! fixed {
-    ($(#[$doc:meta])* $name:ident, $f:expr, $slope_f:expr, $g:expr, $slope_g:expr) => {
+    ($(#[$doc:meta])* $name:ident, $act:expr, $slope:expr, $act_2:expr, $slope_2:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub struct $name;
         impl Activations for $name {
             #[inline(always)]
-            fn f(self, lanes: &mut Lanes) { map(lanes, $f) }
+            fn act<const ROLE: usize>(self, lanes: &mut Lanes) {
+                if ROLE == 2 || ROLE == 4 { map(lanes, $act_2) } else { map(lanes, $act) }
+            }
             #[inline(always)]
-            fn g(self, lanes: &mut Lanes) { map(lanes, $g) }
-            #[inline(always)]
-            fn h(self, lanes: &mut Lanes) { map(lanes, $g) }
-            #[inline(always)]
-            fn slope_f(self, value: &Lanes) -> Lanes { mapped(value, $slope_f) }
-            #[inline(always)]
-            fn slope_g(self, value: &Lanes) -> Lanes { mapped(value, $slope_g) }
-            #[inline(always)]
-            fn slope_h(self, value: &Lanes) -> Lanes { mapped(value, $slope_g) }
+            fn slope<const ROLE: usize>(self, value: &Lanes) -> Lanes {
+                if ROLE == 2 || ROLE == 4 { mapped(value, $slope_2) } else { mapped(value, $slope) }
+            }
         }
     };
 }
 
 fixed!(
-    /// σ for the gates, tanh elsewhere.
+    /// tanh for g, n and the cell state, σ elsewhere.
     Standard, sigmoid, |y| y * (1.0 - y), tanh, |y| 1.0 - y * y
 );
 fixed!(
@@ -69,7 +61,7 @@ fixed!(
 /// The cell's choice, with its clip.
 #[derive(Clone, Copy)]
 pub struct Chosen {
-    roles: [Role; 3],
+    roles: [Role; 5],
 }
 
 #[derive(Clone, Copy)]
@@ -167,35 +159,20 @@ impl Role {
 impl Chosen {
     /// What the cell's options say.
     pub fn new(cell: &Cell) -> Self {
-        let [f, g, h] = cell.roles();
-        let (f, g) = (Role::new(f, cell.clip), Role::new(g, cell.clip));
-        Chosen { roles: [f, g, Role::new(h, None)] }
+        let roles = cell.roles();
+        // The cell state is not clipped.
+        let clip = |role| if role == 4 { None } else { cell.clip };
+        Chosen { roles: std::array::from_fn(|role| Role::new(roles[role], clip(role))) }
     }
 }
 
 impl Activations for Chosen {
     #[inline(always)]
-    fn f(self, lanes: &mut Lanes) {
-        self.roles[0].activate(lanes);
+    fn act<const ROLE: usize>(self, lanes: &mut Lanes) {
+        self.roles[ROLE].activate(lanes);
     }
     #[inline(always)]
-    fn g(self, lanes: &mut Lanes) {
-        self.roles[1].activate(lanes);
-    }
-    #[inline(always)]
-    fn h(self, lanes: &mut Lanes) {
-        self.roles[2].activate(lanes);
-    }
-    #[inline(always)]
-    fn slope_f(self, value: &Lanes) -> Lanes {
-        self.roles[0].slope(value)
-    }
-    #[inline(always)]
-    fn slope_g(self, value: &Lanes) -> Lanes {
-        self.roles[1].slope(value)
-    }
-    #[inline(always)]
-    fn slope_h(self, value: &Lanes) -> Lanes {
-        self.roles[2].slope(value)
+    fn slope<const ROLE: usize>(self, value: &Lanes) -> Lanes {
+        self.roles[ROLE].slope(value)
     }
 }

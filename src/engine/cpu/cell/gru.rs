@@ -3,7 +3,12 @@
 
 use super::{Activations, BackwardRow, ForwardRow, LANES, blocks, blocks_of, load, store};
 
-/// r, z = f(·); n = g(x_n + r⊙r_n); h' = (1−z)⊙n + z⊙h.
+/// Roles of the activations.
+const R: usize = 0;
+const Z: usize = 1;
+const N: usize = 2;
+
+/// r, z = σ(·); n = tanh(x_n + r⊙r_n); h' = (1−z)⊙n + z⊙h.
 #[inline(always)]
 pub fn forward(act: impl Activations, row: ForwardRow) {
     let [h_new, ..] = row.new;
@@ -20,12 +25,12 @@ pub fn forward(act: impl Activations, row: ForwardRow) {
             zv[l] += bz[l];
             rnv[l] += bn[l];
         }
-        act.f(&mut rv);
-        act.f(&mut zv);
+        act.act::<R>(&mut rv);
+        act.act::<Z>(&mut zv);
         for l in 0..LANES {
             nv[l] += rv[l] * rnv[l];
         }
-        act.g(&mut nv);
+        act.act::<N>(&mut nv);
         for l in 0..LANES {
             h[l] = (1.0 - zv[l]) * nv[l] + zv[l] * h[l];
         }
@@ -37,7 +42,7 @@ pub fn forward(act: impl Activations, row: ForwardRow) {
     }
 }
 
-/// dn = dh'⊙(1−z)⊙g'; dz = dh'⊙(h−n)⊙f'; dr = dn⊙r_n⊙f'; d(r_n) = dn⊙r; to h, past the product:
+/// dn = dh'⊙(1−z)⊙n'; dz = dh'⊙(h−n)⊙z'; dr = dn⊙r_n⊙r'; d(r_n) = dn⊙r; to h, past the product:
 /// dh'⊙z.
 #[inline(always)]
 pub fn backward(act: impl Activations, row: BackwardRow) {
@@ -49,7 +54,8 @@ pub fn backward(act: impl Activations, row: BackwardRow) {
         let (mut rv, mut zv, mut nv, mut rnv) = (load(r, j), load(z, j), load(xn, j), load(rn, j));
         let mut d = load(dh, j);
         let h = load(h_old, j);
-        let (slope_r, slope_z, slope_n) = (act.slope_f(&rv), act.slope_f(&zv), act.slope_g(&nv));
+        let (slope_r, slope_z, slope_n) =
+            (act.slope::<R>(&rv), act.slope::<Z>(&zv), act.slope::<N>(&nv));
         for l in 0..LANES {
             let (a, b, e) = (rv[l], zv[l], nv[l]);
             let dn = d[l] * (1.0 - b) * slope_n[l];
@@ -67,7 +73,7 @@ pub fn backward(act: impl Activations, row: BackwardRow) {
     }
 }
 
-/// First phase of reset-before: r, z = f(·), s = r⊙h̃.
+/// First phase of reset-before: r, z = σ(·), s = r⊙h̃.
 #[inline(always)]
 pub fn reset_before_forward(act: impl Activations, row: ForwardRow) {
     let h_old = row.old[0];
@@ -82,8 +88,8 @@ pub fn reset_before_forward(act: impl Activations, row: ForwardRow) {
             rv[l] += br[l];
             zv[l] += bz[l];
         }
-        act.f(&mut rv);
-        act.f(&mut zv);
+        act.act::<R>(&mut rv);
+        act.act::<Z>(&mut zv);
         let mask = masked(row.mask, j);
         for l in 0..LANES {
             sv[l] *= mask[l];
@@ -101,7 +107,7 @@ fn masked(mask: &[f32], j: usize) -> [f32; LANES] {
     if mask.is_empty() { [1.0; LANES] } else { load(mask, j) }
 }
 
-/// Second phase: n = g(x_n + s·U_nᵀ + b′_n), the product added already; h' = (1−z)⊙n + z⊙h.
+/// Second phase: n = tanh(x_n + s·U_nᵀ + b′_n), the product added already; h' = (1−z)⊙n + z⊙h.
 #[inline(always)]
 pub fn gru_candidate_forward(act: impl Activations, row: ForwardRow) {
     let [h_new, ..] = row.new;
@@ -114,7 +120,7 @@ pub fn gru_candidate_forward(act: impl Activations, row: ForwardRow) {
         for l in 0..LANES {
             nv[l] += bn[l];
         }
-        act.g(&mut nv);
+        act.act::<N>(&mut nv);
         for l in 0..LANES {
             h[l] = (1.0 - zv[l]) * nv[l] + zv[l] * h[l];
         }
@@ -123,7 +129,7 @@ pub fn gru_candidate_forward(act: impl Activations, row: ForwardRow) {
     }
 }
 
-/// First phase backward: dn = dh'⊙(1−z)⊙g'; dz = dh'⊙(h−n)⊙f'; to h: dh'⊙z.
+/// First phase backward: dn = dh'⊙(1−z)⊙n'; dz = dh'⊙(h−n)⊙z'; to h: dh'⊙z.
 #[inline(always)]
 pub fn reset_before_backward(act: impl Activations, row: BackwardRow) {
     let [dh, ..] = row.carry;
@@ -132,7 +138,7 @@ pub fn reset_before_backward(act: impl Activations, row: BackwardRow) {
     let h_old = &row.old[0][..n];
     for j in (0..n).step_by(LANES) {
         let (mut zv, mut nv, mut d, h) = (load(z, j), load(xn, j), load(dh, j), load(h_old, j));
-        let (slope_z, slope_n) = (act.slope_f(&zv), act.slope_g(&nv));
+        let (slope_z, slope_n) = (act.slope::<Z>(&zv), act.slope::<N>(&nv));
         for l in 0..LANES {
             let b = zv[l];
             zv[l] = d[l] * (h[l] - nv[l]) * slope_z[l];
@@ -145,7 +151,7 @@ pub fn reset_before_backward(act: impl Activations, row: BackwardRow) {
     }
 }
 
-/// Second phase backward, from ds = dn·U_n: dr = ds⊙h̃⊙f'; to h: ds⊙r under the mask.
+/// Second phase backward, from ds = dn·U_n: dr = ds⊙h̃⊙r'; to h: ds⊙r under the mask.
 #[inline(always)]
 pub fn gru_candidate_backward(
     act: impl Activations,
@@ -159,7 +165,7 @@ pub fn gru_candidate_backward(
     let r = &mut gates[..n];
     for j in (0..n).step_by(LANES) {
         let (mut rv, h, d, mut c) = (load(r, j), load(h_old, j), load(ds, j), load(carry, j));
-        let slope = act.slope_f(&rv);
+        let slope = act.slope::<R>(&rv);
         let mask = masked(mask, j);
         for l in 0..LANES {
             c[l] += d[l] * rv[l] * mask[l];

@@ -3,6 +3,13 @@
 use super::{Activations, BackwardRow, ForwardRow, LANES, Lanes, add, load, store};
 use crate::kernel::Cell;
 
+/// Roles of the activations.
+const I: usize = 0;
+const F: usize = 1;
+const G: usize = 2;
+const O: usize = 3;
+const H: usize = 4;
+
 /// What changes the arithmetic besides the activations.
 #[derive(Clone, Copy)]
 pub struct Options {
@@ -63,7 +70,7 @@ fn peep(a: &mut Lanes, p: &[f32], j: usize, c: &Lanes) {
     }
 }
 
-/// i, f, o = f(·), g = g(·); c' = f⊙c + i⊙g; h' = o⊙h(c').
+/// i, f, o = σ(·), g = tanh(·); c' = f⊙c + i⊙g; h' = o⊙tanh(c').
 #[inline(always)]
 pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
     let [h_new, c_new, ..] = row.new;
@@ -85,8 +92,8 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
         if options.peepholes {
             peep(&mut i, peephole(0), j, &old);
         }
-        act.f(&mut i);
-        act.g(&mut g);
+        act.act::<I>(&mut i);
+        act.act::<G>(&mut g);
         let mut f = [0.0; LANES];
         if options.coupled {
             for l in 0..LANES {
@@ -97,7 +104,7 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
             if options.peepholes {
                 peep(&mut f, peephole(1), j, &old);
             }
-            act.f(&mut f);
+            act.act::<F>(&mut f);
             store(f, &mut gates[n..2 * n], j);
         }
         let mut c = [0.0; LANES];
@@ -108,14 +115,14 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
         if options.peepholes {
             peep(&mut o, peephole(if options.coupled { 1 } else { 2 }), j, &c);
         }
-        act.f(&mut o);
+        act.act::<O>(&mut o);
         store(i, &mut gates[..n], j);
         store(g, &mut gates[gate_g..gate_g + n], j);
         store(o, &mut gates[gate_o..gate_o + n], j);
         store(c, c_new, j);
         if !options.normed {
             let mut h = c;
-            act.h(&mut h);
+            act.act::<H>(&mut h);
             for l in 0..LANES {
                 h[l] *= o[l];
             }
@@ -124,13 +131,13 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
     }
 }
 
-/// h' = o⊙h(y), y what the norm makes of c'.
+/// h' = o⊙tanh(y), y what the norm makes of c'.
 #[inline(always)]
 pub fn output(act: impl Activations, o: &[f32], y: &[f32], h_new: &mut [f32]) {
     let n = h_new.len();
     for j in (0..n).step_by(LANES) {
         let (mut h, o) = (load(y, j), load(o, j));
-        act.h(&mut h);
+        act.act::<H>(&mut h);
         for l in 0..LANES {
             h[l] *= o[l];
         }
@@ -138,12 +145,12 @@ pub fn output(act: impl Activations, o: &[f32], y: &[f32], h_new: &mut [f32]) {
     }
 }
 
-/// do = dh'⊙h(y)⊙f' and dy = dh'⊙o⊙h' over lanes.
+/// do = dh'⊙tanh(y)⊙o' and dy = dh'⊙o⊙tanh' over lanes.
 #[inline(always)]
 fn output_gradients(act: impl Activations, o: &Lanes, y: Lanes, dh: &Lanes) -> [Lanes; 2] {
     let mut value = y;
-    act.h(&mut value);
-    let (slope_o, slope_y) = (act.slope_f(o), act.slope_h(&value));
+    act.act::<H>(&mut value);
+    let (slope_o, slope_y) = (act.slope::<O>(o), act.slope::<H>(&value));
     let (mut d_o, mut d_y) = ([0.0; LANES], [0.0; LANES]);
     for l in 0..LANES {
         d_o[l] = dh[l] * value[l] * slope_o[l];
@@ -210,7 +217,7 @@ pub fn backward(act: impl Activations, options: Options, row: BackwardRow) {
                 d[l] = if unclipped[l].abs() < options.cell_clip { d[l] } else { 0.0 };
             }
         }
-        let (slope_i, slope_g) = (act.slope_f(&i), act.slope_g(&g));
+        let (slope_i, slope_g) = (act.slope::<I>(&i), act.slope::<G>(&g));
         let (mut di, mut dg, mut d_old) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
         for l in 0..LANES {
             let other = if options.coupled { g[l] - old[l] } else { g[l] };
@@ -219,7 +226,7 @@ pub fn backward(act: impl Activations, options: Options, row: BackwardRow) {
             d_old[l] = d[l] * f[l];
         }
         if !options.coupled {
-            let slope_f = act.slope_f(&f);
+            let slope_f = act.slope::<F>(&f);
             let mut df = [0.0; LANES];
             for l in 0..LANES {
                 df[l] = d[l] * old[l] * slope_f[l];

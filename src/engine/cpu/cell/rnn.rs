@@ -13,7 +13,7 @@ pub fn forward(act: impl Activations, row: ForwardRow) {
         for l in 0..LANES {
             h[l] += b[l];
         }
-        act.f(&mut h);
+        act.act::<0>(&mut h);
         store(h, a, j);
         store(h, h_new, j);
     }
@@ -26,7 +26,7 @@ pub fn backward(act: impl Activations, row: BackwardRow) {
     let n = dh.len();
     let a = &mut row.gates[..n];
     for j in (0..n).step_by(LANES) {
-        let slope = act.slope_f(&load(a, j));
+        let slope = act.slope::<0>(&load(a, j));
         let mut d = load(dh, j);
         for l in 0..LANES {
             d[l] *= slope[l];
