@@ -82,8 +82,8 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
             "gates i and f of a scan swapped",
             fault(
                 "cell/min_lstm",
-                "return vec2<f32>(sigmoid(d), sigmoid(-d) * x[2]);",
-                "return vec2<f32>(sigmoid(-d), sigmoid(d) * x[2]);",
+                "return vec2<f32>(both.x, both.y * x[2]);",
+                "return vec2<f32>(both.y, both.x * x[2]);",
             ),
             "min_lstm",
         ),

@@ -1,17 +1,19 @@
 //! `scan_forward` and `scan_backward`: minGRU and minLSTM, h(t+1) = a(t)⊙h(t) + c(t).
 //!
-//! Block by block of time, so that a cut at a block's border changes nothing. The steps of a block are
-//! cut into a stretch a thread. Each stretch is summed up to one pair (a, c) a unit, the pairs give
-//! each stretch its start, and then the stretches run side by side.
+//! Block by block of time, so that a cut at a block's border changes nothing. Where there are rows for
+//! all threads, they take them step by step. Else the steps of a block are cut into a stretch a
+//! thread: each is summed up to one pair (a, c) a unit, the pairs give each stretch its start, and then
+//! the stretches run side by side.
 
 use super::control;
-use super::math::{log_sigmoid, sigmoid};
+use super::math::exp;
 use super::zoneout::Zone;
 use super::{Bound, Context};
 use crate::kernel::{
     CellKind, RESET, SCAN_BLOCK, ScanBackward, ScanForward, StepKind, StepParams, VALID,
 };
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// One scan's numbers.
 struct Scan<'a> {
@@ -46,23 +48,29 @@ impl<'a> Scan<'a> {
     #[inline(always)]
     fn coefficients(&self, gates: &[f32], h: usize, j: usize) -> [f32; 2] {
         if self.kind.cell.kind == CellKind::MinGru {
-            let x = gates[j];
-            [sigmoid(-x), sigmoid(x) * gates[h + j]]
+            let [z, rest] = halves(gates[j]);
+            [rest, z * gates[h + j]]
         } else {
-            let d = log_sigmoid(gates[j]) - log_sigmoid(gates[h + j]);
-            [sigmoid(d), sigmoid(-d) * gates[2 * h + j]]
+            let [a, rest] = shares(gates[j], gates[h + j]);
+            [a, rest * gates[2 * h + j]]
         }
     }
 
-    /// Calls `each` with (unit of the batch, a, c) for all rows of step t.
+    /// Calls `each` with (unit, a, c) for some rows of step t, whose gates are given.
     #[inline(always)]
-    fn pairs(&self, t: usize, gates: &[f32], mut each: impl FnMut(usize, f32, f32)) {
-        let (h, batch) = (self.p.hidden as usize, self.p.batch as usize);
+    fn pairs(
+        &self,
+        t: usize,
+        rows: Range<usize>,
+        gates: &[f32],
+        mut each: impl FnMut(usize, f32, f32),
+    ) {
+        let h = self.p.hidden as usize;
         let words = self.kind.cell.gates() * h;
-        let zone = self.zone.at(self.p.first as usize + t, batch);
-        for row in 0..batch {
+        let zone = self.zone.at(self.p.first as usize + t, self.p.batch as usize);
+        for (i, row) in rows.enumerate() {
             let (valid, reset) = (self.has(t, row, VALID), self.has(t, row, RESET));
-            let gates = &gates[row * words..][..words];
+            let gates = &gates[i * words..][..words];
             for j in 0..h {
                 let [mut a, mut c] = [1.0, 0.0];
                 if valid {
@@ -70,41 +78,55 @@ impl<'a> Scan<'a> {
                     [a, c] = self.coefficients(gates, h, j);
                     (a, c) = (z + (1.0 - z) * a, (1.0 - z) * c);
                 }
-                each(row * h + j, if reset { 0.0 } else { a }, c);
+                each(i * h + j, if reset { 0.0 } else { a }, c);
             }
         }
     }
 
-    /// The gates' gradients of step t, over the input products: `total` is dh after the step.
+    /// One step backward over some rows: `g` is dh after the step without the output's own gradient,
+    /// then dh before it; the gates' gradients take the place of the input products.
     #[inline(always)]
-    fn gradients(&self, t: usize, gates: &mut [f32], old: &[f32], total: &[f32]) {
-        let (h, batch) = (self.p.hidden as usize, self.p.batch as usize);
+    fn backward(
+        &self,
+        t: usize,
+        rows: Range<usize>,
+        gates: &mut [f32],
+        old: &[f32],
+        g: &mut [f32],
+    ) {
+        let h = self.p.hidden as usize;
         let words = self.kind.cell.gates() * h;
-        let zone = self.zone.at(self.p.first as usize + t, batch);
-        for row in 0..batch {
-            let gates = &mut gates[row * words..][..words];
+        let zone = self.zone.at(self.p.first as usize + t, self.p.batch as usize);
+        for (i, row) in rows.enumerate() {
+            let gates = &mut gates[i * words..][..words];
+            let (old, g) = (&old[i * h..][..h], &mut g[i * h..][..h]);
+            let reset = self.has(t, row, RESET);
             if !self.has(t, row, VALID) {
                 gates.fill(0.0);
+                if reset {
+                    g.fill(0.0);
+                }
                 continue;
             }
-            let reset = self.has(t, row, RESET);
             for j in 0..h {
-                let d = (1.0 - zone.get(0, row, j)) * total[row * h + j];
-                let old = if reset { 0.0 } else { old[row * h + j] };
-                if self.kind.cell.kind == CellKind::MinGru {
-                    let (x, n) = (gates[j], gates[h + j]);
-                    let z = sigmoid(x);
-                    gates[j] = d * (n - old) * z * sigmoid(-x);
-                    gates[h + j] = d * z;
+                let z = zone.get(0, row, j);
+                let d = (1.0 - z) * g[j];
+                let old = if reset { 0.0 } else { old[j] };
+                let a = if self.kind.cell.kind == CellKind::MinGru {
+                    let ([share, rest], n) = (halves(gates[j]), gates[h + j]);
+                    gates[j] = d * (n - old) * share * rest;
+                    gates[h + j] = d * share;
+                    rest
                 } else {
                     let (x_f, x_i, n) = (gates[j], gates[h + j], gates[2 * h + j]);
-                    let share = log_sigmoid(x_f) - log_sigmoid(x_i);
-                    let rest = sigmoid(-share);
-                    let da = d * (old - n) * sigmoid(share) * rest;
-                    gates[j] = da * sigmoid(-x_f);
-                    gates[h + j] = -da * sigmoid(-x_i);
+                    let [a, rest] = shares(x_f, x_i);
+                    let da = d * (old - n) * a * rest;
+                    gates[j] = da * halves(x_f)[1];
+                    gates[h + j] = -da * halves(x_i)[1];
                     gates[2 * h + j] = d * rest;
-                }
+                    a
+                };
+                g[j] *= if reset { 0.0 } else { z + (1.0 - z) * a };
             }
         }
     }
@@ -120,21 +142,26 @@ impl<'a> Scan<'a> {
         }
         list
     }
+}
 
-    /// (a, c) of a stretch of `n` steps, whose k-th is `time(k)`, by `each(t, a, c)`.
-    fn sum_up(
-        &self,
-        units: usize,
-        n: usize,
-        time: impl Fn(usize) -> usize,
-        each: impl Fn(usize, &mut [f32], &mut [f32]),
-    ) -> [Vec<f32>; 2] {
-        let (mut a, mut c) = (vec![1.0; units], vec![0.0; units]);
-        for k in 0..n {
-            each(time(k), &mut a, &mut c);
-        }
-        [a, c]
-    }
+/// σ(x) and σ(−x).
+#[inline(always)]
+fn halves(x: f32) -> [f32; 2] {
+    let u = exp(-x.abs());
+    let [large, small] = [1.0 / (1.0 + u), u / (1.0 + u)];
+    if x >= 0.0 { [large, small] } else { [small, large] }
+}
+
+/// f/(f + i) and i/(f + i) with f = σ(x_f), i = σ(x_i), from the ratio of the smaller to the larger:
+/// σ(x) = e^min(x,0) / (1 + e^−|x|).
+#[inline(always)]
+fn shares(x_f: f32, x_i: f32) -> [f32; 2] {
+    let ratio = (1.0 + exp(-x_f.abs())) / (1.0 + exp(-x_i.abs()));
+    let low = |x: f32| if x < 0.0 { x } else { 0.0 };
+    let e = low(x_i) - low(x_f);
+    let q = exp(-e.abs()) * if e > 0.0 { 1.0 / ratio } else { ratio };
+    let [large, small] = [1.0 / (1.0 + q), q / (1.0 + q)];
+    if e > 0.0 { [small, large] } else { [large, small] }
 }
 
 /// Where each of `count` stretches starts, from the sums of the stretches in the order of the scan;
@@ -158,158 +185,250 @@ fn turned(k: usize, n: usize, turn: bool) -> usize {
     if turn { n - 1 - k } else { k }
 }
 
-pub fn scan_forward(context: &Context, kernel: &ScanForward, mut bound: Bound) {
-    let p = &kernel.params;
-    let [time, batch, hidden] = [p.time, p.batch, p.hidden].map(|x| x as usize);
-    let (units, words) = (batch * hidden, batch * kernel.kind.cell.saved() * hidden);
-    let states = bound.write("states");
-    let gates = &bound.read("gates")[p.gates_offset as usize..][..time * words];
-    let scan = Scan::new(p, &kernel.kind, kernel.reverse, &bound);
-    for (first, n) in scan.blocks() {
-        let slots = &mut states[first * units..][..(n + 1) * units];
-        forward_block(context, &scan, gates, slots, [first, n, units, words]);
+/// What the blocks of a scan share.
+struct Sizes {
+    /// Elements of a step's states, and of its gates.
+    units: usize,
+    words: usize,
+    /// Rows that each thread takes, where there are enough of them; else steps are split.
+    rows: Option<usize>,
+}
+
+impl Sizes {
+    fn new(context: &Context, p: &StepParams, kind: &StepKind) -> Self {
+        let [batch, hidden] = [p.batch, p.hidden].map(|x| x as usize);
+        let rows = (batch >= context.threads).then(|| batch.div_ceil(context.threads.max(1)));
+        let words = batch * kind.cell.saved() * hidden;
+        Sizes { units: batch * hidden, words, rows }
     }
 }
 
-/// Steps `block` … of one block; `slots` are those before, between and behind them.
-fn forward_block(
-    context: &Context,
-    scan: &Scan,
-    gates: &[f32],
-    slots: &mut [f32],
-    [block, time, units, words]: [usize; 4],
-) {
-    let reverse = scan.reverse;
-    // Slots in time order, without the initial one.
-    let (initial, slots) = if reverse {
-        let (slots, initial) = slots.split_at_mut(time * units);
-        (&*initial, slots)
-    } else {
-        let (initial, slots) = slots.split_at_mut(units);
-        (&*initial, slots)
-    };
-    let run = |stretch: &mut [f32], first: usize, start: &[f32]| {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let n = stretch.len() / units;
-                for k in 0..n {
-                    let at = turned(k, n, reverse);
-                    let t = first + at;
-                    // The state before lies beside this one, or is the start.
-                    let (low, high) =
-                        stretch.split_at_mut(at.max(if reverse { at + 1 } else { at }) * units);
-                    let (before, now): (&[f32], &mut [f32]) = match (k, reverse) {
-                        (0, false) => (start, &mut high[..units]),
-                        (0, true) => (start, &mut low[at * units..]),
-                        (_, false) => (&low[(at - 1) * units..], &mut high[..units]),
-                        (_, true) => (&high[..units], &mut low[at * units..]),
-                    };
-                    scan.pairs(t, &gates[t * words..], |i, a, c| now[i] = a * before[i] + c);
-                }
-            },
-        );
-    };
-    let length = time.div_ceil(context.threads.max(1));
-    if time <= length {
-        return run(slots, block, initial);
+pub fn scan_forward(context: &Context, kernel: &ScanForward, mut bound: Bound) {
+    let p = &kernel.params;
+    let sizes = Sizes::new(context, p, &kernel.kind);
+    let states = bound.write("states");
+    let gates = &bound.read("gates")[p.gates_offset as usize..][..p.time as usize * sizes.words];
+    let scan = Scan::new(p, &kernel.kind, kernel.reverse, &bound);
+    for (first, n) in scan.blocks() {
+        let slots = &mut states[first * sizes.units..][..(n + 1) * sizes.units];
+        match sizes.rows {
+            Some(rows) => scan.forward_by_rows(gates, slots, first, rows, &sizes),
+            None => scan.forward_by_stretches(context, gates, slots, first, &sizes),
+        }
     }
-    let count = time.div_ceil(length);
-    let sums: Vec<[Vec<f32>; 2]> = (0..count)
-        .into_par_iter()
-        .map(|k| {
-            let first = turned(k, count, reverse) * length;
-            let n = length.min(time - first);
-            let t = |k| block + first + turned(k, n, reverse);
-            scan.sum_up(units, n, t, |t, a, c| {
-                scan.pairs(t, &gates[t * words..], |i, pa, pc| {
-                    a[i] *= pa;
-                    c[i] = pa * c[i] + pc;
-                });
-            })
-        })
-        .collect();
-    let starts = starts(initial, &sums, count);
-    slots.par_chunks_mut(length * units).enumerate().for_each(|(stretch, slots)| {
-        run(slots, block + stretch * length, &starts[turned(stretch, count, reverse)]);
-    });
 }
 
 pub fn scan_backward(context: &Context, kernel: &ScanBackward, mut bound: Bound) {
     let p = &kernel.params;
-    let [time, batch, hidden] = [p.time, p.batch, p.hidden].map(|x| x as usize);
-    let (units, words) = (batch * hidden, batch * kernel.kind.cell.saved() * hidden);
-    let gates = &mut bound.write("gates")[p.gates_offset as usize..][..time * words];
+    let sizes = Sizes::new(context, p, &kernel.kind);
+    let all = p.time as usize * sizes.words;
+    let gates = &mut bound.write("gates")[p.gates_offset as usize..][..all];
     let (carry, states) = (bound.read("carry"), bound.read("states"));
     let d_output = bound.read("d_output").get(p.d_output_offset as usize..).unwrap_or_default();
     let scan = Scan::new(p, &kernel.kind, kernel.reverse, &bound);
-    let mut g = carry[..units].to_vec();
+    let mut g = carry[..sizes.units].to_vec();
     for (first, n) in scan.blocks().into_iter().rev() {
-        let gates = &mut gates[first * words..][..n * words];
-        backward_block(context, &scan, gates, states, d_output, &mut g, [first, n, units, words]);
+        let gates = &mut gates[first * sizes.words..][..n * sizes.words];
+        let around = Around { states, d_output, first };
+        match sizes.rows {
+            Some(rows) => scan.backward_by_rows(gates, &around, &mut g, rows, &sizes),
+            None => scan.backward_by_stretches(context, gates, &around, &mut g, &sizes),
+        }
     }
-    bound.write("d_initial")[..units].copy_from_slice(&g);
+    bound.write("d_initial")[..sizes.units].copy_from_slice(&g);
 }
 
-/// The gates of one block become their gradients; `g` is that of the state behind the block, then of
-/// the one before it.
-fn backward_block(
-    context: &Context,
-    scan: &Scan,
-    gates: &mut [f32],
-    states: &[f32],
-    d_output: &[f32],
-    g: &mut Vec<f32>,
-    [block, time, units, words]: [usize; 4],
-) {
-    // From the last step of the forward order to the first.
-    let turn = !scan.reverse;
-    let add_output = |g: &mut [f32], t: usize| {
-        if let Some(d) = d_output.get(t * units..(t + 1) * units) {
+/// What a block reads, of all steps; and its first step.
+struct Around<'a> {
+    states: &'a [f32],
+    d_output: &'a [f32],
+    first: usize,
+}
+
+impl Around<'_> {
+    fn add_output(&self, g: &mut [f32], t: usize, units: usize, first_unit: usize) {
+        let at = t * units + first_unit;
+        if let Some(d) = self.d_output.get(at..at + g.len()) {
             g.iter_mut().zip(d).for_each(|(g, d)| *g += d);
         }
-    };
-    let length = time.div_ceil(context.threads.max(1));
-    let count = time.div_ceil(length);
-    let sums: Vec<[Vec<f32>; 2]> = (0..if count > 1 { count } else { 0 })
-        .into_par_iter()
-        .map(|k| {
-            let first = turned(k, count, turn) * length;
-            let n = length.min(time - first);
-            let t = |k| first + turned(k, n, turn);
-            scan.sum_up(units, n, t, |t, a, c| {
-                add_output(c, block + t);
-                scan.pairs(block + t, &gates[t * words..], |i, pa, _| {
-                    a[i] *= pa;
-                    c[i] *= pa;
-                });
+    }
+}
+
+impl Scan<'_> {
+    /// A block step after step, the rows of each side by side. `slots` are the states before, between
+    /// and behind its steps.
+    fn forward_by_rows(
+        &self,
+        gates: &[f32],
+        slots: &mut [f32],
+        first: usize,
+        rows: usize,
+        &Sizes { units, words, .. }: &Sizes,
+    ) {
+        let (batch, h) = (self.p.batch as usize, self.p.hidden as usize);
+        let n = slots.len() / units - 1;
+        for k in 0..n {
+            let at = turned(k, n, self.reverse);
+            let t = first + at;
+            let (low, high) = slots.split_at_mut((at + 1) * units);
+            let (before, now) = match self.reverse {
+                false => (&low[at * units..], &mut high[..units]),
+                true => (&high[..units], &mut low[at * units..]),
+            };
+            let now = now.par_chunks_mut(rows * h).zip(before.par_chunks(rows * h));
+            let gates = gates[t * words..][..words].par_chunks(rows * words / batch);
+            now.zip(gates).enumerate().for_each(|(part, ((now, before), gates))| {
+                let part = part * rows..(part * rows + rows).min(batch);
+                vectorised(
+                    #[inline(always)]
+                    || self.pairs(t, part, gates, |i, a, c| now[i] = a * before[i] + c),
+                );
+            });
+        }
+    }
+
+    fn backward_by_rows(
+        &self,
+        gates: &mut [f32],
+        around: &Around,
+        g: &mut [f32],
+        rows: usize,
+        &Sizes { units, words, .. }: &Sizes,
+    ) {
+        let (batch, h) = (self.p.batch as usize, self.p.hidden as usize);
+        let n = gates.len() / words;
+        for k in 0..n {
+            let at = turned(k, n, !self.reverse);
+            let t = around.first + at;
+            let slot = if self.reverse { t + 1 } else { t };
+            let old = around.states[slot * units..][..units].par_chunks(rows * h);
+            let gates = gates[at * words..][..words].par_chunks_mut(rows * words / batch);
+            let parts = g.par_chunks_mut(rows * h).zip(gates).zip(old).enumerate();
+            parts.for_each(|(part, ((g, gates), old))| {
+                around.add_output(g, t, units, part * rows * h);
+                let part = part * rows..(part * rows + rows).min(batch);
+                vectorised(
+                    #[inline(always)]
+                    || self.backward(t, part, gates, old, g),
+                );
+            });
+        }
+    }
+
+    /// A block with a stretch of its steps for each thread.
+    fn forward_by_stretches(
+        &self,
+        context: &Context,
+        gates: &[f32],
+        slots: &mut [f32],
+        block: usize,
+        &Sizes { units, words, .. }: &Sizes,
+    ) {
+        let (reverse, batch) = (self.reverse, self.p.batch as usize);
+        let time = slots.len() / units - 1;
+        // Slots in time order, without the initial one.
+        let (initial, slots) = if reverse {
+            let (slots, initial) = slots.split_at_mut(time * units);
+            (&*initial, slots)
+        } else {
+            let (initial, slots) = slots.split_at_mut(units);
+            (&*initial, slots)
+        };
+        let length = time.div_ceil(context.threads.max(1));
+        let count = time.div_ceil(length);
+        let sums: Vec<[Vec<f32>; 2]> = (0..if count > 1 { count } else { 0 })
+            .into_par_iter()
+            .map(|k| {
+                let first = turned(k, count, reverse) * length;
+                let n = length.min(time - first);
+                let (mut a, mut c) = (vec![1.0; units], vec![0.0; units]);
+                for k in 0..n {
+                    let t = block + first + turned(k, n, reverse);
+                    self.pairs(t, 0..batch, &gates[t * words..], |i, pa, pc| {
+                        a[i] *= pa;
+                        c[i] = pa * c[i] + pc;
+                    });
+                }
+                [a, c]
             })
-        })
-        .collect();
-    let starts = starts(g, &sums, count);
-    let ends: Vec<Vec<f32>> = gates
-        .par_chunks_mut(length * words)
-        .enumerate()
-        .map(|(stretch, gates)| {
-            let mut g = starts[turned(stretch, count, turn)].clone();
-            let n = gates.len() / words;
-            pulp::Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for k in 0..n {
-                        let at = turned(k, n, turn);
-                        let t = block + stretch * length + at;
-                        add_output(&mut g, t);
-                        let total = g.clone();
-                        let gates = &mut gates[at * words..][..words];
-                        scan.pairs(t, gates, |i, a, _| g[i] *= a);
-                        let slot = if scan.reverse { t + 1 } else { t };
-                        scan.gradients(t, gates, &states[slot * units..], &total);
-                    }
-                },
-            );
-            g
-        })
-        .collect();
-    g.clone_from(&ends[turned(count - 1, count, turn)]);
+            .collect();
+        let starts = starts(initial, &sums, count);
+        slots.par_chunks_mut(length * units).enumerate().for_each(|(stretch, slots)| {
+            let n = slots.len() / units;
+            let mut state = starts[turned(stretch, count, reverse)].clone();
+            for k in 0..n {
+                let at = turned(k, n, reverse);
+                let t = block + stretch * length + at;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        self.pairs(t, 0..batch, &gates[t * words..], |i, a, c| {
+                            state[i] = a * state[i] + c;
+                        });
+                    },
+                );
+                slots[at * units..][..units].copy_from_slice(&state);
+            }
+        });
+    }
+
+    fn backward_by_stretches(
+        &self,
+        context: &Context,
+        gates: &mut [f32],
+        around: &Around,
+        g: &mut Vec<f32>,
+        &Sizes { units, words, .. }: &Sizes,
+    ) {
+        // From the last step of the forward order to the first.
+        let (turn, batch) = (!self.reverse, self.p.batch as usize);
+        let time = gates.len() / words;
+        let length = time.div_ceil(context.threads.max(1));
+        let count = time.div_ceil(length);
+        let sums: Vec<[Vec<f32>; 2]> = (0..if count > 1 { count } else { 0 })
+            .into_par_iter()
+            .map(|k| {
+                let first = turned(k, count, turn) * length;
+                let n = length.min(time - first);
+                let (mut a, mut c) = (vec![1.0; units], vec![0.0; units]);
+                for k in 0..n {
+                    let at = first + turned(k, n, turn);
+                    around.add_output(&mut c, around.first + at, units, 0);
+                    self.pairs(around.first + at, 0..batch, &gates[at * words..], |i, pa, _| {
+                        a[i] *= pa;
+                        c[i] *= pa;
+                    });
+                }
+                [a, c]
+            })
+            .collect();
+        let starts = starts(g, &sums, count);
+        let ends: Vec<Vec<f32>> = gates
+            .par_chunks_mut(length * words)
+            .enumerate()
+            .map(|(stretch, gates)| {
+                let mut g = starts[turned(stretch, count, turn)].clone();
+                let n = gates.len() / words;
+                for k in 0..n {
+                    let at = turned(k, n, turn);
+                    let t = around.first + stretch * length + at;
+                    let slot = if self.reverse { t + 1 } else { t };
+                    around.add_output(&mut g, t, units, 0);
+                    let (gates, old) = (&mut gates[at * words..], &around.states[slot * units..]);
+                    vectorised(
+                        #[inline(always)]
+                        || self.backward(t, 0..batch, gates, old, &mut g),
+                    );
+                }
+                g
+            })
+            .collect();
+        g.clone_from(&ends[turned(count - 1, count, turn)]);
+    }
+}
+
+/// With the machine's widest instructions.
+#[inline(always)]
+fn vectorised(run: impl FnOnce()) {
+    pulp::Arch::new().dispatch(run);
 }
