@@ -325,7 +325,7 @@ fn backward_row(
     let [c0, c1, c2, c3, gates, d_unit, target, _] = &mut rows.write;
     let mut carry = [row_mut(c0, b), row_mut(c1, b), row_mut(c2, b), row_mut(c3, b)];
     let gates = row_mut(gates, b);
-    let own = own_words(cell, shared.p, gates);
+    let own = own_words(cell, shared.p.hidden as usize);
     let unprojects = phase == BackwardPhase::Unproject;
     if !unprojects {
         accumulate(carry[0], d_output);

@@ -278,7 +278,8 @@ fn forward_row(shared: &Shared, phase: ForwardPhase, rows: &mut ForwardRows, b: 
     match phase {
         ForwardPhase::Cell => {
             let gates = row_mut(gates, b);
-            let (gates, unprojected) = gates.split_at_mut(own_words(cell, shared.p, gates));
+            let (gates, unprojected) =
+                gates.split_at_mut(own_words(cell, shared.p.hidden as usize));
             let [h, c, n, m] = &mut new;
             let h = if cell.projection.is_some() { unprojected } else { &mut **h };
             let mask = match cell.kind {

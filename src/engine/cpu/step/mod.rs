@@ -209,8 +209,8 @@ struct Room<'a> {
 
 /// Words of a gate row that are the cell's own; an unprojected output lies behind them.
 #[inline(always)]
-fn own_words(cell: &Cell, p: &StepParams, gates: &[f32]) -> usize {
-    gates.len() - if cell.projection.is_some() { p.hidden as usize } else { 0 }
+pub(super) fn own_words(cell: &Cell, hidden: usize) -> usize {
+    (cell.saved() - usize::from(cell.projection.is_some())) * hidden
 }
 
 /// `a` = a ⊙ b, where there is a b.
