@@ -8,31 +8,20 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let tiles = (p.hidden + UNITS - 1u) / UNITS;
-    let number = group_number(group, groups);
-    let row = min(number / tiles, p.batch - 1u);
-    let unit = min((number % tiles) * UNITS + local.x, p.hidden - 1u);
-    let inside = number / tiles < p.batch && (number % tiles) * UNITS + local.x < p.hidden;
-    let at = At(row, unit);
-    let length = (p.time + STRETCHES - 1u) / STRETCHES;
-    let first = min(local.y * length, p.time);
-    let end = min(first + length, p.time);
+    let thread = thread_of(group_number(group, groups), local);
+    let at = thread.at;
     var sum = vec2<f32>(1.0, 0.0);
-    for (var s = first; s < end; s++) {
+    for (var s = thread.first; s < thread.end; s++) {
         let pair = step_pair(time_of(s), at);
         sum = vec2<f32>(pair.x * sum.x, pair.x * sum.y + pair.y);
     }
     pairs[local.y * UNITS + local.x] = sum;
     workgroupBarrier();
-    if !inside {
+    if !thread.inside {
         return;
     }
-    var h = states[state_index(0u, old_slot(time_of(0u)), at)];
-    for (var stretch = 0u; stretch < local.y; stretch++) {
-        let pair = pairs[stretch * UNITS + local.x];
-        h = pair.x * h + pair.y;
-    }
-    for (var s = first; s < end; s++) {
+    var h = after_stretches(states[state_index(0u, old_slot(time_of(0u)), at)], local);
+    for (var s = thread.first; s < thread.end; s++) {
         let t = time_of(s);
         let pair = step_pair(t, at);
         h = pair.x * h + pair.y;

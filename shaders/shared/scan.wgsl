@@ -10,6 +10,39 @@ const STRETCHES = 16u;
 const UNITS = 16u;
 var<workgroup> pairs: array<vec2<f32>, STRETCHES * UNITS>;
 
+// A thread's unit of a row, and its steps. Past the edge it goes along with the last unit, as all
+// threads of a workgroup meet at the barrier.
+struct Thread {
+    at: At,
+    inside: bool,
+    first: u32,
+    end: u32,
+}
+
+fn thread_of(number: u32, local: vec3<u32>) -> Thread {
+    let tiles = (p.hidden + UNITS - 1u) / UNITS;
+    let row = number / tiles;
+    let unit = (number % tiles) * UNITS + local.x;
+    let length = (p.time + STRETCHES - 1u) / STRETCHES;
+    let first = min(local.y * length, p.time);
+    return Thread(
+        At(min(row, p.batch - 1u), min(unit, p.hidden - 1u)),
+        row < p.batch && unit < p.hidden,
+        first,
+        min(first + length, p.time),
+    );
+}
+
+// What a thread's stretch starts from, given what the first one does.
+fn after_stretches(start: f32, local: vec3<u32>) -> f32 {
+    var value = start;
+    for (var stretch = 0u; stretch < local.y; stretch++) {
+        let pair = pairs[stretch * UNITS + local.x];
+        value = pair.x * value + pair.y;
+    }
+    return value;
+}
+
 // The time index of step s in the direction's order, and the slots before and after it.
 fn time_of(s: u32) -> u32 {
 #ifdef REVERSE
