@@ -20,60 +20,50 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let tiles = (p.hidden + UNITS - 1u) / UNITS;
-    let number = group_number(group, groups);
-    let row = min(number / tiles, p.batch - 1u);
-    let unit = min((number % tiles) * UNITS + local.x, p.hidden - 1u);
-    let inside = number / tiles < p.batch && (number % tiles) * UNITS + local.x < p.hidden;
-    let at = At(row, unit);
-    let blocks = (p.time + BLOCK - 1u) / BLOCK;
+    let thread = thread_of(group_number(group, groups), local);
+    let at = thread.at;
+    let blocks = block_count();
     if local.y == 0u {
         carried[local.x] = carry[carry_index(0u, at)];
     }
     for (var i = 0u; i < blocks; i++) {
         let block = block_of(blocks - 1u - i);
-        let length = (block.steps + STRETCHES - 1u) / STRETCHES;
         // Stretch 0 is the last one in time. Steps are counted from the block's end.
-        let first = min(local.y * length, block.steps);
-        let end = min(first + length, block.steps);
+        let steps = stretch_of(block, local.y);
         // g before step s from g after it: a·(g + d_output).
         var sum = vec2<f32>(1.0, 0.0);
-        for (var back = first; back < end; back++) {
+        for (var back = steps.x; back < steps.y; back++) {
             let t = time_of(block, block.steps - 1u - back);
             let a = step_pair(t, at).x;
             sum = vec2<f32>(a * sum.x, a * (sum.y + d_out(t, at)));
         }
         pairs[local.y * UNITS + local.x] = sum;
         workgroupBarrier();
-        var g = carried[local.x];
-        for (var stretch = 0u; stretch < local.y; stretch++) {
-            let pair = pairs[stretch * UNITS + local.x];
-            g = pair.x * g + pair.y;
-        }
+        var g = after_stretches(carried[local.x], local);
         workgroupBarrier();
-        for (var back = first; back < end && inside; back++) {
+        for (var back = steps.x; back < steps.y && thread.inside; back++) {
             let t = time_of(block, block.steps - 1u - back);
             let total = g + d_out(t, at);
             let a = step_pair(t, at).x;
             g = a * total;
             var d = 0.0;
-            if has_flag(t, row, VALID) {
+            if has_flag(t, at.row, VALID) {
                 d = (1.0 - zone(t, 0u, at)) * total;
             }
             let kept = states[state_index(0u, old_slot(t), at)];
-            let old = select(kept, 0.0, has_flag(t, row, RESET));
+            let old = select(kept, 0.0, has_flag(t, at.row, RESET));
             var slopes = gate_gradients(inputs(t, at), old, d);
             for (var gate = 0u; gate < G_COUNT; gate++) {
-                gates[gate_index(t, gate, at)] = select(0.0, slopes[gate], has_flag(t, row, VALID));
+                gates[gate_index(t, gate, at)] = select(0.0, slopes[gate], has_flag(t, at.row, VALID));
             }
         }
         // The thread that had the block's first step hands g on.
-        if first < end && end == block.steps {
+        if steps.x < steps.y && steps.y == block.steps {
             carried[local.x] = g;
         }
         workgroupBarrier();
     }
-    if inside && local.y == 0u {
+    if thread.inside && local.y == 0u {
         d_initial[carry_index(0u, at)] = carried[local.x];
     }
 }

@@ -8,20 +8,14 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let tiles = (p.hidden + UNITS - 1u) / UNITS;
-    let number = group_number(group, groups);
-    let row = min(number / tiles, p.batch - 1u);
-    let unit = min((number % tiles) * UNITS + local.x, p.hidden - 1u);
-    let inside = number / tiles < p.batch && (number % tiles) * UNITS + local.x < p.hidden;
-    let at = At(row, unit);
-    let blocks = (p.time + BLOCK - 1u) / BLOCK;
+    let thread = thread_of(group_number(group, groups), local);
+    let at = thread.at;
+    let blocks = block_count();
     for (var i = 0u; i < blocks; i++) {
         let block = block_of(i);
-        let length = (block.steps + STRETCHES - 1u) / STRETCHES;
-        let first = min(local.y * length, block.steps);
-        let end = min(first + length, block.steps);
+        let steps = stretch_of(block, local.y);
         var sum = vec2<f32>(1.0, 0.0);
-        for (var s = first; s < end; s++) {
+        for (var s = steps.x; s < steps.y; s++) {
             let pair = step_pair(time_of(block, s), at);
             sum = vec2<f32>(pair.x * sum.x, pair.x * sum.y + pair.y);
         }
@@ -29,12 +23,9 @@ fn main(
         workgroupBarrier();
         // The last thread of the block before has written this one.
         storageBarrier();
-        var h = states[state_index(0u, old_slot(time_of(block, 0u)), at)];
-        for (var stretch = 0u; stretch < local.y; stretch++) {
-            let pair = pairs[stretch * UNITS + local.x];
-            h = pair.x * h + pair.y;
-        }
-        for (var s = first; s < end && inside; s++) {
+        let start = states[state_index(0u, old_slot(time_of(block, 0u)), at)];
+        var h = after_stretches(start, local);
+        for (var s = steps.x; s < steps.y && thread.inside; s++) {
             let t = time_of(block, s);
             let pair = step_pair(t, at);
             h = pair.x * h + pair.y;

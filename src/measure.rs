@@ -99,9 +99,7 @@ impl RecurrentShape {
         let mut weights = NamedTensors::new();
         self.layer().init(&mut generator, &mut weights);
         let store = engine.store();
-        for (name, weight) in &weights {
-            store.set(name, weight.as_slice().expect("initial weights are dense"))?;
-        }
+        store.set_all(&weights)?;
         load(engine, &recording, &store, &mut generator)
     }
 }

@@ -370,6 +370,68 @@ fn what_is_not_supported_is_named_with_its_node() {
 }
 
 #[test]
+fn many_large_parts_are_split() {
+    let value = Value::F32(ArrayD::from_shape_fn(IxDyn(&[1, 4096]), |at| at[1] as f32));
+    let sizes = Value::I64(ndarray::arr1(&[1024i64; 4]).into_dyn());
+    let node = NodeProto {
+        input: vec!["x".to_string(), "sizes".to_string()],
+        output: ["a", "b", "c", "d"].map(str::to_string).to_vec(),
+        op_type: "Split".to_string(),
+        attribute: vec![AttributeProto {
+            name: "axis".to_string(),
+            i: Some(1),
+            r#type: AttributeType::Int.into(),
+            ..AttributeProto::default()
+        }],
+        ..NodeProto::default()
+    };
+    let tensors = vec![tensor_proto("x", &value), tensor_proto("sizes", &sizes)];
+    let model = Model::new(one_node(node, tensors), Path::new("one.onnx")).unwrap();
+    let parts = model.run(&Engine::cpu(Some(1)).unwrap(), BTreeMap::new()).unwrap();
+    for (k, (_, part)) in parts.iter().enumerate() {
+        let wanted = ArrayD::from_shape_fn(IxDyn(&[1, 1024]), |at| (k * 1024 + at[1]) as f32);
+        assert_eq!(*part, Value::F32(wanted));
+    }
+}
+
+#[test]
+fn absurd_extents_and_pads_are_errors() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let list = |values: &[i64]| Value::I64(ndarray::arr1(values).into_dyn());
+    let empty = |width: usize| Value::F32(ArrayD::zeros(IxDyn(&[0, width])));
+    let axis = AttributeProto {
+        name: "axis".to_string(),
+        i: Some(1),
+        r#type: AttributeType::Int.into(),
+        ..AttributeProto::default()
+    };
+    let fails = |operator: &str, constants: &[Value], outputs: &[&str], words: &str| {
+        let names: Vec<String> = (0..constants.len()).map(|k| format!("k{k}")).collect();
+        let tensors = names.iter().zip(constants).map(|(name, k)| tensor_proto(name, k)).collect();
+        let node = NodeProto {
+            attribute: match operator {
+                "Concat" | "Split" => vec![axis.clone()],
+                _ => Vec::new(),
+            },
+            input: names,
+            output: outputs.iter().map(|name| name.to_string()).collect(),
+            op_type: operator.to_string(),
+            ..NodeProto::default()
+        };
+        let model = Model::new(one_node(node, tensors), Path::new("one.onnx")).unwrap();
+        let message = model.run(&engine, BTreeMap::new()).unwrap_err().to_string();
+        assert!(message.contains(operator) && message.contains(words), "{message}");
+    };
+    // Lists of an axis' places would not fit any memory.
+    let huge = 1 << 62;
+    fails("Split", &[empty(huge)], &["a", "b"], "elements");
+    fails("Slice", &[empty(huge), list(&[0]), list(&[i64::MAX]), list(&[1])], &["y"], "elements");
+    fails("Concat", &[empty(1 << 30), empty(1 << 30)], &["y"], "elements");
+    let pads = list(&[i64::MIN, i64::MAX]);
+    fails("Pad", &[Value::F32(ArrayD::zeros(IxDyn(&[3]))), pads], &["y"], "pads");
+}
+
+#[test]
 fn models_without_inputs_need_none() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("constant.onnx");

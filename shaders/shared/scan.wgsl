@@ -13,6 +13,35 @@ var<workgroup> pairs: array<vec2<f32>, STRETCHES * UNITS>;
 
 const BLOCK = #{BLOCK}u;
 
+// A thread's unit of a row. Past the edge it goes along with the last unit, as all threads of a workgroup
+// meet at the barriers.
+struct Thread {
+    at: At,
+    inside: bool,
+}
+
+fn thread_of(number: u32, local: vec3<u32>) -> Thread {
+    let tiles = (p.hidden + UNITS - 1u) / UNITS;
+    let row = number / tiles;
+    let unit = (number % tiles) * UNITS + local.x;
+    let at = At(min(row, p.batch - 1u), min(unit, p.hidden - 1u));
+    return Thread(at, row < p.batch && unit < p.hidden);
+}
+
+// What a thread's stretch starts from, given what the first one does.
+fn after_stretches(start: f32, local: vec3<u32>) -> f32 {
+    var value = start;
+    for (var stretch = 0u; stretch < local.y; stretch++) {
+        let pair = pairs[stretch * UNITS + local.x];
+        value = pair.x * value + pair.y;
+    }
+    return value;
+}
+
+fn block_count() -> u32 {
+    return (p.time + BLOCK - 1u) / BLOCK;
+}
+
 struct Block {
     first: u32,
     steps: u32,
@@ -21,11 +50,18 @@ struct Block {
 // Block number `i` of the direction's order.
 fn block_of(i: u32) -> Block {
 #ifdef REVERSE
-    let first = ((p.time + BLOCK - 1u) / BLOCK - 1u - i) * BLOCK;
+    let first = (block_count() - 1u - i) * BLOCK;
 #else
     let first = i * BLOCK;
 #endif
     return Block(first, min(BLOCK, p.time - first));
+}
+
+// A thread's steps of a block, from the first to before the second.
+fn stretch_of(block: Block, number: u32) -> vec2<u32> {
+    let length = (block.steps + STRETCHES - 1u) / STRETCHES;
+    let first = min(number * length, block.steps);
+    return vec2<u32>(first, min(first + length, block.steps));
 }
 
 // The time index of step s of a block, in the direction's order.

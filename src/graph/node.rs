@@ -128,7 +128,8 @@ impl RecurrentNode {
     /// The weight that has another shape.
     pub fn check(&self) -> Result<()> {
         let (h, i) = (self.hidden, self.input);
-        let (rows, p) = (self.gates() * h, self.output());
+        // Beside an extent of 0, H may be any number in a file.
+        let (rows, p) = (self.gates().saturating_mul(h), self.output());
         let is = |what: &str, wanted: &[usize], got: &[usize]| {
             if wanted == got {
                 return Ok(());
@@ -146,12 +147,43 @@ impl RecurrentNode {
                 is("bias", &[rows], bias.shape())?;
             }
             if let Some(peephole) = &direction.peephole {
-                is("peephole", &[if self.coupled { 2 * h } else { 3 * h }], peephole.shape())?;
+                let vectors: usize = if self.coupled { 2 } else { 3 };
+                is("peephole", &[vectors.saturating_mul(h)], peephole.shape())?;
             }
             if let Some(projection) = &direction.projection {
                 is("weight_hr", &[p, h], projection.shape())?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_weights_of_absurd_width_do_not_pass() {
+        // 4·H is 0 in 64 bits.
+        let hidden = 1 << 62;
+        let direction = Direction {
+            reverse: false,
+            activations: RecurrentCell::Lstm.activations().to_vec(),
+            weight_ih: Array2::zeros((0, 1)),
+            weight_hh: Array2::zeros((0, hidden)),
+            bias: None,
+            peephole: None,
+            projection: None,
+        };
+        let node = RecurrentNode {
+            name: "rnn".to_string(),
+            cell: RecurrentCell::Lstm,
+            input: 1,
+            hidden,
+            clip: None,
+            coupled: false,
+            directions: vec![direction],
+        };
+        assert!(matches!(node.check(), Err(Error::Shape { .. })));
     }
 }

@@ -17,6 +17,9 @@ pub fn concat(call: &Call<'_>) -> Result<Value> {
             let parts = (0..count).map(|place| call.$of(place).map(|array| array.view()));
             let parts: Vec<_> = parts.collect::<Result<_>>()?;
             let shapes: Vec<_> = parts.iter().map(|part| part.shape()).collect();
+            let mut shape = shapes[0].to_vec();
+            shape[axis] = shapes.iter().filter_map(|shape| shape.get(axis)).sum();
+            call.size(&shape)?;
             let joined = ndarray::concatenate(Axis(axis), &parts);
             let bad = |_| call.fail(format!("shapes {shapes:?} do not join along axis {axis}"));
             Ok(Value::$kind(joined.map_err(bad)?.as_standard_layout().into_owned()))
@@ -35,8 +38,13 @@ pub fn split(call: &Call<'_>) -> Result<Vec<Value>> {
     let axis = call.axis(call.int("axis")?.unwrap_or(0), value.shape().len())?;
     let whole = value.shape()[axis];
     let count = call.node.outputs.len();
-    let sizes = match call.list_or_ints(1, "split")? {
-        Some(list) => call.extents(&list)?,
+    let sizes: Vec<usize> = match call.list_or_ints(1, "split")? {
+        // Extents of several values, not of one: their product means nothing.
+        Some(list) => list
+            .iter()
+            .map(|&n| usize::try_from(n))
+            .collect::<Result<_, _>>()
+            .map_err(|_| call.fail(format!("parts of {list:?}")))?,
         None => {
             if call.int("num_outputs")?.is_some_and(|n| n != count as i64) {
                 return Err(call.fail(format!("attribute 'num_outputs', but {count} outputs")));
@@ -152,8 +160,9 @@ fn pad_axis(
     mode: &str,
 ) -> Result<Value> {
     let extent = value.shape()[axis] as i64;
-    let length = extent.checked_add(before).and_then(|n| n.checked_add(after));
-    let length = length.filter(|&n| n >= 0);
+    // Small enough that sums and differences of them can't overflow.
+    let small = [before, after].iter().all(|n| n.unsigned_abs() < 1 << 60);
+    let length = small.then(|| extent + before + after).filter(|&n| n >= 0);
     let length = length
         .ok_or_else(|| call.fail(format!("pads {before}, {after} of an axis of {extent}")))?;
     let mut shape: Vec<i64> = value.shape().iter().map(|&n| n as i64).collect();

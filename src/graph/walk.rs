@@ -95,6 +95,10 @@ fn run_node(node: &Node, scope: &Scope<'_>, opset: i64, engine: &Engine) -> Resu
     };
     let inputs = node.inputs.iter().map(find).collect::<Result<_>>()?;
     let call = Call { node, inputs, opset, engine };
+    // A file can state any extent beside one of 0, and operators count and list places of an axis.
+    for value in call.inputs.iter().flatten() {
+        call.size(value.shape())?;
+    }
     let outputs = match node.operator.as_str() {
         "If" => branch(&call, scope)?,
         "RNN" | "LSTM" | "GRU" => recurrent::run(&call)?,

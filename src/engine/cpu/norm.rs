@@ -4,7 +4,7 @@ use super::cell::{
     BackwardRow, Chosen, ForwardRow, STATES, cell_backward, cell_forward, output, output_backward,
 };
 use super::rows::{Rows, row, row_mut};
-use super::step::{Shared, carries, old_slots, slots};
+use super::step::{Shared, carries, old_slots, own_words, slots};
 use super::{Bound, Context, Scratch};
 use crate::kernel::{Cell, CellKind, NORM_WORDS, NormBackward, NormForward, StepParams};
 
@@ -37,11 +37,6 @@ fn gain(cell: &Cell, unit: &[f32], hidden: usize) -> usize {
 /// The saved block with R of `gate`, and of its gradient.
 fn block(cell: &Cell, gate: usize) -> usize {
     if cell.kind == CellKind::Gru && gate == 2 { 3 } else { gate }
-}
-
-/// Words of the gate rows that are the cell's own; after them lies the unprojected output.
-fn own(cell: &Cell, hidden: usize) -> usize {
-    (cell.saved() - usize::from(cell.projection.is_some())) * hidden
 }
 
 /// This step's rows of a buffer with `words` words a row.
@@ -96,7 +91,7 @@ fn forward_row(shared: &Shared, rows: &mut Rows<'_, 5, 7>, b: usize) {
     let [s0, s1, s2, s3, gates, norms, y] = &mut rows.write;
     let mut new = [row_mut(s0, b), row_mut(s1, b), row_mut(s2, b), row_mut(s3, b)];
     let gates = row_mut(gates, b);
-    let (gates, unprojected) = gates.split_at_mut(own(cell, h));
+    let (gates, unprojected) = gates.split_at_mut(own_words(cell, h));
     let norms = row_mut(norms, b);
     let [mean, scale] = statistics(raw, p.epsilon);
     norms[..2].copy_from_slice(&[mean, scale]);
@@ -232,7 +227,7 @@ fn backward_row(shared: &Shared, rows: &mut Rows<'_, 6, 8>, b: usize) {
     let [c0, c1, c2, c3, gates, recurrent, d_unit, scratch] = &mut rows.write;
     let mut carry = [row_mut(c0, b), row_mut(c1, b), row_mut(c2, b), row_mut(c3, b)];
     let gates = row_mut(gates, b);
-    let gates = &mut gates[..own(cell, h)];
+    let gates = &mut gates[..own_words(cell, h)];
     let recurrent = row_mut(recurrent, b);
     let d_unit = row_mut(d_unit, b);
     let (valid, reset) = (shared.valid(global), shared.reset(global));

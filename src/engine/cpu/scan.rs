@@ -5,7 +5,6 @@
 //! thread: each is summed up to one pair (a, c) a unit, the pairs give each stretch its start, and then
 //! the stretches run side by side.
 
-use super::control;
 use super::math::exp;
 use super::zoneout::Zone;
 use super::{Bound, Context};
@@ -26,13 +25,11 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     fn new(p: &'a StepParams, kind: &'a StepKind, reverse: bool, bound: &Bound<'a>) -> Self {
-        let words = bound.read("control");
-        debug_assert!(words.is_empty() || control(words).step < u32::MAX);
         Scan {
             p,
             kind,
             flags: bound.read("flags"),
-            zone: Zone::new(p, kind.zoneout, words),
+            zone: Zone::new(p, kind.zoneout, bound.read("control")),
             reverse,
         }
     }

@@ -38,16 +38,16 @@ const LOCK: &str = ".lock";
 fn new_folder(wanted: Option<&Path>) -> Result<PathBuf> {
     let Some(folder) = wanted else {
         // The one that makes the folder has it: two runs that start together get two.
-        for n in 1.. {
+        let mut n = 1u64;
+        loop {
             let name = if n == 1 { String::new() } else { format!("-{n}") };
             let folder = PathBuf::from(format!("recurra-model{name}"));
             match std::fs::create_dir(&folder) {
                 Ok(()) => return Ok(folder),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => n += 1,
                 Err(e) => return Err(Error::io(folder, "create", e)),
             }
         }
-        unreachable!("the numbers do not end");
     };
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
     let has = |name: &str| folder.join(name).exists();

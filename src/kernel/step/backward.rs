@@ -1,0 +1,186 @@
+//! The backward phases of a step.
+
+use super::{NONE, StepKind, StepParams, TILE, Zoneout};
+use crate::kernel::cell::CellKind;
+use crate::kernel::{Binding, Control, Cost, Kernel, all_positive};
+
+/// A step's phase, backward; the equations are in `shaders/step_backward.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum BackwardPhase {
+    Cell,
+    Candidate,
+    Project,
+    Unproject,
+    Raw,
+    Columns,
+    Initial,
+}
+
+/// A backward phase of a step. `carry` (h's \[B,P\], then the others' \[S−1,B,H\]) is what reaches
+/// the states from later steps other than through the product.
+#[derive(Clone, Debug)]
+pub struct StepBackward {
+    /// Shapes and offsets.
+    pub params: StepParams,
+    /// Cell and options.
+    pub kind: StepKind,
+    /// Which phase.
+    pub phase: BackwardPhase,
+    /// The outputs have a gradient of their own (else only the final states do).
+    pub d_output: bool,
+}
+
+impl StepBackward {
+    /// Weight blocks whose products the phase sums.
+    pub fn products(&self) -> usize {
+        match (self.phase, self.kind.cell.kind) {
+            (BackwardPhase::Candidate | BackwardPhase::Unproject | BackwardPhase::Raw, _) => 1,
+            (_, CellKind::GruResetBefore) => 2,
+            _ => self.kind.cell.gates(),
+        }
+    }
+
+    /// The product is over the next step's gate gradients and gives the whole of dh.
+    pub fn completes(&self) -> bool {
+        matches!(self.phase, BackwardPhase::Cell | BackwardPhase::Project | BackwardPhase::Initial)
+    }
+
+    /// The cell's derivative is in it.
+    pub fn has_cell(&self) -> bool {
+        use BackwardPhase::{Candidate, Cell, Unproject};
+        matches!(self.phase, Cell | Unproject | Candidate)
+    }
+
+    /// The product's share of dh is put together from a convolution's columns.
+    pub fn from_columns(&self) -> bool {
+        self.kind.columns && self.completes()
+    }
+}
+
+impl Kernel for StepBackward {
+    fn name(&self) -> &'static str {
+        "step_backward"
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check()?;
+        all_positive(&[self.params.terms])
+    }
+
+    fn bindings(&self) -> Vec<Binding> {
+        use BackwardPhase::{Cell, Columns, Initial, Project, Raw, Unproject};
+        let (p, kind, phase) = (&self.params, &self.kind, self.phase);
+        let cell = &kind.cell;
+        let (normed, from_candidate) =
+            (cell.layer_norm.is_some(), matches!(phase, Unproject | Raw));
+        let mut list = Vec::new();
+        if self.has_cell() {
+            list.push(Binding::write("gates", p.gate_words(cell)));
+        } else if !normed && !from_candidate && !self.from_columns() {
+            list.push(Binding::read("gates", p.gate_words(cell)));
+        }
+        let product = !self.from_columns();
+        if product && normed && !from_candidate && !self.has_cell() {
+            list.push(Binding::read("recurrent", p.recurrent_words(cell)));
+        }
+        if product {
+            let rows = (self.products() - 1) * p.hidden as usize;
+            let last = if p.head < p.units { p.units } else { p.terms } as usize;
+            let words = p.w_offset as usize + (rows + last) * p.depth as usize;
+            list.push(Binding::read("w", words));
+        }
+        match phase {
+            Columns => {
+                let words = p.batch as usize * p.units as usize;
+                list.push(Binding::write("d_columns", words));
+                return list;
+            }
+            Raw => {
+                let words = p.batch as usize * p.units as usize;
+                list.push(Binding::read("d_candidate", p.candidate_words()));
+                list.push(Binding::write("d_unprojected", words));
+                return list;
+            }
+            _ => list.push(Binding::write("carry", p.carry_words(cell))),
+        }
+        if self.from_columns() {
+            let taps = p.kernel_height as usize * p.kernel_width as usize;
+            list.push(Binding::read("d_columns", p.batch as usize * p.width as usize * taps));
+        }
+        if self.has_cell() {
+            list.push(Binding::read("states", p.state_words(cell)));
+        }
+        match phase {
+            Project => list.push(Binding::write("d_candidate", p.candidate_words())),
+            Unproject => list.push(Binding::read("d_candidate", p.candidate_words())),
+            _ => {}
+        }
+        if kind.flags {
+            list.push(Binding::read_u32("flags", p.flag_words()));
+        }
+        if kind.masks > 0 && !from_candidate {
+            list.push(Binding::read("hidden_mask", p.mask_words(kind.masks)));
+        }
+        if matches!(phase, Cell | Unproject) && cell.unit_vectors() > 0 {
+            let words = cell.unit_vectors() * p.hidden as usize;
+            list.push(Binding::read("unit_parameters", words));
+            list.push(Binding::write("d_unit", p.batch as usize * words));
+        }
+        if self.d_output && matches!(phase, Cell | Project) {
+            let words = p.words(&[p.time, p.batch, p.width]);
+            list.push(Binding::read("d_output", p.d_output_offset as usize + words));
+        }
+        let splits = matches!(phase, Cell | Project | Unproject);
+        if splits && kind.zoneout == Zoneout::Draw && phase != Initial {
+            list.push(Binding::read_u32("control", Control::WORDS));
+        }
+        list
+    }
+
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let mut list = self.kind.defines(self);
+        let phase = match self.phase {
+            BackwardPhase::Cell => "PHASE_CELL",
+            BackwardPhase::Candidate => "PHASE_CANDIDATE",
+            BackwardPhase::Project => "PHASE_PROJECT",
+            BackwardPhase::Unproject => "PHASE_UNPROJECT",
+            BackwardPhase::Raw => "PHASE_RAW",
+            BackwardPhase::Columns => "PHASE_COLUMNS",
+            BackwardPhase::Initial => "PHASE_INITIAL",
+        };
+        list.push((phase, String::new()));
+        list.push(("PRODUCTS", self.products().to_string()));
+        let flags = [
+            (true, "BACKWARD"),
+            (self.has_cell(), "CELL_PHASE"),
+            (self.completes(), "COMPLETE_DH"),
+            (matches!(self.phase, BackwardPhase::Unproject | BackwardPhase::Raw), "FROM_CANDIDATE"),
+            (self.from_columns(), "FROM_COLUMNS"),
+            (self.params.is_direct(), "DIRECT"),
+        ];
+        list.extend(flags.iter().filter(|f| f.0).map(|f| (f.1, String::new())));
+        list
+    }
+
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+
+    fn groups(&self) -> [u32; 3] {
+        if self.from_columns() {
+            let tile = TILE as u32;
+            return [self.params.units.div_ceil(tile), self.params.batch.div_ceil(tile), 1];
+        }
+        self.params.groups()
+    }
+
+    fn cost(&self) -> Cost {
+        let p = &self.params;
+        let none = p.later == NONE && self.completes() || self.from_columns();
+        let products = if none { 0 } else { self.products() };
+        let product = 2 * products * p.words(&[p.batch, p.units, p.terms]);
+        let epilogue = if self.has_cell() { p.epilogue(&self.kind.cell) } else { 0 };
+        Cost { flops: product as u64 + epilogue, bytes: p.step_bytes(&self.kind.cell) }
+    }
+}

@@ -1,0 +1,153 @@
+//! The forward phases of a step.
+
+use super::{StepKind, StepParams, Zoneout};
+use crate::kernel::cell::CellKind;
+use crate::kernel::{Binding, Control, Cost, Kernel};
+
+/// A step's phase, forward; the equations are in `shaders/step_forward.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardPhase {
+    /// Product and cell.
+    Cell,
+    /// The second product of reset-before GRU.
+    Candidate,
+    /// LSTM's projection.
+    Project,
+    /// The product alone, for the norm kernels.
+    Product,
+}
+
+/// A forward phase of a step.
+#[derive(Clone, Debug)]
+pub struct StepForward {
+    /// Shapes and offsets.
+    pub params: StepParams,
+    /// Cell and options.
+    pub kind: StepKind,
+    /// Which phase.
+    pub phase: ForwardPhase,
+}
+
+impl StepForward {
+    /// Gates whose products the phase sums.
+    pub fn products(&self) -> usize {
+        match (self.phase, self.kind.cell.kind) {
+            (ForwardPhase::Candidate | ForwardPhase::Project, _) => 1,
+            (ForwardPhase::Cell, CellKind::GruResetBefore) => 2,
+            _ => self.kind.cell.gates(),
+        }
+    }
+
+    /// The saved block that is the product's left operand, where it is not h.
+    pub fn source_block(&self) -> Option<usize> {
+        match self.phase {
+            ForwardPhase::Candidate => Some(3),
+            ForwardPhase::Project => Some(self.kind.cell.saved() - 1),
+            _ => None,
+        }
+    }
+}
+
+impl Kernel for StepForward {
+    fn name(&self) -> &'static str {
+        "step_forward"
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        self.params.check()
+    }
+
+    fn bindings(&self) -> Vec<Binding> {
+        let (p, kind) = (&self.params, &self.kind);
+        let cell = &kind.cell;
+        let (phase, products) = (self.phase, self.products());
+        let from_state = self.source_block().is_none();
+        let mut list = Vec::new();
+        match phase {
+            ForwardPhase::Product => {
+                list.push(Binding::write("recurrent", p.recurrent_words(cell)));
+            }
+            ForwardPhase::Project => list.push(Binding::read("gates", p.gate_words(cell))),
+            _ => list.push(Binding::write("gates", p.gate_words(cell))),
+        }
+        let rows = products * p.units as usize;
+        list.push(Binding::read("w", p.w_offset as usize + rows * p.depth as usize));
+        if matches!(phase, ForwardPhase::Cell | ForwardPhase::Candidate) {
+            let words = p.b_offset as usize + cell.gates() * p.hidden as usize;
+            list.push(Binding::read("b", words));
+        }
+        if phase == ForwardPhase::Product {
+            if !kind.columns {
+                list.push(Binding::read("states", p.state_words(cell)));
+            }
+        } else if cell.kind == CellKind::GruResetBefore && phase == ForwardPhase::Cell {
+            list.push(Binding::read("states", p.state_words(cell)));
+        } else {
+            list.push(Binding::write("states", p.state_words(cell)));
+        }
+        if kind.columns && from_state {
+            list.push(Binding::read("columns", p.batch as usize * p.depth as usize));
+        }
+        if kind.flags && !(kind.columns && phase == ForwardPhase::Product) {
+            list.push(Binding::read_u32("flags", p.flag_words()));
+        }
+        if kind.masks > 0 && from_state && !kind.columns {
+            list.push(Binding::read("hidden_mask", p.mask_words(kind.masks)));
+        }
+        let cell_phase = phase == ForwardPhase::Cell;
+        if cell_phase && cell.unit_vectors() > 0 {
+            let words = cell.unit_vectors() * p.hidden as usize;
+            list.push(Binding::read("unit_parameters", words));
+        }
+        let sets_state = match phase {
+            ForwardPhase::Product => false,
+            // A projected LSTM's first phase sets c alone.
+            ForwardPhase::Cell => cell.kind != CellKind::GruResetBefore,
+            _ => true,
+        };
+        if sets_state && kind.zoneout == Zoneout::Draw {
+            list.push(Binding::read_u32("control", Control::WORDS));
+        }
+        list
+    }
+
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let mut list = self.kind.defines(self);
+        let phase = match self.phase {
+            ForwardPhase::Cell => "PHASE_CELL",
+            ForwardPhase::Candidate => "PHASE_CANDIDATE",
+            ForwardPhase::Project => "PHASE_PROJECT",
+            ForwardPhase::Product => "PHASE_PRODUCT",
+        };
+        list.push((phase, String::new()));
+        list.push(("PRODUCTS", self.products().to_string()));
+        if let Some(block) = self.source_block() {
+            list.push(("SOURCE_BLOCK", block.to_string()));
+        }
+        if self.params.is_direct() {
+            list.push(("DIRECT", String::new()));
+        }
+        if matches!(self.phase, ForwardPhase::Cell | ForwardPhase::Candidate) {
+            list.push(("CELL_PHASE", String::new()));
+        }
+        list
+    }
+
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+
+    fn groups(&self) -> [u32; 3] {
+        self.params.groups()
+    }
+
+    fn cost(&self) -> Cost {
+        let p = &self.params;
+        let product = 2 * self.products() * p.words(&[p.batch, p.units, p.depth]);
+        let epilogue = match self.phase {
+            ForwardPhase::Cell | ForwardPhase::Candidate => p.epilogue(&self.kind.cell),
+            _ => 0,
+        };
+        Cost { flops: product as u64 + epilogue, bytes: p.step_bytes(&self.kind.cell) }
+    }
+}
