@@ -69,7 +69,7 @@ pub fn norm_forward(
         write: [h, c, n, m, (gates, row_words), (norms, NORM_WORDS), (scratch_rows, hidden)],
     };
     let shared = &shared;
-    rows.run(context.threads, &move |mut rows: Rows<'_, 5, 7>| {
+    rows.run(context.threads, &|row| shared.valid(row), &move |mut rows: Rows<'_, 5, 7>| {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             move || {
@@ -190,7 +190,7 @@ pub fn norm_backward(
         ],
     };
     let shared = &shared;
-    rows.run(context.threads, &move |mut rows: Rows<'_, 6, 8>| {
+    rows.run(context.threads, &|row| shared.valid(row), &move |mut rows: Rows<'_, 6, 8>| {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             move || {

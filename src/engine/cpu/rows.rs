@@ -1,4 +1,4 @@
-//! A step's batch rows, halved until there is a part for each thread.
+//! A step's batch rows, halved by their work until there is a part for each thread.
 
 /// Slices that have so many words for each batch row; absent ones are empty.
 pub struct Rows<'a, const R: usize, const W: usize> {
@@ -11,12 +11,18 @@ pub struct Rows<'a, const R: usize, const W: usize> {
 }
 
 impl<'a, const R: usize, const W: usize> Rows<'a, R, W> {
-    /// Runs `part` over all rows, on up to `threads` threads of the pool.
-    pub fn run(self, threads: usize, part: &(impl Fn(Rows<'_, R, W>) + Sync)) {
+    /// Runs `part` over all rows, on up to `threads` threads of the pool; `works` says whether a row is
+    /// more than copied.
+    pub fn run(
+        self,
+        threads: usize,
+        works: &(impl Fn(usize) -> bool + Sync),
+        part: &(impl Fn(Rows<'_, R, W>) + Sync),
+    ) {
         if threads < 2 || self.count < 2 {
             return part(self);
         }
-        let half = self.count / 2;
+        let half = self.half(works);
         let mut left: [(&[f32], usize); R] = [(&[], 0); R];
         let mut right = left;
         for (i, (slice, words)) in self.read.into_iter().enumerate() {
@@ -33,7 +39,25 @@ impl<'a, const R: usize, const W: usize> Rows<'a, R, W> {
         let a = Rows { first: self.first, count: half, read: left, write: left_mut };
         let (first, count) = (self.first + half, self.count - half);
         let b = Rows { first, count, read: right, write: right_mut };
-        rayon::join(|| a.run(threads / 2, part), || b.run(threads - threads / 2, part));
+        rayon::join(
+            || a.run(threads / 2, works, part),
+            || b.run(threads - threads / 2, works, part),
+        );
+    }
+
+    /// How many rows have half of the work: at least one, and not all.
+    fn half(&self, works: &impl Fn(usize) -> bool) -> usize {
+        let of = |row: usize| works(self.first + row);
+        let all = (0..self.count).filter(|&row| of(row)).count();
+        if all == 0 || all == self.count {
+            return self.count / 2;
+        }
+        let mut done = 0;
+        let reached = |&row: &usize| {
+            done += usize::from(of(row));
+            2 * done >= all
+        };
+        (0..self.count).find(reached).map_or(1, |row| row + 1).clamp(1, self.count - 1)
     }
 }
 

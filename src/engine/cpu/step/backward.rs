@@ -68,7 +68,9 @@ pub fn step_backward(
         ],
     };
     let shared = &shared;
-    rows.run(context.threads, &move |rows| backward_part(shared, kernel, columns, rows));
+    rows.run(context.threads, &|row| shared.valid(row), &move |rows| {
+        backward_part(shared, kernel, columns, rows)
+    });
 }
 
 /// The later step's gate rows, on either side of step t's, and step t's where they are written.

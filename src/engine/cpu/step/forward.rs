@@ -73,7 +73,9 @@ pub fn step_forward(
         ],
     };
     let shared = &shared;
-    rows.run(context.threads, &move |rows| forward_part(shared, kernel, rows));
+    rows.run(context.threads, &|row| shared.valid(row), &move |rows| {
+        forward_part(shared, kernel, rows)
+    });
 }
 
 /// What a phase's product is of.
