@@ -561,6 +561,26 @@ fn the_commands_name_what_is_wrong() {
     keras(Value::F32(kernel), &["k.npz", "'l/kernel'", "[2, 5]", "inf"]);
     keras(Value::I64(ArrayD::zeros(IxDyn(&[3, 8]))), &["'l/kernel'", "int64", "float32"]);
 
+    // What a newcomer tries first.
+    let here = folder.path().to_str().unwrap();
+    fails(&["run", here], &["is a folder", "recurra export", "FILE.onnx"]);
+    fails(&["import", here], &["is a folder", "model.safetensors", "recurra export"]);
+    fails(&["run", &torch(&|_| {})], &["a safetensors file", "recurra export"]);
+    let pickle = write("m.npz", &[("archive/data", Value::F32(floats(&[1])))]);
+    let mut bytes = std::fs::read(&pickle).unwrap();
+    // The member's name is twice in the file.
+    let renamed = b"archive/data.npy";
+    let mut count = 0;
+    for at in 0..bytes.len() - renamed.len() {
+        if bytes[at..].starts_with(renamed) {
+            bytes[at + renamed.len() - 3..at + renamed.len()].copy_from_slice(b"pkl");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 2);
+    std::fs::write(path("m.pt"), bytes).unwrap();
+    fails(&["import", &path("m.pt")], &["m.pt", "torch.save", "save_file"]);
+
     // An attribute that nobody knows may mean anything.
     let unknown = AttributeProto {
         name: "flavour".to_string(),
