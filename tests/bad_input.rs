@@ -102,7 +102,8 @@ fn options_that_make_no_sense_are_named() {
         change(&mut stack);
         says(word, record(&stack).unwrap_err(), &[word]);
     }
-    let lstm_alone: [(fn(&mut Cell), &str); 4] = [
+    type CellChange = fn(&mut Cell);
+    let lstm_alone: [(CellChange, &str); 4] = [
         (|c| c.peepholes = true, "peepholes"),
         (|c| c.coupled = true, "coupled gates"),
         (|c| c.cell_clip = Some(1.0), "cell clip"),
@@ -351,9 +352,9 @@ fn a_length_of_zero_is_legal() {
                     }
                     rec.backward().unwrap();
                     let mut read = vec![rec.output("y", out.output).unwrap()];
-                    for n in 0..parts {
-                        read.push(rec.output(&format!("last{n}"), out.finals[n]).unwrap());
-                        let d = Var { view: rec.gradient(given[n]).unwrap(), ..given[n] };
+                    for (n, (&state, &last)) in given.iter().zip(&out.finals).enumerate() {
+                        read.push(rec.output(&format!("last{n}"), last).unwrap());
+                        let d = Var { view: rec.gradient(state).unwrap(), ..state };
                         read.push(rec.output(&format!("d{n}"), d).unwrap());
                     }
                     let mut weights = NamedTensors::new();

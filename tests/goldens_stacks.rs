@@ -205,9 +205,9 @@ impl Case {
         rec.backward().unwrap();
         let mut results = vec![("output".to_string(), output)];
         let mut wanted = vec![("grad/input".to_string(), input)];
-        for n in 0..self.parts() {
-            results.push((format!("last{n}"), out.finals[n]));
-            wanted.push((format!("first{n}"), initial[n]));
+        for (n, (&first, &last)) in initial.iter().zip(&out.finals).enumerate() {
+            results.push((format!("last{n}"), last));
+            wanted.push((format!("first{n}"), first));
         }
         let parameters = rec.parameters();
         let stem = |name: &str| format!("grad/{}", name.strip_prefix("rnn.").unwrap());
