@@ -35,6 +35,9 @@ pub struct Buffer {
     pub dtype: DType,
     /// Who owns the contents.
     pub role: Role,
+    /// The largest value that the host may write into an input of integers; see
+    /// [`Recording::bound`].
+    pub most: u32,
 }
 
 /// One kernel over some buffers, in the order of the kernel's bindings.
@@ -86,8 +89,15 @@ impl Recording {
         if self.names.insert(name.clone(), id).is_some() {
             return Err(Error::invalid(format!("buffer '{name}' is declared twice")));
         }
-        self.buffers.push(Buffer { name, len, dtype, role });
+        self.buffers.push(Buffer { name, len, dtype, role, most: u32::MAX });
         Ok(View { buffer: id, offset: 0, len })
+    }
+
+    /// What the host writes into an input of integers must be `most` at most (ids, lengths). Of
+    /// several bounds the lowest counts.
+    pub fn bound(&mut self, ids: View, most: usize) {
+        let buffer = &mut self.buffers[ids.buffer.0];
+        buffer.most = buffer.most.min(u32::try_from(most).unwrap_or(u32::MAX));
     }
 
     /// The control buffer ([`Control`]), made on first use.

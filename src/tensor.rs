@@ -1,6 +1,7 @@
 //! Element types and named host tensors.
 
-use ndarray::ArrayD;
+use crate::error::{Error, Result};
+use ndarray::{ArrayD, ArrayViewD, Dimension};
 use std::collections::BTreeMap;
 
 /// The element type of a device buffer. Both are one 32-bit word.
@@ -20,6 +21,20 @@ pub type HostTensor = ArrayD<f32>;
 
 /// Host tensors by name, in the order of their names.
 pub type NamedTensors = BTreeMap<String, HostTensor>;
+
+/// Refuses weights that are NaN or infinite.
+///
+/// # Errors
+/// The first element that is no finite number, by the tensor's name and its place in it.
+pub(crate) fn require_finite(name: &str, tensor: ArrayViewD<'_, f32>) -> Result<()> {
+    if tensor.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    let bad = tensor.indexed_iter().find(|(_, value)| !value.is_finite());
+    let (place, value) = bad.map_or((Vec::new(), f32::NAN), |(at, v)| (at.slice().to_vec(), *v));
+    let what = format!("'{name}': element {place:?} is {value}; weights must be finite numbers");
+    Err(Error::invalid(what))
+}
 
 /// A host tensor of one of the types that files hold: floats are float32, all integers are int64.
 #[derive(Clone, Debug, PartialEq)]

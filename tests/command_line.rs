@@ -2,6 +2,7 @@
 
 mod common;
 
+use recurra::format::{read_tensors, write_tensors};
 use recurra::task::lm::LanguageModel;
 use recurra::train::{Checkpoint, LogLine, MODEL};
 use std::path::{Path, PathBuf};
@@ -203,6 +204,16 @@ fn bad_input_is_named() {
     let whole = std::fs::read(model.join(MODEL)).unwrap();
     std::fs::write(model.join(MODEL), &whole[..whole.len() / 2]).unwrap();
     fails(&["sample", "--model", &out], 1, &["model.safetensors", "cut short"]);
+    std::fs::write(model.join(MODEL), &whole).unwrap();
+    // A weight that is no number, wherever the model is used.
+    let mut poisoned = read_tensors(&model.join(MODEL)).unwrap();
+    let name = "lstm.weight_hh_l0";
+    poisoned.tensors.get_mut(name).unwrap()[[3, 1]] = f32::NAN;
+    write_tensors(&model.join(MODEL), &poisoned).unwrap();
+    let file = path("nan.onnx");
+    for arguments in [&["sample", "--model", &out][..], &["export", &out, "--out", &file]] {
+        fails(arguments, 1, &[MODEL, name, "[3, 1]", "NaN"]);
+    }
     std::fs::write(model.join(MODEL), &whole).unwrap();
     let config = std::fs::read_to_string(model.join("config.json")).unwrap();
     std::fs::write(model.join("config.json"), config.replace("\"hidden\": 12", "\"hidden\": 13"))

@@ -12,16 +12,33 @@ pub enum GateOrder {
     Onnx,
     /// Keras: i f c o · z r h.
     Keras,
+    /// oneDNN: i f c o · u r o, which are z, r, n.
+    OneDnn,
+    /// WebNN, where no layout is named: iofg · zrn.
+    WebNn,
+    /// WebNN's other layouts: ifgo · rzn.
+    WebNnOther,
 }
 
 impl GateOrder {
+    /// All of them.
+    pub const ALL: [GateOrder; 6] = [
+        GateOrder::PyTorch,
+        GateOrder::Onnx,
+        GateOrder::Keras,
+        GateOrder::OneDnn,
+        GateOrder::WebNn,
+        GateOrder::WebNnOther,
+    ];
+
     /// For each of our gates, the block it has in this order.
     fn blocks(self, cell: CellKind) -> &'static [usize] {
         match (cell, self) {
-            (CellKind::Lstm, GateOrder::Onnx) => &[0, 2, 3, 1],
-            (CellKind::Gru | CellKind::GruResetBefore, GateOrder::Onnx | GateOrder::Keras) => {
-                &[1, 0, 2]
-            }
+            (CellKind::Lstm, GateOrder::Onnx | GateOrder::WebNn) => &[0, 2, 3, 1],
+            (
+                CellKind::Gru | CellKind::GruResetBefore,
+                GateOrder::Onnx | GateOrder::Keras | GateOrder::OneDnn | GateOrder::WebNn,
+            ) => &[1, 0, 2],
             _ => &[0, 1, 2, 3],
         }
     }
@@ -75,7 +92,7 @@ mod tests {
         assert_eq!(by_name(CellKind::Lstm, GateOrder::Keras, &[1., 2., 3., 4.]), [1., 2., 3., 4.]);
         assert!(reorder_gates(CellKind::Gru, GateOrder::Onnx, &[1., 2.]).is_err());
         for cell in CellKind::ALL {
-            for order in [GateOrder::PyTorch, GateOrder::Onnx, GateOrder::Keras] {
+            for order in GateOrder::ALL {
                 let values: Vec<f32> = (0..2 * cell.gates()).map(|k| k as f32).collect();
                 let there = restore_gates(cell, order, &values).unwrap();
                 assert_eq!(reorder_gates(cell, order, &there).unwrap(), values);

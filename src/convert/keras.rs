@@ -7,7 +7,7 @@ use crate::cell::{GateOrder, reorder_gates};
 use crate::error::{Error, Result};
 use crate::format::npz::read_arrays;
 use crate::graph::{Direction, RecurrentCell, RecurrentNode};
-use crate::tensor::Value;
+use crate::tensor::{Value, require_finite};
 use ndarray::{Array1, Array2, ArrayD, Ix2};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,11 @@ impl Arrays<'_> {
     fn get(&self, name: &str) -> Result<Option<&ArrayD<f32>>> {
         match self.by_name.get(name) {
             None => Ok(None),
-            Some(Value::F32(array)) => Ok(Some(array)),
+            Some(Value::F32(array)) => {
+                let finite = require_finite(name, array.view());
+                finite.map_err(|e| Error::format(self.path, e.to_string()))?;
+                Ok(Some(array))
+            }
             Some(other) => {
                 let reason = format!("array '{name}' is {}; float32 is needed", other.kind());
                 Err(Error::format(self.path, reason))

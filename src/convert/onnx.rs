@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::graph::{
     Attribute, Axis, Graph, Model, Node, Options, RecurrentNode, Weights, decode, options,
+    unknown_attribute,
 };
 use crate::tensor::Value;
 use ndarray::{ArrayView, Dimension};
@@ -79,9 +80,11 @@ fn layer(
 ) -> FoundLayer {
     let input = |place: usize| node.inputs.get(place).filter(|name| !name.is_empty());
     let unreadable = |place: usize| graph.unreadable.get(input(place)?);
-    let weights = match [1, 2, 3, 7].into_iter().find_map(unreadable) {
-        Some(reason) => Err(format!("{}: {reason}", node.title())),
-        None => weights(node, options, constants, &input),
+    let unreadable = [1, 2, 3, 7].into_iter().find_map(unreadable);
+    let weights = match (unknown_attribute(node), unreadable) {
+        (Some(unknown), _) => Err(format!("not supported: {unknown}")),
+        (None, Some(reason)) => Err(format!("{}: {reason}", node.title())),
+        (None, None) => weights(node, options, constants, &input),
     };
     let mut facts = match &weights {
         Ok(node) => LayerFacts::of(node, name, layer),

@@ -8,7 +8,7 @@ use super::{CellChoice, FoundLayer, LayerFacts, choice_for, told_cell};
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, read_some_tensors};
 use crate::graph::{Direction, RecurrentNode};
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, require_finite};
 use ndarray::{Array, Dimension};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,6 +103,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn get<D: Dimension>(&self, stem: &str) -> Result<Option<Array<f32, D>>> {
         let Some((name, tensor)) = self.parts.get(stem) else { return Ok(None) };
+        let finite = require_finite(name, tensor.view());
+        finite.map_err(|e| Error::format(self.path, e.to_string()))?;
         let shaped = (*tensor).clone().into_dimensionality();
         let bad = |_| Error::format(self.path, format!("'{name}' has shape {:?}", tensor.shape()));
         shaped.map(Some).map_err(bad)

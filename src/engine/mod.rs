@@ -10,7 +10,7 @@ pub use gpu::{DeviceInfo, GpuEngine, GpuProgram};
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control};
 use crate::recording::{Buffer, CONTROL, MemoryPlan, Recording, Role};
-use crate::tensor::{DType, NamedTensors, WORD_BYTES};
+use crate::tensor::{DType, NamedTensors, WORD_BYTES, require_finite};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -214,8 +214,13 @@ impl Store {
     /// Sets a tensor. Programs that are loaded see the new values if the size stayed the same.
     ///
     /// # Errors
-    /// Too large for the device.
+    /// A value that is NaN or infinite; too large for the device.
     pub fn set(&self, name: &str, value: &[f32]) -> Result<()> {
+        require_finite(name, ndarray::ArrayView1::from(value).into_dyn())?;
+        self.put(name, value)
+    }
+
+    fn put(&self, name: &str, value: &[f32]) -> Result<()> {
         match &self.0 {
             StoreKind::Cpu(store) => {
                 store.lock().insert(name.to_string(), value.to_vec());
@@ -225,15 +230,18 @@ impl Store {
         }
     }
 
-    /// Sets every tensor of a map.
+    /// Sets every tensor of a map; none of them where one can't be.
     ///
     /// # Errors
-    /// Too large for the device.
+    /// A value that is NaN or infinite, by its tensor and place; too large for the device.
     pub fn set_all(&self, tensors: &NamedTensors) -> Result<()> {
         for (name, tensor) in tensors {
+            require_finite(name, tensor.view())?;
+        }
+        for (name, tensor) in tensors {
             match tensor.as_slice() {
-                Some(values) => self.set(name, values)?,
-                None => self.set(name, &tensor.iter().copied().collect::<Vec<_>>())?,
+                Some(values) => self.put(name, values)?,
+                None => self.put(name, &tensor.iter().copied().collect::<Vec<_>>())?,
             }
         }
         Ok(())
@@ -307,11 +315,23 @@ impl Program {
         self.write_words(id, DType::F32, bytemuck::cast_slice(values))
     }
 
-    /// Writes an input of token ids. The caller checks that they are in range.
+    /// Writes an input of integers: token ids, targets, lengths.
     ///
     /// # Errors
-    /// Not an input of 32-bit integers, or another length.
+    /// Not an input of 32-bit integers, another length, or a value beyond what the recording allows
+    /// (the table's rows, the classes, the steps). A negative number that was cast is such a one.
     pub fn write_u32(&mut self, id: BufferId, values: &[u32]) -> Result<()> {
+        let Buffer { name, most, .. } = &self.buffers[id.0];
+        if let Some(place) = values.iter().position(|value| value > most) {
+            let value = values[place];
+            let negative = match value as i32 {
+                ..0 => format!(" ({} as a signed number)", value as i32),
+                _ => String::new(),
+            };
+            return Err(Error::invalid(format!(
+                "'{name}': element {place} is {value}{negative}; it must be {most} at most"
+            )));
+        }
         self.write_words(id, DType::U32, bytemuck::cast_slice(values))
     }
 

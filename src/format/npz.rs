@@ -40,6 +40,13 @@ pub fn read_arrays(path: &Path) -> Result<BTreeMap<String, Value>> {
         let mut file = archive.by_index(index).map_err(cut)?;
         let member = file.name().map_err(cut)?.into_owned();
         let Some(name) = member.strip_suffix(ENDING) else {
+            if member.ends_with("data.pkl") {
+                return Err(Error::format(
+                    path,
+                    "a file of torch.save, which is not read; in Python, write it with \
+                     safetensors.torch.save_file(module.state_dict(), FILE)",
+                ));
+            }
             return Err(Error::format(path, format!("'{member}' in it is no {ENDING} file")));
         };
         let mut content = Vec::new();

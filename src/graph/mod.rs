@@ -28,3 +28,4 @@ pub use model::{Attribute, Axis, Graph, Model, Node, Port};
 pub use node::{Direction, RecurrentCell, RecurrentNode, States};
 pub use operator::run_recurrent;
 pub use recurrent::{Options, Weights, decode, options};
+pub(crate) use support::unknown_attribute;

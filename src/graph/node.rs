@@ -130,17 +130,18 @@ impl RecurrentNode {
         let (h, i) = (self.hidden, self.input);
         // Beside an extent of 0, H may be any number in a file.
         let (rows, p) = (self.gates().saturating_mul(h), self.output());
-        let is = |what: &str, wanted: &[usize], got: &[usize]| {
-            if wanted == got {
-                return Ok(());
-            }
-            Err(Error::shape(format!("{what} of {}", self.name), wanted, got))
-        };
         if h == 0 || i == 0 || p == 0 || !matches!(self.directions.len(), 1 | 2) {
             let sizes = format!("input {i}, hidden {h}, {} directions", self.directions.len());
             return Err(Error::invalid(format!("{}: {sizes}", self.name)));
         }
         for direction in &self.directions {
+            let of = if direction.reverse { "the reverse direction of " } else { "" };
+            let is = |what: &str, wanted: &[usize], got: &[usize]| {
+                if wanted == got {
+                    return Ok(());
+                }
+                Err(Error::shape(format!("{what} of {of}{}", self.name), wanted, got))
+            };
             is("weight_ih", &[rows, i], direction.weight_ih.shape())?;
             is("weight_hh", &[rows, p], direction.weight_hh.shape())?;
             for bias in direction.bias.iter().flatten() {

@@ -8,7 +8,7 @@ use super::operator::run_recurrent;
 use crate::cell::{GateOrder, reorder_gates};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::tensor::Value;
+use crate::tensor::{Value, require_finite};
 use ndarray::{
     Array1, Array2, ArrayD, ArrayView1, ArrayView2, ArrayView3, Axis, Ix1, Ix2, Ix3, IxDyn,
 };
@@ -125,7 +125,8 @@ fn activations(
 /// which ONNX's operator has but does not use.
 ///
 /// # Errors
-/// A weight of another shape than the others and the options ask for.
+/// A weight of another shape than the others and the options ask for, or with a value that is NaN or
+/// infinite.
 pub fn decode(name: &str, options: &Options, weights: Weights<'_>) -> Result<RecurrentNode> {
     let kind = options.cell.gate_kind();
     let gates = kind.gates();
@@ -154,6 +155,16 @@ pub fn decode(name: &str, options: &Options, weights: Weights<'_>) -> Result<Rec
         && p.shape() != [count, 3 * hidden]
     {
         return Err(fail("P", format!("{:?}", [count, 3 * hidden]), p.shape()));
+    }
+    for (what, tensor) in [
+        ("W", Some(weights.w.into_dyn())),
+        ("R", Some(weights.r.into_dyn())),
+        ("B", weights.b.map(|b| b.into_dyn())),
+        ("P", weights.p.map(|p| p.into_dyn())),
+    ] {
+        if let Some(tensor) = tensor {
+            require_finite(&format!("{what} of {name}"), tensor)?;
+        }
     }
     // Blocks of `width` words for each unit, reordered; i, f, g, o lose f if they are coupled.
     let ours = |values: Vec<f32>| -> Result<Vec<f32>> {

@@ -1,6 +1,6 @@
 //! What is supported: every operator with its attributes.
 
-use super::model::{Attribute, Graph, Model};
+use super::model::{Attribute, Graph, Model, Node};
 use crate::error::{Error, Result};
 
 /// The operator sets whose meaning of these operators is known.
@@ -119,6 +119,13 @@ impl Model {
         let list = problems.join("\n  ");
         Err(Error::unsupported(format!("{}: not supported:\n  {list}", self.path.display())))
     }
+}
+
+/// An attribute of a known operator that isn't known, named with its node.
+pub(crate) fn unknown_attribute(node: &Node) -> Option<String> {
+    let (_, allowed) = OPERATORS.iter().find(|(operator, _)| *operator == node.operator)?;
+    let name = node.attributes.keys().find(|name| !allowed.contains(&name.as_str()))?;
+    Some(format!("attribute '{name}': {}", node.title()))
 }
 
 fn collect(graph: &Graph, problems: &mut Vec<String>) {

@@ -13,7 +13,7 @@ pub const LOSS: &str = "loss";
 pub const RING: usize = 64;
 
 /// Softmax and cross-entropy of `logits` \[N, V\] against `targets` \[N\], the mean over the rows, in
-/// nats. Its value goes to the output [`LOSS`].
+/// nats. Its value goes to the output [`LOSS`]. Writing a target that is no class is an error.
 ///
 /// # Errors
 /// Unequal numbers of rows; logits that already have a gradient.
@@ -21,6 +21,7 @@ pub fn cross_entropy(rec: &mut Recorder, logits: Var, targets: View) -> Result<(
     if targets.len != logits.rows {
         return Err(Error::shape("targets", &[logits.rows], &[targets.len]));
     }
+    rec.bound(targets, logits.columns.saturating_sub(1));
     let losses = rec.temporary("losses", [1, logits.rows])?;
     let mut buffers = vec![logits.view, targets, losses.view];
     let gradient = match rec.gradient_target(logits)? {

@@ -141,6 +141,11 @@ impl Recorder {
         self.recording.buffer(name, len, DType::U32, Role::Input)
     }
 
+    /// What the host writes into an input of integers must be `most` at most.
+    pub fn bound(&mut self, ids: View, most: usize) {
+        self.recording.bound(ids, most);
+    }
+
     /// A trainable matrix (a vector is one row) of the store; asked for again, the same one.
     ///
     /// # Errors
@@ -327,12 +332,13 @@ impl Recorder {
     }
 
     /// y\[n\] = table\[ids\[n\]\], \[N, columns\]: rows of a table, or of packed sequences
-    /// ([`pack_indices`](crate::layer::pack_indices)). The caller checks that the ids are in range.
+    /// ([`pack_indices`](crate::layer::pack_indices)). Writing an id beyond the table is an error.
     ///
     /// # Errors
     /// Sizes beyond 32 bits.
     pub fn gather(&mut self, table: Var, ids: View) -> Result<Var> {
         let (rows, columns) = (table.rows, table.columns);
+        self.bound(ids, rows.saturating_sub(1));
         let y = self.temporary("gathered", [ids.len, columns])?;
         let params = EmbeddingParams::new(rows, columns, ids, table.view, y.view);
         self.launch(EmbeddingForward { params }, &[ids, table.view, y.view])?;

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod golden;
+pub mod reference;
 pub mod stack;
 
 use recurra::engine::{Engine, GpuEngine};

@@ -14,6 +14,11 @@ first, then PyTorch computes in float64. The cells' files hold float32 (the resu
     output [T,B,H], h_n, c_n [L,B,H],
     d_output, d_h_n, d_c_n: the loss is sum(output*d_output) + sum(h_n*d_h_n) + sum(c_n*d_c_n),
     grad/X: the gradient of that loss with respect to X (input, h0, c0 and all weights).
+{rnn_tanh,rnn_relu,lstm,gru}_stacks.safetensors, for each of STACKS (an LSTM: and PROJECTED), the
+    same, with D directions, states [L*D,B,P] and [L*D,B,H] in PyTorch's order, and
+    lengths [B] (int64) where rows have them. Of form "time" and "batch" (batch_first), input and
+    output are padded, the output by pad_packed_sequence. Of form "packed" they are the data of a
+    PackedSequence, whose batch_sizes and sorted_indices (int64) are there too.
 optim.safetensors:
     initial [7], gradients [5,7]; sgd/, adam/ and adamw/: the options as scalars, and params [5,7]
     after each step; clip0/ and clip1/: max_norm, norm, before_0, before_1, after_0, after_1.
@@ -26,17 +31,34 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 HERE = Path(__file__).resolve().parent
 
 # T, B, I, H, L and the factor on PyTorch's usual weights: 4 saturates gates.
 CASES = [(1, 1, 1, 1, 1, 1.0), (7, 3, 2, 7, 2, 4.0), (5, 2, 3, 33, 1, 1.0), (3, 2, 7, 5, 3, 1.5)]
 
+# Form, T, B, I, H, L, both directions, P (0: none), lengths, padding_value. Lengths in no order and
+# with ties, T longer than all of them in one.
+STACKS = [
+    ("time", 5, 3, 2, 4, 2, True, 0, None, 0.0),
+    ("time", 6, 4, 3, 5, 2, False, 0, [2, 5, 1, 3], 0.0),
+    ("time", 6, 4, 3, 4, 2, True, 0, [3, 1, 6, 3], -1.5),
+    ("batch", 4, 3, 2, 5, 1, True, 0, None, 0.0),
+    ("batch", 5, 3, 3, 4, 2, True, 0, [4, 5, 2], 0.75),
+    ("packed", 5, 4, 3, 4, 2, True, 0, [2, 5, 2, 3], 0.0),
+]
+PROJECTED = [
+    ("time", 4, 3, 2, 5, 2, False, 3, None, 0.0),
+    ("time", 5, 3, 2, 4, 2, True, 3, [2, 5, 3], 2.5),
+    ("packed", 4, 3, 2, 5, 2, True, 2, [1, 4, 3], 0.0),
+]
+
 CELLS = {
-    "rnn_tanh": lambda i, h, l: nn.RNN(i, h, l, nonlinearity="tanh"),
-    "rnn_relu": lambda i, h, l: nn.RNN(i, h, l, nonlinearity="relu"),
-    "lstm": lambda i, h, l: nn.LSTM(i, h, l),
-    "gru": lambda i, h, l: nn.GRU(i, h, l),
+    "rnn_tanh": lambda i, h, l, **more: nn.RNN(i, h, l, nonlinearity="tanh", **more),
+    "rnn_relu": lambda i, h, l, **more: nn.RNN(i, h, l, nonlinearity="relu", **more),
+    "lstm": lambda i, h, l, **more: nn.LSTM(i, h, l, **more),
+    "gru": lambda i, h, l, **more: nn.GRU(i, h, l, **more),
 }
 
 
@@ -70,6 +92,23 @@ def write(name, tensors, dtype=None):
     save_file(out, HERE / f"{name}.safetensors", metadata={"torch": torch.__version__})
 
 
+def training_step(module, leaves, run):
+    """Everything that goes into and comes out of `run`, the module over the input and its states."""
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    if "c0" in leaves:
+        output, (h_n, c_n) = run(leaves["input"], (leaves["h0"], leaves["c0"]))
+        results = {"output": output, "h_n": h_n, "c_n": c_n}
+    else:
+        output, h_n = run(leaves["input"], leaves["h0"])
+        results = {"output": output, "h_n": h_n}
+    d_results = {f"d_{key}": random(*value.shape) for key, value in results.items()}
+    leaves = leaves | dict(module.named_parameters())
+    sum((value * d_results[f"d_{key}"]).sum() for key, value in results.items()).backward()
+    gradients = {f"grad/{key}": leaf.grad for key, leaf in leaves.items()}
+    return leaves | results | d_results | gradients
+
+
 def cell_file(name, make):
     tensors = {}
     for k, (steps, batch, inputs, hidden, layers, scale) in enumerate(CASES):
@@ -78,21 +117,47 @@ def cell_file(name, make):
         leaves = {"input": random(steps, batch, inputs), "h0": random(layers, batch, hidden)}
         if name == "lstm":
             leaves["c0"] = random(layers, batch, hidden)
-        for leaf in leaves.values():
-            leaf.requires_grad_()
-        if name == "lstm":
-            output, (h_n, c_n) = module(leaves["input"], (leaves["h0"], leaves["c0"]))
-            results = {"output": output, "h_n": h_n, "c_n": c_n}
-        else:
-            output, h_n = module(leaves["input"], leaves["h0"])
-            results = {"output": output, "h_n": h_n}
-        d_results = {f"d_{key}": random(*value.shape) for key, value in results.items()}
-        leaves |= dict(module.named_parameters())
-        sum((value * d_results[f"d_{key}"]).sum() for key, value in results.items()).backward()
-        gradients = {f"grad/{key}": leaf.grad for key, leaf in leaves.items()}
-        for key, value in (leaves | results | d_results | gradients).items():
+        for key, value in training_step(module, leaves, module).items():
             tensors[f"case{k}/{key}"] = value
     write(name, tensors, torch.float32)
+
+
+def stacks_file(name, make):
+    tensors = {}
+    for k, stack in enumerate(STACKS + (PROJECTED if name == "lstm" else [])):
+        form, steps, batch, inputs, hidden, layers, both, width, lengths, padding = stack
+        first = form == "batch"
+        options = {"proj_size": width} if width else {}
+        module = make(inputs, hidden, layers, bidirectional=both, batch_first=first, **options)
+        module = module.double()
+        redraw(module, 1.5)
+        x = random(*((batch, steps) if first else (steps, batch)), inputs)
+        extra = {} if lengths is None else {"lengths": torch.tensor(lengths)}
+        pack = lambda x: pack_padded_sequence(x, lengths, batch_first=first, enforce_sorted=False)
+        if form == "packed":
+            packed = pack(x)
+            x = packed.data
+            extra["batch_sizes"] = packed.batch_sizes
+            extra["sorted_indices"] = packed.sorted_indices
+
+        def run(x, states):
+            if lengths is None:
+                return module(x, states)
+            if form == "packed":
+                output, last = module(packed._replace(data=x), states)
+                return output.data, last
+            output, last = module(pack(x), states)
+            output, same = pad_packed_sequence(output, first, padding, total_length=steps)
+            assert same.tolist() == lengths
+            return output, last
+
+        parts = layers * (2 if both else 1)
+        leaves = {"input": x, "h0": random(parts, batch, width or hidden)}
+        if name == "lstm":
+            leaves["c0"] = random(parts, batch, hidden)
+        for key, value in (training_step(module, leaves, run) | extra).items():
+            tensors[f"case{k}/{key}"] = value
+    write(f"{name}_stacks", tensors, torch.float32)
 
 
 def optim_file():
@@ -157,6 +222,8 @@ def main():
     for seed, (name, make) in enumerate(CELLS.items()):
         torch.manual_seed(100 + seed)
         cell_file(name, make)
+        torch.manual_seed(110 + seed)
+        stacks_file(name, make)
     torch.manual_seed(200)
     optim_file()
     torch.manual_seed(201)

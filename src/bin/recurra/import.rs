@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use recurra::convert::{CellChoice, LayerFacts, import, to_tensors};
 use recurra::format::write_tensors;
 use recurra::graph::{Activation, RecurrentCell};
+use recurra::train::MODEL;
 use recurra::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +49,14 @@ pub struct ImportArgs {
 pub fn run(args: ImportArgs) -> Result<ExitCode> {
     if let Some(out) = &args.out {
         ends_in(out, &["safetensors"])?;
+    }
+    if args.file.is_dir() {
+        let name = args.file.display();
+        let hint =
+            format!("its weights are in {name}/{MODEL}; recurra export takes the whole folder");
+        return Err(Error::invalid(format!(
+            "{name} is a folder; if it is a trained model, {hint}"
+        )));
     }
     let found = import(&args.file, args.cell.choice())?;
     let width = found.layers.iter().map(|layer| title(&layer.facts).len()).max().unwrap_or(0);

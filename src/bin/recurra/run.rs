@@ -18,8 +18,8 @@ pub struct RunArgs {
     /// The model, an .onnx file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Its inputs by name, an .npz file; one array, or an .npy file, is enough for a model of one
-    /// input
+    /// Its inputs by name, an .npz file (numpy.savez(FILE, name=array)); one array, or an .npy file, is
+    /// enough for a model of one input
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Write the outputs by name into an .npz file
@@ -53,6 +53,11 @@ pub fn run(args: RunArgs) -> Result<ExitCode> {
     {
         let name = output.display();
         return Err(Error::invalid(format!("{name}: outputs are written as .npz; name it so")));
+    }
+    if args.model.is_dir() {
+        let name = args.model.display();
+        let hint = format!("recurra export {name} --out FILE.onnx makes one of a trained model");
+        return Err(Error::invalid(format!("{name} is a folder, no ONNX model; {hint}")));
     }
     let model = Model::read(&args.model)?;
     model.check()?;

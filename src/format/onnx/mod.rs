@@ -57,7 +57,8 @@ fn decode<M: Message + Default>(path: &Path, what: &str) -> Result<M> {
         _ => None,
     };
     if let Some(other) = other {
-        return Err(Error::format(path, format!("this is {other}, no {what}")));
+        let hint = "recurra export FILE --out FILE.onnx makes one of PyTorch's or Keras' weights";
+        return Err(Error::format(path, format!("this is {other}, no {what} ({hint})")));
     }
     M::decode(&bytes[..]).map_err(|e| {
         Error::format(path, format!("no whole {what} ({}); is it cut short?", detail(&e)))

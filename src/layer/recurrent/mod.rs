@@ -160,8 +160,9 @@ impl Trace {
         rec.output(name, states)
     }
 
-    /// The words kept of each gate \[T·B, K·H\]: activations i, f, g, o and so on. To be asked for
-    /// before backward is recorded, which puts gradients in their place.
+    /// The words kept of each gate \[T·B, K·H\]: activations i, f, g, o and so on. Rows of steps that
+    /// take no part mean nothing. To be asked for before backward is recorded, which puts gradients in
+    /// their place.
     ///
     /// # Errors
     /// A taken name, or a stack that keeps only the borders of segments.

@@ -13,7 +13,8 @@ pub struct Sequence {
     pub time: usize,
     /// B (with a convolution B·S: the flags below are of B rows still).
     pub batch: usize,
-    /// Steps of each row, u32 \[B\], in any order; longer ones than T count as T, 0 is an empty one.
+    /// Steps of each row, u32 \[B\], in any order; 0 is an empty one. A length beyond T is an error
+    /// where the host writes it (on the device, where no host looks, it counts as T).
     pub lengths: Option<View>,
     /// 1 where a row takes part in a step, else 0, \[T,B\].
     pub mask: Option<View>,
@@ -98,6 +99,9 @@ impl Sequence {
             mask: self.mask.is_some(),
             resets: self.resets.is_some(),
         };
+        if let Some(lengths) = self.lengths {
+            rec.bound(lengths, self.time);
+        }
         let mut views = vec![flags];
         views.extend([self.lengths, self.mask, self.resets].into_iter().flatten());
         rec.launch(op, &views)?;

@@ -11,7 +11,7 @@ use crate::loss::cross_entropy;
 use crate::optim::Optimizer;
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
-use crate::tensor::NamedTensors;
+use crate::tensor::{NamedTensors, require_finite};
 use crate::train::{CONFIG, MODEL, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -220,7 +220,8 @@ impl LanguageModel {
     /// Reads `model.safetensors` and checks that it is this model's.
     ///
     /// # Errors
-    /// The file is absent or cut short; a tensor is missing, unknown or of another shape.
+    /// The file is absent or cut short; a tensor is missing, unknown, of another shape, or holds a value
+    /// that is NaN or infinite.
     pub fn load_weights(&self, folder: &Path) -> Result<NamedTensors> {
         let path = folder.join(MODEL);
         let tensors = read_tensors(&path)?.tensors;
@@ -237,6 +238,8 @@ impl LanguageModel {
                 );
                 return Err(Error::format(path, reason));
             }
+            let finite = require_finite(name, tensor.view());
+            finite.map_err(|e| Error::format(&path, e.to_string()))?;
         }
         if let Some(name) = tensors.keys().find(|name| !shapes.contains_key(*name)) {
             return Err(Error::format(path, format!("unknown tensor '{name}'")));
