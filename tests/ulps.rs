@@ -200,20 +200,18 @@ fn with_webnns_activations_its_bounds_hold() {
     }
 }
 
-/// With σ and tanh, last places of small results are lost: σ and tanh are within 4 units of theirs, and
-/// 1 − z keeps of a z near 1 only what float32 has between them. Beside the largest number the same
-/// bounds hold for every element, whatever cancels; in an LSTM's own last places, for all but one in
-/// a thousand.
+/// With σ and tanh, a few last places of small results are lost: each is within 4 units of its own. A
+/// GRU keeps its bound, as it has 1 − z as σ of the opposite; an LSTM for all but one in a thousand.
+/// Beside the largest number the same bounds hold for every element, whatever cancels.
 #[test]
-fn with_the_usual_activations_they_hold_beside_the_largest_number() {
+fn with_the_usual_activations_they_hold() {
     for engine in engines() {
         for (kind, several, _) in CELLS {
             for single in [false, true] {
                 let figures = measure(&engine, kind, false, single, several);
                 assert!(figures.normwise <= several as f64, "{engine:?} {kind:?}: {figures:?}");
-                if kind == CellKind::Lstm {
-                    assert!(figures.beyond * 1000 <= figures.steady, "{engine:?}: {figures:?}");
-                }
+                let few = if kind == CellKind::Lstm { figures.steady / 1000 } else { 0 };
+                assert!(figures.beyond <= few, "{engine:?} {kind:?}: {figures:?}");
             }
         }
     }

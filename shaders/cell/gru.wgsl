@@ -8,11 +8,12 @@
 #ifndef BACKWARD
 fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STATES>) -> CellOut {
     let reset = act(ROLE_R, x[0] + r[0]);
-    let z = act(ROLE_Z, x[1] + r[1]);
+    let a_z = x[1] + r[1];
+    let z = act(ROLE_Z, a_z);
     let n = act(ROLE_N, x[2] + reset * r[2]);
     var out: CellOut;
     out.saved = array<f32, SAVED>(reset, z, n, r[2]);
-    out.states[0] = (1.0 - z) * n + z * old[0];
+    out.states[0] = rest_of_z(a_z, z) * n + z * old[0];
     return out;
 }
 #else

@@ -1,6 +1,6 @@
 // GRU with the reset before the product (Cho 2014), gate order r, z, n, in two phases:
-//     r = σ(x_r + r_r)   z = σ(x_z + r_z)   s = r⊙h̃           (CELL)
-//     n = tanh(x_n + s·U_nᵀ + b′_n)   h' = (1−z)⊙n + z⊙h         (CANDIDATE)
+//     r = σ(x_r + r_r)   a_z = x_z + r_z   s = r⊙h̃                      (CELL)
+//     z = σ(a_z)   n = tanh(x_n + s·U_nᵀ + b′_n)   h' = (1−z)⊙n + z⊙h   (CANDIDATE)
 // h̃ is h under the mask of the recurrent dropout. Saved: r, z, n, s; backward leaves the gradients
 // of the three pre-activations, and s stays for the gradient of U_n.
 #import shared/roles
@@ -21,9 +21,8 @@ fn candidate_mask(at: At) -> f32 {
 #ifdef PHASE_CELL
 fn forward_cell(at: At, products: array<f32, PRODUCTS>) {
     let r = act(ROLE_R, gates[gate_index(p.t, 0u, at)] + products[0]);
-    let z = act(ROLE_Z, gates[gate_index(p.t, 1u, at)] + products[1]);
     gates[gate_index(p.t, 0u, at)] = r;
-    gates[gate_index(p.t, 1u, at)] = z;
+    gates[gate_index(p.t, 1u, at)] += products[1];
     gates[gate_index(p.t, S_BLOCK, at)] = r * (old_state(0u, at) * candidate_mask(at));
 }
 
@@ -34,9 +33,11 @@ fn keep_cell(at: At) {
 #else
 fn forward_candidate(at: At, product: f32) {
     let n = act(ROLE_N, gates[gate_index(p.t, 2u, at)] + product);
-    let z = gates[gate_index(p.t, 1u, at)];
+    let a_z = gates[gate_index(p.t, 1u, at)];
+    let z = act(ROLE_Z, a_z);
+    gates[gate_index(p.t, 1u, at)] = z;
     gates[gate_index(p.t, 2u, at)] = n;
-    set_state(0u, at, (1.0 - z) * n + z * old_state(0u, at));
+    set_state(0u, at, rest_of_z(a_z, z) * n + z * old_state(0u, at));
 }
 #endif
 #else

@@ -43,13 +43,16 @@ fn slope_unclipped(role: u32, y: f32) -> f32 {
     }
 }
 
-fn act(role: u32, a: f32) -> f32 {
+fn clip_gate(a: f32) -> f32 {
 #ifdef CLIP
-    if role != ROLE_H {
-        return act_unclipped(role, clamp(a, -#{CLIP}, #{CLIP}));
-    }
+    return clamp(a, -#{CLIP}, #{CLIP});
+#else
+    return a;
 #endif
-    return act_unclipped(role, a);
+}
+
+fn act(role: u32, a: f32) -> f32 {
+    return act_unclipped(role, select(clip_gate(a), a, role == ROLE_H));
 }
 
 #ifdef CLIP

@@ -328,7 +328,9 @@ impl Cell {
                 list.extend([(alpha, format!("{a:?}")), (beta, format!("{b:?}"))]);
             }
         }
+        let gru = matches!(self.kind, CellKind::Gru | CellKind::GruResetBefore);
         let flags = [
+            (gru && self.roles()[1] == Activation::Sigmoid, "Z_SIGMOID"),
             (self.peepholes, "PEEPHOLES"),
             (self.coupled, "COUPLED"),
             (self.layer_norm.is_some(), "LAYER_NORM"),

@@ -33,6 +33,14 @@ pub fn sigmoid(x: f32) -> f32 {
     (if x >= 0.0 { 1.0 } else { e }) / (1.0 + e)
 }
 
+/// σ(x) and σ(−x) = 1 − σ(x), each with all its digits.
+#[inline(always)]
+pub fn sigmoids(x: f32) -> [f32; 2] {
+    let e = exp(-x.abs());
+    let [large, small] = [1.0 / (1.0 + e), e / (1.0 + e)];
+    if x >= 0.0 { [large, small] } else { [small, large] }
+}
+
 /// tanh x: an odd polynomial under 0.625 (S. Moshier, Cephes, tanhf), beyond it
 /// 1 − 2 / (e^2|x| + 1).
 #[inline(always)]

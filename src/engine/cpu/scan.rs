@@ -5,7 +5,7 @@
 //! thread: each is summed up to one pair (a, c) a unit, the pairs give each stretch its start, and then
 //! the stretches run side by side.
 
-use super::math::exp;
+use super::math::{exp, sigmoids};
 use super::zoneout::Zone;
 use super::{Bound, Context};
 use crate::kernel::{
@@ -45,7 +45,7 @@ impl<'a> Scan<'a> {
     #[inline(always)]
     fn coefficients(&self, gates: &[f32], h: usize, j: usize) -> [f32; 2] {
         if self.kind.cell.kind == CellKind::MinGru {
-            let [z, rest] = halves(gates[j]);
+            let [z, rest] = sigmoids(gates[j]);
             [rest, z * gates[h + j]]
         } else {
             let [a, rest] = shares(gates[j], gates[h + j]);
@@ -110,7 +110,7 @@ impl<'a> Scan<'a> {
                 let d = (1.0 - z) * g[j];
                 let old = if reset { 0.0 } else { old[j] };
                 let a = if self.kind.cell.kind == CellKind::MinGru {
-                    let ([share, rest], n) = (halves(gates[j]), gates[h + j]);
+                    let ([share, rest], n) = (sigmoids(gates[j]), gates[h + j]);
                     gates[j] = d * (n - old) * share * rest;
                     gates[h + j] = d * share;
                     rest
@@ -118,8 +118,8 @@ impl<'a> Scan<'a> {
                     let (x_f, x_i, n) = (gates[j], gates[h + j], gates[2 * h + j]);
                     let [a, rest] = shares(x_f, x_i);
                     let da = d * (old - n) * a * rest;
-                    gates[j] = da * halves(x_f)[1];
-                    gates[h + j] = -da * halves(x_i)[1];
+                    gates[j] = da * sigmoids(x_f)[1];
+                    gates[h + j] = -da * sigmoids(x_i)[1];
                     gates[2 * h + j] = d * rest;
                     a
                 };
@@ -139,14 +139,6 @@ impl<'a> Scan<'a> {
         }
         list
     }
-}
-
-/// σ(x) and σ(−x).
-#[inline(always)]
-fn halves(x: f32) -> [f32; 2] {
-    let u = exp(-x.abs());
-    let [large, small] = [1.0 / (1.0 + u), u / (1.0 + u)];
-    if x >= 0.0 { [large, small] } else { [small, large] }
 }
 
 /// f/(f + i) and i/(f + i) with f = σ(x_f), i = σ(x_i), from the ratio of the smaller to the larger:

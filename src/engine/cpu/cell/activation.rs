@@ -1,12 +1,18 @@
 //! Activations over lanes: the cells' own, compiled in, or any of ONNX's, chosen at run time.
 
-use super::super::math::{exp, exp_minus_one, log_one_plus, sigmoid, tanh};
+use super::super::math::{exp, exp_minus_one, log_one_plus, sigmoid, sigmoids, tanh};
 use super::{LANES, Lanes};
 use crate::kernel::{Activation, Cell};
 
 /// A cell's activations by role ([`Cell::roles`]), and their slopes from the value.
 pub trait Activations: Copy {
     fn act<const ROLE: usize>(self, lanes: &mut Lanes);
+    /// The same, and 1 − it; where it is σ, a small rest keeps its digits.
+    #[inline(always)]
+    fn act_and_rest<const ROLE: usize>(self, lanes: &mut Lanes) -> Lanes {
+        self.act::<ROLE>(lanes);
+        mapped(lanes, |y| 1.0 - y)
+    }
     fn slope<const ROLE: usize>(self, value: &Lanes) -> Lanes;
 }
 
@@ -26,8 +32,16 @@ fn mapped(value: &Lanes, f: impl Fn(f32) -> f32) -> Lanes {
     lanes
 }
 
+/// σ in place; returns 1 − σ.
+#[inline(always)]
+fn sigmoid_and_rest(lanes: &mut Lanes) -> Lanes {
+    let rest = mapped(lanes, |a| sigmoids(a)[1]);
+    map(lanes, sigmoid);
+    rest
+}
+
 macro_rules! fixed {
-    ($(#[$doc:meta])* $name:ident, $act:expr, $slope:expr, $act_2:expr, $slope_2:expr) => {
+    ($(#[$doc:meta])* $name:ident, $act:expr, $slope:expr, $act_2:expr, $slope_2:expr $(, $rest:ident)?) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub struct $name;
@@ -36,6 +50,16 @@ macro_rules! fixed {
             fn act<const ROLE: usize>(self, lanes: &mut Lanes) {
                 if ROLE == 2 || ROLE == 4 { map(lanes, $act_2) } else { map(lanes, $act) }
             }
+            $(
+                #[inline(always)]
+                fn act_and_rest<const ROLE: usize>(self, lanes: &mut Lanes) -> Lanes {
+                    if ROLE == 2 || ROLE == 4 {
+                        self.act::<ROLE>(lanes);
+                        return mapped(lanes, |y| 1.0 - y);
+                    }
+                    $rest(lanes)
+                }
+            )?
             #[inline(always)]
             fn slope<const ROLE: usize>(self, value: &Lanes) -> Lanes {
                 if ROLE == 2 || ROLE == 4 { mapped(value, $slope_2) } else { mapped(value, $slope) }
@@ -46,7 +70,7 @@ macro_rules! fixed {
 
 fixed!(
     /// tanh for g, n and the cell state, σ elsewhere.
-    Standard, sigmoid, |y| y * (1.0 - y), tanh, |y| 1.0 - y * y
+    Standard, sigmoid, |y| y * (1.0 - y), tanh, |y| 1.0 - y * y, sigmoid_and_rest
 );
 fixed!(
     /// tanh everywhere.
@@ -86,13 +110,18 @@ impl Role {
     }
 
     #[inline(always)]
-    fn activate(&self, lanes: &mut Lanes) {
+    fn clip(&self, lanes: &mut Lanes) {
         let clip = self.clip;
         if clip < f32::INFINITY {
             // Written so that NaN passes.
             map(lanes, |a| if a > clip { clip } else { a });
             map(lanes, |a| if a < -clip { -clip } else { a });
         }
+    }
+
+    #[inline(always)]
+    fn activate(&self, lanes: &mut Lanes) {
+        self.clip(lanes);
         match self.activation {
             Activation::Relu => map(lanes, |a| if a <= 0.0 { 0.0 } else { a }),
             Activation::Tanh => map(lanes, tanh),
@@ -170,6 +199,16 @@ impl Activations for Chosen {
     #[inline(always)]
     fn act<const ROLE: usize>(self, lanes: &mut Lanes) {
         self.roles[ROLE].activate(lanes);
+    }
+    #[inline(always)]
+    fn act_and_rest<const ROLE: usize>(self, lanes: &mut Lanes) -> Lanes {
+        let role = &self.roles[ROLE];
+        if role.activation == Activation::Sigmoid {
+            role.clip(lanes);
+            return sigmoid_and_rest(lanes);
+        }
+        role.activate(lanes);
+        mapped(lanes, |y| 1.0 - y)
     }
     #[inline(always)]
     fn slope<const ROLE: usize>(self, value: &Lanes) -> Lanes {

@@ -26,13 +26,13 @@ pub fn forward(act: impl Activations, row: ForwardRow) {
             rnv[l] += bn[l];
         }
         act.act::<R>(&mut rv);
-        act.act::<Z>(&mut zv);
+        let rest = act.act_and_rest::<Z>(&mut zv);
         for l in 0..LANES {
             nv[l] += rv[l] * rnv[l];
         }
         act.act::<N>(&mut nv);
         for l in 0..LANES {
-            h[l] = (1.0 - zv[l]) * nv[l] + zv[l] * h[l];
+            h[l] = rest[l] * nv[l] + zv[l] * h[l];
         }
         store(rv, r, j);
         store(zv, z, j);
@@ -73,7 +73,7 @@ pub fn backward(act: impl Activations, row: BackwardRow) {
     }
 }
 
-/// First phase of reset-before: r, z = σ(·), s = r⊙h̃.
+/// First phase of reset-before: r = σ(·), a_z, s = r⊙h̃.
 #[inline(always)]
 pub fn reset_before_forward(act: impl Activations, row: ForwardRow) {
     let h_old = row.old[0];
@@ -89,7 +89,6 @@ pub fn reset_before_forward(act: impl Activations, row: ForwardRow) {
             zv[l] += bz[l];
         }
         act.act::<R>(&mut rv);
-        act.act::<Z>(&mut zv);
         let mask = masked(row.mask, j);
         for l in 0..LANES {
             sv[l] *= mask[l];
@@ -107,7 +106,7 @@ fn masked(mask: &[f32], j: usize) -> [f32; LANES] {
     if mask.is_empty() { [1.0; LANES] } else { load(mask, j) }
 }
 
-/// Second phase: n = tanh(x_n + s·U_nᵀ + b′_n), the product added already; h' = (1−z)⊙n + z⊙h.
+/// Second phase: z = σ(a_z), n = tanh(x_n + s·U_nᵀ + b′_n), the product added already; h' = (1−z)⊙n + z⊙h.
 #[inline(always)]
 pub fn gru_candidate_forward(act: impl Activations, row: ForwardRow) {
     let [h_new, ..] = row.new;
@@ -116,14 +115,17 @@ pub fn gru_candidate_forward(act: impl Activations, row: ForwardRow) {
     let [_, _, bias_n] = blocks_of(row.bias, n);
     let h_old = &row.old[0][..n];
     for j in (0..n).step_by(LANES) {
-        let (zv, mut nv, bn, mut h) = (load(z, j), load(xn, j), load(bias_n, j), load(h_old, j));
+        let (mut zv, mut nv, bn, mut h) =
+            (load(z, j), load(xn, j), load(bias_n, j), load(h_old, j));
         for l in 0..LANES {
             nv[l] += bn[l];
         }
         act.act::<N>(&mut nv);
+        let rest = act.act_and_rest::<Z>(&mut zv);
         for l in 0..LANES {
-            h[l] = (1.0 - zv[l]) * nv[l] + zv[l] * h[l];
+            h[l] = rest[l] * nv[l] + zv[l] * h[l];
         }
+        store(zv, z, j);
         store(nv, xn, j);
         store(h, h_new, j);
     }
