@@ -4,7 +4,8 @@
 use recurra::cell::{Activation, Cell, CellKind};
 use recurra::engine::{Engine, Program};
 use recurra::kernel::{BufferId, Control, Convolution};
-use recurra::layer::{Direction, InitialState, Initializer, Recurrent, Sequence};
+use recurra::layer::{Direction, InitialState, Initializer, Memory, Recurrent, Sequence};
+use recurra::loss::{Penalty, penalise};
 use recurra::schedule::Recorder;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ struct Setup {
     stack: Recurrent,
     lengths: Option<fn(usize) -> usize>,
     resets: bool,
+    penalties: bool,
     batch: usize,
 }
 
@@ -24,7 +26,7 @@ impl Setup {
     fn new(name: &'static str, cell: CellKind) -> Self {
         let [_, batch, input, hidden] = SHAPE;
         let stack = Recurrent::new("rnn", cell, input, hidden);
-        Setup { name, stack, lengths: None, resets: false, batch }
+        Setup { name, stack, lengths: None, resets: false, penalties: false, batch }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -54,6 +56,11 @@ impl Setup {
             writes.push((resets.view.buffer, values));
         }
         let y = self.stack.record(&mut rec, x, sequence, &InitialState::Zero)?.output;
+        if self.penalties {
+            let shape = [time, rows];
+            penalise(&mut rec, "ar", Penalty::Activation(2.0), y, shape, None)?;
+            penalise(&mut rec, "tar", Penalty::Temporal(1.0), y, shape, None)?;
+        }
         let seed = rec.input("seed", [y.rows, y.columns], false)?;
         writes.push((seed.view.buffer, generator.uniform(seed.view.len, 1.0)));
         rec.seed_gradient(y, seed)?;
@@ -140,6 +147,8 @@ fn main() -> recurra::Result<()> {
         Setup::new("the same, in no order", lstm)
             .with(|s| s.lengths = Some(|b| (SHAPE[0] * (2 * (b * 13 % 32) + 1)) / 64)),
         Setup::new("resets", lstm).with(|s| s.resets = true),
+        Setup::new("penalties AR and TAR", lstm).with(|s| s.penalties = true),
+        stack("segments of 32 steps, recomputed", |s| s.memory = Memory::Segments(32)),
     ];
     println!(
         "On {}: T{} B{} I{} H{}, forward and backward.\n",
