@@ -1,5 +1,5 @@
 //! Planted faults: each is put into one line of a shader, and the conformance suite must notice it, in
-//! cases that are chosen by words of their names (no words: the kernels beside the recurrence).
+//! cases that are chosen by words of their names, or by a kernel.
 
 mod common;
 
@@ -215,7 +215,53 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
             fault("columns_forward", "p.kernel_width - p.kernel_width / 2u", "p.kernel_width"),
             "lstm convolution",
         ),
-        ("no accumulation", fault("matmul", "value += c[at];", ""), ""),
+        (
+            "no accumulation",
+            fault("matmul", "return c[p.c_offset + m * p.c_stride + n];", "return 0.0;"),
+            "kernel matmul",
+        ),
+        (
+            "a product takes the flags of another segment",
+            fault("matmul", "flags[(p.first + k) / p.places]", "flags[k / p.places]"),
+            "lstm segments lengths",
+        ),
+        (
+            "a mask takes the flags of another segment",
+            fault("select_rows", "flags[(p.first + row) / p.places]", "flags[row / p.places]"),
+            "lstm segments resets",
+        ),
+        (
+            "a step draws as if its segment were the first",
+            fault(
+                "shared/step",
+                "let element = ((p.first + t) * p.batch",
+                "let element = (t * p.batch",
+            ),
+            "lstm segments zoneout",
+        ),
+        (
+            "a penalty on steps that take no part",
+            fault(
+                "activation_penalty",
+                "return valid(row) && valid(row + p.batch);",
+                "return true;",
+            ),
+            "kernel activation_penalty",
+        ),
+        (
+            "half of the change's gradient",
+            fault("activation_penalty", "slope -= change;", ""),
+            "kernel activation_penalty",
+        ),
+        (
+            "another gate's activation",
+            fault(
+                "shared/roles",
+                "return act_#{ACT_1}(a, #{ACT_1_ALPHA}, #{ACT_1_BETA});",
+                "return act_#{ACT_0}(a, #{ACT_0_ALPHA}, #{ACT_0_BETA});",
+            ),
+            "gru relu+tanh+thresholded_relu",
+        ),
         (
             "a variance over padding",
             fault("batch_norm_forward", "squares / max(n, 1.0)", "squares / f32(p.rows)"),
@@ -238,7 +284,7 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
         (
             "workgroups past the first 65,535",
             fault("shared/group_number", "return group.x + group.y * groups.x;", "return group.x;"),
-            "",
+            "kernel matmul",
         ),
         (
             "another random stream",
@@ -247,7 +293,7 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
                 "x = four_rounds(x, odd) + vec2<u32>(k2, key.x + 2u);",
                 "x = four_rounds(x, even) + vec2<u32>(k2, key.x + 2u);",
             ),
-            "",
+            "kernel dropout",
         ),
         (
             "tokens past the end",
@@ -256,18 +302,18 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
                 "let end = min(COLUMNS, p.count - n0);",
                 "let end = COLUMNS;",
             ),
-            "",
+            "kernel embedding_backward",
         ),
         (
             "the scale of the mean",
             fault("cross_entropy", "p.scale * (part / sum)", "part / sum"),
-            "",
+            "kernel cross_entropy",
         ),
-        ("the second moment", fault("adam", "p.rest_2 * g * g", "p.rest_2 * g"), ""),
+        ("the second moment", fault("adam", "p.rest_2 * g * g", "p.rest_2 * g"), "kernel adam"),
         (
             "the norm not rooted",
             fault("clip_scale", "p.max_norm / (norm + 1e-6)", "p.max_norm / (sum + 1e-6)"),
-            "",
+            "kernel sum_squares+clip_scale",
         ),
     ]
 }
@@ -275,8 +321,9 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
 /// The reports of the cases that the words choose.
 fn reports(engine: &Engine, words: &str) -> recurra::Result<Vec<Report>> {
     let mut list = Vec::new();
-    if words.is_empty() {
-        kernel_reports(engine, &mut |report: &Report| list.push(report.clone()))?;
+    if let Some(kernel) = words.strip_prefix("kernel ") {
+        kernel_reports(engine, Some(kernel), &mut |report: &Report| list.push(report.clone()))?;
+        assert!(!list.is_empty(), "no case is of kernel '{kernel}'");
         return Ok(list);
     }
     let named = |case: &recurra::conformance::RecurrentCase| {

@@ -79,11 +79,21 @@ impl Case {
     }
 }
 
-/// Every kernel but the recurrent steps, calling `each` with each report.
+/// Every kernel but the recurrent steps, or those of one name, calling `each` with each report.
 ///
 /// # Errors
 /// The engine failed.
-pub fn kernel_reports(engine: &Engine, each: &mut impl FnMut(&Report)) -> Result<()> {
+pub fn kernel_reports(
+    engine: &Engine,
+    kernel: Option<&str>,
+    each: &mut impl FnMut(&Report),
+) -> Result<()> {
+    let mut run = |case: Case| -> Result<()> {
+        if kernel.is_none_or(|kernel| case.kernel == kernel) {
+            each(&case.report(engine)?);
+        }
+        Ok(())
+    };
     let mut generator = Initializer::new(11);
     let g = &mut generator;
     for [m, n, k] in [[1, 1, 1], [3, 2, 7], [65, 33, 7], [64, 64, 64], [7, 130, 257], [129, 1, 33]]
@@ -92,38 +102,38 @@ pub fn kernel_reports(engine: &Engine, each: &mut impl FnMut(&Report)) -> Result
             let flag = |i: u32| bits >> i & 1 == 1;
             let row_sum = flag(0) && flag(1);
             let options = [flag(0), flag(1), flag(2), row_sum, flag(2) != flag(0)];
-            each(&matmul(g, [m, n, k], options)?.report(engine)?);
+            run(matmul(g, [m, n, k], options)?)?;
         }
     }
     // More tiles than one dimension of workgroups holds.
-    each(&matmul(g, [65_536 * 64 + 1, 1, 1], [false; 5])?.report(engine)?);
+    run(matmul(g, [65_536 * 64 + 1, 1, 1], [false; 5])?)?;
     for (n, v, e) in [(1, 1, 1), (7, 5, 3), (130, 33, 65), (200, 70_000, 1)] {
         for case in embedding(g, n, v, e)? {
-            each(&case.report(engine)?);
+            run(case)?;
         }
     }
     for n in [1, 7, 33, 1000, 70_001] {
-        each(&dropout(g, n)?.report(engine)?);
+        run(dropout(g, n)?)?;
     }
     for (n, v) in [(1, 1), (3, 2), (33, 257), (7, 1000), (70_000, 2)] {
-        each(&cross_entropy(g, n, v)?.report(engine)?);
+        run(cross_entropy(g, n, v)?)?;
     }
     for n in [1, 33, 257, 10_000, 600_001] {
         for case in reductions(g, n)? {
-            each(&case.report(engine)?);
+            run(case)?;
         }
         for case in optimizers(g, n)? {
-            each(&case.report(engine)?);
+            run(case)?;
         }
     }
     for shape in [[1, 1, 1], [2, 1, 1], [5, 7, 33], [40, 3, 257], [70_000, 1, 1]] {
         for bits in 0..8 {
-            each(&penalty(g, shape, [0, 1, 2].map(|i| bits >> i & 1 == 1))?.report(engine)?);
+            run(penalty(g, shape, [0, 1, 2].map(|i| bits >> i & 1 == 1))?)?;
         }
     }
     for n in [1, 257, 65_536 * 256 + 3] {
         for case in memory(g, n)? {
-            each(&case.report(engine)?);
+            run(case)?;
         }
     }
     Ok(())

@@ -71,7 +71,7 @@ impl Report {
 /// # Errors
 /// The engine failed: not a wrong number, which is a report that does not pass.
 pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
-    kernel_reports(engine, &mut each)?;
+    kernel_reports(engine, None, &mut each)?;
     for case in recurrent_cases() {
         recurrent_reports(engine, &case)?.iter().for_each(&mut each);
     }

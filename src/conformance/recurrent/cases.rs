@@ -2,7 +2,7 @@
 
 use super::RecurrentCase;
 use crate::kernel::{Activation, Cell, CellKind, Convolution};
-use crate::layer::{Direction, Initializer, Merge, Padding, Recurrent};
+use crate::layer::{Direction, Initializer, Memory, Merge, Padding, Recurrent};
 
 fn stack(cell: impl Into<Cell>, input: usize, hidden: usize, layers: usize) -> Recurrent {
     Recurrent { layers, ..Recurrent::new("rnn", cell, input, hidden) }
@@ -18,6 +18,7 @@ pub fn recurrent_cases() -> Vec<RecurrentCase> {
     cases.extend(lstm_options());
     cases.extend(activations());
     cases.extend(convolutions());
+    cases.extend(segments());
     cases
 }
 
@@ -206,6 +207,27 @@ fn activations() -> Vec<RecurrentCase> {
             }
             cases.push(case);
         }
+    }
+    cases
+}
+
+/// Sequences that are computed in segments, with all that goes by a step's place in the whole.
+fn segments() -> Vec<RecurrentCase> {
+    let mut cases = Vec::new();
+    for kind in CellKind::ALL {
+        // A segment ends where 512 rows do, or 128 steps of a scan.
+        let [time, batch] = if kind.is_scan() { [260, 3] } else { [5, 256] };
+        let mut case = RecurrentCase::new(stack(kind, 3, 5, 2), time, batch);
+        case.stack.memory = Memory::Segments(1);
+        case.given = true;
+        cases.push(case.clone());
+        case.stack.direction = Direction::Both(Merge::Concat);
+        case.stack.zoneout = [0.2, 0.2];
+        if !kind.is_scan() {
+            case.stack.recurrent_dropout = 0.2;
+        }
+        (case.lengths, case.mask, case.resets) = (true, true, true);
+        cases.push(case);
     }
     cases
 }

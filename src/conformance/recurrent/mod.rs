@@ -10,7 +10,7 @@ use super::{Difference, Report, compare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kernel::{CellKind, Control};
-use crate::layer::{InitialState, Initializer, Padding, Recurrent, Sequence};
+use crate::layer::{InitialState, Initializer, Memory, Padding, Recurrent, Sequence};
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
 
@@ -101,6 +101,7 @@ impl RecurrentCase {
             (self.mask, "mask".to_string()),
             (self.resets, "resets".to_string()),
             (self.padding == Padding::Repeat, "repeat".to_string()),
+            (s.memory != Memory::Keep, "segments".to_string()),
         ];
         for (_, word) in words.into_iter().filter(|w| w.0) {
             name.push(' ');
