@@ -320,5 +320,25 @@ pub fn random_case(seed: u64) -> RecurrentCase {
     (case.lengths, case.mask, case.resets) = (draw(3) == 0, draw(4) == 0, draw(4) == 0);
     case.padding = [Padding::Value(0.0), Padding::Value(1.5), Padding::Repeat][draw(3)];
     case.inference = draw(6) == 0;
+    let gates = match kind {
+        CellKind::RnnTanh | CellKind::RnnRelu => [1, 1],
+        CellKind::Lstm => [3, 5],
+        CellKind::Gru | CellKind::GruResetBefore => [2, 3],
+        _ => [0, 0],
+    };
+    if gates[0] > 0 && draw(4) == 0 {
+        // Those without jumps or kinks, where float32 may be on the other side.
+        let smooth = [1, 2, 3, 6, 9, 10, 11].map(|at| ACTIVATIONS[at]);
+        let chosen = (0..gates[draw(2)]).map(|_| smooth[draw(7)]).collect();
+        case.stack.cell.activations = Some(chosen);
+    }
+    if case.stack.batch_norm.is_none() && draw(8) == 0 {
+        case.stack.memory = Memory::Segments(1);
+        if scan {
+            (case.time, case.batch) = (130 + case.time, 3);
+        } else {
+            case.batch = 256usize.div_ceil(case.stack.convolution.map_or(1, |c| c.places()));
+        }
+    }
     case
 }

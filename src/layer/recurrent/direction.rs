@@ -1,6 +1,7 @@
 //! One layer in one direction: its parameters, the input product, the recurrence, the gradients.
 
 use super::input::InputProduct;
+use super::parameters::Parameters;
 use super::segments::Segments;
 use super::{InitialState, Recurrent, Sequence, Trace, draw_mask};
 use crate::error::Result;
@@ -20,20 +21,6 @@ pub(super) struct DirectionRun {
     pub output: Var,
     pub last: Option<Var>,
     pub trace: Trace,
-}
-
-/// The parameters as a recording has them.
-pub(super) struct Parameters {
-    pub ih: Var,
-    pub b_ih: Var,
-    pub hh: Option<Var>,
-    pub b_hh: Option<Var>,
-    pub hr: Option<Var>,
-    /// Gain of the input product's norm.
-    pub gain: Option<Var>,
-    /// Parameters by unit: vector number, parameter.
-    pub by_unit: Vec<(usize, Var)>,
-    pub initial: Option<Var>,
 }
 
 /// One layer and direction as it is recorded: what its segments share.
@@ -65,8 +52,13 @@ pub(super) struct Segment {
     product: InputProduct,
 }
 
-/// The states before each segment, in the direction's order; none before the first are zeros.
-type Borders = Vec<Option<Var>>;
+/// What is kept from forward to backward.
+enum Kept {
+    /// A single segment whole.
+    Whole(Box<Segment>),
+    /// Of several the states before each, in the direction's order; none before the first are zeros.
+    Borders(Vec<Option<Var>>),
+}
 
 impl DirectionRecord {
     /// One segment forward: its final states go to `last`.
@@ -109,17 +101,11 @@ impl DirectionRecord {
         Ok(Segment { run, rows, product })
     }
 
-    /// The output of all steps; and what is kept for backward: a single segment whole, of several the
-    /// states at their borders.
-    fn forward(
-        &self,
-        rec: &mut Recorder,
-        source: Option<Var>,
-        last: Var,
-    ) -> Result<(Var, std::result::Result<Segment, Borders>)> {
+    /// The output of all steps, and what is kept for backward. The final states go to `last`.
+    fn forward(&self, rec: &mut Recorder, source: Option<Var>, last: Var) -> Result<(Var, Kept)> {
         if let [all] = &self.order[..] {
             let segment = self.segment(rec, all, source, Some(last))?;
-            return Ok((segment.run.outputs(), Ok(segment)));
+            return Ok((segment.run.outputs(), Kept::Whole(Box::new(segment))));
         }
         let shape = [last.rows, last.columns];
         let mut before = source;
@@ -132,7 +118,7 @@ impl DirectionRecord {
         let width = self.layer.cell.width(self.layer.hidden);
         let time: usize = self.order.iter().map(Range::len).sum();
         let output = rec.temporary("output", [time * self.batch, width])?;
-        let mut borders = Borders::new();
+        let mut borders = Vec::new();
         for (i, steps) in self.order.iter().enumerate() {
             let behind = match i + 1 == self.order.len() {
                 true => last,
@@ -144,21 +130,21 @@ impl DirectionRecord {
             borders.push(before);
             before = Some(behind);
         }
-        Ok((output, Err(borders)))
+        Ok((output, Kept::Borders(borders)))
     }
 
     /// Gradients of everything, from the last segment of the direction's order to the first.
     fn backward(
         &self,
         rec: &mut Recorder,
-        kept: std::result::Result<Segment, Borders>,
+        kept: Kept,
         [d_output, d_final]: [Option<View>; 2],
         source: Option<Var>,
     ) -> Result<()> {
         let dx = rec.gradient_target(self.x)?;
         let (mut kept, borders) = match kept {
-            Ok(segment) => (Some(segment), Vec::new()),
-            Err(borders) => (None, borders),
+            Kept::Whole(segment) => (Some(*segment), Vec::new()),
+            Kept::Borders(borders) => (None, borders),
         };
         let mut from: Option<Incoming> = None;
         for (i, steps) in self.order.iter().enumerate().rev() {
@@ -196,71 +182,6 @@ impl DirectionRecord {
 }
 
 impl Recurrent {
-    fn record_parameters(&self, rec: &mut Recorder, place: [usize; 2]) -> Result<Parameters> {
-        let mut found = Vec::new();
-        for parameter in self.parameters(place[0], place[1]) {
-            // A vector is one row.
-            let shape = match parameter.shape[..] {
-                [rows, columns] => [rows, columns],
-                _ => [1, parameter.shape.iter().product()],
-            };
-            let var = rec.parameter(&format!("{}.{}", self.name, parameter.name), shape)?;
-            found.push((parameter.name, var));
-        }
-        let find = |stem: &str| {
-            let name = self.parameter_name(stem, place);
-            found.iter().find(|f| f.0 == name).map(|f| f.1)
-        };
-        let missing = |stem: &str| crate::error::Error::Missing {
-            tensor: stem.to_string(),
-            place: format!("layer '{}'", self.name),
-        };
-        let mut by_unit = Vec::new();
-        if !self.cell.kind.is_scan() {
-            let mut vector = 0;
-            for (stem, vectors) in self.cell.unit_parameters() {
-                by_unit.push((vector, find(stem).ok_or_else(|| missing(stem))?));
-                vector += vectors;
-            }
-        }
-        let initial = match self.learned_initial {
-            true => {
-                let name = format!("{}.{}", self.name, self.parameter_name("initial", place));
-                Some(rec.parameter(&name, [1, self.cell.state_words(self.hidden)])?)
-            }
-            false => None,
-        };
-        Ok(Parameters {
-            ih: find("weight_ih").ok_or_else(|| missing("weight_ih"))?,
-            b_ih: find("bias_ih").ok_or_else(|| missing("bias_ih"))?,
-            hh: find("weight_hh"),
-            b_hh: find("bias_hh"),
-            hr: find("weight_hr"),
-            gain: find("norm_ih_weight").or(find("batch_norm_weight")),
-            by_unit,
-            initial,
-        })
-    }
-
-    /// The vectors by unit, one after the other.
-    fn gather_unit_parameters(
-        &self,
-        rec: &mut Recorder,
-        from: &Parameters,
-    ) -> Result<Option<View>> {
-        let vectors = self.cell.unit_vectors();
-        if from.by_unit.is_empty() {
-            return Ok(None);
-        }
-        let all = rec.temporary("unit_parameters", [vectors, self.hidden])?.view;
-        for &(vector, parameter) in &from.by_unit {
-            let n = parameter.view.len;
-            let target = all.part(vector * self.hidden, n);
-            rec.copy_rows([1, n], (parameter.view, n), (target, n))?;
-        }
-        Ok(Some(all))
-    }
-
     fn step_kind(&self, rec: &Recorder, flags: bool) -> StepKind {
         let training = rec.is_training();
         let masks = match (self.recurrent_dropout > 0.0 && training, self.per_gate) {
@@ -306,7 +227,7 @@ impl Recurrent {
             hh: hh.map(|v| v.view),
             b: parameters.b_hh.map(|v| v.view),
             hr: parameters.hr.map(|v| v.view),
-            unit: self.gather_unit_parameters(rec, &parameters)?,
+            unit: parameters.gather_by_unit(rec, self)?,
         };
         let reverse = self.direction.is_reverse(place[1]);
         let this = DirectionRecord {
@@ -344,7 +265,10 @@ impl Recurrent {
         let (output, kept) = this.forward(rec, source, last)?;
         let trace = Trace {
             name: self.name.clone(),
-            kept: kept.as_ref().ok().map(|segment| (segment.run.states, segment.run.gates)),
+            kept: match &kept {
+                Kept::Whole(segment) => Some((segment.run.states, segment.run.gates)),
+                Kept::Borders(_) => None,
+            },
         };
         rec.on_backward(move |rec| {
             let (d_output, d_final) = (rec.gradient(output), rec.gradient(last));

@@ -2,6 +2,9 @@
 
 use super::Recurrent;
 use crate::cell::ParameterShape;
+use crate::error::{Error, Result};
+use crate::kernel::View;
+use crate::schedule::{Recorder, Var};
 
 impl Recurrent {
     /// The parameters of one layer and direction, PyTorch's names where PyTorch has them, without the
@@ -66,5 +69,89 @@ impl Recurrent {
             parameter.name = format!("{}.{}", self.name, parameter.name);
         }
         list
+    }
+}
+
+/// The parameters as a recording has them.
+pub(super) struct Parameters {
+    pub ih: Var,
+    pub b_ih: Var,
+    pub hh: Option<Var>,
+    pub b_hh: Option<Var>,
+    pub hr: Option<Var>,
+    /// Gain of the input product's norm.
+    pub gain: Option<Var>,
+    /// Parameters by unit: vector number, parameter.
+    pub by_unit: Vec<(usize, Var)>,
+    pub initial: Option<Var>,
+}
+
+impl Parameters {
+    /// The vectors by unit, one after the other.
+    pub fn gather_by_unit(&self, rec: &mut Recorder, layer: &Recurrent) -> Result<Option<View>> {
+        if self.by_unit.is_empty() {
+            return Ok(None);
+        }
+        let shape = [layer.cell.unit_vectors(), layer.hidden];
+        let all = rec.temporary("unit_parameters", shape)?.view;
+        for &(vector, parameter) in &self.by_unit {
+            let n = parameter.view.len;
+            let target = all.part(vector * layer.hidden, n);
+            rec.copy_rows([1, n], (parameter.view, n), (target, n))?;
+        }
+        Ok(Some(all))
+    }
+}
+
+impl Recurrent {
+    /// The parameters of one layer and direction.
+    pub(super) fn record_parameters(
+        &self,
+        rec: &mut Recorder,
+        place: [usize; 2],
+    ) -> Result<Parameters> {
+        let mut found = Vec::new();
+        for parameter in self.parameters(place[0], place[1]) {
+            // A vector is one row.
+            let shape = match parameter.shape[..] {
+                [rows, columns] => [rows, columns],
+                _ => [1, parameter.shape.iter().product()],
+            };
+            let var = rec.parameter(&format!("{}.{}", self.name, parameter.name), shape)?;
+            found.push((parameter.name, var));
+        }
+        let find = |stem: &str| {
+            let name = self.parameter_name(stem, place);
+            found.iter().find(|f| f.0 == name).map(|f| f.1)
+        };
+        let missing = |stem: &str| Error::Missing {
+            tensor: stem.to_string(),
+            place: format!("layer '{}'", self.name),
+        };
+        let mut by_unit = Vec::new();
+        if !self.cell.kind.is_scan() {
+            let mut vector = 0;
+            for (stem, vectors) in self.cell.unit_parameters() {
+                by_unit.push((vector, find(stem).ok_or_else(|| missing(stem))?));
+                vector += vectors;
+            }
+        }
+        let initial = match self.learned_initial {
+            true => {
+                let name = format!("{}.{}", self.name, self.parameter_name("initial", place));
+                Some(rec.parameter(&name, [1, self.cell.state_words(self.hidden)])?)
+            }
+            false => None,
+        };
+        Ok(Parameters {
+            ih: find("weight_ih").ok_or_else(|| missing("weight_ih"))?,
+            b_ih: find("bias_ih").ok_or_else(|| missing("bias_ih"))?,
+            hh: find("weight_hh"),
+            b_hh: find("bias_hh"),
+            hr: find("weight_hr"),
+            gain: find("norm_ih_weight").or(find("batch_norm_weight")),
+            by_unit,
+            initial,
+        })
     }
 }
