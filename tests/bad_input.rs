@@ -68,8 +68,8 @@ fn options_that_make_no_sense_are_named() {
         (|s| s.cell.clip = Some(f32::INFINITY), "clip must be"),
         (|s| s.cell.cell_clip = Some(-2.0), "cell clip must be a positive number, not -2"),
         (|s| s.cell.projection = Some(0), "projection"),
-        (|s| s.cell.activations = Some(vec![Activation::Tanh; 2]), "3 activations"),
-        (|s| s.cell.activations = Some(vec![]), "3 activations"),
+        (|s| s.cell.activations = Some(vec![Activation::Tanh; 2]), "3 or 5 activations"),
+        (|s| s.cell.activations = Some(vec![]), "3 or 5 activations"),
         (|s| s.cell.activations = Some(vec![Activation::LeakyRelu { alpha: f32::NAN }; 3]), "NaN"),
         (|s| s.convolution = Some(Convolution { map: [1, 3], kernel: [1, 2] }), "odd kernel"),
         (
