@@ -28,6 +28,8 @@ fn benches(criterion: &mut Criterion) {
                     input: 256,
                     hidden: 256,
                     layers: 1,
+                    heads: 1,
+                    shortest: time,
                     memory: Memory::Keep,
                 };
                 for (training, what) in [(false, "forward"), (true, "forward+backward")] {

@@ -4,15 +4,19 @@
 //! falls on all three alike. Times are of whole runs: from the submission to the device's last
 //! word, on the host's clock.
 
+mod model;
+mod suites;
 mod timing;
 
+pub use model::{DeviceRates, KernelCost, Limit};
+pub use suites::Suite;
 pub use timing::Timing;
 
 use crate::cell::CellKind;
 use crate::engine::{Engine, Program};
 use crate::error::{Error, Result};
 use crate::kernel::{Matmul, Operand};
-use crate::layer::{InitialState, Initializer, Memory, Recurrent};
+use crate::layer::{InitialState, Initializer, Memory, Recurrent, Sequence};
 use crate::recording::{Recording, Role};
 use crate::schedule::Recorder;
 use crate::tensor::{DType, NamedTensors};
@@ -25,8 +29,8 @@ const PRODUCT_TIME: Duration = Duration::from_millis(30);
 /// The seed of weights, inputs and output gradients.
 const SEED: u64 = 1;
 
-/// The name of the layer, of its input and of its output's gradient in the recordings.
-const NAMES: [&str; 3] = ["layer", "x", "d_output"];
+/// The name of the layer, of its input, of its output's gradient and of the lengths in the recordings.
+const NAMES: [&str; 4] = ["layer", "x", "d_output", "lengths"];
 
 /// A stack of recurrent layers over a batch of sequences of equal length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,28 +47,55 @@ pub struct RecurrentShape {
     pub hidden: usize,
     /// L, layers.
     pub layers: usize,
+    /// Blocks of block-diagonal recurrent weights; 1: dense.
+    pub heads: usize,
+    /// The shortest sequence: their lengths are spread evenly from here to T, in no order. T: all are
+    /// whole.
+    pub shortest: usize,
     /// What is kept between forward and backward.
     pub memory: Memory,
 }
 
 impl RecurrentShape {
     fn layer(&self) -> Recurrent {
-        let RecurrentShape { layers, memory, .. } = *self;
-        Recurrent { layers, memory, ..Recurrent::new(NAMES[0], self.cell, self.input, self.hidden) }
+        let RecurrentShape { layers, heads, memory, .. } = *self;
+        Recurrent {
+            layers,
+            heads,
+            memory,
+            ..Recurrent::new(NAMES[0], self.cell, self.input, self.hidden)
+        }
     }
 
     /// Floating-point operations of the matrix products of all layers, a multiply-add being two:
-    /// 2·T·B·G·H·(I + H) forward (I alone for scans),
+    /// 2·T·B·G·H·(I + H/heads) forward (I alone for scans; with lengths, their sum for T·B),
     /// three times that in training (backward has a product for the
     /// inputs' gradient and one for the weights'). What the gates cost is left out, and so is what
     /// a strategy does besides: the number is of the layer, not of the way it is run.
     pub fn product_flops(&self, training: bool) -> f64 {
-        let [t, b, i, h] = [self.time, self.batch, self.input, self.hidden].map(|n| n as f64);
+        let rows = self.lengths().iter().map(|&n| f64::from(n)).sum::<f64>();
+        let [i, h] = [self.input, self.hidden].map(|n| n as f64);
         // A scan has no recurrent product.
-        let heard = if self.cell.is_scan() { 0.0 } else { h };
+        let heard = if self.cell.is_scan() { 0.0 } else { h / self.heads as f64 };
         let widths = i + heard + (self.layers as f64 - 1.0) * (h + heard);
-        let forward = 2.0 * t * b * self.cell.gates() as f64 * h * widths;
+        let forward = 2.0 * rows * self.cell.gates() as f64 * h * widths;
         if training { 3.0 * forward } else { forward }
+    }
+
+    /// The length of each sequence.
+    fn lengths(&self) -> Vec<u32> {
+        let (batch, range) = (self.batch, self.time.saturating_sub(self.shortest));
+        // A step that has no divisor in common with B takes every row once.
+        let gcd = |mut a: usize, mut b: usize| {
+            while b > 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        let step = (batch * 5 / 8..).find(|&step| gcd(step.max(1), batch) == 1).unwrap_or(1);
+        let place = |b: usize| b * step.max(1) % batch;
+        let length = |b: usize| self.time - range + range * place(b) / (batch - 1).max(1);
+        (0..batch).map(|b| length(b) as u32).collect()
     }
 
     /// Inference forward; or, for `training`, forward and backward from a given gradient of the
@@ -78,8 +109,11 @@ impl RecurrentShape {
         let rows = self.time.checked_mul(self.batch).ok_or_else(too_large)?;
         let mut rec = if training { Recorder::training() } else { Recorder::inference() };
         let x = rec.input(NAMES[1], [rows, self.input], true)?;
-        let shape = [self.time, self.batch];
-        let output = self.layer().record(&mut rec, x, shape, &InitialState::Zero)?.output;
+        let mut sequence = Sequence::new(self.time, self.batch);
+        if self.shortest < self.time {
+            sequence = sequence.with_lengths(rec.input_ids(NAMES[3], self.batch)?);
+        }
+        let output = self.layer().record(&mut rec, x, sequence, &InitialState::Zero)?.output;
         if training {
             let seed = rec.input(NAMES[2], [rows, self.hidden], false)?;
             rec.seed_gradient(output, seed)?;
@@ -100,7 +134,11 @@ impl RecurrentShape {
         self.layer().init(&mut generator, &mut weights);
         let store = engine.store();
         store.set_all(&weights)?;
-        load(engine, &recording, &store, &mut generator)
+        let mut program = load(engine, &recording, &store, &mut generator)?;
+        if let Ok(lengths) = program.find(NAMES[3]) {
+            program.write_u32(lengths, &self.lengths())?;
+        }
+        Ok(program)
     }
 }
 
@@ -137,6 +175,8 @@ pub struct Measurement {
     pub product_size: usize,
     /// Its rate: what the engine's own products reach at best.
     pub peak_gflops: f64,
+    /// What forward, and forward and backward, should take by [`DeviceRates::predict`], in milliseconds.
+    pub predicted_ms: [f64; 2],
     /// Kernel launches of forward and backward.
     pub launches: usize,
     /// Bytes that forward and backward hold, weights and inputs included. The weights' gradients
@@ -150,6 +190,10 @@ pub struct Measurement {
 /// # Errors
 /// A size of zero, sizes beyond 32 bits, a limit of the device, too little memory, a lost device.
 pub fn recurrent(engine: &Engine, shape: &RecurrentShape, budget: Duration) -> Result<Measurement> {
+    let rates = DeviceRates::measure(engine)?;
+    let predicted = |training| -> Result<f64> {
+        Ok(rates.predict(&shape.record(training)?).iter().map(|kernel| kernel.ms).sum())
+    };
     let training = shape.load(engine, true)?;
     let (launches, peak_bytes) = (training.launches(), training.plan().peak_bytes());
     let inference = shape.load(engine, false)?;
@@ -164,6 +208,7 @@ pub fn recurrent(engine: &Engine, shape: &RecurrentShape, budget: Duration) -> R
         product,
         product_size,
         peak_gflops: product.gflops(2.0 * (product_size as f64).powi(3)),
+        predicted_ms: [predicted(false)?, predicted(true)?],
         launches,
         peak_bytes,
     })
@@ -202,6 +247,8 @@ mod tests {
         input: 5,
         hidden: 4,
         layers: 2,
+        heads: 1,
+        shortest: 3,
         memory: Memory::Keep,
     };
 
@@ -211,13 +258,30 @@ mod tests {
         assert_eq!(SHAPE.product_flops(false), (192 * 9 + 192 * 8) as f64);
         // Where H is large, the products are nearly all there is.
         for cell in CellKind::ALL {
-            let shape = RecurrentShape { cell, time: 64, batch: 2, hidden: 512, ..SHAPE };
+            let shape =
+                RecurrentShape { cell, time: 64, shortest: 64, batch: 2, hidden: 512, ..SHAPE };
             for training in [false, true] {
                 let counted = shape.record(training).unwrap().cost().flops as f64;
                 let ratio = counted / shape.product_flops(training);
                 assert!((0.98..1.05).contains(&ratio), "{cell:?} {training}: {ratio}");
             }
         }
+    }
+
+    #[test]
+    fn lengths_are_spread_over_all_rows_in_no_order() {
+        let shape = RecurrentShape { time: 40, batch: 16, shortest: 10, ..SHAPE };
+        let lengths = shape.lengths();
+        assert_eq!(lengths[..4], [10, 32, 22, 12]);
+        let mut sorted = lengths.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..16).map(|b| 10 + 2 * b).collect::<Vec<_>>());
+        assert_eq!(shape.product_flops(false), f64::from(16 * 25 * 2 * 16 * (9 + 8)));
+        assert_eq!(SHAPE.lengths(), [3, 3]);
+        // A head hears 4 of 8 units.
+        let heads = RecurrentShape { hidden: 8, heads: 2, layers: 1, ..SHAPE };
+        assert_eq!(heads.product_flops(false), f64::from(6 * 2 * 32 * (5 + 4)));
+        assert!(shape.load(&Engine::cpu(Some(1)).unwrap(), true).unwrap().run().is_ok());
     }
 
     #[test]
@@ -231,6 +295,7 @@ mod tests {
         }
         assert!(found.forward_gflops > 0.0 && found.peak_gflops > 0.0);
         assert!(found.launches > 12 && found.peak_bytes > 0);
+        assert!(found.predicted_ms[0] > 0.0 && found.predicted_ms[1] > found.predicted_ms[0]);
     }
 
     #[test]

@@ -1,21 +1,22 @@
 //! `recurra bench`: how fast a recurrent layer runs.
 
 use crate::args::{DeviceArgs, MemoryArgs, cell_parser, json_line, print_line};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
 use recurra::Result;
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
-use recurra::measure::{self, Measurement, RecurrentShape, Timing};
+use recurra::measure::{self, DeviceRates, Measurement, RecurrentShape, Suite, Timing};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// How the recurrence is run; there is one way so far.
-const STRATEGY: &str = "step";
+pub const STRATEGY: &str = "step";
 
-/// Options of `recurra bench`.
+/// A stack of recurrent layers over a batch.
 #[derive(Args)]
-pub struct BenchArgs {
+pub struct ShapeArgs {
     /// The recurrent cell; rnn is rnn_tanh
     #[arg(long, default_value = "lstm", value_parser = cell_parser())]
     cell: CellKind,
@@ -34,11 +35,46 @@ pub struct BenchArgs {
     /// L, layers
     #[arg(long, default_value = "1", value_name = "L", value_parser = value_parser!(u32).range(1..=1000))]
     layers: u32,
+    /// Blocks of block-diagonal recurrent weights
+    #[arg(long, default_value = "1", value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    heads: u32,
+    /// The shortest sequence: lengths are spread from here to T, in no order [default: all are T]
+    #[arg(long, value_name = "N")]
+    shortest: Option<u32>,
     #[command(flatten)]
     memory: MemoryArgs,
+}
+
+impl ShapeArgs {
+    /// The shape as the library takes it.
+    pub fn shape(&self) -> RecurrentShape {
+        RecurrentShape {
+            cell: self.cell,
+            time: self.time as usize,
+            batch: self.batch as usize,
+            input: self.input as usize,
+            hidden: self.hidden as usize,
+            layers: self.layers as usize,
+            heads: self.heads as usize,
+            shortest: self.shortest.unwrap_or(self.time).min(self.time) as usize,
+            memory: self.memory.memory(),
+        }
+    }
+}
+
+/// Options of `recurra bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    shape: ShapeArgs,
+    /// Published configurations, one after another, instead of one shape
+    #[arg(long, value_name = "NAME", value_parser = suite_parser(),
+          conflicts_with_all = ["cell", "time", "batch", "input", "hidden", "layers", "heads",
+          "shortest"])]
+    suite: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// How long to measure; loading and warming up come on top
+    /// How long to measure a shape; loading and warming up come on top
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     seconds: f64,
     /// One line of JSON instead of the table
@@ -62,6 +98,8 @@ struct Line {
     input: usize,
     hidden: usize,
     layers: usize,
+    heads: usize,
+    shortest: usize,
     device: String,
     engine: &'static str,
     strategy: &'static str,
@@ -70,6 +108,8 @@ struct Line {
     memory_bytes: u64,
     forward_ms: f64,
     forward_backward_ms: f64,
+    predicted_forward_ms: f64,
+    predicted_forward_backward_ms: f64,
     forward_gflops: f64,
     forward_backward_gflops: f64,
     peak_gflops: f64,
@@ -80,17 +120,13 @@ struct Line {
 /// # Errors
 /// No such device, or the layer does not fit it.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
-    let shape = RecurrentShape {
-        cell: args.cell,
-        time: args.time as usize,
-        batch: args.batch as usize,
-        input: args.input as usize,
-        hidden: args.hidden as usize,
-        layers: args.layers as usize,
-        memory: args.memory.memory(),
-    };
     let engine = args.device.engine()?;
-    let found = measure::recurrent(&engine, &shape, Duration::from_secs_f64(args.seconds))?;
+    let budget = Duration::from_secs_f64(args.seconds);
+    if let Some(suite) = args.suite.as_deref().and_then(Suite::find) {
+        return run_suite(&engine, &suite, budget, args.json);
+    }
+    let shape = args.shape.shape();
+    let found = measure::recurrent(&engine, &shape, budget)?;
     if args.json {
         print_line(&json_line(&line(&engine, &shape, &found))?)?;
     } else {
@@ -101,8 +137,80 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The suites' names, for the command line.
+fn suite_parser() -> PossibleValuesParser {
+    PossibleValuesParser::new(Suite::all().into_iter().map(|suite| suite.name))
+}
+
+/// A run that is predicted to take longer is left out.
+const LONGEST_MS: f64 = 60e3;
+
+fn run_suite(engine: &Engine, suite: &Suite, budget: Duration, json: bool) -> Result<ExitCode> {
+    let rates = DeviceRates::measure(engine)?;
+    if !json {
+        print_line(&format!("{}: {}", suite.name, suite.source))?;
+        print_line(&format!(
+            "on {}: product {:.1} GFLOP/s, copy {:.1} GB/s, launch {:.2} us",
+            engine.name(),
+            rates.product_gflops,
+            rates.copy_gbs,
+            rates.launch_us
+        ))?;
+        print_line("")?;
+        print_line(&format!(
+            "{:<48}{:>12}{:>14}{:>10}{:>9}{:>16}",
+            "", "forward ms", "+backward ms", "GFLOP/s", "of peak", "over predicted"
+        ))?;
+    }
+    for shape in &suite.shapes {
+        let name = shape_name(shape);
+        let left_out = |why: String| match json {
+            // A reader of the lines sees what is missing by the shapes that are not there.
+            true => Ok(eprintln!("{name}: {why}")),
+            false => print_line(&format!("{name:<48}{why}")),
+        };
+        let recording = shape.record(true)?;
+        if let Err(error) = engine.check(&recording) {
+            left_out(format!("does not fit: {error}"))?;
+            continue;
+        }
+        let predicted: f64 = rates.predict(&recording).iter().map(|kernel| kernel.ms).sum();
+        if predicted > LONGEST_MS {
+            left_out(format!("left out: about {:.0} s a run", predicted / 1e3))?;
+            continue;
+        }
+        let found = measure::recurrent(engine, shape, budget)?;
+        if json {
+            print_line(&json_line(&line(engine, shape, &found))?)?;
+            continue;
+        }
+        print_line(&format!(
+            "{name:<48}{:>12.3}{:>14.3}{:>10.1}{:>7.0} %{:>16.2}",
+            found.forward.median_ms,
+            found.forward_backward.median_ms,
+            found.forward_backward_gflops,
+            100.0 * found.forward_backward_gflops / found.peak_gflops,
+            found.forward_backward.median_ms / found.predicted_ms[1]
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A shape in the field's letters.
+fn shape_name(shape: &RecurrentShape) -> String {
+    let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } = *shape;
+    let mut name = format!("{} T{time} B{batch} I{input} H{hidden} L{layers}", cell.name());
+    if heads > 1 {
+        name += &format!(" heads {heads}");
+    }
+    if shortest < time {
+        name += &format!(" lengths {shortest}-{time}");
+    }
+    name
+}
+
 fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
-    let RecurrentShape { cell, time, batch, input, hidden, layers, .. } = *shape;
+    let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } = *shape;
     Line {
         cell: cell.name(),
         time,
@@ -110,6 +218,8 @@ fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
         input,
         hidden,
         layers,
+        heads,
+        shortest,
         device: engine.name(),
         engine: engine.kind(),
         strategy: STRATEGY,
@@ -118,6 +228,8 @@ fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
         memory_bytes: found.peak_bytes,
         forward_ms: found.forward.median_ms,
         forward_backward_ms: found.forward_backward.median_ms,
+        predicted_forward_ms: found.predicted_ms[0],
+        predicted_forward_backward_ms: found.predicted_ms[1],
         forward_gflops: found.forward_gflops,
         forward_backward_gflops: found.forward_backward_gflops,
         peak_gflops: found.peak_gflops,
@@ -125,11 +237,11 @@ fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
 }
 
 fn table(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Vec<String> {
-    let RecurrentShape { cell, time, batch, input, hidden, layers, .. } = *shape;
     let fact = |name: &str, value: String| format!("{name:<18}{value}");
-    let timing = |name: &str, timing: Timing, gflops: f64| {
+    let timing = |name: &str, timing: Timing, gflops: f64, predicted: Option<f64>| {
+        let over = predicted.map_or(String::new(), |ms| format!("{:.2}", timing.median_ms / ms));
         format!(
-            "{name:<18}{:>11.3}{:>11.3}{:>11.3}{:>7}{gflops:>11.1}{:>8.0} %",
+            "{name:<18}{:>11.3}{:>11.3}{:>11.3}{:>7}{gflops:>11.1}{:>8.0} %{over:>16}",
             timing.median_ms,
             timing.min_ms,
             timing.max_ms,
@@ -140,17 +252,22 @@ fn table(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Vec<St
     let product = format!("product {0}x{0}", found.product_size);
     vec![
         fact("device", engine.name()),
-        fact("shape", format!("{} T{time} B{batch} I{input} H{hidden} L{layers}", cell.name())),
+        fact("shape", shape_name(shape)),
         fact("strategy", STRATEGY.to_string()),
         fact("launches", format!("{} (forward+backward)", found.launches)),
         fact("memory", format!("{:.1} MiB", found.peak_bytes as f64 / f64::from(1 << 20))),
         String::new(),
         format!(
-            "{:<18}{:>11}{:>11}{:>11}{:>7}{:>11}{:>10}",
-            "", "median ms", "min ms", "max ms", "runs", "GFLOP/s", "of peak"
+            "{:<18}{:>11}{:>11}{:>11}{:>7}{:>11}{:>10}{:>16}",
+            "", "median ms", "min ms", "max ms", "runs", "GFLOP/s", "of peak", "over predicted"
         ),
-        timing("forward", found.forward, found.forward_gflops),
-        timing("forward+backward", found.forward_backward, found.forward_backward_gflops),
-        timing(&product, found.product, found.peak_gflops),
+        timing("forward", found.forward, found.forward_gflops, Some(found.predicted_ms[0])),
+        timing(
+            "forward+backward",
+            found.forward_backward,
+            found.forward_backward_gflops,
+            Some(found.predicted_ms[1]),
+        ),
+        timing(&product, found.product, found.peak_gflops, None),
     ]
 }

@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod devices;
+mod explain;
 mod export;
 mod import;
 mod run;
@@ -37,6 +38,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Measure a recurrent layer, forward and backward.
     Bench(bench::BenchArgs),
+    /// Say what a recurrent layer costs on a device, kernel by kernel.
+    Explain(explain::ExplainArgs),
     /// Run an ONNX model.
     Run(run::RunArgs),
     /// List the recurrent layers of PyTorch's, Keras' or ONNX's files, and convert them.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Some(Command::Devices(args)) => devices::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Explain(args)) => explain::run(args),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Export(args)) => export::run(args),

@@ -1,0 +1,108 @@
+//! `recurra explain`: what a recurrent layer should cost on a device, and why.
+
+use crate::args::{DeviceArgs, json_line, print_line};
+use crate::bench::{STRATEGY, ShapeArgs};
+use clap::Args;
+use recurra::Result;
+use recurra::measure::{DeviceRates, KernelCost};
+use recurra::recording::Recording;
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// Options of `recurra explain`.
+#[derive(Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    shape: ShapeArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// JSON lines instead of the tables, one a kernel
+    #[arg(long)]
+    json: bool,
+}
+
+/// A line of `--json`: the names stay as they are.
+#[derive(Serialize)]
+struct Line {
+    pass: &'static str,
+    kernel: &'static str,
+    launches: usize,
+    flops: u64,
+    bytes: u64,
+    predicted_ms: f64,
+    limit: &'static str,
+}
+
+/// Measures the device's rates and prints the predictions.
+///
+/// # Errors
+/// No such device, or the layer does not fit it.
+pub fn run(args: ExplainArgs) -> Result<ExitCode> {
+    let shape = args.shape.shape();
+    let engine = args.device.engine()?;
+    let passes = [("forward", shape.record(false)?), ("forward+backward", shape.record(true)?)];
+    for (_, recording) in &passes {
+        engine.check(recording)?;
+    }
+    let rates = DeviceRates::measure(&engine)?;
+    if !args.json {
+        let fact = |name: &str, value: String| print_line(&format!("{name:<18}{value}"));
+        fact("device", engine.name())?;
+        fact("product", format!("{:.1} GFLOP/s, a large matrix product", rates.product_gflops))?;
+        fact("copy", format!("{:.1} GB/s, read and written", rates.copy_gbs))?;
+        fact("launch", format!("{:.2} us, one after another", rates.launch_us))?;
+        fact(
+            "strategy",
+            format!("{STRATEGY}: a launch a phase and time step; the only one so far"),
+        )?;
+    }
+    for (pass, recording) in &passes {
+        let kernels = rates.predict(recording);
+        if args.json {
+            for kernel in &kernels {
+                print_line(&json_line(&line(pass, kernel))?)?;
+            }
+        } else {
+            print_line("")?;
+            table(pass, recording, &kernels)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(pass: &'static str, kernel: &KernelCost) -> Line {
+    Line {
+        pass,
+        kernel: kernel.kernel,
+        launches: kernel.launches,
+        flops: kernel.cost.flops,
+        bytes: kernel.cost.bytes,
+        predicted_ms: kernel.ms,
+        limit: kernel.limit.name(),
+    }
+}
+
+fn table(pass: &str, recording: &Recording, kernels: &[KernelCost]) -> Result<()> {
+    let total: f64 = kernels.iter().map(|k| k.ms).sum();
+    let row = |name: &str, launches: usize, flops: u64, bytes: u64, ms: f64, limit: &str| {
+        let (mflop, mb) = (flops as f64 / 1e6, bytes as f64 / 1e6);
+        let share = 100.0 * ms / total;
+        print_line(&format!(
+            "{name:<22}{launches:>9}{mflop:>12.2}{mb:>11.2}{ms:>13.3}{share:>8.1} %  {limit}"
+        ))
+    };
+    let head = ["launches", "MFLOP", "MB", "predicted ms", "share"];
+    print_line(&format!(
+        "{pass:<22}{:>9}{:>12}{:>11}{:>13}{:>10}  limited by",
+        head[0], head[1], head[2], head[3], head[4]
+    ))?;
+    for k in kernels {
+        row(k.kernel, k.launches, k.cost.flops, k.cost.bytes, k.ms, k.limit.name())?;
+    }
+    let all = recording.cost();
+    row("all", recording.launches().len(), all.flops, all.bytes, total, "")?;
+    let plan = recording.plan()?;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (peak, temporary) = (mib(plan.peak_bytes()), mib(plan.temporary_bytes()));
+    print_line(&format!("{:<22}{peak:.1} MiB, of it {temporary:.1} temporary", "memory"))
+}

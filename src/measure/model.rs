@@ -1,0 +1,231 @@
+//! What a recording should take on a device: each launch's floating-point operations and bytes against
+//! what the device was measured to do.
+
+use super::{NAMES, SEED, large_product, load};
+use crate::engine::{Engine, Program};
+use crate::error::Result;
+use crate::kernel::{Combine, Cost, Fill, Rows};
+use crate::layer::Initializer;
+use crate::recording::{Recording, Role};
+use crate::tensor::{DType, WORD_BYTES};
+use std::collections::BTreeMap;
+
+/// Elements of the copy that the bandwidth is measured with: 32 MiB read, as many written.
+const COPY: usize = 8 << 20;
+
+/// Launches of the two chains whose difference is the cost of a launch.
+const CHAINS: [usize; 2] = [64, 1088];
+
+/// Runs of which the median counts.
+const RUNS: usize = 7;
+
+/// What a device was measured to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeviceRates {
+    /// 10⁹ floating-point operations a second of a large matrix product, a multiply-add being two.
+    pub product_gflops: f64,
+    /// 10⁹ bytes a second, read and written, of a large copy.
+    pub copy_gbs: f64,
+    /// Microseconds of a launch that does nothing, one after another: the slope of the time over
+    /// the number of launches.
+    pub launch_us: f64,
+}
+
+/// What limits a kernel's launches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Floating-point operations.
+    Compute,
+    /// Bytes.
+    Bandwidth,
+    /// Launching takes longer than either.
+    Launch,
+}
+
+impl Limit {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Compute => "compute",
+            Limit::Bandwidth => "bandwidth",
+            Limit::Launch => "launch",
+        }
+    }
+}
+
+/// All launches of one kernel in a recording.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelCost {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Launches.
+    pub launches: usize,
+    /// Their operations and bytes together.
+    pub cost: Cost,
+    /// Predicted milliseconds.
+    pub ms: f64,
+    /// What takes the most of them.
+    pub limit: Limit,
+}
+
+impl DeviceRates {
+    /// Measures an engine's device; a second or two.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn measure(engine: &Engine) -> Result<Self> {
+        let (size, mut product) = large_product(engine)?;
+        let product_ms = median(&mut product)?;
+        let mut recording = Recording::new();
+        let source = recording.buffer(NAMES[1], COPY, DType::F32, Role::Input)?;
+        let target = recording.buffer(NAMES[2], COPY, DType::F32, Role::Output)?;
+        // Rows, so that the CPU engine takes all its threads.
+        let rows = |view| Rows::new(view, 4096);
+        let copy = Combine::copy([COPY / 4096, 4096], rows(source), rows(target));
+        recording.launch(copy, &[source, target])?;
+        let mut copy = load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?;
+        let copy_ms = median(&mut copy)?;
+        let mut chains = [0.0; 2];
+        for (ms, launches) in chains.iter_mut().zip(CHAINS) {
+            let mut recording = Recording::new();
+            let word = recording.buffer(NAMES[1], 1, DType::F32, Role::Output)?;
+            for _ in 0..launches {
+                recording.launch(Fill::new(word, 1.0), &[word])?;
+            }
+            *ms = median(&mut engine.load(&recording, &engine.store())?)?;
+        }
+        let launch_us = 1e3 * (chains[1] - chains[0]) / (CHAINS[1] - CHAINS[0]) as f64;
+        Ok(DeviceRates {
+            product_gflops: 2.0 * (size as f64).powi(3) / (product_ms * 1e6),
+            copy_gbs: (2 * COPY * WORD_BYTES) as f64 / (copy_ms * 1e6),
+            launch_us: launch_us.max(0.0),
+        })
+    }
+
+    /// Milliseconds of one launch, and what takes the most of them: a launch costs its own time and
+    /// the longer of its arithmetic and its bytes.
+    fn launch(&self, cost: Cost) -> (f64, Limit) {
+        let compute = cost.flops as f64 / (self.product_gflops * 1e6);
+        let bytes = cost.bytes as f64 / (self.copy_gbs * 1e6);
+        let launch = self.launch_us / 1e3;
+        let (work, limit) =
+            if compute > bytes { (compute, Limit::Compute) } else { (bytes, Limit::Bandwidth) };
+        (launch + work, if launch > work { Limit::Launch } else { limit })
+    }
+
+    /// A recording kernel by kernel, those that take the longest first.
+    pub fn predict(&self, recording: &Recording) -> Vec<KernelCost> {
+        let mut kernels: BTreeMap<&'static str, (KernelCost, [f64; 3])> = BTreeMap::new();
+        for launch in recording.launches() {
+            let kernel = launch.op.kernel();
+            let cost = kernel.cost();
+            let (ms, limit) = self.launch(cost);
+            let none = KernelCost {
+                kernel: kernel.name(),
+                launches: 0,
+                cost: Cost::default(),
+                ms: 0.0,
+                limit,
+            };
+            let (sum, by_limit) = kernels.entry(kernel.name()).or_insert((none, [0.0; 3]));
+            sum.launches += 1;
+            sum.cost.flops += cost.flops;
+            sum.cost.bytes += cost.bytes;
+            sum.ms += ms;
+            by_limit[limit as usize] += ms;
+        }
+        let all = [Limit::Compute, Limit::Bandwidth, Limit::Launch];
+        let mut list: Vec<KernelCost> = kernels
+            .into_values()
+            .map(|(sum, by_limit)| {
+                let most =
+                    |a: &Limit, b: &Limit| by_limit[*a as usize].total_cmp(&by_limit[*b as usize]);
+                KernelCost { limit: all.into_iter().max_by(most).unwrap_or(sum.limit), ..sum }
+            })
+            .collect();
+        list.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+        list
+    }
+}
+
+/// The median of a few runs, after one that warms up.
+fn median(program: &mut Program) -> Result<f64> {
+    super::timing::time(program)?;
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        times.push(super::timing::time(program)?.as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[RUNS / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::CellKind;
+    use crate::layer::Memory;
+    use crate::measure::RecurrentShape;
+
+    const RATES: DeviceRates = DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 10.0 };
+
+    fn costs(cell: CellKind, [time, batch, input, hidden, layers]: [usize; 5]) -> Vec<KernelCost> {
+        let shape = RecurrentShape {
+            cell,
+            time,
+            batch,
+            input,
+            hidden,
+            layers,
+            heads: 1,
+            shortest: time,
+            memory: Memory::Keep,
+        };
+        RATES.predict(&shape.record(true).unwrap())
+    }
+
+    fn of(list: &[KernelCost], kernel: &str) -> (usize, u64) {
+        let found = list.iter().find(|k| k.kernel == kernel).unwrap();
+        (found.launches, found.cost.flops)
+    }
+
+    /// Products by hand: an input product, its two gradients and the recurrent weights' one are each
+    /// 2·rows·columns·terms; a step multiplies 2·B·G·H·H forward, and backward but for the last step;
+    /// the gates take 60 operations a unit (LSTM), 45 (GRU) or 10 (RNN).
+    #[test]
+    fn flops_and_launches_meet_a_hand_count() {
+        // LSTM T3 B2 I5 H4: 6 rows, 16 columns.
+        let list = costs(CellKind::Lstm, [3, 2, 5, 4, 1]);
+        let gates = 60 * 2 * 4;
+        assert_eq!(of(&list, "matmul"), (4, 2 * 6 * 16 * (5 + 5 + 5 + 4)));
+        assert_eq!(of(&list, "step_forward"), (3, 3 * (2 * 2 * 16 * 4 + gates)));
+        assert_eq!(of(&list, "step_backward"), (3, 2 * (2 * 2 * 16 * 4) + 3 * gates));
+        // Two layers of GRU T4 B3 I2 H5: 12 rows, 15 columns. The gradient of n's recurrent product
+        // lies apart: one product more a layer for the weights.
+        let list = costs(CellKind::Gru, [4, 3, 2, 5, 2]);
+        let gates = 45 * 3 * 5;
+        assert_eq!(of(&list, "matmul"), (10, 2 * 12 * 15 * (3 * 2 + 5 + 3 * 5 + 5)));
+        assert_eq!(of(&list, "step_forward"), (8, 8 * (2 * 3 * 15 * 5 + gates)));
+        assert_eq!(of(&list, "step_backward"), (8, 6 * (2 * 3 * 15 * 5) + 8 * gates));
+        // RNN T2 B1 I7 H3: 2 rows, 3 columns.
+        let list = costs(CellKind::RnnTanh, [2, 1, 7, 3, 1]);
+        assert_eq!(of(&list, "matmul"), (4, 2 * 2 * 3 * (7 + 7 + 7 + 3)));
+        assert_eq!(of(&list, "step_forward"), (2, 2 * (2 * 3 * 3 + 10 * 3)));
+        assert_eq!(of(&list, "step_backward"), (2, 2 * 3 * 3 + 2 * 10 * 3));
+    }
+
+    #[test]
+    fn a_launch_costs_its_own_time_and_the_longer_of_two() {
+        let (ms, limit) = RATES.launch(Cost { flops: 4_000_000, bytes: 1_000_000 });
+        assert!((ms - 4.01).abs() < 1e-9 && limit == Limit::Compute);
+        let (ms, limit) = RATES.launch(Cost { flops: 1, bytes: 2_000_000 });
+        assert!((ms - 2.01).abs() < 1e-9 && limit == Limit::Bandwidth);
+        let (ms, limit) = RATES.launch(Cost::default());
+        assert!((ms - 0.01).abs() < 1e-9 && limit == Limit::Launch);
+    }
+
+    #[test]
+    fn a_device_is_measured() {
+        let rates = DeviceRates::measure(&Engine::cpu(Some(1)).unwrap()).unwrap();
+        assert!(rates.product_gflops > 0.1 && rates.copy_gbs > 0.01 && rates.launch_us >= 0.0);
+    }
+}
