@@ -250,10 +250,10 @@ fn a_model_that_does_not_fit_names_the_limit() {
 }
 
 #[test]
-fn verify_devices_bench_and_help_answer() {
+fn verify_devices_bench_explain_and_help_answer() {
     let output = run(&["devices"]);
     assert!(output.status.success() && stdout(&output).contains("cpu"));
-    for command in ["train", "sample", "devices", "verify", "bench"] {
+    for command in ["train", "sample", "devices", "verify", "bench", "explain"] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success() && stdout(&output).contains("Usage"), "{command}");
     }
@@ -299,6 +299,30 @@ fn verify_devices_bench_and_help_answer() {
     ] {
         assert!(line.get(name).is_some_and(|v| !v.is_null()), "{name} in {line}");
     }
+    let small = ["--time", "3", "--batch", "2", "--input", "4", "--hidden", "6", "--device", "cpu"];
+    let explain = |more: &[&'static str]| run(&[&["explain"], &small[..], more].concat());
+    let output = explain(&["--json", "--heads", "2", "--shortest", "1", "--memory", "1M"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let step = lines.iter().find(|l| l["pass"] == "forward" && l["kernel"] == "step_forward");
+    let step = step.unwrap_or_else(|| panic!("{lines:?}"));
+    // 2·B·4H·H/heads and 60 for each unit's gates, three times.
+    assert_eq!(step["flops"], 3 * (2 * 2 * 24 * 3 + 60 * 2 * 6));
+    assert_eq!(step["launches"], 3);
+    for name in ["bytes", "predicted_ms", "limit"] {
+        assert!(step.get(name).is_some_and(|v| !v.is_null()), "{name} in {step}");
+    }
+    let text = stdout(&explain(&[])).to_string();
+    assert!(text.contains("GFLOP/s") && text.contains("limited by"), "{text}");
+    let output = explain(&["--memory", "1"]);
+    assert!(!output.status.success() && stderr(&output).contains("1 bytes"), "{}", stderr(&output));
+    let output = run(&["bench", "--suite", "nosuch"]);
+    assert!(
+        !output.status.success() && stderr(&output).contains("flashrnn"),
+        "{}",
+        stderr(&output)
+    );
     let output = run(&["verify", "--device", "cpu", "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let mut count = 0;

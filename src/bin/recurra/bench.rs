@@ -164,10 +164,12 @@ fn run_suite(engine: &Engine, suite: &Suite, budget: Duration, json: bool) -> Re
     }
     for shape in &suite.shapes {
         let name = shape_name(shape);
-        let left_out = |why: String| match json {
-            // A reader of the lines sees what is missing by the shapes that are not there.
-            true => Ok(eprintln!("{name}: {why}")),
-            false => print_line(&format!("{name:<48}{why}")),
+        let left_out = |why: String| {
+            if !json {
+                return print_line(&format!("{name:<48}{why}"));
+            }
+            eprintln!("{name}: {why}");
+            Ok(())
         };
         let recording = shape.record(true)?;
         if let Err(error) = engine.check(&recording) {
