@@ -127,7 +127,10 @@ fn options_that_make_no_sense_are_named() {
         }
         if kind.is_scan() || kind == CellKind::Slstm {
             refused(&|s| s.cell.clip = Some(1.0), &["clip"]);
-            refused(&|s| s.cell.activations = Some(vec![Activation::Tanh]), &["0 activations"]);
+            refused(
+                &|s| s.cell.activations = Some(vec![Activation::Tanh]),
+                &["no activations can be chosen, 1 was given"],
+            );
         }
         if kind.is_scan() || matches!(kind, CellKind::Slstm | CellKind::GruResetBefore) {
             refused(&|s| s.cell.layer_norm = Some(0.1), &["layer norm"]);

@@ -284,7 +284,8 @@ impl Cell {
                 let counts: Vec<_> = self.choices().iter().map(ToString::to_string).collect();
                 let (want, got) = (counts.join(" or "), given.len());
                 let want = if want.is_empty() { "no" } else { &want };
-                return refuse(format!("{want} activations can be chosen, {got} were given"));
+                let verb = if got == 1 { "was" } else { "were" };
+                return refuse(format!("{want} activations can be chosen, {got} {verb} given"));
             }
             given.iter().try_for_each(|a| a.check())?;
         }
