@@ -42,6 +42,7 @@ fn case_data(folder: &Path, kind: &str, count: usize) -> Vec<(String, Value)> {
     (0..count).map(|k| read_tensor(&path(k)).unwrap()).collect()
 }
 
+/// All twelve, layouts 0 and 1 among them, by the library and by `recurra run`.
 #[test]
 fn the_operator_cases_run() {
     let Some(data) = data_folder("onnx_node_tests") else { return };
@@ -50,17 +51,29 @@ fn the_operator_cases_run() {
     folders.retain(|folder| folder.is_dir());
     folders.sort();
     assert_eq!(folders.len(), 12);
+    let files = tempfile::tempdir().unwrap();
     for engine in engines() {
         for folder in &folders {
             let name = folder.file_name().unwrap().to_str().unwrap();
             let model = Model::read(&folder.join("model.onnx")).unwrap();
             let inputs = case_data(folder, "input", model.graph.inputs.len());
+            let [x, y] = ["x", "y"].map(|file| files.path().join(format!("{name}.{file}.npz")));
+            write_arrays(&x, inputs.iter().map(|(name, value)| (name.as_str(), value))).unwrap();
+            let path = |path: &Path| path.to_str().unwrap().to_string();
+            let arguments = ["run", &path(&folder.join("model.onnx")), "--input", &path(&x)];
+            let to = ["--output", &path(&y), "--device", engine.kind()];
+            let (code, _, message) = recurra(&[&arguments[..], &to].concat());
+            assert_eq!(code, Some(0), "{name} on {engine:?}: {message}");
+            let written = read_arrays(&y).unwrap();
             let result = model.run(&engine, inputs.into_iter().collect());
             let wanted = case_data(folder, "output", model.graph.outputs.len());
+            assert_eq!(written.len(), wanted.len());
             for ((name_got, got), (name_want, want)) in result.unwrap().iter().zip(&wanted) {
                 assert_eq!(name_got, name_want);
-                let difference = difference(name, got, want);
-                assert!(difference <= 1e-5, "{name} on {engine:?}: {difference:.1e}");
+                for (way, got) in [("library", got), ("command", &written[name_want])] {
+                    let difference = difference(name, got, want);
+                    assert!(difference <= 1e-5, "{name}, {way}, {engine:?}: {difference:.1e}");
+                }
             }
         }
     }
