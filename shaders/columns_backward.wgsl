@@ -25,11 +25,11 @@ fn main(
         let x = place % p.map_width - tap % p.kernel_width + p.kernel_width / 2u;
         if y < p.map_height && x < p.map_width {
             let neighbour = row - place + y * p.map_width + x;
-            sum += columns[(neighbour * p.channels + channel) * taps + tap];
+            sum += columns[p.columns_offset + neighbour * p.columns_stride + channel * taps + tap];
         }
     }
 #ifdef ACCUMULATE
-    sum += destination[p.source_offset + i];
+    sum += destination[p.source_offset + row * p.source_stride + channel];
 #endif
-    destination[p.source_offset + i] = sum;
+    destination[p.source_offset + row * p.source_stride + channel] = sum;
 }

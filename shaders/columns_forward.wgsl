@@ -28,13 +28,13 @@ fn main(
     var value = 0.0;
     if y < p.map_height && x < p.map_width {
         let neighbour = row - place + y * p.map_width + x;
-        value = source[p.source_offset + neighbour * p.channels + channel];
+        value = source[p.source_offset + neighbour * p.source_stride + channel];
 #ifdef HAS_mask
-        value *= mask[neighbour * p.channels + channel];
+        value *= mask[p.mask_offset + neighbour * p.channels + channel];
 #endif
 #ifdef HAS_flags
         value = select(value, 0.0, (flags[p.flags_offset + row / places] & 2u) != 0u);
 #endif
     }
-    columns[i] = value;
+    columns[p.columns_offset + row * p.columns_stride + channel * taps + tap] = value;
 }

@@ -1,17 +1,25 @@
 // The derivative of a time step with layer norm, a workgroup a batch row; see norm_forward. dh, the
 // gradient of h's candidate, comes from an earlier phase. For y = γ⊙v̂ + β, v̂ = N(v), over n words:
 //     dv̂ = dy⊙γ   dv = (dv̂ − Σdv̂/n − v̂⊙Σ(dv̂⊙v̂)/n) / √(var + ε)   dγ += dy⊙v̂   dβ += dy
-// Leaves the gate gradients in gates[t] and the gradient of U·h̃ in recurrent[t].
-#import shared/activations
+// Leaves the gate gradients in gates[t] and the gradient of U·h̃ in recurrent[t]. Reset-before GRU: with
+// the cell that of n's product, and when r's gradient is known (no PHASE_CELL) that of r and z.
 #import shared/step
+#ifdef PHASE_CELL
+#import shared/activations
 #import shared/states
 #import shared/carry
 #import shared/cell
+#else
+#import shared/unit
+#endif
 #import shared/tree
 #import shared/group_number
 
 const GAIN = #{GAIN}u;
+const FIRST_GATE = #{FIRST_GATE}u;
+const PRODUCTS = #{PRODUCTS}u;   // gates of the norm
 
+#ifdef PHASE_CELL
 fn d_hidden(at: At) -> f32 {
 #ifdef PROJECTED
     return d_unprojected[at.row * p.hidden + at.unit];
@@ -19,6 +27,8 @@ fn d_hidden(at: At) -> f32 {
     return d_candidate[p.candidate_offset + at.row * p.width + at.unit];
 #endif
 }
+
+#endif
 
 // The saved block with the gradient of R of `gate`.
 fn recurrent_block(gate: u32) -> u32 {
@@ -40,7 +50,6 @@ fn main(
         return;
     }
     here_row = row;
-    let valid = has_flag(p.t, row, VALID);
     let at_norms = (p.t * p.batch + row) * 4u;
 #ifdef NORM_CELL
     let mean_c = norms[at_norms + 2u];
@@ -59,15 +68,16 @@ fn main(
     }
     sum_c = vec2<f32>(tree_sum(index, sum_c.x), tree_sum(index, sum_c.y)) / f32(p.hidden);
 #endif
-    let n = G_COUNT * p.hidden;
-    let first = (p.t * p.batch + row) * n;
-    let mean = norms[at_norms];
-    let scale = norms[at_norms + 1u];
+    let n = PRODUCTS * p.hidden;
+    let first = ((p.t * p.batch + row) * G_COUNT + FIRST_GATE) * p.hidden;
+    let mean = norms[at_norms + FIRST_GATE];
+    let scale = norms[at_norms + FIRST_GATE + 1u];
     var sum: vec2<f32>;
     for (var unit = index; unit < p.hidden; unit += 256u) {
         here = unit;
         let at = At(row, unit);
-        if valid {
+#ifdef PHASE_CELL
+        if has_flag(p.t, row, VALID) {
 #ifdef NORM_CELL
             var saved: array<f32, SAVED>;
             for (var block = 0u; block < CELL_SAVED; block++) {
@@ -99,8 +109,10 @@ fn main(
                 set_carry(state, at, carry[carry_index(state, at)]);
             }
         }
-        for (var gate = 0u; gate < GATES; gate++) {
-            let normal = (recurrent[first + gate * p.hidden + unit] - mean) * scale;
+#endif
+        for (var i = 0u; i < PRODUCTS; i++) {
+            let gate = FIRST_GATE + i;
+            let normal = (recurrent[first + i * p.hidden + unit] - mean) * scale;
             let d_r = gates[gate_index(p.t, recurrent_block(gate), at)];
             let d_normal = d_r * parameter(GAIN + gate);
             sum += vec2<f32>(d_normal, d_normal * normal);
@@ -110,8 +122,9 @@ fn main(
     sum = vec2<f32>(tree_sum(index, sum.x), tree_sum(index, sum.y)) / f32(n);
     for (var unit = index; unit < p.hidden; unit += 256u) {
         here = unit;
-        for (var gate = 0u; gate < GATES; gate++) {
-            let word = first + gate * p.hidden + unit;
+        for (var i = 0u; i < PRODUCTS; i++) {
+            let gate = FIRST_GATE + i;
+            let word = first + i * p.hidden + unit;
             let normal = (recurrent[word] - mean) * scale;
             let d_r = gates[gate_index(p.t, recurrent_block(gate), At(row, unit))];
             let d_normal = d_r * parameter(GAIN + gate);

@@ -2,7 +2,9 @@
 // (v − mean v) / √(var v + ε) over all of the row:
 //     R = γ_h⊙N(U·h̃) + b′           (recurrent[t] holds U·h̃)
 //     the cell over X + R; for the LSTM h' = o⊙h(γ_c⊙N(c') + β_c)
-// norms [T,B,4] keeps means and inverse deviations of U·h̃ and c' for backward.
+// Reset-before GRU has two products a step, so this runs twice, over PRODUCTS from FIRST_GATE on:
+// r and z, then n (PHASE_CANDIDATE).
+// norms [T,B,4] keeps means and inverse deviations of U·h̃ and c' (or n's product) for backward.
 #import shared/activations
 #import shared/step
 #import shared/states
@@ -12,6 +14,8 @@
 
 // Vectors of the parameters by unit: after the peepholes the gains.
 const GAIN = #{GAIN}u;
+const FIRST_GATE = #{FIRST_GATE}u;
+const PRODUCTS = #{PRODUCTS}u;   // gates of the norm
 
 @compute @workgroup_size(256)
 fn main(
@@ -24,8 +28,8 @@ fn main(
         return;
     }
     let valid = has_flag(p.t, row, VALID);
-    let n = G_COUNT * p.hidden;
-    let first = (p.t * p.batch + row) * n;
+    let n = PRODUCTS * p.hidden;
+    let first = ((p.t * p.batch + row) * G_COUNT + FIRST_GATE) * p.hidden;
     var sum = 0.0;
     for (var i = index; i < n; i += 256u) {
         sum += recurrent[first + i];
@@ -41,11 +45,19 @@ fn main(
     for (var unit = index; unit < p.hidden; unit += 256u) {
         here = unit;
         let at = At(row, unit);
-        var r: array<f32, GATES>;
-        for (var gate = 0u; gate < GATES; gate++) {
-            let normal = (recurrent[first + gate * p.hidden + unit] - mean) * scale;
-            r[gate] = parameter(GAIN + gate) * normal + b[p.b_offset + gate * p.hidden + unit];
+        var r: array<f32, PRODUCTS>;
+        for (var i = 0u; i < PRODUCTS; i++) {
+            let normal = (recurrent[first + i * p.hidden + unit] - mean) * scale;
+            let gate = FIRST_GATE + i;
+            r[i] = parameter(GAIN + gate) * normal + b[p.b_offset + gate * p.hidden + unit];
         }
+#ifdef PHASE_CANDIDATE
+        if valid {
+            forward_candidate(at, r[0]);
+        } else {
+            keep_state(0u, at);
+        }
+#else
         if valid {
             forward_cell(at, r);
 #ifdef NORM_CELL
@@ -57,8 +69,9 @@ fn main(
                 gates[gate_index(p.t, block, at)] = 0.0;
             }
         }
+#endif
     }
-    let at_norms = (p.t * p.batch + row) * 4u;
+    let at_norms = (p.t * p.batch + row) * 4u + FIRST_GATE;
     if index == 0u {
         norms[at_norms] = mean;
         norms[at_norms + 1u] = scale;

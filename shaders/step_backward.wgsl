@@ -7,7 +7,8 @@
 //     PROJECT    dh as in CELL → d_candidate, the gradient of h's candidate
 //     UNPROJECT  Σ_k d_candidate[k]·W_hr[k,j] → the LSTM's derivative
 //     RAW        the same sum → d_unprojected, for the norm kernel
-//     COLUMNS    Σ_k d_r(later)[k]·U[k,j] → d_columns, the gradient of a convolution's columns
+//     COLUMNS    Σ_k d_r(later)[k]·U[k,j] → d_columns, the gradient of a convolution's columns: of
+//                all gates together, or a part for each whose mask is its own (OF_CANDIDATE: of n)
 //     INITIAL    ends the sweep: carry_h + Σ_k d_r(later)[k]·U[k,j] → carry_h
 #import shared/step
 #ifdef HAS_states
@@ -29,6 +30,7 @@ const TILE = 16u;
 const DEPTH = 32u;
 const THREADS = 256u;
 const MASKS = #{MASKS}u;
+const PARTS = #{PARTS}u;
 
 #ifndef DIRECT
 #ifndef FROM_COLUMNS
@@ -49,8 +51,12 @@ fn recurrent_block(gate: u32) -> u32 {
 
 // Term k of gate `gate` of the product's left operand.
 fn source(gate: u32, row: u32, k: u32) -> f32 {
-#ifdef PHASE_CANDIDATE
+#ifdef OF_CANDIDATE
+#ifdef HAS_recurrent
+    return recurrent[((p.t * p.batch + row) * G_COUNT + 2u) * p.hidden + k];
+#else
     return gates[gate_index(p.t, 2u, At(row, k))];
+#endif
 #else
 #ifdef FROM_CANDIDATE
     return d_candidate[p.candidate_offset + row * p.width + k];
@@ -79,6 +85,15 @@ fn masked(gate: u32, row: u32, unit: u32, value: f32) -> f32 {
     return value;
 }
 
+// A gate's own share of the columns' gradient.
+fn set_part(gate: u32, row: u32, unit: u32, share: f32) {
+#ifdef PHASE_COLUMNS
+    if PARTS > 1u {
+        d_columns[(row * PARTS + gate) * p.units + unit] = share;
+    }
+#endif
+}
+
 @compute @workgroup_size(16, 16)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -100,7 +115,9 @@ fn main(
         return;
     }
     if products > 0u {
-        sum = masked(0u, row, unit, from_columns(row, unit));
+        for (var part = 0u; part < PARTS; part++) {
+            sum += masked(part, row, unit, from_columns(row, part, unit));
+        }
     }
 #else
 #ifdef DIRECT
@@ -108,22 +125,25 @@ fn main(
     if row >= p.batch || unit >= p.units {
         return;
     }
-    let first_k = (unit / p.head) * p.head;
+    let head = unit / p.head;
+    let first_k = head * p.terms;
     for (var gate = 0u; gate < products; gate++) {
         var share = 0.0;
         for (var k = 0u; k < p.terms; k++) {
-            share += source(gate, row, first_k + k) * weight(gate, first_k + k, unit - first_k);
+            share += source(gate, row, first_k + k) * weight(gate, first_k + k, unit - head * p.head);
         }
         sum += masked(gate, row, unit, share);
+        set_part(gate, row, unit, share);
     }
 #else
     let tiles = (p.head + TILE - 1u) / TILE;
-    let head_unit = (group.x / tiles) * p.head;
+    let head = group.x / tiles;
+    let head_unit = head * p.head;
     let first_unit = head_unit + (group.x % tiles) * TILE;
     let end_unit = min(head_unit + p.head, p.units);
     let unit = first_unit + local.x;
     // Block-diagonal weights: the terms of this head, its columns counted from 0.
-    let first_k = select(0u, head_unit, p.head < p.units);
+    let first_k = head * p.terms;
     for (var gate = 0u; gate < products; gate++) {
         var share = 0.0;
         for (var k0 = 0u; k0 < p.terms; k0 += DEPTH) {
@@ -141,7 +161,7 @@ fn main(
                 let column = first_unit + i % TILE;
                 var value = 0.0;
                 if k < p.terms && column < end_unit {
-                    value = weight(gate, first_k + k, column - first_k);
+                    value = weight(gate, first_k + k, column - head_unit);
                 }
                 w_tile[i] = value;
             }
@@ -153,6 +173,7 @@ fn main(
         }
         if row < p.batch && unit < end_unit {
             sum += masked(gate, row, unit, share);
+            set_part(gate, row, unit, share);
         }
     }
     if row >= p.batch || unit >= end_unit {
@@ -163,7 +184,9 @@ fn main(
 
     let at = At(row, unit);
 #ifdef PHASE_COLUMNS
-    d_columns[row * p.units + unit] = sum;
+    if PARTS == 1u {
+        d_columns[row * p.units + unit] = sum;
+    }
 #endif
 #ifdef PHASE_RAW
     d_unprojected[row * p.units + unit] = sum;

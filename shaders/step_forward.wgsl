@@ -4,7 +4,7 @@
 //                what backward needs
 //     CANDIDATE  reset-before GRU: n from the product with r⊙h, then the new state
 //     PROJECT    h(t+1) = r, from the LSTM's unprojected output
-//     PRODUCT    recurrent[t] = r, for the norm kernels
+//     PRODUCT    recurrent[t] = r, for the norm kernels (reset-before GRU: twice, from FIRST_GATE on)
 #import shared/activations
 #import shared/step
 #ifndef PHASE_PRODUCT
@@ -19,9 +19,8 @@ const PRODUCTS = #{PRODUCTS}u;   // gates of this phase
 const TILE = 16u;
 const DEPTH = 32u;
 const THREADS = 256u;
-// Masks of the recurrent dropout: one for all gates, or one a gate.
-const MASKS = #{MASKS}u;
-const SOURCES = max(MASKS, 1u);
+// Left operands: one for all gates, or h under each gate's own mask.
+const SOURCES = #{SOURCES}u;
 
 #ifndef DIRECT
 var<workgroup> h_tile: array<f32, SOURCES * TILE * DEPTH>;  // [mask][row][k]
@@ -32,7 +31,7 @@ var<workgroup> w_tile: array<f32, DEPTH * PRODUCTS * TILE>;    // [k][gate][unit
 // Term k of the product's left operand.
 fn source(row: u32, k: u32, mask: u32) -> f32 {
 #ifdef HAS_columns
-    return columns[row * p.depth + k];
+    return columns[(row * SOURCES + mask) * p.depth * (p.units / p.head) + k];
 #else
 #ifdef SOURCE_BLOCK
     return gates[gate_index(p.t, #{SOURCE_BLOCK}u, At(row, k))];
@@ -67,7 +66,7 @@ fn main(
     if row >= p.batch || unit >= p.units {
         return;
     }
-    let first_k = (unit / p.head) * p.head;
+    let first_k = (unit / p.head) * p.depth;
     var r: array<f32, PRODUCTS>;
     for (var gate = 0u; gate < PRODUCTS; gate++) {
         for (var k = 0u; k < p.depth; k++) {
@@ -77,9 +76,10 @@ fn main(
 #else
     // Units of one head: of all of them, where there is one.
     let tiles = (p.head + TILE - 1u) / TILE;
-    let first_k = (group.x / tiles) * p.head;
-    let first_unit = first_k + (group.x % tiles) * TILE;
-    let end_unit = min(first_k + p.head, p.units);
+    let head = group.x / tiles;
+    let first_k = head * p.depth;
+    let first_unit = head * p.head + (group.x % tiles) * TILE;
+    let end_unit = min((head + 1u) * p.head, p.units);
     var sum: Sum;
     for (var k0 = 0u; k0 < p.depth; k0 += DEPTH) {
         for (var i = index; i < SOURCES * TILE * DEPTH; i += THREADS) {
@@ -87,7 +87,7 @@ fn main(
             let k = k0 + i % DEPTH;
             var value = 0.0;
             if from_row < p.batch && k < p.depth {
-                value = source(from_row, select(0u, first_k, p.head < p.units) + k, i / (TILE * DEPTH));
+                value = source(from_row, first_k + k, i / (TILE * DEPTH));
             }
             h_tile[i] = value;
         }
@@ -145,7 +145,8 @@ fn main(
 #endif
 #ifdef PHASE_PRODUCT
     for (var gate = 0u; gate < PRODUCTS; gate++) {
-        recurrent[((p.t * p.batch + row) * G_COUNT + gate) * p.hidden + unit] = r[gate];
+        let block = (p.t * p.batch + row) * G_COUNT + #{FIRST_GATE}u + gate;
+        recurrent[block * p.hidden + unit] = r[gate];
     }
 #endif
 }

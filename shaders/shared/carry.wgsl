@@ -17,13 +17,3 @@ fn split(state: u32, at: At, total: f32) -> Split {
 fn set_carry(state: u32, at: At, value: f32) {
     carry[carry_index(state, at)] = select(value, 0.0, has_flag(p.t, at.row, RESET));
 }
-
-#ifdef HAS_d_unit
-// d_unit [B,E·H]: what the steps so far gave to the parameters by unit, a row for each batch row.
-var<private> here_row: u32;
-
-fn add_parameter_gradient(vector: u32, value: f32) {
-    let at = (here_row * #{UNIT_VECTORS}u + vector) * p.hidden + here;
-    d_unit[at] += value;
-}
-#endif

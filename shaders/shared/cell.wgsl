@@ -1,13 +1,6 @@
 // A cell's equations, between the machinery's buffers. Most cells are two pure functions of one
 // unit, cell_forward and cell_backward; reset-before GRU has two phases and its own file.
-var<private> here: u32;     // the unit
-
-// Vector `vector` of the parameters by unit (peepholes, gains), [E,H].
-#ifdef HAS_unit_parameters
-fn parameter(vector: u32) -> f32 {
-    return unit_parameters[vector * p.hidden + here];
-}
-#endif
+#import shared/unit
 
 #ifdef PURE
 const GATES = G_COUNT;

@@ -94,7 +94,8 @@ pub struct Cell {
     pub clip: Option<f32>,
     /// LSTM: the cell state is clamped to ±cell_clip (cuDNN).
     pub cell_clip: Option<f32>,
-    /// Layer norm of both products and LSTM's cell state (Ba 2016), with this ε.
+    /// Layer norm of both products and LSTM's cell state (Ba 2016), with this ε. A scan has the input
+    /// product alone; reset-before GRU norms the product of n apart from that of r and z.
     pub layer_norm: Option<f32>,
     /// LSTM: h is projected to this width (Sak 2014).
     pub projection: Option<usize>,
@@ -192,6 +193,10 @@ impl Cell {
     /// unit parameters' buffer: (name, vectors).
     pub fn unit_parameters(&self) -> Vec<(&'static str, usize)> {
         let mut list = Vec::new();
+        if self.kind.is_scan() {
+            // Its products are those with x alone.
+            return list;
+        }
         if self.peepholes {
             list.push(("weight_peephole", if self.coupled { 2 } else { 3 }));
         }
@@ -265,13 +270,6 @@ impl Cell {
             return refuse("clip is an option of rnn, lstm and gru".into());
         }
         if let Some(epsilon) = self.layer_norm {
-            let can = matches!(
-                self.kind,
-                CellKind::RnnTanh | CellKind::RnnRelu | CellKind::Lstm | CellKind::Gru
-            );
-            if !can {
-                return refuse("layer norm is an option of rnn, lstm and gru (reset after)".into());
-            }
             if !(epsilon > 0.0 && epsilon.is_finite()) {
                 return refuse(format!("layer norm's epsilon must be positive, not {epsilon}"));
             }
@@ -334,7 +332,6 @@ impl Cell {
             (gru && self.roles()[1] == Activation::Sigmoid, "Z_SIGMOID"),
             (self.peepholes, "PEEPHOLES"),
             (self.coupled, "COUPLED"),
-            (self.layer_norm.is_some(), "LAYER_NORM"),
             (self.projection.is_some(), "PROJECTED"),
         ];
         list.extend(flags.iter().filter(|f| f.0).map(|f| (f.1, String::new())));

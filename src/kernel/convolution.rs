@@ -1,6 +1,6 @@
 //! A convolution as a product with columns: each place's neighbourhood, side by side.
 
-use super::{Binding, Cost, GROUP, Kernel, bytes, spread};
+use super::{Binding, Cost, GROUP, Kernel, bytes, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// A convolution over maps with channels last: odd kernel sides, zero padding, stride 1.
@@ -34,6 +34,14 @@ pub struct ColumnsParams {
     pub channels: u32,
     /// First element of the maps.
     pub source_offset: u32,
+    /// Elements from one row of the maps to the next.
+    pub source_stride: u32,
+    /// First element of the columns.
+    pub columns_offset: u32,
+    /// Elements from one row of columns to the next.
+    pub columns_stride: u32,
+    /// First element of the mask.
+    pub mask_offset: u32,
     /// First flag of the maps' step.
     pub flags_offset: u32,
     /// The map's sides.
@@ -47,12 +55,16 @@ pub struct ColumnsParams {
 }
 
 impl ColumnsParams {
-    /// `rows` rows of `channels`, from `source_offset` on.
+    /// `rows` rows of `channels`, from `source_offset` on, dense.
     pub fn new(shape: &Convolution, rows: usize, channels: usize, source_offset: usize) -> Self {
         ColumnsParams {
             rows: rows as u32,
             channels: channels as u32,
             source_offset: source_offset as u32,
+            source_stride: channels as u32,
+            columns_offset: 0,
+            columns_stride: (channels * shape.taps()) as u32,
+            mask_offset: 0,
             flags_offset: 0,
             map_height: shape.map[0] as u32,
             map_width: shape.map[1] as u32,
@@ -64,6 +76,12 @@ impl ColumnsParams {
     fn check(&self) -> Result<(), &'static str> {
         super::all_positive(&[self.rows, self.channels])?;
         super::all_positive(&[self.map_height, self.map_width])?;
+        if self.source_stride < self.channels {
+            return Err("rows overlap");
+        }
+        if self.columns_offset as usize + self.columns() > self.columns_stride as usize {
+            return Err("the columns reach past their row");
+        }
         if self.kernel_height.is_multiple_of(2) || self.kernel_width.is_multiple_of(2) {
             return Err("the kernel's sides must be odd");
         }
@@ -77,6 +95,19 @@ impl ColumnsParams {
 
     fn words(&self) -> usize {
         self.rows as usize * self.channels as usize
+    }
+
+    fn columns(&self) -> usize {
+        self.channels as usize * self.taps()
+    }
+
+    fn source_extent(&self) -> usize {
+        matrix_extent(self.source_offset, self.source_stride, self.rows, self.channels)
+    }
+
+    fn columns_extent(&self) -> usize {
+        let columns = self.columns() as u32;
+        matrix_extent(self.columns_offset, self.columns_stride, self.rows, columns)
     }
 }
 
@@ -101,15 +132,15 @@ impl Kernel for ColumnsForward {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         let mut list = vec![
-            Binding::read("source", p.source_offset as usize + p.words()),
-            Binding::write("columns", p.words() * p.taps()),
+            Binding::read("source", p.source_extent()),
+            Binding::write("columns", p.columns_extent()),
         ];
         if self.flags {
             let maps = p.rows / (p.map_height * p.map_width);
             list.push(Binding::read_u32("flags", (p.flags_offset + maps) as usize));
         }
         if self.mask {
-            list.push(Binding::read("mask", p.words()));
+            list.push(Binding::read("mask", p.mask_offset as usize + p.words()));
         }
         list
     }
@@ -148,8 +179,8 @@ impl Kernel for ColumnsBackward {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         vec![
-            Binding::read("columns", p.words() * p.taps()),
-            Binding::write("destination", p.source_offset as usize + p.words()),
+            Binding::read("columns", p.columns_extent()),
+            Binding::write("destination", p.source_extent()),
         ]
     }
     fn defines(&self) -> Vec<(&'static str, String)> {

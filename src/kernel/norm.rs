@@ -1,10 +1,13 @@
-//! The epilogues of a time step with layer norm, which need whole rows.
+//! The epilogues of a time step with layer norm, which need whole rows. Reset-before GRU has two
+//! products a step, each with a norm of its own.
 
 use super::cell::CellKind;
-use super::step::{StepKind, StepParams, Zoneout};
+use super::step::{BackwardPhase, ForwardPhase, StepKind, StepParams, Zoneout};
 use super::{Binding, Control, Cost, Kernel, bytes, spread};
+use std::ops::Range;
 
-/// Words of `norms` a step and row: mean and inverse deviation of the recurrent product and of c.
+/// Words of `norms` a step and row: mean and inverse deviation of the recurrent product and of c
+/// (reset-before GRU: of its second product).
 pub(crate) const NORM_WORDS: usize = 4;
 
 /// From the recurrent product in `recurrent` \[T,B,G·H\] to the new states; see
@@ -15,6 +18,8 @@ pub struct NormForward {
     pub params: StepParams,
     /// Cell and options.
     pub kind: StepKind,
+    /// The epilogue: Cell, or Candidate.
+    pub phase: ForwardPhase,
 }
 
 /// From the gradient of h's candidate to the gate gradients and that of the recurrent product; see
@@ -25,6 +30,40 @@ pub struct NormBackward {
     pub params: StepParams,
     /// Cell and options.
     pub kind: StepKind,
+    /// Cell: the cell's derivative, then that of the norm; of reset-before GRU the norm of n's product.
+    /// Candidate: the norm of its r and z.
+    pub phase: BackwardPhase,
+}
+
+impl NormForward {
+    /// The gates whose product the norm is of.
+    pub fn gates(&self) -> Range<usize> {
+        norm_gates(&self.kind, self.phase == ForwardPhase::Candidate)
+    }
+}
+
+impl NormBackward {
+    /// The gates whose product the norm is of.
+    pub fn gates(&self) -> Range<usize> {
+        norm_gates(&self.kind, self.phase == BackwardPhase::Cell)
+    }
+}
+
+/// All gates; of reset-before GRU n alone (`second`), or r and z.
+fn norm_gates(kind: &StepKind, second: bool) -> Range<usize> {
+    match (kind.cell.kind == CellKind::GruResetBefore, second) {
+        (false, _) => 0..kind.cell.gates(),
+        (true, false) => 0..2,
+        (true, true) => 2..3,
+    }
+}
+
+/// The permutation's names of a norm over `gates`.
+fn defines(gates: &Range<usize>) -> Vec<(&'static str, String)> {
+    vec![
+        ("FIRST_GATE", gates.start.to_string()),
+        ("PRODUCTS", gates.len().to_string()),
+    ]
 }
 
 fn cost(params: &StepParams, kind: &StepKind) -> Cost {
@@ -52,17 +91,26 @@ impl Kernel for NormForward {
             Binding::write("norms", rows * NORM_WORDS),
             Binding::read("unit_parameters", cell.unit_vectors() * h),
         ];
+        let first_half = cell.kind == CellKind::GruResetBefore && self.phase == ForwardPhase::Cell;
+        if first_half {
+            list[3] = Binding::read("states", p.state_words(cell));
+            if self.kind.masks > 0 {
+                list.push(Binding::read("hidden_mask", p.mask_words(self.kind.masks)));
+            }
+        }
         if self.kind.flags {
             list.push(Binding::read_u32("flags", p.flag_words()));
         }
-        if self.kind.zoneout == Zoneout::Draw {
+        if self.kind.zoneout == Zoneout::Draw && !first_half {
             list.push(Binding::read_u32("control", Control::WORDS));
         }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.kind.defines(self);
-        list.push(("PHASE_CELL", String::new()));
+        list.extend(defines(&self.gates()));
+        let candidate = self.phase == ForwardPhase::Candidate;
+        list.push((if candidate { "PHASE_CANDIDATE" } else { "PHASE_CELL" }, String::new()));
         list
     }
     fn params(&self) -> &[u8] {
@@ -87,10 +135,19 @@ impl Kernel for NormBackward {
         let (p, cell) = (&self.params, &self.kind.cell);
         let h = p.hidden as usize;
         let rows = p.time as usize * p.batch as usize;
+        let candidate = self.phase == BackwardPhase::Candidate;
+        let gates = if candidate { Binding::read } else { Binding::write };
         let mut list = vec![
-            Binding::write("gates", p.gate_words(cell)),
+            gates("gates", p.gate_words(cell)),
             Binding::write("recurrent", p.recurrent_words(cell)),
             Binding::read("norms", rows * NORM_WORDS),
+            Binding::read("unit_parameters", cell.unit_vectors() * h),
+            Binding::write("d_unit", p.batch as usize * cell.unit_vectors() * h),
+        ];
+        if candidate {
+            return list;
+        }
+        list.extend([
             Binding::write("carry", p.carry_words(cell)),
             Binding::read("states", p.state_words(cell)),
             if cell.projection.is_some() {
@@ -98,22 +155,24 @@ impl Kernel for NormBackward {
             } else {
                 Binding::read("d_candidate", p.candidate_words())
             },
-            Binding::read("unit_parameters", cell.unit_vectors() * h),
-            Binding::write("d_unit", p.batch as usize * cell.unit_vectors() * h),
-        ];
+        ]);
         if self.kind.flags {
             list.push(Binding::read_u32("flags", p.flag_words()));
         }
-        // Only c's zoneout is here: h's is in the phase before.
-        if self.kind.zoneout == Zoneout::Draw && cell.kind == CellKind::Lstm {
+        // Only the other states' zoneout is here: h's is in the phase before.
+        if self.kind.zoneout == Zoneout::Draw && cell.states() > 1 {
             list.push(Binding::read_u32("control", Control::WORDS));
         }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.kind.defines(self);
-        list.extend([("PHASE_CELL", String::new()), ("BACKWARD", String::new())]);
-        if self.kind.cell.kind != CellKind::Lstm {
+        list.extend(defines(&self.gates()));
+        list.push(("BACKWARD", String::new()));
+        if self.phase == BackwardPhase::Cell {
+            list.push(("PHASE_CELL", String::new()));
+        }
+        if self.kind.cell.states() == 1 {
             list.retain(|d| !d.0.starts_with("ZONEOUT"));
         }
         list

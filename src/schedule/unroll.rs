@@ -131,6 +131,11 @@ impl Recurrence {
         self.width() * self.convolution.map_or(1, |c| c.taps()) / self.heads
     }
 
+    /// What a row's units hear in all: the terms of every head.
+    fn heard(&self) -> usize {
+        self.depth() * self.heads
+    }
+
     /// h of all steps, before or behind them: \[T·B, P\].
     fn hidden_rows(&self, behind: bool) -> Var {
         let words = self.batch * self.width();
@@ -231,8 +236,7 @@ impl Recurrence {
     /// Parameters of the phases that compute h, P units: the product with Uᵀ.
     fn state_params(&self) -> StepParams {
         let width = self.width() as u32;
-        let head = if self.heads > 1 { width / self.heads as u32 } else { width };
-        StepParams { units: width, head, ..self.params() }
+        StepParams { units: width, head: width / self.heads as u32, ..self.params() }
     }
 
     /// Parameters of the projection: P units of H terms forward, H units of P terms backward.
@@ -283,19 +287,35 @@ impl Recurrence {
         rec.launch(op, &views)
     }
 
-    /// The columns of h before the step.
-    fn columns(&self, rec: &mut Recorder, params: &StepParams, target: View) -> Result<()> {
+    /// The columns of h before the step, under each gate's own mask.
+    fn columns(&self, rec: &mut Recorder, op: &StepForward, target: View) -> Result<()> {
         let Some(convolution) = &self.convolution else { return Ok(()) };
-        let words = self.batch * self.width();
+        let (params, words, heard) = (op.params, self.batch * self.width(), self.heard());
         let offset = params.old_slot as usize * words;
         let mut columns = ColumnsParams::new(convolution, self.batch, self.width(), offset);
         let maps = self.batch / convolution.places();
         columns.flags_offset = ((self.first + params.t as usize) * maps) as u32;
+        columns.columns_stride = (op.sources() * heard) as u32;
         let (flags, mask) = (self.flags.is_some(), self.masks.is_some());
-        let op = ColumnsForward { params: columns, flags, mask };
         let mut others = vec![("source", self.states.view), ("columns", target)];
         others.extend(self.masks.map(|m| ("mask", m)));
-        self.launch(rec, op, None, &others)
+        for source in 0..op.sources() {
+            columns.columns_offset = (source * heard) as u32;
+            columns.mask_offset = (source * words) as u32;
+            self.launch(rec, ColumnsForward { params: columns, flags, mask }, None, &others)?;
+        }
+        Ok(())
+    }
+
+    /// The columns of r⊙h̃ of reset-before GRU, which lies in the gate rows.
+    fn candidate_columns(&self, rec: &mut Recorder, t: u32, target: View) -> Result<()> {
+        let Some(convolution) = &self.convolution else { return Ok(()) };
+        let row = self.gates.columns;
+        let offset = self.gates.view.offset + t as usize * self.batch * row + 3 * self.hidden;
+        let mut params = ColumnsParams::new(convolution, self.batch, self.hidden, offset);
+        params.source_stride = row as u32;
+        let others = [("source", self.gates.view), ("columns", target)];
+        self.launch(rec, ColumnsForward { params, flags: false, mask: false }, None, &others)
     }
 
     /// T launches a phase: states from the input products in `gates`.
@@ -309,37 +329,40 @@ impl Recurrence {
             let (kind, reverse) = (kind.clone(), self.reverse);
             return self.launch(rec, ScanForward { params, kind, reverse }, None, &[]);
         }
+        let step = |params: StepParams, phase| StepForward { params, kind: kind.clone(), phase };
+        let normed = cell.layer_norm.is_some();
         let columns = match self.convolution {
-            Some(_) => Some(rec.temporary("columns", [self.batch, self.depth()])?.view),
+            Some(_) => {
+                let sources = step(self.params(), ForwardPhase::Cell).sources();
+                Some(rec.temporary("columns", [self.batch, sources * self.heard()])?.view)
+            }
             None => None,
+        };
+        let others: Vec<_> = columns.map(|c| ("columns", c)).into_iter().collect();
+        // A product with its epilogue, or apart from it where a norm comes between.
+        let product = |rec: &mut Recorder, params: StepParams, phase, bare| {
+            if !normed {
+                return self.launch(rec, step(params, phase), self.weights.hh, &others);
+            }
+            self.launch(rec, step(params, bare), self.weights.hh, &others)?;
+            self.launch(rec, NormForward { params, kind: kind.clone(), phase }, None, &[])
         };
         for s in 0..self.time {
             let params = self.params().at(s, self.reverse);
-            let mut others = Vec::new();
             if let Some(columns) = columns {
-                self.columns(rec, &params, columns)?;
-                others.push(("columns", columns));
+                self.columns(rec, &step(params, ForwardPhase::Cell), columns)?;
             }
-            let step = |params: StepParams, phase| StepForward {
-                params: params.at(s, self.reverse),
-                kind: kind.clone(),
-                phase,
-            };
-            if cell.layer_norm.is_some() {
-                let op = step(params, ForwardPhase::Product);
-                self.launch(rec, op, self.weights.hh, &others)?;
-                let op = NormForward { params, kind: kind.clone() };
-                self.launch(rec, op, None, &[])?;
-            } else {
-                let op = step(params, ForwardPhase::Cell);
-                self.launch(rec, op, self.weights.hh, &others)?;
-            }
+            product(rec, params, ForwardPhase::Cell, ForwardPhase::Product)?;
             if cell.kind == CellKind::GruResetBefore {
-                let op = step(self.candidate_params(), ForwardPhase::Candidate);
-                self.launch(rec, op, self.weights.hh, &[])?;
+                if let Some(columns) = columns {
+                    self.candidate_columns(rec, params.t, columns)?;
+                }
+                let params = self.candidate_params().at(s, self.reverse);
+                product(rec, params, ForwardPhase::Candidate, ForwardPhase::CandidateProduct)?;
             }
             if cell.projection.is_some() {
-                let op = step(self.projection_params(false), ForwardPhase::Project);
+                let params = self.projection_params(false).at(s, self.reverse);
+                let op = step(params, ForwardPhase::Project);
                 self.launch(rec, op, self.weights.hr, &[])?;
             }
         }
@@ -363,7 +386,7 @@ impl Recurrence {
             None => rec.fill(carry.view, 0.0)?,
         }
         let mut unit = None;
-        if cell.unit_vectors() > 0 && !cell.kind.is_scan() {
+        if cell.unit_vectors() > 0 {
             let d = rec.temporary("d_unit", [self.batch, cell.unit_vectors() * self.hidden])?;
             rec.fill(d.view, 0.0)?;
             unit = Some(d);
@@ -408,7 +431,9 @@ impl Recurrence {
         }
         others.extend(unit.map(|d| ("d_unit", d.view)));
         if self.convolution.is_some() {
-            let d = rec.temporary("d_columns", [self.batch, self.depth()])?;
+            let parts = self.column_step(self.state_params(), BackwardPhase::Columns);
+            let words = parts.column_parts() * self.heard();
+            let d = rec.temporary("d_columns", [self.batch, words])?;
             others.push(("d_columns", d.view));
         }
         for s in (0..self.time).rev() {
@@ -439,16 +464,19 @@ impl Recurrence {
                 kind.columns = false;
                 kind.masks = 0;
             } else {
-                let units = self.depth() as u32;
-                let columns = StepParams { units, head: units, ..params };
-                let kind = StepKind { masks: 0, ..kind.clone() };
-                let phase = BackwardPhase::Columns;
-                let op = StepBackward { params: columns, kind, phase, d_output: false };
+                let op = self.column_step(params, BackwardPhase::Columns);
                 self.launch(rec, op, self.weights.hh, others)?;
             }
         }
         let op = StepBackward { params, kind, phase, d_output };
         self.launch(rec, op, self.weights.hh, others)
+    }
+
+    /// A phase that leaves the gradient of a convolution's columns.
+    fn column_step(&self, params: StepParams, phase: BackwardPhase) -> StepBackward {
+        let [units, head] = [self.heard(), self.depth()].map(|x| x as u32);
+        let params = StepParams { units, head, ..params };
+        StepBackward { params, kind: self.kind.clone(), phase, d_output: false }
     }
 
     fn backward_step(
@@ -481,13 +509,24 @@ impl Recurrence {
             let op = step(self.projection_params(true), phase);
             self.launch(rec, op, self.weights.hr, others)?;
         }
+        let norm = |rec: &mut Recorder, phase| {
+            let (params, kind) = (at(self.params()), self.kind.clone());
+            self.launch(rec, NormBackward { params, kind, phase }, None, others)
+        };
         if normed {
-            let op = NormBackward { params: at(self.params()), kind: self.kind.clone() };
-            self.launch(rec, op, None, others)?;
+            norm(rec, BackwardPhase::Cell)?;
         }
         if cell.kind == CellKind::GruResetBefore {
+            if self.convolution.is_some() {
+                let params = at(self.candidate_params());
+                let op = self.column_step(params, BackwardPhase::CandidateColumns);
+                self.launch(rec, op, self.weights.hh, others)?;
+            }
             let op = step(self.candidate_params(), BackwardPhase::Candidate);
             self.launch(rec, op, self.weights.hh, others)?;
+            if normed {
+                norm(rec, BackwardPhase::Candidate)?;
+            }
         }
         Ok(())
     }

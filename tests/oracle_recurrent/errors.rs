@@ -35,10 +35,6 @@ fn options_that_a_cell_does_not_have_are_errors() {
         let even = Convolution { height: 1, width: 4, kernel_height: 1, kernel_width: 2 };
         refused(cell, Options { convolution: Some(even), ..usual() });
     }
-    let odd = Convolution { height: 1, width: 4, kernel_height: 1, kernel_width: 3 };
-    refused(Cell::GruResetBefore, Options { layer_norm: Some(0.1), ..usual() });
-    refused(Cell::GruResetBefore, Options { convolution: Some(odd), ..usual() });
-    refused(Cell::Lstm, Options { convolution: Some(odd), heads: 2, ..usual() });
     refused(Cell::MinGru, Options { heads: 2, ..usual() });
     refused(Cell::Custom(Arc::new(Odd)), Options { clip: Some(1.0), ..usual() });
     assert!(spec(Cell::Rnn, 0, usual()).check().is_err());

@@ -93,14 +93,13 @@ fn every_common_option_alone() {
         if !matches!(cell, Cell::Custom(_)) {
             options.push(Options { clip: Some(0.7), ..usual() });
         }
-        if !matches!(cell, Cell::GruResetBefore) {
-            options.push(Options { layer_norm: Some(1e-3), ..usual() });
-            options.push(Options { convolution: Some(LINE), ..usual() });
-            options.push(Options { convolution: Some(PLANE), ..usual() });
-        }
+        options.push(Options { layer_norm: Some(1e-3), ..usual() });
+        options.push(Options { convolution: Some(LINE), ..usual() });
+        options.push(Options { convolution: Some(PLANE), ..usual() });
         if !matches!(cell, Cell::MinGru | Cell::MinLstm) {
             options.push(Options { heads: 2, ..usual() });
             options.push(Options { heads: 4, ..usual() });
+            options.push(Options { heads: 2, convolution: Some(PLANE), ..usual() });
         }
         for (o, options) in options.into_iter().enumerate() {
             let most = if options.convolution.is_some() { 30 } else { ALL };
@@ -199,7 +198,7 @@ fn random_options(cell: &Cell, width: usize, random: &mut Generator) -> Options 
     options.projection = (lstm && random.once_in(2)).then_some(width);
     options.clip = (!matches!(cell, Cell::Custom(_)) && random.once_in(3)).then_some(1.1);
     match random.below(4) {
-        0 if !matches!(cell, Cell::GruResetBefore) => options.layer_norm = Some(1e-2),
+        0 => options.layer_norm = Some(1e-2),
         1 => options.batch_norm = Some(1e-2),
         _ => {}
     }
@@ -215,14 +214,14 @@ fn sixty_random_combinations() {
         let mut random = Generator(9000 + seed);
         let cells = cells();
         let cell = &cells[seed as usize % cells.len()];
-        let convolution = seed % 9 == 8 && !matches!(cell, Cell::GruResetBefore);
+        let convolution = seed % 9 == 8;
         let mut layers = vec![];
         for _ in 0..1 + random.below(2) {
             // Every direction is as wide; where h is projected, from two more units.
             let mut options = random_options(cell, 2, &mut random);
             let hidden = if options.projection.is_some() { 4 } else { 2 };
             if convolution {
-                (options.heads, options.convolution) = (1, Some(LINE));
+                options.convolution = Some(LINE);
             }
             options.reverse = random.once_in(2);
             let spec = spec(cell.clone(), hidden, options);

@@ -290,6 +290,15 @@ fn large_layers_take_no_minutes() {
     }
 }
 
+/// The recurrent weights of three heads of two units, with their zeros; a column is an element of h
+/// and a tap.
+fn unfold(blocks: &Array2<f64>, taps: usize) -> Array2<f64> {
+    Array2::from_shape_fn((blocks.nrows(), 6 * taps), |(row, column)| {
+        let (p, tap) = (column / taps, column % taps);
+        if row % 6 / 2 == p / 2 { blocks[[row, p % 2 * taps + tap]] } else { 0.0 }
+    })
+}
+
 /// Heads are a dense layer with zeros; a kernel of one tap is a layer over all places.
 #[test]
 fn some_options_are_special_cases_of_none() {
@@ -298,15 +307,23 @@ fn some_options_are_special_cases_of_none() {
         let mut input = headed.input(27);
         let want = forward(&headed.stack, &input).unwrap().output;
         let blocks = input.weights[0][0]["weight_hh"].clone();
-        let whole = Array2::from_shape_fn((blocks.nrows(), 6), |(row, p)| {
-            if row % 6 / 2 == p / 2 { blocks[[row, p % 2]] } else { 0.0 }
-        });
-        input.weights[0][0].insert("weight_hh".into(), whole);
-        let dense = Case::one(spec(cell, 6, Options::default()));
+        input.weights[0][0].insert("weight_hh".into(), unfold(&blocks, 1));
+        let dense = Case::one(spec(cell.clone(), 6, Options::default()));
         assert_near(&forward(&dense.stack, &input).unwrap().output, &want, 1e-15, "heads");
+
+        // Of a convolution each head's channels hear their own channels alone.
+        let plane = Convolution { height: 2, width: 3, kernel_height: 3, kernel_width: 1 };
+        let usual = || Options { convolution: Some(plane), ..Options::default() };
+        let headed = Case::one(spec(cell.clone(), 6, Options { heads: 3, ..usual() }));
+        let mut input = headed.input(29);
+        let want = forward(&headed.stack, &input).unwrap().output;
+        let blocks = input.weights[0][0]["weight_hh"].clone();
+        input.weights[0][0].insert("weight_hh".into(), unfold(&blocks, plane.taps()));
+        let dense = Case::one(spec(cell, 6, usual()));
+        assert_near(&forward(&dense.stack, &input).unwrap().output, &want, 1e-15, "channels");
     }
     let one_tap = Convolution { height: 2, width: 3, kernel_height: 1, kernel_width: 1 };
-    for cell in cells().into_iter().filter(|cell| !matches!(cell, Cell::GruResetBefore)) {
+    for cell in cells() {
         let options = Options { convolution: Some(one_tap), ..Options::default() };
         let places = Case::one(spec(cell.clone(), 4, options));
         let input = places.input(28);

@@ -102,23 +102,27 @@ fn options(kind: CellKind) -> Vec<RecurrentCase> {
             }),
         ]);
     }
-    let normed =
-        [CellKind::RnnTanh, CellKind::RnnRelu, CellKind::Lstm, CellKind::Gru].contains(&kind);
-    if normed {
-        cases.extend([
-            make(&|c| c.stack.cell.layer_norm = Some(1e-3)),
-            make(&|c| {
-                c.stack.cell.layer_norm = Some(1e-3);
-                c.stack.zoneout = [0.2, 0.3];
-                c.stack.recurrent_dropout = 0.2;
-                (c.lengths, c.resets) = (true, true);
-            }),
-            make(&|c| {
-                c.stack.cell.layer_norm = Some(1e-3);
-                c.stack.direction = Direction::Both(Merge::Concat);
-                (c.stack.recurrent_dropout, c.stack.per_gate) = (0.2, true);
-            }),
-        ]);
+    let dropout = if scan { 0.0 } else { 0.2 };
+    cases.extend([
+        make(&|c| c.stack.cell.layer_norm = Some(1e-3)),
+        make(&|c| {
+            c.stack.cell.layer_norm = Some(1e-3);
+            c.stack.zoneout = [0.2, 0.3];
+            c.stack.recurrent_dropout = dropout;
+            (c.lengths, c.resets) = (true, true);
+        }),
+        make(&|c| {
+            c.stack.cell.layer_norm = Some(1e-3);
+            c.stack.direction = Direction::Both(Merge::Concat);
+            (c.stack.recurrent_dropout, c.stack.per_gate) = (dropout, true);
+        }),
+    ]);
+    if !scan {
+        cases.push(make(&|c| {
+            c.stack.cell.layer_norm = Some(1e-3);
+            c.stack.heads = 3;
+            (c.mask, c.resets) = (true, true);
+        }));
     }
     cases
 }
@@ -143,6 +147,14 @@ fn lstm_options() -> Vec<RecurrentCase> {
             (c.lengths, c.mask, c.resets) = (true, true, true);
         },
         |c| (c.stack.cell.projection, c.stack.cell.layer_norm) = (Some(7), Some(1e-3)),
+        |c| (c.stack.cell.projection, c.stack.heads) = (Some(6), 3),
+        |c| (c.stack.cell.projection, c.stack.heads) = (Some(9), 9),
+        |c| {
+            (c.stack.cell.projection, c.stack.heads) = (Some(4), 2);
+            (c.stack.hidden, c.stack.cell.layer_norm) = (72, Some(1e-3));
+            (c.stack.recurrent_dropout, c.stack.per_gate) = (0.2, true);
+            (c.lengths, c.resets) = (true, true);
+        },
         |c| {
             c.stack.cell.projection = Some(7);
             c.stack.cell.layer_norm = Some(1e-3);
@@ -237,16 +249,26 @@ fn convolutions() -> Vec<RecurrentCase> {
     let line = Convolution { map: [1, 9], kernel: [1, 3] };
     let plane = Convolution { map: [4, 3], kernel: [3, 5] };
     let mut cases = Vec::new();
-    for kind in [CellKind::Lstm, CellKind::Gru, CellKind::RnnTanh, CellKind::Slstm] {
+    for kind in CellKind::ALL {
         for convolution in [line, plane] {
-            let mut case = RecurrentCase::new(stack(kind, 3, 5, 2), 4, 2);
+            let mut case = RecurrentCase::new(stack(kind, 3, 6, 2), 4, 2);
             case.stack.convolution = Some(convolution);
             case.given = true;
             cases.push(case.clone());
             case.stack.zoneout = [0.2, 0.2];
-            case.stack.recurrent_dropout = 0.2;
             case.stack.direction = Direction::Both(Merge::Concat);
             (case.batch, case.lengths, case.resets) = (3, true, true);
+            if kind.is_scan() {
+                cases.push(case);
+                continue;
+            }
+            case.stack.recurrent_dropout = 0.2;
+            cases.push(case.clone());
+            case.stack.per_gate = true;
+            cases.push(case.clone());
+            case.stack.heads = 3;
+            cases.push(case.clone());
+            (case.stack.heads, case.stack.cell.layer_norm) = (6, Some(1e-3));
             cases.push(case);
         }
     }
@@ -298,12 +320,10 @@ pub fn random_case(seed: u64) -> RecurrentCase {
         s.cell.peepholes = draw(3) == 0;
         s.cell.coupled = draw(3) == 0;
         s.cell.cell_clip = (draw(4) == 0).then_some(0.9);
-        if s.heads == 1 {
-            s.cell.projection = (draw(3) == 0).then_some(1 + hidden / 2);
-        }
+        s.cell.projection = (draw(3) == 0).then_some(s.heads * (1 + hidden / s.heads / 2));
     }
     let classic = CellKind::CLASSIC.contains(&kind);
-    if classic && draw(3) == 0 {
+    if draw(3) == 0 {
         s.cell.layer_norm = Some(1e-2);
     } else if draw(4) == 0 {
         s.batch_norm = Some(1e-2);
@@ -311,8 +331,7 @@ pub fn random_case(seed: u64) -> RecurrentCase {
     if (classic || kind == CellKind::GruResetBefore) && draw(4) == 0 {
         s.cell.clip = Some(1.1);
     }
-    if classic && s.heads == 1 && draw(5) == 0 {
-        s.per_gate = false;
+    if draw(6) == 0 {
         s.convolution = Some(Convolution { map: [1 + draw(3), 1 + draw(4)], kernel: [3, 1] });
         case.batch = 1 + case.batch % 4;
     }

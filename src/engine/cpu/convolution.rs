@@ -24,17 +24,20 @@ pub fn columns_forward(_: &Context, kernel: &ColumnsForward, mut bound: Bound) {
     let p = &kernel.params;
     let (channels, taps) = (p.channels as usize, (p.kernel_height * p.kernel_width) as usize);
     let places = (p.map_height * p.map_width) as usize;
+    let [stride, first_column] = [p.source_stride, p.columns_offset].map(|x| x as usize);
     let source = &bound.read("source")[p.source_offset as usize..];
     let (mask, flags) = (bound.read("mask"), bound.read("flags"));
+    let mask = mask.get(p.mask_offset as usize..).unwrap_or_default();
     let flags = flags.get(p.flags_offset as usize..).unwrap_or_default();
-    let columns = &mut bound.write("columns")[..p.rows as usize * channels * taps];
-    columns.par_chunks_mut(channels * taps).enumerate().for_each(|(row, columns)| {
+    let rows = bound.write("columns").par_chunks_mut(p.columns_stride as usize);
+    rows.take(p.rows as usize).enumerate().for_each(|(row, columns)| {
+        let columns = &mut columns[first_column..][..channels * taps];
         columns.fill(0.0);
         if flags.get(row / places).is_some_and(|f| f.to_bits() & RESET != 0) {
             return;
         }
         neighbours(p, row, 1, |tap, from| {
-            let values = &source[from * channels..][..channels];
+            let values = &source[from * stride..][..channels];
             for (c, value) in values.iter().enumerate() {
                 let m = mask.get(from * channels + c).copied().unwrap_or(1.0);
                 columns[c * taps + tap] = value * m;
@@ -46,15 +49,16 @@ pub fn columns_forward(_: &Context, kernel: &ColumnsForward, mut bound: Bound) {
 pub fn columns_backward(_: &Context, kernel: &ColumnsBackward, mut bound: Bound) {
     let p = &kernel.params;
     let (channels, taps) = (p.channels as usize, (p.kernel_height * p.kernel_width) as usize);
-    let columns = bound.read("columns");
+    let columns = &bound.read("columns")[p.columns_offset as usize..];
     let target = &mut bound.write("destination")[p.source_offset as usize..];
-    let rows = target.par_chunks_mut(channels).take(p.rows as usize).enumerate();
+    let rows = target.par_chunks_mut(p.source_stride as usize).take(p.rows as usize).enumerate();
     rows.for_each(|(row, target)| {
+        let target = &mut target[..channels];
         if !kernel.accumulate {
             target.fill(0.0);
         }
         neighbours(p, row, -1, |tap, from| {
-            let from = &columns[from * channels * taps..][..channels * taps];
+            let from = &columns[from * p.columns_stride as usize..][..channels * taps];
             for (c, target) in target.iter_mut().enumerate() {
                 *target += from[c * taps + tap];
             }

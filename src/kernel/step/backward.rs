@@ -14,6 +14,7 @@ pub enum BackwardPhase {
     Unproject,
     Raw,
     Columns,
+    CandidateColumns,
     Initial,
 }
 
@@ -35,7 +36,8 @@ impl StepBackward {
     /// Weight blocks whose products the phase sums.
     pub fn products(&self) -> usize {
         match (self.phase, self.kind.cell.kind) {
-            (BackwardPhase::Candidate | BackwardPhase::Unproject | BackwardPhase::Raw, _) => 1,
+            (BackwardPhase::Unproject | BackwardPhase::Raw, _) => 1,
+            _ if self.of_candidate() => 1,
             (_, CellKind::GruResetBefore) => 2,
             _ => self.kind.cell.gates(),
         }
@@ -52,9 +54,24 @@ impl StepBackward {
         matches!(self.phase, Cell | Unproject | Candidate)
     }
 
-    /// The product's share of dh is put together from a convolution's columns.
+    /// The product is over the gradient of reset-before GRU's second product.
+    pub fn of_candidate(&self) -> bool {
+        matches!(self.phase, BackwardPhase::Candidate | BackwardPhase::CandidateColumns)
+    }
+
+    /// The phase leaves the gradient of a convolution's columns.
+    pub fn to_columns(&self) -> bool {
+        matches!(self.phase, BackwardPhase::Columns | BackwardPhase::CandidateColumns)
+    }
+
+    /// The product's sum is put together from a convolution's columns.
     pub fn from_columns(&self) -> bool {
-        self.kind.columns && self.completes()
+        self.kind.columns && (self.completes() || self.phase == BackwardPhase::Candidate)
+    }
+
+    /// Gradients of columns in a row of them: one for each gate whose mask is its own.
+    pub fn column_parts(&self) -> usize {
+        if self.of_candidate() || self.kind.masks < 2 { 1 } else { self.products() }
     }
 }
 
@@ -69,7 +86,7 @@ impl Kernel for StepBackward {
     }
 
     fn bindings(&self) -> Vec<Binding> {
-        use BackwardPhase::{Cell, Columns, Initial, Project, Raw, Unproject};
+        use BackwardPhase::{Candidate, Cell, Initial, Project, Raw, Unproject};
         let (p, kind, phase) = (&self.params, &self.kind, self.phase);
         let cell = &kind.cell;
         let (normed, from_candidate) =
@@ -81,19 +98,20 @@ impl Kernel for StepBackward {
             list.push(Binding::read("gates", p.gate_words(cell)));
         }
         let product = !self.from_columns();
-        if product && normed && !from_candidate && !self.has_cell() {
+        if product && normed && !from_candidate && (!self.has_cell() || phase == Candidate) {
             list.push(Binding::read("recurrent", p.recurrent_words(cell)));
         }
         if product {
             let rows = (self.products() - 1) * p.hidden as usize;
-            let last = if p.head < p.units { p.units } else { p.terms } as usize;
+            let last = p.terms as usize * p.heads();
             let words = p.w_offset as usize + (rows + last) * p.depth as usize;
             list.push(Binding::read("w", words));
         }
+        let parts = self.column_parts();
         match phase {
-            Columns => {
+            _ if self.to_columns() => {
                 let words = p.batch as usize * p.units as usize;
-                list.push(Binding::write("d_columns", words));
+                list.push(Binding::write("d_columns", words * parts));
                 return list;
             }
             Raw => {
@@ -106,7 +124,8 @@ impl Kernel for StepBackward {
         }
         if self.from_columns() {
             let taps = p.kernel_height as usize * p.kernel_width as usize;
-            list.push(Binding::read("d_columns", p.batch as usize * p.width as usize * taps));
+            let words = p.batch as usize * p.width as usize * taps;
+            list.push(Binding::read("d_columns", words * parts));
         }
         if self.has_cell() {
             list.push(Binding::read("states", p.state_words(cell)));
@@ -146,15 +165,17 @@ impl Kernel for StepBackward {
             BackwardPhase::Project => "PHASE_PROJECT",
             BackwardPhase::Unproject => "PHASE_UNPROJECT",
             BackwardPhase::Raw => "PHASE_RAW",
-            BackwardPhase::Columns => "PHASE_COLUMNS",
+            BackwardPhase::Columns | BackwardPhase::CandidateColumns => "PHASE_COLUMNS",
             BackwardPhase::Initial => "PHASE_INITIAL",
         };
         list.push((phase, String::new()));
         list.push(("PRODUCTS", self.products().to_string()));
+        list.push(("PARTS", self.column_parts().to_string()));
         let flags = [
             (true, "BACKWARD"),
             (self.has_cell(), "CELL_PHASE"),
             (self.completes(), "COMPLETE_DH"),
+            (self.of_candidate(), "OF_CANDIDATE"),
             (matches!(self.phase, BackwardPhase::Unproject | BackwardPhase::Raw), "FROM_CANDIDATE"),
             (self.from_columns(), "FROM_COLUMNS"),
             (self.params.is_direct(), "DIRECT"),

@@ -15,6 +15,8 @@ pub enum ForwardPhase {
     Project,
     /// The product alone, for the norm kernels.
     Product,
+    /// The same for the second product of reset-before GRU.
+    CandidateProduct,
 }
 
 /// A forward phase of a step.
@@ -32,17 +34,41 @@ impl StepForward {
     /// Gates whose products the phase sums.
     pub fn products(&self) -> usize {
         match (self.phase, self.kind.cell.kind) {
-            (ForwardPhase::Candidate | ForwardPhase::Project, _) => 1,
-            (ForwardPhase::Cell, CellKind::GruResetBefore) => 2,
-            _ => self.kind.cell.gates(),
+            (ForwardPhase::Cell | ForwardPhase::Product, CellKind::GruResetBefore) => 2,
+            (ForwardPhase::Cell | ForwardPhase::Product, _) => self.kind.cell.gates(),
+            _ => 1,
         }
     }
 
-    /// The saved block that is the product's left operand, where it is not h.
+    /// The product's left operands: h under each gate's mask, or one for all gates.
+    pub fn sources(&self) -> usize {
+        self.kind.masks.clamp(1, self.products())
+    }
+
+    /// The first weight block of the product.
+    pub fn first_gate(&self) -> usize {
+        if self.is_candidate() { 2 } else { 0 }
+    }
+
+    fn is_candidate(&self) -> bool {
+        matches!(self.phase, ForwardPhase::Candidate | ForwardPhase::CandidateProduct)
+    }
+
+    /// The phase leaves its product to a norm kernel.
+    pub fn is_bare(&self) -> bool {
+        matches!(self.phase, ForwardPhase::Product | ForwardPhase::CandidateProduct)
+    }
+
+    /// The product's left operand is the columns of a convolution.
+    pub fn reads_columns(&self) -> bool {
+        self.kind.columns && self.phase != ForwardPhase::Project
+    }
+
+    /// The saved block that is the product's left operand, where it is neither h nor columns.
     pub fn source_block(&self) -> Option<usize> {
         match self.phase {
-            ForwardPhase::Candidate => Some(3),
             ForwardPhase::Project => Some(self.kind.cell.saved() - 1),
+            _ if self.is_candidate() && !self.kind.columns => Some(3),
             _ => None,
         }
     }
@@ -61,14 +87,16 @@ impl Kernel for StepForward {
         let (p, kind) = (&self.params, &self.kind);
         let cell = &kind.cell;
         let (phase, products) = (self.phase, self.products());
-        let from_state = self.source_block().is_none();
+        let before = cell.kind == CellKind::GruResetBefore;
+        let from_state = self.source_block().is_none() && !self.reads_columns();
         let mut list = Vec::new();
-        match phase {
-            ForwardPhase::Product => {
-                list.push(Binding::write("recurrent", p.recurrent_words(cell)));
-            }
-            ForwardPhase::Project => list.push(Binding::read("gates", p.gate_words(cell))),
-            _ => list.push(Binding::write("gates", p.gate_words(cell))),
+        if self.is_bare() {
+            list.push(Binding::write("recurrent", p.recurrent_words(cell)));
+        } else if phase != ForwardPhase::Project {
+            list.push(Binding::write("gates", p.gate_words(cell)));
+        }
+        if self.source_block().is_some() && phase != ForwardPhase::Candidate {
+            list.push(Binding::read("gates", p.gate_words(cell)));
         }
         let rows = products * p.units as usize;
         list.push(Binding::read("w", p.w_offset as usize + rows * p.depth as usize));
@@ -76,22 +104,20 @@ impl Kernel for StepForward {
             let words = p.b_offset as usize + cell.gates() * p.hidden as usize;
             list.push(Binding::read("b", words));
         }
-        if phase == ForwardPhase::Product {
-            if !kind.columns {
-                list.push(Binding::read("states", p.state_words(cell)));
-            }
-        } else if cell.kind == CellKind::GruResetBefore && phase == ForwardPhase::Cell {
+        let first_half = before && phase == ForwardPhase::Cell;
+        if self.is_bare() && from_state || first_half {
             list.push(Binding::read("states", p.state_words(cell)));
-        } else {
+        } else if !self.is_bare() {
             list.push(Binding::write("states", p.state_words(cell)));
         }
-        if kind.columns && from_state {
-            list.push(Binding::read("columns", p.batch as usize * p.depth as usize));
+        if self.reads_columns() {
+            list.push(Binding::read("columns", p.columns() * self.sources()));
         }
-        if kind.flags && !(kind.columns && phase == ForwardPhase::Product) {
+        if kind.flags && (from_state || !self.is_bare()) {
             list.push(Binding::read_u32("flags", p.flag_words()));
         }
-        if kind.masks > 0 && from_state && !kind.columns {
+        // Reset-before GRU takes the mask of n's product along.
+        if kind.masks > 0 && (from_state || first_half) {
             list.push(Binding::read("hidden_mask", p.mask_words(kind.masks)));
         }
         let cell_phase = phase == ForwardPhase::Cell;
@@ -99,13 +125,8 @@ impl Kernel for StepForward {
             let words = cell.unit_vectors() * p.hidden as usize;
             list.push(Binding::read("unit_parameters", words));
         }
-        let sets_state = match phase {
-            ForwardPhase::Product => false,
-            // A projected LSTM's first phase sets c alone.
-            ForwardPhase::Cell => cell.kind != CellKind::GruResetBefore,
-            _ => true,
-        };
-        if sets_state && kind.zoneout == Zoneout::Draw {
+        // A projected LSTM's first phase sets c alone.
+        if !self.is_bare() && !first_half && kind.zoneout == Zoneout::Draw {
             list.push(Binding::read_u32("control", Control::WORDS));
         }
         list
@@ -117,10 +138,15 @@ impl Kernel for StepForward {
             ForwardPhase::Cell => "PHASE_CELL",
             ForwardPhase::Candidate => "PHASE_CANDIDATE",
             ForwardPhase::Project => "PHASE_PROJECT",
-            ForwardPhase::Product => "PHASE_PRODUCT",
+            ForwardPhase::Product | ForwardPhase::CandidateProduct => "PHASE_PRODUCT",
         };
         list.push((phase, String::new()));
         list.push(("PRODUCTS", self.products().to_string()));
+        list.push(("SOURCES", self.sources().to_string()));
+        list.push(("FIRST_GATE", self.first_gate().to_string()));
+        if self.sources() > 1 {
+            list.push(("PER_GATE", String::new()));
+        }
         if let Some(block) = self.source_block() {
             list.push(("SOURCE_BLOCK", block.to_string()));
         }

@@ -63,9 +63,9 @@ pub struct StepParams {
     pub candidate_offset: u32,
     /// Units that the phase computes.
     pub units: u32,
-    /// Backward: terms of the product for each gate.
+    /// Backward: terms of the product for each gate, of one head.
     pub terms: u32,
-    /// Columns of the weights; forward these are the product's terms.
+    /// Columns of the weights; forward these are the product's terms, of one head.
     pub depth: u32,
     /// Units of a head; all units where the weights are dense.
     pub head: u32,
@@ -134,9 +134,6 @@ impl StepKind {
             Zoneout::Draw if !kernel.bindings().iter().any(|b| b.name == "control") => {}
             Zoneout::Draw => list.extend([("ZONEOUT", "".into()), ("ZONEOUT_DRAW", "".into())]),
             Zoneout::Expect => list.extend([("ZONEOUT", "".into()), ("ZONEOUT_EXPECT", "".into())]),
-        }
-        if self.masks > 1 {
-            list.push(("PER_GATE", String::new()));
         }
         if self.cell.kind == CellKind::Gru {
             list.push(("GRU", String::new()));
@@ -247,6 +244,16 @@ impl StepParams {
 
     pub(super) fn candidate_words(&self) -> usize {
         self.candidate_offset as usize + self.words(&[self.batch, self.width])
+    }
+
+    /// Blocks of the block-diagonal weights; 1: dense.
+    pub(crate) fn heads(&self) -> usize {
+        (self.units / self.head) as usize
+    }
+
+    /// Words of a convolution's columns.
+    pub(super) fn columns(&self) -> usize {
+        self.words(&[self.batch, self.depth]) * self.heads()
     }
 
     pub(super) fn is_direct(&self) -> bool {

@@ -58,8 +58,11 @@ impl DirectionRecord {
         let gates = run.gates.operand();
         let normed = run.recurrent.filter(|_| cell.layer_norm.is_some());
         // (operand, its first block, first weight block, blocks, gradient of R for the bias)
+        let before = cell.kind == CellKind::GruResetBefore;
         let blocks: Vec<(Operand, usize, usize, usize)> = match normed {
-            Some(recurrent) => vec![(recurrent.operand(), 0, 0, cell.gates())],
+            Some(recurrent) => {
+                vec![(recurrent.operand(), 0, 0, if before { 2 } else { cell.gates() })]
+            }
             None => {
                 let own = cell.recurrent_blocks().iter();
                 own.map(|&(saved, first, blocks)| (gates, saved, first, blocks)).collect()
@@ -76,39 +79,33 @@ impl DirectionRecord {
                     Some(heard) => heard,
                     None => self.heard(rec, run, first + gate)?,
                 };
-                let view = operand.view;
-                let from = (saved + gate) * h;
-                let d = Operand { view: view.part(from, view.len - from), ..operand };
+                let d = behind(operand, (saved + gate) * h);
                 let row = (first + gate) * h;
                 let target = dw.part(row * depth, count * h * depth);
                 let sum = plain.then(|| db.part(row, count * h));
-                self.weight_gradient(rec, segment, d, heard, target, count, sum, accumulate)?;
+                self.weight_gradient(rec, segment, d, heard.operand(), target, count, sum, accumulate)?;
             }
         }
-        if cell.kind == CellKind::GruResetBefore {
+        if before {
             // n's product heard s = r⊙h̃, which lies in the fourth block.
-            let block = |n: usize| {
-                let view = gates.view.part(n * h, gates.view.len - n * h);
-                Operand { view, ..gates }
-            };
+            let block = |n: usize| behind(gates, n * h);
             let target = dw.part(2 * h * depth, h * depth);
-            let s = Heard::Rows(block(3));
             let sum = plain.then(|| db.part(2 * h, h));
-            self.weight_gradient(rec, segment, block(2), s, target, 1, sum, accumulate)?;
+            let d = normed.map_or(block(2), |recurrent| behind(recurrent.operand(), 2 * h));
+            self.weight_gradient(rec, segment, d, block(3), target, 1, sum, accumulate)?;
         }
         if !plain {
             // The bias's gradient lies in the gate rows, whatever the product's is.
             let mut own = cell.recurrent_blocks().to_vec();
-            if cell.kind == CellKind::GruResetBefore {
+            if before {
                 own.push((2, 2, 1));
             }
             for (saved, first, count) in own {
-                let view = gates.view.part(saved * h, gates.view.len - saved * h);
-                let (d, target) = (Operand { view, ..gates }, db.part(first * h, count * h));
+                let (d, target) = (behind(gates, saved * h), db.part(first * h, count * h));
                 let op = ColumnSum::new([run.gates.rows, count * h], d, None, target);
                 let op = op.over(&segment.rows);
                 let op = ColumnSum { accumulate: accumulate_b, ..op };
-                rec.launch(op, &[view, target])?;
+                rec.launch(op, &[d.view, target])?;
             }
         }
         Ok(())
@@ -121,7 +118,7 @@ impl DirectionRecord {
         rec: &mut Recorder,
         segment: &Segment,
         d: Operand,
-        heard: impl Into<Heard>,
+        right: Operand,
         target: View,
         blocks: usize,
         sum: Option<View>,
@@ -129,57 +126,65 @@ impl DirectionRecord {
     ) -> Result<()> {
         let (layer, run) = (&self.layer, &segment.run);
         let (h, depth, rows) = (layer.hidden, run.depth(), run.gates.rows);
-        let transposed = Operand { transposed: true, ..d };
+        let d = Operand { transposed: true, ..d };
         let terms = Some((SequenceSide::Terms, segment.rows));
-        let heard = heard.into();
-        if let (Some(convolution), Heard::States(heard)) = (layer.convolution, heard) {
-            let cols = rec.temporary("columns", [run.batch, depth])?;
+        if let Some(convolution) = layer.convolution {
+            let cols = rec.temporary("columns", [run.batch, depth * layer.heads])?;
             for (i, t) in run.steps_back().enumerate() {
-                let offset = heard.view.offset + t * run.batch * heard.columns;
-                let params = ColumnsParams::new(&convolution, run.batch, heard.columns, offset);
+                let offset = right.view.offset + t * run.batch * right.stride;
+                let width = run.width();
+                let mut params = ColumnsParams::new(&convolution, run.batch, width, offset);
+                params.source_stride = right.stride as u32;
                 let op = ColumnsForward { params, flags: false, mask: false };
-                rec.launch(op, &[heard.view, cols.view])?;
-                let first = t * run.batch * d.stride;
-                let view = d.view.part(first, (run.batch * d.stride).min(d.view.len - first));
-                let operands =
-                    [Operand { view, ..transposed }, cols.operand(), Operand::new(target, depth)];
+                rec.launch(op, &[right.view, cols.view])?;
+                let sides = [behind(d, t * run.batch * d.stride), cols.operand()];
                 let again = accumulate || i > 0;
-                rec.product([blocks * h, depth, run.batch], operands, None, None, again)?;
+                for (shape, operands) in self.by_head(run, blocks, run.batch, sides, target) {
+                    rec.product(shape, operands, None, None, again)?;
+                }
             }
             return Ok(());
         }
-        let right = heard.operand();
-        if layer.heads == 1 {
-            let operands = [transposed, right, Operand::new(target, depth)];
-            let shape = [blocks * h, depth, rows];
-            return rec.sequence_product(shape, operands, None, sum, accumulate, terms);
-        }
-        if depth == 1 {
+        if layer.heads > 1 && layer.heads == h && depth == 1 {
             // One weight a unit: the sum of products of two columns.
             for block in 0..blocks {
-                let view = d.view.part(block * h, d.view.len - block * h);
-                let (d, target) = (Operand { view, ..d }, target.part(block * h, h));
+                let (d, target) = (behind(d, block * h), target.part(block * h, h));
                 let op = ColumnSum::new([rows, h], d, Some(right), target).over(&segment.rows);
-                rec.launch(ColumnSum { accumulate, ..op }, &[view, target, right.view])?;
+                rec.launch(ColumnSum { accumulate, ..op }, &[d.view, target, right.view])?;
             }
             return Ok(());
         }
-        for block in 0..blocks {
-            for first in (0..h).step_by(depth) {
-                let at = block * h + first;
-                let left = transposed.view.part(at, transposed.view.len - at);
-                let heard = right.view.part(first, right.view.len - first);
-                let target = target.part(at * depth, depth * depth);
-                let operands = [
-                    Operand { view: left, ..transposed },
-                    Operand { view: heard, ..right },
-                    Operand::new(target, depth),
-                ];
-                let shape = [depth, depth, rows];
-                rec.sequence_product(shape, operands, None, None, accumulate, terms)?;
-            }
+        for (shape, operands) in self.by_head(run, blocks, rows, [d, right], target) {
+            rec.sequence_product(shape, operands, None, sum, accumulate, terms)?;
         }
         Ok(())
+    }
+
+    /// The product target \[blocks·H, depth\] = d·right with sums of `terms` terms; of heads one for each
+    /// block and head: (shape, operands).
+    fn by_head(
+        &self,
+        run: &Recurrence,
+        blocks: usize,
+        terms: usize,
+        [d, right]: [Operand; 2],
+        target: View,
+    ) -> Vec<([usize; 3], [Operand; 3])> {
+        let (h, heads, depth) = (self.layer.hidden, self.layer.heads, run.depth());
+        if heads == 1 {
+            return vec![([blocks * h, depth, terms], [d, right, Operand::new(target, depth)])];
+        }
+        let units = h / heads;
+        let mut list = Vec::new();
+        for block in 0..blocks {
+            for head in 0..heads {
+                let row = block * h + head * units;
+                let target = Operand::new(target.part(row * depth, units * depth), depth);
+                let sides = [behind(d, row), behind(right, head * depth), target];
+                list.push(([units, depth, terms], sides));
+            }
+        }
+        list
     }
 
     /// dW_hr = dhᵀ·(o⊙tanh c), which lies in the last block.
@@ -192,11 +197,9 @@ impl DirectionRecord {
     ) -> Result<()> {
         let Some((target, accumulate)) = rec.gradient_target(hr)? else { return Ok(()) };
         let (h, run) = (self.layer.hidden, &segment.run);
-        let gates = run.gates.operand();
-        let first = (self.layer.cell.saved() - 1) * h;
-        let view = gates.view.part(first, gates.view.len - first);
+        let shown = behind(run.gates.operand(), (self.layer.cell.saved() - 1) * h);
         let left = Operand { transposed: true, ..candidate.operand() };
-        let operands = [left, Operand { view, ..gates }, Operand::new(target, h)];
+        let operands = [left, shown, Operand::new(target, h)];
         let terms = Some((SequenceSide::Terms, segment.rows));
         let shape = [run.width(), h, run.gates.rows];
         rec.sequence_product(shape, operands, None, None, accumulate, terms)
@@ -206,35 +209,16 @@ impl DirectionRecord {
     pub(super) fn unit_gradients(&self, rec: &mut Recorder, unit: Var) -> Result<()> {
         for &(vector, parameter) in &self.parameters.by_unit {
             if let Some((target, accumulate)) = rec.gradient_target(parameter)? {
-                let first = vector * self.layer.hidden;
-                let view = unit.view.part(first, unit.view.len - first);
-                let rows = Operand { view, ..unit.operand() };
+                let rows = behind(unit.operand(), vector * self.layer.hidden);
                 let op = ColumnSum::new([unit.rows, parameter.view.len], rows, None, target);
-                rec.launch(ColumnSum { accumulate, ..op }, &[view, target])?;
+                rec.launch(ColumnSum { accumulate, ..op }, &[rows.view, target])?;
             }
         }
         Ok(())
     }
 }
 
-/// What a recurrent product heard: h̃ of all steps, or rows of the gate buffer.
-#[derive(Clone, Copy)]
-enum Heard {
-    States(Var),
-    Rows(Operand),
-}
-
-impl From<Var> for Heard {
-    fn from(var: Var) -> Self {
-        Heard::States(var)
-    }
-}
-
-impl Heard {
-    fn operand(self) -> Operand {
-        match self {
-            Heard::States(var) => var.operand(),
-            Heard::Rows(operand) => operand,
-        }
-    }
+/// The same matrix without its first `words` words: other columns, or other rows.
+fn behind(matrix: Operand, words: usize) -> Operand {
+    Operand { view: matrix.view.part(words, matrix.view.len - words), ..matrix }
 }

@@ -15,7 +15,7 @@ pub use sequence::{Padding, Sequence, pack_indices};
 use super::positive;
 use crate::cell::Cell;
 use crate::error::{Error, Result};
-use crate::kernel::{CellKind, Combine, Convolution, Fill, Rows, View, With};
+use crate::kernel::{Combine, Convolution, Fill, Rows, View, With};
 use crate::schedule::{Recorder, Var};
 use direction::Around;
 
@@ -269,11 +269,9 @@ impl Recurrent {
         if self.cell.layer_norm.is_some() && self.batch_norm.is_some() {
             return refuse("layer norm and batch norm would both normalise the input product");
         }
-        if !self.hidden.is_multiple_of(self.heads) {
-            return refuse("the heads must divide the hidden units evenly");
-        }
-        if self.heads > 1 && self.cell.projection.is_some() {
-            return refuse("heads don't go with a projection");
+        let sizes = [self.hidden, self.cell.width(self.hidden)];
+        if sizes.iter().any(|size| !size.is_multiple_of(self.heads)) {
+            return refuse("the heads must divide the units of h (hidden, or projected) evenly");
         }
         if self.batch_norm.is_some_and(|e| !(e > 0.0 && e.is_finite())) {
             return refuse("batch norm's epsilon must be positive");
@@ -284,12 +282,6 @@ impl Recurrent {
                 return refuse(
                     "a convolution needs a map of at least one place and odd kernel sides",
                 );
-            }
-            if self.heads > 1 || scan || self.cell.kind == CellKind::GruResetBefore {
-                return refuse("a convolution doesn't go with heads, scans or reset-before GRU");
-            }
-            if recurrent && self.per_gate {
-                return refuse("a convolution doesn't go with a recurrent mask for each gate");
             }
         }
         Ok(())

@@ -128,13 +128,10 @@ impl Recurrent {
             tensor: stem.to_string(),
             place: format!("layer '{}'", self.name),
         };
-        let mut by_unit = Vec::new();
-        if !self.cell.kind.is_scan() {
-            let mut vector = 0;
-            for (stem, vectors) in self.cell.unit_parameters() {
-                by_unit.push((vector, find(stem).ok_or_else(|| missing(stem))?));
-                vector += vectors;
-            }
+        let (mut by_unit, mut vector) = (Vec::new(), 0);
+        for (stem, vectors) in self.cell.unit_parameters() {
+            by_unit.push((vector, find(stem).ok_or_else(|| missing(stem))?));
+            vector += vectors;
         }
         let initial = match self.learned_initial {
             true => {

@@ -80,16 +80,10 @@ impl<'t> RecurrentProduct<'t> {
 
     /// R `[B, G·H]` from h `[B, P]`.
     pub(super) fn all(&self, h: Node<'t>) -> Node<'t> {
-        let product = self.without_bias(0..self.spec.gates(), h, None);
-        let normal = match (self.spec.options.layer_norm, self.gamma) {
-            // R = γ_h⊙N(U·h̃) + b′ (Ba et al. 2016)
-            (Some(epsilon), Some(gamma)) => product.normalize_rows(epsilon) * gamma,
-            _ => product,
-        };
-        normal + self.bias
+        self.gates(0..self.spec.gates(), h, None)
     }
 
-    /// The blocks of some gates alone, U·(factor⊙h̃) + b′; layers with a norm have no such thing.
+    /// The blocks of some gates alone, U·(factor⊙h̃) + b′. A norm goes over what is one product.
     pub(super) fn gates(
         &self,
         gates: Range<usize>,
@@ -97,8 +91,16 @@ impl<'t> RecurrentProduct<'t> {
         factor: Option<Node<'t>>,
     ) -> Node<'t> {
         let hidden = self.spec.hidden;
-        let bias = self.bias.columns(gates.start * hidden..gates.end * hidden);
-        self.without_bias(gates, h, factor) + bias
+        let units = gates.start * hidden..gates.end * hidden;
+        let product = self.without_bias(gates, h, factor);
+        let normal = match (self.spec.options.layer_norm, self.gamma) {
+            // R = γ_h⊙N(U·h̃) + b′ (Ba et al. 2016)
+            (Some(epsilon), Some(gamma)) => {
+                product.normalize_rows(epsilon) * gamma.columns(units.clone())
+            }
+            _ => product,
+        };
+        normal + self.bias.columns(units)
     }
 
     fn without_bias(&self, gates: Range<usize>, h: Node<'t>, factor: Option<Node<'t>>) -> Node<'t> {
@@ -120,20 +122,21 @@ impl<'t> RecurrentProduct<'t> {
     }
 }
 
-/// The recurrent weights `[G·H, P]` of heads, zero where a unit and an element of h belong to
-/// different ones; unit j is of head j/(H/heads), column p of h of head p/(P/heads).
+/// The recurrent weights `[G·H, P·taps]` of heads, zero where a unit and an element of h belong to
+/// different ones; unit j is of head j/(H/heads), element p of h of head p/(P/heads).
 fn dense<'t>(spec: &LayerSpec, u: Node<'t>) -> Node<'t> {
     let heads = spec.options.heads;
     if heads == 1 {
         return u;
     }
-    let (units, own) = (spec.hidden / heads, spec.width() / heads);
+    let taps = spec.options.convolution.map_or(1, |c| c.taps());
+    let (units, own, columns) = (spec.hidden / heads, u.width(), spec.width() * taps);
     let mut map = Vec::new();
     for row in 0..u.height() {
         let head = row % spec.hidden / units;
-        map.extend((0..spec.width()).map(|p| (p / own == head).then_some(row * own + p % own)));
+        map.extend((0..columns).map(|k| (k / own == head).then_some(row * own + k % own)));
     }
-    u.gather([u.height(), spec.width()], map.into())
+    u.gather([u.height(), columns], map.into())
 }
 
 /// What a product sees of `x` `[B·S, C]`: itself, or with a convolution the neighbourhood

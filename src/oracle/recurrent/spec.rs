@@ -88,14 +88,11 @@ impl LayerSpec {
             false => Ok(()),
         };
         let lstm = matches!(cell, Cell::Lstm);
-        let before = matches!(cell, Cell::GruResetBefore);
         only(options.peepholes, lstm, "peepholes")?;
         only(options.coupled, lstm, "coupled gates")?;
         only(options.cell_clip.is_some(), lstm, "a cell clip")?;
         only(options.projection.is_some(), lstm, "a projection")?;
         only(options.heads != 1, self.recurrent(), "heads")?;
-        only(options.layer_norm.is_some(), !before, "layer norm")?;
-        only(options.convolution.is_some(), !before, "a convolution")?;
         only(options.clip.is_some(), !matches!(cell, Cell::Custom(_)), "a clip")?;
         if let Cell::Custom(custom) = cell
             && (custom.gates() == 0 || custom.states() == 0)
@@ -138,7 +135,6 @@ impl LayerSpec {
             return Err(Error::invalid(format!("{heads} heads don't divide {sizes}")));
         }
         match options.convolution {
-            Some(_) if heads != 1 => Err(Error::invalid("a convolution has no heads")),
             Some(c) if c.places() == 0 => Err(Error::invalid("a map without places")),
             Some(c) if c.kernel_height % 2 == 0 || c.kernel_width % 2 == 0 => {
                 Err(Error::invalid(format!("a kernel must be odd: {c:?}")))

@@ -39,7 +39,7 @@ pub fn step_backward(
     let [carry_0, carry_1, carry_2, carry_3] = carries(bound.write("carry"), p, cell);
     let unit_words = cell.unit_vectors() * hidden;
     let target = match kernel.phase {
-        BackwardPhase::Columns => (bound.write("d_columns"), units),
+        _ if kernel.to_columns() => (bound.write("d_columns"), units * kernel.column_parts()),
         BackwardPhase::Raw => (bound.write("d_unprojected"), units),
         BackwardPhase::Project => {
             let d = bound.write("d_candidate");
@@ -107,8 +107,16 @@ fn source<'a>(
         (BackwardPhase::Unproject | BackwardPhase::Raw, _) => {
             (&bound.read("d_candidate")[p.candidate_offset as usize..][..batch * width], width)
         }
-        // It takes its operand from the gate rows themselves.
-        (BackwardPhase::Candidate, _) => (&[], row_words),
+        // Without a norm the operand lies in the gate rows, which are written as well.
+        (BackwardPhase::Candidate, []) => (&[], row_words),
+        (BackwardPhase::CandidateColumns, []) => {
+            let at = p.gates_offset as usize + p.t as usize * batch * row_words;
+            (&bound.read("gates")[at..][..batch * row_words], row_words)
+        }
+        (_, recurrent) if kernel.of_candidate() => {
+            let words = batch * sums_words;
+            (&recurrent[p.t as usize * words..][..words], sums_words)
+        }
         (_, []) => (later_gates.get(..batch * row_words).unwrap_or_default(), row_words),
         _ if p.later == NONE => (&[], sums_words),
         (_, recurrent) => {
@@ -128,14 +136,14 @@ fn backward_part(shared: &Shared, kernel: &StepBackward, columns: &[f32], mut ro
     let (sums, sources) = scratch.split_at_mut(rows.count * sum_words);
     let source_words = words - state_words - sum_words;
     let mut room = Room { sources: (sources, source_words), sums: (sums, sum_words) };
-    if kernel.from_columns() {
-        add_columns(shared, columns, &mut rows);
-    } else if phase == BackwardPhase::Candidate {
-        return candidate(shared, &mut rows, &mut room);
+    if phase == BackwardPhase::Candidate {
+        return candidate(shared, columns, &mut rows, &mut room);
+    } else if kernel.from_columns() {
+        add_columns(shared, kernel, columns, &mut rows);
     } else if !rows.read[SOURCE].0.is_empty() {
         products(shared, kernel, &mut rows, &mut room);
     }
-    if matches!(phase, BackwardPhase::Columns | BackwardPhase::Raw | BackwardPhase::Initial) {
+    if kernel.to_columns() || matches!(phase, BackwardPhase::Raw | BackwardPhase::Initial) {
         return;
     }
     let sums = room.sums.0;
@@ -151,22 +159,34 @@ fn backward_part(shared: &Shared, kernel: &StepBackward, columns: &[f32], mut ro
     );
 }
 
-/// Reset-before GRU's second phase: ds = dn·U_n, with dn in block 2 of the gate rows, then what
-/// follows from s = r⊙h.
-fn candidate(shared: &Shared, rows: &mut BackwardRows, room: &mut Room) {
+/// Reset-before GRU's second phase: ds = dn·U_n, with dn in block 2 of the gate rows (with a norm of the
+/// recurrent rows), or what a convolution's columns give; then what follows from s = r⊙h.
+fn candidate(shared: &Shared, columns: &[f32], rows: &mut BackwardRows, room: &mut Room) {
     let (first, hidden) = (rows.first, shared.p.hidden as usize);
     let active = Active::new(rows.count, !shared.flags.is_empty(), |b| shared.valid(first + b));
-    for i in 0..active.len() {
-        let gates = row_mut(&mut rows.write[GATES], active.get(i));
-        row_mut(&mut room.sources, i)[..hidden].copy_from_slice(&gates[2 * hidden..3 * hidden]);
+    if columns.is_empty() {
+        for i in 0..active.len() {
+            let b = active.get(i);
+            let d = match row(rows.read[SOURCE], b) {
+                [] => &*row_mut(&mut rows.write[GATES], b),
+                normed => normed,
+            };
+            let target = &mut row_mut(&mut room.sources, i)[..hidden];
+            target.copy_from_slice(&d[2 * hidden..3 * hidden]);
+        }
+        let source = (&*room.sources.0, room.sources.1);
+        let target = (&mut *room.sums.0, room.sums.1);
+        let blocks = Blocks { first: 0, count: 1 };
+        backward_product(shared, active.len(), source, blocks, target, false);
     }
-    let source = (&*room.sources.0, room.sources.1);
-    let target = (&mut *room.sums.0, room.sums.1);
-    backward_product(shared, active.len(), source, Blocks { first: 0, count: 1 }, target, false);
     for i in 0..active.len() {
         let b = active.get(i);
         let old = shared.old(&rows.read, first, b)[0];
-        let ds = &row_mut(&mut room.sums, i)[..hidden];
+        let ds = &mut row_mut(&mut room.sums, i)[..hidden];
+        if !columns.is_empty() {
+            ds.fill(0.0);
+            from_columns(shared.p, (columns, 1), 0, first + b, &[], ds);
+        }
         let [carry, _, _, _, gates, ..] = &mut rows.write;
         let (gates, carry) = (row_mut(gates, b), row_mut(carry, b));
         let mask = shared.candidate_mask(first + b);
@@ -181,23 +201,25 @@ fn candidate(shared: &Shared, rows: &mut BackwardRows, room: &mut Room) {
 /// the rows that take part: added to dh, or in the phase's target, or (Unproject) in `room.sums`.
 fn products(shared: &Shared, kernel: &StepBackward, rows: &mut BackwardRows, room: &mut Room) {
     let (cell, first) = (shared.cell, rows.first);
-    let from_later = !matches!(kernel.phase, BackwardPhase::Unproject | BackwardPhase::Raw);
+    let from_later =
+        !matches!(kernel.phase, BackwardPhase::Unproject | BackwardPhase::Raw) && !kernel.of_candidate();
     let flags = if from_later { shared.later_flags } else { shared.flags };
     let active = Active::new(rows.count, !flags.is_empty(), |b| {
         // The later step heard nothing of this one's states where it reset them.
         let reset = kernel.completes() && shared.has(flags, first + b, RESET);
         shared.has(flags, first + b, VALID) && !reset
     });
-    let own = [(0, 0, kernel.products())];
+    // n's product has weights of its own, and its gradient lies in block 2.
+    let own = [(if kernel.of_candidate() { 2 } else { 0 }, 0, kernel.products())];
     let blocks = match from_later && cell.layer_norm.is_none() && cell.kind != CellKind::Custom {
         true => cell.recurrent_blocks(),
         false => &own[..],
     };
     let masked = from_later && shared.mask_count > 0;
-    if active.all() && !masked {
+    if active.all() && !masked && kernel.column_parts() == 1 {
         return straight_products(shared, kernel, blocks, rows, room);
     }
-    gather(shared, &active, blocks, from_later, rows, room);
+    gather(shared, kernel, &active, blocks, rows, room);
     gathered_products(shared, kernel, &active, masked, rows, room);
     if kernel.phase == BackwardPhase::Unproject {
         // Back to their own rows, from the last: row i lies at or before its own place.
@@ -207,7 +229,7 @@ fn products(shared: &Shared, kernel: &StepBackward, rows: &mut BackwardRows, roo
             sums.copy_within(from..from + shared.p.units as usize, active.get(i) * *words);
         }
     }
-    if matches!(kernel.phase, BackwardPhase::Columns | BackwardPhase::Raw) {
+    if kernel.to_columns() || kernel.phase == BackwardPhase::Raw {
         for b in (0..rows.count).filter(|&b| !shared.has(flags, first + b, VALID)) {
             row_mut(&mut rows.write[TARGET], b).fill(0.0);
         }
@@ -227,9 +249,8 @@ fn straight_products(
     for (i, &(saved, block, count)) in blocks.iter().enumerate() {
         let (target, adds) = match kernel.phase {
             BackwardPhase::Unproject => ((&mut *room.sums.0, room.sums.1), i > 0),
-            BackwardPhase::Columns | BackwardPhase::Raw => {
-                ((&mut *rows.write[TARGET].0, units), i > 0)
-            }
+            BackwardPhase::Raw => ((&mut *rows.write[TARGET].0, units), i > 0),
+            _ if kernel.to_columns() => ((&mut *rows.write[TARGET].0, units), i > 0),
             _ => ((&mut *rows.write[0].0, units), true),
         };
         let source = (&source[saved * hidden..], words);
@@ -241,18 +262,19 @@ fn straight_products(
 /// The operands of the rows that take part, one row after the other, in the order of the weights.
 fn gather(
     shared: &Shared,
+    kernel: &StepBackward,
     active: &Active,
     blocks: &[(usize, usize, usize)],
-    from_later: bool,
     rows: &BackwardRows,
     room: &mut Room,
 ) {
     let hidden = shared.p.hidden as usize;
+    let whole = matches!(kernel.phase, BackwardPhase::Unproject | BackwardPhase::Raw);
     for i in 0..active.len() {
         let from = row(rows.read[SOURCE], active.get(i));
         let target = row_mut(&mut room.sources, i);
         for &(saved, block, count) in blocks {
-            let len = if from_later { count * hidden } else { from.len() };
+            let len = if whole { from.len() } else { count * hidden };
             target[block * hidden..][..len].copy_from_slice(&from[saved * hidden..][..len]);
         }
     }
@@ -269,7 +291,8 @@ fn gathered_products(
 ) {
     let [hidden, units] = [shared.p.hidden, shared.p.units].map(|x| x as usize);
     let products = kernel.products();
-    let shares = if masked && shared.mask_count > 1 { products } else { 1 };
+    let parts = kernel.column_parts();
+    let shares = if masked && shared.mask_count > 1 || parts > 1 { products } else { 1 };
     for share in 0..shares {
         let blocks = match shares {
             1 => Blocks { first: 0, count: products },
@@ -286,8 +309,10 @@ fn gathered_products(
             }
             match kernel.phase {
                 BackwardPhase::Unproject => {}
-                BackwardPhase::Columns | BackwardPhase::Raw => {
-                    row_mut(&mut rows.write[TARGET], b).copy_from_slice(sum);
+                BackwardPhase::Raw => row_mut(&mut rows.write[TARGET], b).copy_from_slice(sum),
+                _ if kernel.to_columns() => {
+                    let target = row_mut(&mut rows.write[TARGET], b);
+                    target[share % parts * units..][..units].copy_from_slice(sum);
                 }
                 _ => accumulate(row_mut(&mut rows.write[0], b), sum),
             }
@@ -295,16 +320,19 @@ fn gathered_products(
     }
 }
 
-/// A convolution's product: dh from the later step's columns.
-fn add_columns(shared: &Shared, columns: &[f32], rows: &mut BackwardRows) {
+/// A convolution's product: dh from the later step's columns, each part under its mask.
+fn add_columns(shared: &Shared, kernel: &StepBackward, columns: &[f32], rows: &mut BackwardRows) {
     if shared.p.later == NONE {
         return;
     }
+    let parts = kernel.column_parts();
     for b in 0..rows.count {
         let global = rows.first + b;
         if !shared.has(shared.later_flags, global, RESET) {
-            let (dh, mask) = (row_mut(&mut rows.write[0], b), shared.mask(0, global));
-            from_columns(shared.p, columns, global, mask, dh);
+            for part in 0..parts {
+                let (dh, mask) = (row_mut(&mut rows.write[0], b), shared.mask(part, global));
+                from_columns(shared.p, (columns, parts), part, global, mask, dh);
+            }
         }
     }
 }
@@ -383,8 +411,16 @@ fn backward_row(
     }
 }
 
-/// dh += what the places around took of this one; see `shaders/shared/from_columns.wgsl`.
-fn from_columns(p: &StepParams, columns: &[f32], row: usize, mask: &[f32], dh: &mut [f32]) {
+/// dh += what the places around took of this one, in one of the parts of their rows of columns; see
+/// `shaders/shared/from_columns.wgsl`.
+fn from_columns(
+    p: &StepParams,
+    (columns, parts): (&[f32], usize),
+    part: usize,
+    row: usize,
+    mask: &[f32],
+    dh: &mut [f32],
+) {
     let [map_h, map_w, kernel_h, kernel_w, places, channels] =
         [p.map_height, p.map_width, p.kernel_height, p.kernel_width, p.places, p.width]
             .map(|x| x as usize);
@@ -394,7 +430,7 @@ fn from_columns(p: &StepParams, columns: &[f32], row: usize, mask: &[f32], dh: &
         let x = (place % map_w + kernel_w / 2).wrapping_sub(tap % kernel_w);
         if y < map_h && x < map_w {
             let neighbour = row - place + y * map_w + x;
-            let from = &columns[neighbour * channels * taps..][..channels * taps];
+            let from = &columns[(neighbour * parts + part) * channels * taps..][..channels * taps];
             for (c, dh) in dh.iter_mut().enumerate() {
                 let m = if mask.is_empty() { 1.0 } else { mask[c] };
                 *dh += from[c * taps + tap] * m;

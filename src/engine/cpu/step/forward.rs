@@ -25,11 +25,12 @@ pub fn step_forward(
     let (p, cell) = (&kernel.params, &kernel.kind.cell);
     let [time, batch, hidden, units, depth] =
         [p.time, p.batch, p.hidden, p.units, p.depth].map(|x| x as usize);
+    let heard = depth * p.heads() * kernel.sources();
     scratch.zero(hidden.max(p.width as usize));
     let Scratch { weights: transposed, rows: scratch_rows, zeros } = scratch;
     let mut shared = Shared::new(p, &kernel.kind, &bound, zeros);
     // One row reads the weights once either way.
-    if time > 1 && batch > 1 && p.head == p.units {
+    if time > 1 && batch > 1 && p.heads() == 1 {
         let first = p.old_slot == 0 && p.new_slot == 1 || p.old_slot == p.time;
         let rows = kernel.products() * units;
         if first || transposed.len() != rows * depth {
@@ -42,9 +43,9 @@ pub fn step_forward(
     let step = first_gate..first_gate + batch * row_words;
     let gates = bound.write("gates").get_mut(step.clone()).unwrap_or_default();
     let columns = match bound.read("columns") {
-        // The projection's gates are only read.
+        // Gates that are only read.
         [] => (bound.read("gates").get(step).unwrap_or_default(), row_words),
-        columns => (columns, depth),
+        columns => (columns, heard),
     };
     let states = bound.write("states");
     let (old, new) = if states.is_empty() {
@@ -56,7 +57,7 @@ pub fn step_forward(
     let sums_words = cell.gates() * hidden;
     let at = p.t as usize * batch * sums_words;
     let sums = bound.write("recurrent").get_mut(at..at + batch * sums_words).unwrap_or_default();
-    let scratch_words = depth.max(p.width as usize) + kernel.products() * units;
+    let scratch_words = heard.max(p.width as usize) + kernel.products() * units;
     scratch_rows.resize(scratch_rows.len().max(batch * scratch_words), 0.0);
     let rows = Rows {
         first: 0,
@@ -91,7 +92,7 @@ impl Source {
     fn of(kernel: &StepForward) -> Self {
         match kernel.source_block() {
             Some(block) => Source::Block(block),
-            None if kernel.kind.columns => Source::Columns,
+            None if kernel.reads_columns() => Source::Columns,
             None => Source::Hidden,
         }
     }
@@ -101,7 +102,7 @@ fn forward_part(shared: &Shared, kernel: &StepForward, mut rows: ForwardRows) {
     let (first, phase) = (rows.first, kernel.phase);
     let flags = !shared.flags.is_empty();
     let takes_part = |b| shared.valid(first + b);
-    let active = Active::new(rows.count, flags && phase != ForwardPhase::Product, takes_part);
+    let active = Active::new(rows.count, flags && !kernel.is_bare(), takes_part);
     let n = active.len();
     let products = kernel.products();
     let (scratch, scratch_words) = std::mem::take(&mut rows.write[SCRATCH]);
@@ -118,7 +119,10 @@ fn forward_part(shared: &Shared, kernel: &StepForward, mut rows: ForwardRows) {
         _ => &own[..],
     };
     let resets = || flags && (0..rows.count).any(|b| shared.reset(first + b));
-    let changed = Source::of(kernel) == Source::Hidden && (shared.mask_count > 0 || resets());
+    let changed = match Source::of(kernel) {
+        Source::Hidden => shared.mask_count > 0 || resets(),
+        _ => kernel.sources() > 1,
+    };
     // A custom cell takes its sums apart from x.
     if active.all() && !changed && !custom {
         straight_products(shared, kernel, blocks, &mut rows, &mut room);
@@ -128,7 +132,7 @@ fn forward_part(shared: &Shared, kernel: &StepForward, mut rows: ForwardRows) {
             put_sums(shared, kernel, &active, blocks, &mut rows, &room);
         }
     }
-    if phase == ForwardPhase::Product {
+    if kernel.is_bare() {
         return;
     }
     let sums = &*room.sums.0;
@@ -177,7 +181,10 @@ fn straight_products(
         };
         let (target, adds) = match kernel.phase {
             ForwardPhase::Project => ((&mut *rows.write[0].0, units), false),
-            ForwardPhase::Product => ((&mut *rows.write[SUMS].0, room.sums.1), false),
+            _ if kernel.is_bare() => {
+                let (sums, words) = &mut rows.write[SUMS];
+                ((&mut sums[kernel.first_gate() * hidden..], *words), false)
+            }
             // A product with a place of its own replaces what was there.
             phase => {
                 let adds = saved == block || phase == ForwardPhase::Candidate;
@@ -199,18 +206,17 @@ fn gathered_products(
 ) {
     let [hidden, units] = [shared.p.hidden, shared.p.units].map(|x| x as usize);
     let (products, from) = (kernel.products(), Source::of(kernel));
-    let shares = match from {
-        // Reset-before GRU has a mask for n, too, whose product is a phase of its own.
-        Source::Hidden => shared.mask_count.clamp(1, products),
-        _ => 1,
-    };
-    let by_gate = from == Source::Hidden && shared.mask_count > 1;
-    for share in 0..shares {
+    let by_gate = kernel.sources() > 1;
+    for share in 0..kernel.sources() {
         for i in 0..active.len() {
             let b = active.get(i);
             let source = match from {
                 Source::Hidden => shared.old(&rows.read, rows.first, b)[0],
-                Source::Columns => row(rows.read[COLUMNS], b),
+                Source::Columns => {
+                    let columns = row(rows.read[COLUMNS], b);
+                    let words = columns.len() / kernel.sources();
+                    &columns[share * words..][..words]
+                }
                 Source::Block(block) => {
                     let (written, words) = &rows.write[GATES];
                     let gates = match row((rows.read[COLUMNS].0, *words), b) {
@@ -252,7 +258,10 @@ fn put_sums(
         let sum = row((&*room.sums.0, room.sums.1), i);
         match kernel.phase {
             ForwardPhase::Project => row_mut(&mut rows.write[0], b).copy_from_slice(sum),
-            ForwardPhase::Product => row_mut(&mut rows.write[SUMS], b).copy_from_slice(sum),
+            _ if kernel.is_bare() => {
+                let sums = row_mut(&mut rows.write[SUMS], b);
+                sums[kernel.first_gate() * hidden..][..sum.len()].copy_from_slice(sum);
+            }
             phase => {
                 let gates = row_mut(&mut rows.write[GATES], b);
                 for &(saved, block, count) in blocks {
@@ -302,7 +311,7 @@ fn forward_row(shared: &Shared, phase: ForwardPhase, rows: &mut ForwardRows, b: 
             let row = ForwardRow { gates: row_mut(gates, b), bias, old, new, unit, r, mask: &[] };
             gru_candidate_forward(Chosen::new(cell), row);
         }
-        ForwardPhase::Project | ForwardPhase::Product => {}
+        ForwardPhase::Project | ForwardPhase::Product | ForwardPhase::CandidateProduct => {}
     }
     if shared.zone.is_on() {
         let from = usize::from(phase == ForwardPhase::Cell && cell.projection.is_some());

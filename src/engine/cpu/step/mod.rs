@@ -86,7 +86,7 @@ impl<'a> Shared<'a> {
     }
 
     /// The mask of h in n's product of reset-before GRU.
-    fn candidate_mask(&self, row: usize) -> &'a [f32] {
+    pub fn candidate_mask(&self, row: usize) -> &'a [f32] {
         self.mask(2, row)
     }
 

@@ -37,7 +37,7 @@ pub fn forward_product(
 ) {
     let p = shared.p;
     let [units, depth] = [p.units, p.depth].map(|x| x as usize);
-    if p.head < p.units {
+    if p.heads() > 1 {
         return head_products(shared, true, n, source, blocks, target, accumulate);
     }
     let columns = blocks.count * units;
@@ -62,7 +62,7 @@ pub fn backward_product(
 ) {
     let p = shared.p;
     let [units, depth, hidden] = [p.units, p.depth, p.hidden].map(|x| x as usize);
-    if p.head < p.units {
+    if p.heads() > 1 {
         return head_products(shared, false, n, source, blocks, target, accumulate);
     }
     // Blocks follow each other without gaps, in the source and in the weights.
@@ -84,14 +84,20 @@ fn head_products(
     accumulate: bool,
 ) {
     let p = shared.p;
-    let [units, head] = [p.units, p.head].map(|x| x as usize);
-    let weights = &shared.weights[blocks.first * units * head..];
+    let [units, hidden, depth] = [p.units, p.hidden, p.depth].map(|x| x as usize);
+    let own = p.head as usize;
+    // Rows of the weights in a block and in a head of it, and terms of a sum.
+    let (all, rows, terms) = match forward {
+        true => (units, own, depth),
+        false => (hidden, p.terms as usize, p.terms as usize),
+    };
+    let weights = &shared.weights[blocks.first * all * depth..];
     for block in 0..blocks.count {
         let accumulate = accumulate || !forward && block > 0;
-        for first in (0..units).step_by(head) {
-            let row = block * units + first;
-            let (from, to) = if forward { (first, row) } else { (row, first) };
-            if head == 1 {
+        for head in 0..p.heads() {
+            let row = block * all + head * rows;
+            let (from, to) = if forward { (head * depth, row) } else { (row, head * own) };
+            if own * depth * terms == 1 {
                 for i in 0..n {
                     let value = source[i * from_stride + from] * weights[row];
                     let at = &mut target[i * to_stride + to];
@@ -100,8 +106,8 @@ fn head_products(
                 continue;
             }
             let left = Strided::new(&source[from..], from_stride, false);
-            let right = Strided::new(&weights[row * head..], head, forward);
-            product([n, head, head], left, right, &mut target[to..], to_stride, accumulate, 1);
+            let right = Strided::new(&weights[row * depth..], depth, forward);
+            product([n, own, terms], left, right, &mut target[to..], to_stride, accumulate, 1);
         }
     }
 }
