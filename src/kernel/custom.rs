@@ -13,8 +13,8 @@ pub type Reference = dyn Fn(&[f64], &[f64], &[f64], &mut [f64]) + Send + Sync;
 
 /// A cell written by the caller: a function of one hidden unit, twice, and once more for the
 /// oracle. It goes through the same sequence machinery as the built-in ones, with every option of
-/// the machinery (masks, resets, zoneout, heads, recurrent dropout), and through
-/// the conformance suite ([`recurrent_reports`](crate::conformance::recurrent_reports)).
+/// the machinery (masks, resets, zoneout, heads, recurrent dropout, layer norm of the products,
+/// convolutions), and through the conformance suite ([`recurrent_reports`](crate::conformance::recurrent_reports)).
 ///
 /// For each unit, x \[G\] is the input product with its bias, r \[G\] the recurrent product with
 /// its bias, old \[S\] the unit's states, h first. `saved` \[K\], K ≥ G, is what backward needs;

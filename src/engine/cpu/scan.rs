@@ -35,7 +35,7 @@ impl<'a> Scan<'a> {
     }
 
     fn has(&self, t: usize, row: usize, flag: u32) -> bool {
-        match self.flags.get((self.p.first as usize + t) * self.p.batch as usize + row) {
+        match self.flags.get(self.p.flag(t, row)) {
             Some(word) => word.to_bits() & flag != 0,
             None => flag == VALID,
         }

@@ -238,6 +238,12 @@ impl StepParams {
         self.words(&[self.first + self.time, self.batch / self.places])
     }
 
+    /// Where the flags of a batch row lie at a step of this recording.
+    pub(crate) fn flag(&self, t: usize, row: usize) -> usize {
+        let [first, batch, places] = [self.first, self.batch, self.places].map(|x| x as usize);
+        (first + t) * (batch / places) + row / places
+    }
+
     pub(super) fn mask_words(&self, masks: usize) -> usize {
         self.words(&[masks as u32, self.batch, self.width])
     }
