@@ -3,8 +3,10 @@
 
 mod common;
 
-use common::{data_folder, engines};
+use common::golden::Golden;
+use common::{Worst, data_folder, engines};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, IxDyn};
+use recurra::cell::CellKind;
 use recurra::convert::{
     CellChoice, FoundLayer, LayerFacts, export_language_model, export_layers, import, to_tensors,
 };
@@ -178,6 +180,65 @@ fn plain_state_dicts_and_what_they_leave_open() {
     write_tensors(&path, &file).unwrap();
     let wrong = import(&path, CellChoice::named("lstm")).unwrap_err().to_string();
     assert!(wrong.contains("lstm") && wrong.contains("gru"), "{wrong}");
+}
+
+/// `goldens/make.py` made them, from modules with bias=False: they come in as layers without biases, and
+/// give PyTorch's outputs and final states.
+#[test]
+fn state_dicts_without_biases_give_what_pytorch_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let golden = Golden::open("unbiased");
+    let narrow = |values: ArrayD<f64>| values.mapv(|v| v as f32);
+    for kind in CellKind::CLASSIC {
+        // The last is an LSTM's with a projection.
+        for number in 0..if kind == CellKind::Lstm { 3 } else { 2 } {
+            let prefix = format!("{}/case{number}/", kind.name());
+            let at = |name: &str| format!("{prefix}{name}");
+            let all = golden.names();
+            let names: Vec<_> = all.iter().filter_map(|name| name.strip_prefix(&prefix)).collect();
+            let mut file = TensorFile::default();
+            for name in names.iter().filter(|name| name.starts_with("weight_")) {
+                file.tensors.insert(format!("rnn.{name}"), narrow(golden.get(&at(name))));
+            }
+            write_tensors(&path, &file).unwrap();
+            let found = import(&path, CellChoice::named(kind.name())).unwrap();
+            assert_eq!(found.layers.len(), if number == 0 { 1 } else { 2 });
+            assert!(found.layers.iter().all(|layer| !layer.facts.bias));
+            let lengths = names.contains(&"lengths").then(|| golden.ids(&at("lengths")));
+            for engine in engines() {
+                let mut worst = Worst::default();
+                let mut x: Array3<f32> = golden.get(&at("input")).mapv(|v: f64| v as f32);
+                let (mut h_n, mut c_n) = (Vec::new(), Vec::new());
+                for layer in &found.layers {
+                    let count = layer.facts.directions.len();
+                    let first = layer.facts.layer * count;
+                    let state = |name: &str| -> Array3<f32> {
+                        let all: Array3<f64> = golden.get(&at(name));
+                        let own = all.slice_axis(Axis(0), (first..first + count).into());
+                        own.mapv(|v| v as f32)
+                    };
+                    let c = (kind == CellKind::Lstm).then(|| state("c0"));
+                    let initial = States { h: Some(state("h0")), c };
+                    let node = node(layer);
+                    let result =
+                        run_recurrent(&engine, node, x.view(), lengths.as_deref(), &initial);
+                    let (y, last) = result.unwrap();
+                    let sides: Vec<_> = y.axis_iter(Axis(1)).collect();
+                    x = ndarray::concatenate(Axis(2), &sides).unwrap();
+                    h_n.extend(last.h.unwrap());
+                    c_n.extend(last.c.into_iter().flatten());
+                }
+                let output: Vec<f32> = x.iter().copied().collect();
+                worst.see("output", &output, &golden.values(&at("output")));
+                worst.see("h_n", &h_n, &golden.values(&at("h_n")));
+                if kind == CellKind::Lstm {
+                    worst.see("c_n", &c_n, &golden.values(&at("c_n")));
+                }
+                worst.check(&format!("{prefix} on {}", engine.name()), 1e-6);
+            }
+        }
+    }
 }
 
 #[test]
