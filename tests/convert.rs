@@ -4,7 +4,7 @@
 mod common;
 
 use common::golden::Golden;
-use common::{Worst, data_folder, engines};
+use common::{Worst, apart, data_folder, engines};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, IxDyn};
 use recurra::cell::CellKind;
 use recurra::convert::{
@@ -273,8 +273,7 @@ fn a_pretrained_voice_detector_keeps_its_weights_and_its_states() {
     for (name, got) in pairs {
         let want = floats(name);
         assert_eq!(got.shape(), want.shape());
-        let apart = got.iter().zip(&want).map(|(got, want)| (got - want).abs());
-        let worst = apart.fold(0.0, f32::max);
+        let worst = apart(&got, &want);
         println!("{name}: {worst:.1e}");
         assert!(worst <= 1e-4, "{name}: {worst:.1e}");
     }
@@ -294,6 +293,7 @@ fn a_pretrained_sentence_splitter_goes_out_and_in_again() {
     assert_eq!(found.layers.len(), 2);
     write_model(&path, &export_layers(&found.layers).unwrap()).unwrap();
     let back = import(&path, None).unwrap();
+    assert_eq!(back.layers.len(), 2);
     for (got, want) in back.layers.iter().zip(&found.layers) {
         assert_same(got, want);
     }
@@ -325,8 +325,7 @@ fn keras_layers_give_what_keras_gives() {
             let parts: Vec<_> = y.axis_iter(Axis(1)).collect();
             let joined = ndarray::concatenate(Axis(2), &parts).unwrap();
             assert_eq!(joined.shape(), want.shape());
-            let worst =
-                joined.iter().zip(&want).fold(0.0, |m: f32, (got, want)| m.max((got - want).abs()));
+            let worst = apart(&joined, &want);
             assert!(worst <= 1e-6, "{name} on {engine:?}: {worst:.1e}");
             println!("{name}: {worst:.1e}");
         }

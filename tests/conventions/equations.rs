@@ -1,7 +1,7 @@
 //! Where a state, a bias, a clip stands in the equations.
 
-use crate::common::engines;
-use crate::run::{NEAR, Run, apart, random, sigmoid};
+use crate::common::{apart, engines};
+use crate::run::{NEAR, Run, random, sigmoid};
 use recurra::cell::{Activation, Cell, CellKind};
 use recurra::layer::Recurrent;
 

@@ -1,7 +1,7 @@
 //! What Flax and Keras computed.
 
-use crate::common::engines;
-use crate::run::{NEAR, apart};
+use crate::common::{apart, engines};
+use crate::run::NEAR;
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix1, Ix2, Ix3, concatenate};
 use recurra::cell::CellKind;
 use recurra::convert::{import, to_tensors};

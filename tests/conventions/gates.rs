@@ -1,7 +1,7 @@
 //! Orders of gates.
 
-use crate::common::engines;
-use crate::run::{NEAR, Run, apart, sigmoid};
+use crate::common::{apart, engines};
+use crate::run::{NEAR, Run, sigmoid};
 use recurra::cell::{CellKind, GateOrder, reorder_gates, restore_gates};
 use recurra::layer::Recurrent;
 

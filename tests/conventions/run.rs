@@ -1,4 +1,4 @@
-//! What the tests share: a run of a stack, and the comparing of results.
+//! What the tests share: a run of a stack.
 
 use recurra::engine::Engine;
 use recurra::kernel::Control;
@@ -8,17 +8,6 @@ use std::collections::BTreeMap;
 
 /// Results of float32 beside others of float32 or better: some units of 1.2e-7.
 pub const NEAR: f32 = 1e-6;
-
-/// The largest difference; infinite where there is a NaN.
-pub fn apart<'a>(
-    a: impl IntoIterator<Item = &'a f32>,
-    b: impl IntoIterator<Item = &'a f32>,
-) -> f32 {
-    let (a, b): (Vec<_>, Vec<_>) = (a.into_iter().collect(), b.into_iter().collect());
-    assert_eq!(a.len(), b.len());
-    let each = a.iter().zip(b).map(|(a, b)| (*a - b).abs());
-    each.fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
-}
 
 pub fn sigmoid(a: f32) -> f32 {
     1.0 / (1.0 + (-a).exp())
