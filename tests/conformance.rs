@@ -2,6 +2,7 @@
 
 mod common;
 
+use recurra::cell::CellKind;
 use recurra::conformance;
 use recurra::engine::Engine;
 use std::collections::BTreeSet;
@@ -24,9 +25,12 @@ fn check(engine: &Engine) {
     .unwrap();
     assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
     // Every recurrent kernel of every cell was there.
-    for cell in ["rnn_tanh", "rnn_relu", "lstm", "gru"] {
-        assert!(kernels.contains(&format!("step_forward/{cell}")));
-        assert!(kernels.contains(&format!("step_backward/{cell}")));
+    for cell in CellKind::ALL {
+        let stem = if cell.is_scan() { "scan" } else { "step" };
+        for pass in ["forward", "backward"] {
+            let kernel = format!("{stem}_{pass}/{}", cell.name());
+            assert!(kernels.contains(&kernel), "{kernel}");
+        }
     }
 }
 

@@ -74,7 +74,7 @@ fn cases(cell: CustomCell) -> Vec<RecurrentCase> {
         |c| (c.stack.recurrent_dropout, c.stack.per_gate) = (0.3, true),
         |c| c.stack.heads = 3,
         |c| c.stack.heads = 18,
-        |c| c.stack.learned_initial = false,
+        |c| (c.given, c.stack.learned_initial) = (false, true),
         |c| c.stack.convolution = Some(Convolution { map: [2, 3], kernel: [3, 3] }),
     ];
     let make = |change: &fn(&mut RecurrentCase)| {

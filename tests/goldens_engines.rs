@@ -5,7 +5,7 @@ mod common;
 
 use common::golden::Golden;
 use common::stack::{Stack, gradients};
-use common::{Worst, engines, normwise_error};
+use common::{Worst, apart, engines, normwise_error};
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
 use recurra::layer::{Embedding, InitialState, Linear, Recurrent};
@@ -357,6 +357,10 @@ fn errors_are_seen() {
     for bad in [f32::NAN, f32::INFINITY] {
         assert_eq!(normwise_error("not finite", &[1.0, bad], &[1.0, 2.0]), f64::INFINITY);
     }
+    assert_eq!(apart(&[1.0, -2.0], &[1.5, -2.0]), 0.5);
+    assert_eq!(apart(&[f32::NAN, 1.0], &[0.0, 1.0]), f32::INFINITY);
+    let no_number = || normwise_error("not finite", &[1.0, 2.0], &[1.0, f64::NAN]);
+    assert!(std::panic::catch_unwind(no_number).is_err());
     let mut worst = Worst::default();
     worst.see("a", &[1.5], &[1.0]);
     worst.see("b", &[f32::NAN], &[1.0]);

@@ -1,5 +1,5 @@
 //! Both engines and the oracle against PyTorch's stacks: two directions, projections, lengths and
-//! padding, batch_first, packed sequences. `goldens/make.py` wrote the files.
+//! padding, batch_first, packed sequences, modules without biases. `goldens/make.py` wrote the files.
 
 mod common;
 
@@ -46,6 +46,14 @@ const STACKS: [Row; 9] = [
     (Form::Packed, [4, 3, 2, 5, 2], true, 2, &[1, 4, 3], 0.0),
 ];
 
+/// As `UNBIASED` and `UNBIASED_PROJECTED`: of modules with bias=False.
+const UNBIASED: [Row; 3] = [
+    (Form::Time, [4, 2, 2, 3, 1], false, 0, &[], 0.0),
+    (Form::Time, [4, 3, 2, 3, 2], true, 0, &[2, 4, 1], 0.0),
+    // The LSTM's alone.
+    (Form::Time, [3, 2, 2, 4, 2], true, 2, &[], 0.0),
+];
+
 /// Results by the names of the file, without the case's prefix.
 type Results<T> = BTreeMap<String, Vec<T>>;
 
@@ -57,29 +65,43 @@ struct Case {
     layer: Recurrent,
     lengths: Vec<usize>,
     padding: f32,
-    /// All tensors of the file that go in, by the names they have there.
+    biased: bool,
+    /// All tensors of the file that go in, by the names they have there; zeros for the biases that a
+    /// module does not have.
     given: BTreeMap<String, Vec<f32>>,
     /// All that came out.
     wanted: Results<f64>,
 }
 
-fn count(kind: CellKind) -> usize {
-    if kind == CellKind::Lstm { STACKS.len() } else { 6 }
+/// The rows that a cell has: those with a projection are the LSTM's.
+fn count(kind: CellKind, rows: &[Row]) -> usize {
+    rows.iter().filter(|row| kind == CellKind::Lstm || row.3 == 0).count()
+}
+
+fn is_bias(name: &str) -> bool {
+    name.starts_with("bias_") || name.starts_with("grad/bias_")
 }
 
 impl Case {
     fn open(kind: CellKind, number: usize) -> Self {
         let golden = Golden::open(&format!("{}_stacks", kind.name()));
-        let (form, [time, batch, input, hidden, layers], both, width, lengths, padding) =
-            STACKS[number];
+        Case::read(kind, STACKS[number], &golden, &format!("case{number}/"), true)
+    }
+
+    fn unbiased(kind: CellKind, number: usize) -> Self {
+        let prefix = format!("{}/case{number}/", kind.name());
+        Case::read(kind, UNBIASED[number], &Golden::open("unbiased"), &prefix, false)
+    }
+
+    fn read(kind: CellKind, row: Row, golden: &Golden, prefix: &str, biased: bool) -> Self {
+        let (form, [time, batch, input, hidden, layers], both, width, lengths, padding) = row;
         let cell = Cell { projection: (width > 0).then_some(width), ..Cell::from(kind) };
         let direction = if both { Direction::Both(Merge::Concat) } else { Direction::Forward };
         let layer = Recurrent { layers, direction, ..Recurrent::new("rnn", cell, input, hidden) };
-        let prefix = format!("case{number}/");
         let (mut given, mut wanted) = (BTreeMap::new(), BTreeMap::new());
         let mut told = Vec::new();
         for full in golden.names() {
-            let Some(name) = full.strip_prefix(&prefix) else { continue };
+            let Some(name) = full.strip_prefix(prefix) else { continue };
             let out = matches!(name, "output" | "h_n" | "c_n") || name.starts_with("grad/");
             if matches!(name, "lengths" | "batch_sizes" | "sorted_indices") {
                 told.push((name.to_string(), golden.ids(&full)));
@@ -116,11 +138,17 @@ impl Case {
         // A tensor for each parameter, the input and the states, and a gradient of each; the output
         // and the final states, and a gradient of each.
         let states = layer.cell.states();
-        let parameters = layer.all_parameters().len();
-        assert_eq!(given.len(), parameters + 1 + states + 1 + states);
-        assert_eq!(wanted.len(), parameters + 1 + states + 1 + states);
+        let mut parameters = layer.all_parameters();
+        let stem = |name: &str| name.strip_prefix("rnn.").unwrap().to_string();
+        let count = parameters.iter().filter(|p| biased || !is_bias(&stem(&p.name))).count();
+        assert_eq!(given.len(), count + 1 + states + 1 + states);
+        assert_eq!(wanted.len(), count + 1 + states + 1 + states);
+        parameters.retain(|p| is_bias(&stem(&p.name)));
+        for bias in parameters.iter().filter(|_| !biased) {
+            given.insert(stem(&bias.name), vec![0.0; bias.shape[0]]);
+        }
         let lengths = lengths.to_vec();
-        Case { form, time, batch, layer, lengths, padding, given, wanted }
+        Case { form, time, batch, layer, lengths, padding, biased, given, wanted }
     }
 
     /// Layers times directions.
@@ -373,9 +401,15 @@ impl Case {
         results
     }
 
+    /// Those results that PyTorch has, which must be all: but gradients of biases that are none there.
+    fn known<T>(&self, mut results: Results<T>) -> Results<T> {
+        results.retain(|name, _| self.biased || !is_bias(name));
+        assert!(results.keys().eq(self.wanted.keys()), "there are other tensors than PyTorch's");
+        results
+    }
+
     fn compare(&self, engine: &Engine) -> Worst {
-        let got = self.by_engine(engine);
-        assert!(got.keys().eq(self.wanted.keys()), "the engine gives other tensors than PyTorch");
+        let got = self.known(self.by_engine(engine));
         let mut worst = Worst::default();
         for (name, want) in &self.wanted {
             worst.see(name, &got[name], want);
@@ -384,26 +418,30 @@ impl Case {
     }
 }
 
+/// One case on the engines and in the oracle.
+fn check(case: &Case, engines: &[Engine], title: &str) {
+    for engine in engines {
+        let what = format!("{title} on {}", engine.name());
+        case.compare(engine).check(&what, TOLERANCE);
+    }
+    let got = case.known(case.by_oracle());
+    for (name, want) in &case.wanted {
+        assert_eq!(got[name].len(), want.len(), "{name}");
+        let largest = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        for (k, (g, w)) in got[name].iter().zip(want).enumerate() {
+            // What cancels to nearly nothing is known to the sums' digits.
+            let bound = ROUNDED * w.abs() + 1e-12 * largest;
+            let what = format!("{title}: {name}, element {k}");
+            assert!((g - w).abs() <= bound, "{what}: the oracle has {g}, PyTorch {w}");
+        }
+    }
+}
+
 fn check_cell(kind: CellKind) {
     let engines = engines();
-    for number in 0..count(kind) {
-        let case = Case::open(kind, number);
-        for engine in &engines {
-            let what = format!("{} on {}, case {number}", kind.name(), engine.name());
-            case.compare(engine).check(&what, TOLERANCE);
-        }
-        let got = case.by_oracle();
-        assert!(got.keys().eq(case.wanted.keys()), "the oracle gives other tensors than PyTorch");
-        for (name, want) in &case.wanted {
-            assert_eq!(got[name].len(), want.len(), "{name}");
-            let largest = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-            for (k, (g, w)) in got[name].iter().zip(want).enumerate() {
-                // What cancels to nearly nothing is known to the sums' digits.
-                let bound = ROUNDED * w.abs() + 1e-12 * largest;
-                let what = format!("{}, case {number}: {name}, element {k}", kind.name());
-                assert!((g - w).abs() <= bound, "{what}: the oracle has {g}, PyTorch {w}");
-            }
-        }
+    for number in 0..count(kind, &STACKS) {
+        let title = format!("{}, case {number}", kind.name());
+        check(&Case::open(kind, number), &engines, &title);
     }
 }
 
@@ -425,6 +463,25 @@ fn lstm_stacks_are_pytorchs() {
 #[test]
 fn gru_stacks_are_pytorchs() {
     check_cell(CellKind::Gru);
+}
+
+/// Zeros for biases are as good as none: the same results, the same gradients of all else.
+#[test]
+fn stacks_without_biases_are_pytorchs() {
+    let engines = engines();
+    for kind in CellKind::CLASSIC {
+        for number in 0..count(kind, &UNBIASED) {
+            let title = format!("{} without biases, case {number}", kind.name());
+            let mut case = Case::unbiased(kind, number);
+            check(&case, &engines, &title);
+            case.given.get_mut("bias_hh_l0").unwrap().fill(0.125);
+            let error = case.compare(&engines[0]).error;
+            assert!(error > 1000.0 * TOLERANCE, "{title}, but for one: {error}");
+        }
+    }
+    let of_files = Golden::open("unbiased").names();
+    let inputs = of_files.iter().filter(|name| name.ends_with("/grad/input")).count();
+    assert_eq!(inputs, 4 * 2 + 1, "each case of the file is used");
 }
 
 /// What a user gets wrong, or a wrong machine, lies far beyond the tolerance.

@@ -157,6 +157,7 @@ fn measure(engine: &Engine, kind: CellKind, relu: bool, single: bool, allowed: u
         let moved: Vec<_> = (0..4).map(|k| problem.moved(seed * 4 + k)).collect();
         let largest = want.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
         for (k, (&got, &want)) in got.iter().zip(&want).enumerate() {
+            assert!(got.is_finite(), "{kind:?}: {got}");
             let apart = distance(got, want);
             // Moved by four times that half a unit, so that float32 can hold it.
             let shift = moved.iter().fold(0.0, |m: f64, near| m.max((near[k] - want).abs())) / 4.0;

@@ -39,12 +39,23 @@ pub fn data_folder(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// The largest difference; infinite where there is a NaN.
+pub fn apart<'a>(
+    a: impl IntoIterator<Item = &'a f32>,
+    b: impl IntoIterator<Item = &'a f32>,
+) -> f32 {
+    let (a, b): (Vec<_>, Vec<_>) = (a.into_iter().collect(), b.into_iter().collect());
+    assert_eq!(a.len(), b.len());
+    let each = a.iter().zip(b).map(|(a, b)| (*a - b).abs());
+    each.fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
+}
+
 /// max|got − want| / max|want|. Infinite where a value is not finite, or where only zeros are
 /// wanted and others came.
 pub fn normwise_error(name: &str, got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len(), "{name}: another number of elements");
+    assert!(want.iter().all(|w| w.is_finite()), "{name}: what is wanted isn't finite");
     let largest = want.iter().fold(0.0, |m: f64, w| m.max(w.abs()));
-    assert!(largest.is_finite(), "{name}: what is wanted isn't finite");
     if got.iter().any(|g| !g.is_finite()) {
         return f64::INFINITY;
     }

@@ -19,6 +19,8 @@ first, then PyTorch computes in float64. The cells' files hold float32 (the resu
     lengths [B] (int64) where rows have them. Of form "time" and "batch" (batch_first), input and
     output are padded, the output by pad_packed_sequence. Of form "packed" they are the data of a
     PackedSequence, whose batch_sizes and sorted_indices (int64) are there too.
+unbiased.safetensors, for each cell and each of UNBIASED (an LSTM: and UNBIASED_PROJECTED), under
+    "lstm/case0/" and so on, the same of modules made with bias=False: no biases, no gradients of any.
 optim.safetensors:
     initial [7], gradients [5,7]; sgd/, adam/ and adamw/: the options as scalars, and params [5,7]
     after each step; clip0/ and clip1/: max_norm, norm, before_0, before_1, after_0, after_1.
@@ -53,6 +55,12 @@ PROJECTED = [
     ("time", 5, 3, 2, 4, 2, True, 3, [2, 5, 3], 2.5),
     ("packed", 4, 3, 2, 5, 2, True, 2, [1, 4, 3], 0.0),
 ]
+
+UNBIASED = [
+    ("time", 4, 2, 2, 3, 1, False, 0, None, 0.0),
+    ("time", 4, 3, 2, 3, 2, True, 0, [2, 4, 1], 0.0),
+]
+UNBIASED_PROJECTED = [("time", 3, 2, 2, 4, 2, True, 2, None, 0.0)]
 
 CELLS = {
     "rnn_tanh": lambda i, h, l, **more: nn.RNN(i, h, l, nonlinearity="tanh", **more),
@@ -122,42 +130,58 @@ def cell_file(name, make):
     write(name, tensors, torch.float32)
 
 
+def stack_case(name, make, stack, **more):
+    """What goes into and comes out of one of STACKS."""
+    form, steps, batch, inputs, hidden, layers, both, width, lengths, padding = stack
+    first = form == "batch"
+    options = more | ({"proj_size": width} if width else {})
+    module = make(inputs, hidden, layers, bidirectional=both, batch_first=first, **options)
+    module = module.double()
+    redraw(module, 1.5)
+    x = random(*((batch, steps) if first else (steps, batch)), inputs)
+    extra = {} if lengths is None else {"lengths": torch.tensor(lengths)}
+    pack = lambda x: pack_padded_sequence(x, lengths, batch_first=first, enforce_sorted=False)
+    if form == "packed":
+        packed = pack(x)
+        x = packed.data
+        extra["batch_sizes"] = packed.batch_sizes
+        extra["sorted_indices"] = packed.sorted_indices
+
+    def run(x, states):
+        if lengths is None:
+            return module(x, states)
+        if form == "packed":
+            output, last = module(packed._replace(data=x), states)
+            return output.data, last
+        output, last = module(pack(x), states)
+        output, same = pad_packed_sequence(output, first, padding, total_length=steps)
+        assert same.tolist() == lengths
+        return output, last
+
+    parts = layers * (2 if both else 1)
+    leaves = {"input": x, "h0": random(parts, batch, width or hidden)}
+    if name == "lstm":
+        leaves["c0"] = random(parts, batch, hidden)
+    return training_step(module, leaves, run) | extra
+
+
 def stacks_file(name, make):
     tensors = {}
     for k, stack in enumerate(STACKS + (PROJECTED if name == "lstm" else [])):
-        form, steps, batch, inputs, hidden, layers, both, width, lengths, padding = stack
-        first = form == "batch"
-        options = {"proj_size": width} if width else {}
-        module = make(inputs, hidden, layers, bidirectional=both, batch_first=first, **options)
-        module = module.double()
-        redraw(module, 1.5)
-        x = random(*((batch, steps) if first else (steps, batch)), inputs)
-        extra = {} if lengths is None else {"lengths": torch.tensor(lengths)}
-        pack = lambda x: pack_padded_sequence(x, lengths, batch_first=first, enforce_sorted=False)
-        if form == "packed":
-            packed = pack(x)
-            x = packed.data
-            extra["batch_sizes"] = packed.batch_sizes
-            extra["sorted_indices"] = packed.sorted_indices
-
-        def run(x, states):
-            if lengths is None:
-                return module(x, states)
-            if form == "packed":
-                output, last = module(packed._replace(data=x), states)
-                return output.data, last
-            output, last = module(pack(x), states)
-            output, same = pad_packed_sequence(output, first, padding, total_length=steps)
-            assert same.tolist() == lengths
-            return output, last
-
-        parts = layers * (2 if both else 1)
-        leaves = {"input": x, "h0": random(parts, batch, width or hidden)}
-        if name == "lstm":
-            leaves["c0"] = random(parts, batch, hidden)
-        for key, value in (training_step(module, leaves, run) | extra).items():
+        for key, value in stack_case(name, make, stack).items():
             tensors[f"case{k}/{key}"] = value
     write(f"{name}_stacks", tensors, torch.float32)
+
+
+def unbiased_file():
+    tensors = {}
+    for name, make in CELLS.items():
+        for k, stack in enumerate(UNBIASED + (UNBIASED_PROJECTED if name == "lstm" else [])):
+            case = stack_case(name, make, stack, bias=False)
+            assert not any("bias" in key for key in case)
+            for key, value in case.items():
+                tensors[f"{name}/case{k}/{key}"] = value
+    write("unbiased", tensors, torch.float32)
 
 
 def optim_file():
@@ -228,6 +252,8 @@ def main():
     optim_file()
     torch.manual_seed(201)
     lm_file()
+    torch.manual_seed(202)
+    unbiased_file()
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ pub fn assert_near<D: ndarray::Dimension>(
     what: &str,
 ) {
     assert_eq!(a.shape(), b.shape(), "{what}");
-    let gap =
-        (a - b).iter().fold(0.0, |m: f64, d| if d.is_nan() { d.abs() } else { m.max(d.abs()) });
+    let gap = (a - b)
+        .iter()
+        .fold(0.0, |m: f64, d| if d.is_nan() { f64::INFINITY } else { m.max(d.abs()) });
     assert!(gap <= bound, "{what}: {gap} apart");
 }
 
