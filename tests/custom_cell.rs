@@ -76,6 +76,12 @@ fn cases(cell: CustomCell) -> Vec<RecurrentCase> {
         |c| c.stack.heads = 18,
         |c| (c.given, c.stack.learned_initial) = (false, true),
         |c| c.stack.convolution = Some(Convolution { map: [2, 3], kernel: [3, 3] }),
+        |c| (c.stack.cell.layer_norm, c.lengths, c.resets) = (Some(1e-3), true, true),
+        |c| {
+            c.stack.cell.layer_norm = Some(1e-3);
+            c.stack.zoneout = [0.3, 0.2];
+            c.stack.direction = Direction::Both(Merge::Concat);
+        },
     ];
     let make = |change: &fn(&mut RecurrentCase)| {
         let mut case = plain.clone();
@@ -133,5 +139,5 @@ fn impossible_cells_are_refused() {
     says(&|c| c.custom = with(&|own| own.states = 0), "states");
     says(&|c| c.custom = None, "equations are missing");
     says(&|c| c.peepholes = true, "peepholes");
-    says(&|c| c.layer_norm = Some(1e-5), "layer norm");
+    says(&|c| c.layer_norm = Some(0.0), "layer norm");
 }

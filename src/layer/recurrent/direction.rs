@@ -41,6 +41,8 @@ pub(super) struct DirectionRecord {
     masks: Option<View>,
     weights: RecurrentWeights,
     reverse: bool,
+    /// Backward starts with this layer and direction.
+    is_last: bool,
     x: Var,
     batch: usize,
 }
@@ -53,11 +55,11 @@ pub(super) struct Segment {
 }
 
 /// What is kept from forward to backward.
-enum Kept {
-    /// A single segment whole.
-    Whole(Box<Segment>),
-    /// Of several the states before each, in the direction's order; none before the first are zeros.
-    Borders(Vec<Option<Var>>),
+struct Kept {
+    /// The states before each segment, in the direction's order; none before the first are zeros.
+    borders: Vec<Option<Var>>,
+    /// The last segment whole, where it is the first that backward comes to.
+    last: Option<Segment>,
 }
 
 impl DirectionRecord {
@@ -105,7 +107,8 @@ impl DirectionRecord {
     fn forward(&self, rec: &mut Recorder, source: Option<Var>, last: Var) -> Result<(Var, Kept)> {
         if let [all] = &self.order[..] {
             let segment = self.segment(rec, all, source, Some(last))?;
-            return Ok((segment.run.outputs(), Kept::Whole(Box::new(segment))));
+            let output = segment.run.outputs();
+            return Ok((output, Kept { borders: vec![source], last: Some(segment) }));
         }
         let shape = [last.rows, last.columns];
         let mut before = source;
@@ -118,7 +121,7 @@ impl DirectionRecord {
         let width = self.layer.cell.width(self.layer.hidden);
         let time: usize = self.order.iter().map(Range::len).sum();
         let output = rec.temporary("output", [time * self.batch, width])?;
-        let mut borders = Vec::new();
+        let mut kept = Kept { borders: Vec::new(), last: None };
         for (i, steps) in self.order.iter().enumerate() {
             let behind = match i + 1 == self.order.len() {
                 true => last,
@@ -127,30 +130,28 @@ impl DirectionRecord {
             let segment = self.segment(rec, steps, before, Some(behind))?;
             let outputs = segment.run.outputs();
             rec.copy(outputs, output.rows(steps.start * self.batch, outputs.rows))?;
-            borders.push(before);
+            kept.borders.push(before);
             before = Some(behind);
+            // What comes between here and its own backward needs no room to work in.
+            kept.last = Some(segment).filter(|_| self.is_last);
         }
-        Ok((output, Kept::Borders(borders)))
+        Ok((output, kept))
     }
 
     /// Gradients of everything, from the last segment of the direction's order to the first.
     fn backward(
         &self,
         rec: &mut Recorder,
-        kept: Kept,
+        mut kept: Kept,
         [d_output, d_final]: [Option<View>; 2],
         source: Option<Var>,
     ) -> Result<()> {
         let dx = rec.gradient_target(self.x)?;
-        let (mut kept, borders) = match kept {
-            Kept::Whole(segment) => (Some(*segment), Vec::new()),
-            Kept::Borders(borders) => (None, borders),
-        };
         let mut from: Option<Incoming> = None;
         for (i, steps) in self.order.iter().enumerate().rev() {
-            let segment = match kept.take() {
+            let segment = match kept.last.take() {
                 Some(segment) => segment,
-                None => self.segment(rec, steps, borders[i], None)?,
+                None => self.segment(rec, steps, kept.borders[i], None)?,
             };
             let part = |view: View, columns: usize| {
                 let row = self.batch * columns;
@@ -242,6 +243,7 @@ impl Recurrent {
             hh,
             weights,
             reverse,
+            is_last: place == [self.layers - 1, self.direction.count() - 1],
             x,
             batch,
             resets: sequence.resets.is_some(),
@@ -265,9 +267,9 @@ impl Recurrent {
         let (output, kept) = this.forward(rec, source, last)?;
         let trace = Trace {
             name: self.name.clone(),
-            kept: match &kept {
-                Kept::Whole(segment) => Some((segment.run.states, segment.run.gates)),
-                Kept::Borders(_) => None,
+            kept: match (&kept.last, around.segments.in_order(reverse).len()) {
+                (Some(segment), 1) => Some((segment.run.states, segment.run.gates)),
+                _ => None,
             },
         };
         rec.on_backward(move |rec| {
