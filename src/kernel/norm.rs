@@ -60,10 +60,7 @@ fn norm_gates(kind: &StepKind, second: bool) -> Range<usize> {
 
 /// The permutation's names of a norm over `gates`.
 fn defines(gates: &Range<usize>) -> Vec<(&'static str, String)> {
-    vec![
-        ("FIRST_GATE", gates.start.to_string()),
-        ("PRODUCTS", gates.len().to_string()),
-    ]
+    vec![("FIRST_GATE", gates.start.to_string()), ("PRODUCTS", gates.len().to_string())]
 }
 
 fn cost(params: &StepParams, kind: &StepKind) -> Cost {

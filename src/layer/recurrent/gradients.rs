@@ -83,7 +83,16 @@ impl DirectionRecord {
                 let row = (first + gate) * h;
                 let target = dw.part(row * depth, count * h * depth);
                 let sum = plain.then(|| db.part(row, count * h));
-                self.weight_gradient(rec, segment, d, heard.operand(), target, count, sum, accumulate)?;
+                self.weight_gradient(
+                    rec,
+                    segment,
+                    d,
+                    heard.operand(),
+                    target,
+                    count,
+                    sum,
+                    accumulate,
+                )?;
             }
         }
         if before {

@@ -201,8 +201,8 @@ fn candidate(shared: &Shared, columns: &[f32], rows: &mut BackwardRows, room: &m
 /// the rows that take part: added to dh, or in the phase's target, or (Unproject) in `room.sums`.
 fn products(shared: &Shared, kernel: &StepBackward, rows: &mut BackwardRows, room: &mut Room) {
     let (cell, first) = (shared.cell, rows.first);
-    let from_later =
-        !matches!(kernel.phase, BackwardPhase::Unproject | BackwardPhase::Raw) && !kernel.of_candidate();
+    let from_later = !matches!(kernel.phase, BackwardPhase::Unproject | BackwardPhase::Raw)
+        && !kernel.of_candidate();
     let flags = if from_later { shared.later_flags } else { shared.flags };
     let active = Active::new(rows.count, !flags.is_empty(), |b| {
         // The later step heard nothing of this one's states where it reset them.
