@@ -13,7 +13,7 @@ const MOST: usize = 3;
 
 /// The shader, words of cases, what the fault is; the text that stands there, what takes its place.
 #[rustfmt::skip]
-const FAULTS: [[&str; 5]; 46] = [
+const FAULTS: [[&str; 5]; 52] = [
     ["cell/lstm", "lstm given", "two saved gates swapped",
         "out.saved[0] = i;\n    out.saved[GATE_G] = g;",
         "out.saved[0] = g;\n    out.saved[GATE_G] = i;"],
@@ -152,6 +152,24 @@ const FAULTS: [[&str; 5]; 46] = [
     ["clip_scale", "kernel sum_squares+clip_scale", "the norm not rooted",
         "p.max_norm / (norm + 1e-6)",
         "p.max_norm / (sum + 1e-6)"],
+    ["step_backward", "lstm heads3 projection", "a head of h takes another head's gates",
+        "let first_k = head * p.terms;",
+        "let first_k = head * p.head;"],
+    ["step_forward", "lstm heads3 projection", "a head of gates hears another head of h",
+        "let first_k = (unit / p.head) * p.depth;",
+        "let first_k = (unit / p.head) * p.head;"],
+    ["step_forward", "gru per-gate convolution", "a gate hears the columns under another's mask",
+        "columns[(row * SOURCES + mask)",
+        "columns[(row * SOURCES)"],
+    ["shared/from_columns", "gru per-gate convolution", "a gate's columns for another's",
+        "(neighbour * PARTS + part)",
+        "(neighbour * PARTS)"],
+    ["columns_forward", "gru_reset_before convolution", "columns of other words than r⊙h",
+        "neighbour * p.source_stride",
+        "neighbour * p.channels"],
+    ["norm_backward", "gru_reset_before layer-norm", "n's norm with the statistics of r and z",
+        "let mean = norms[at_norms + FIRST_GATE];",
+        "let mean = norms[at_norms];"],
 ];
 
 /// The reports of the cases that the words choose.
