@@ -5,10 +5,12 @@
 //! word, on the host's clock.
 
 mod model;
+mod profile;
 mod suites;
 mod timing;
 
 pub use model::{DeviceRates, KernelCost, Limit};
+pub use profile::{KernelTime, Profile};
 pub use suites::Suite;
 pub use timing::Timing;
 

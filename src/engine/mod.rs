@@ -13,6 +13,7 @@ use crate::recording::{Buffer, CONTROL, MemoryPlan, Recording, Role};
 use crate::tensor::{DType, NamedTensors, WORD_BYTES, require_finite};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
 /// Where recordings run: the CPU, or a wgpu device.
 #[derive(Clone)]
@@ -171,7 +172,8 @@ impl Engine {
         let buffers = recording.buffers().to_vec();
         let names = recording.iter().map(|(id, buffer)| (buffer.name.clone(), id)).collect();
         let control = recording.find(CONTROL);
-        Ok(Program { kind, buffers, names, control, launches: recording.launches().len() })
+        let kernels = recording.launches().iter().map(|l| l.op.kernel().name()).collect();
+        Ok(Program { kind, buffers, names, control, kernels, watched: None })
     }
 }
 
@@ -187,6 +189,17 @@ fn find_device(devices: &[DeviceInfo], wanted: &str) -> Option<usize> {
         .iter()
         .position(|d| name(d) == wanted || full(d) == wanted)
         .or_else(|| devices.iter().position(|d| !wanted.is_empty() && full(d).contains(wanted)))
+}
+
+/// Microseconds after the first beginning.
+fn since_first(spans: impl Iterator<Item = [Instant; 2]>) -> Vec<[f64; 2]> {
+    let mut zero = None;
+    let mut list = Vec::new();
+    for span in spans {
+        let zero = *zero.get_or_insert(span[0]);
+        list.push(span.map(|t| t.duration_since(zero).as_secs_f64() * 1e6));
+    }
+    list
 }
 
 /// The size a store's tensor must have; an absent one may only be a state.
@@ -287,7 +300,21 @@ pub struct Program {
     buffers: Vec<Buffer>,
     names: BTreeMap<String, BufferId>,
     control: Option<BufferId>,
-    launches: usize,
+    /// Each launch's.
+    kernels: Vec<&'static str>,
+    /// Runs on the CPU that are watched: how many more, and those so far.
+    watched: Option<(usize, Vec<[Instant; 2]>)>,
+}
+
+/// When something was executed, in microseconds after the first of its kind began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// The kernel; of whole runs "run".
+    pub kernel: &'static str,
+    /// Beginning.
+    pub start_us: f64,
+    /// End.
+    pub end_us: f64,
 }
 
 enum ProgramKind {
@@ -373,9 +400,67 @@ impl Program {
     /// device was lost.
     pub fn run(&mut self) -> Result<()> {
         match &mut self.kind {
-            ProgramKind::Cpu(cpu) => cpu.run(),
+            ProgramKind::Cpu(cpu) => {
+                let start = Instant::now();
+                cpu.run()?;
+                if let Some((more, runs)) = &mut self.watched
+                    && runs.len() < *more
+                {
+                    runs.push([start, Instant::now()]);
+                }
+                Ok(())
+            }
             ProgramKind::Gpu(gpu) => gpu.run(),
         }
+    }
+
+    /// One run that notes when each launch was executed, in the order of the launches: on a GPU by the
+    /// device's timestamps, each launch in a pass of its own (which takes longer than the run that
+    /// is profiled). Waits for the run.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; a GPU without timestamps.
+    pub fn profile(&mut self) -> Result<Vec<Span>> {
+        let spans = match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.profile()?,
+            ProgramKind::Cpu(cpu) => {
+                let mut begins = Vec::with_capacity(self.kernels.len() + 1);
+                cpu.run_each(|_| begins.push(Instant::now()))?;
+                since_first(begins.windows(2).map(|pair| [pair[0], pair[1]]))
+            }
+        };
+        let named = self.kernels.iter().zip(spans);
+        Ok(named.map(|(kernel, [start_us, end_us])| Span { kernel, start_us, end_us }).collect())
+    }
+
+    /// Notes when the next `runs` runs begin and end on the device; see [`Program::watched`].
+    ///
+    /// # Errors
+    /// A GPU without timestamps.
+    pub fn watch(&mut self, runs: usize) -> Result<()> {
+        match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.watch(runs),
+            ProgramKind::Cpu(_) => {
+                self.watched = Some((runs, Vec::with_capacity(runs)));
+                Ok(())
+            }
+        }
+    }
+
+    /// When the runs since [`Program::watch`] began and ended: between them the device idled, or ran
+    /// other programs. Waits for them.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn watched(&mut self) -> Result<Vec<Span>> {
+        let runs = match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.watched()?,
+            ProgramKind::Cpu(_) => {
+                since_first(self.watched.take().into_iter().flat_map(|watched| watched.1))
+            }
+        };
+        let span = |[start_us, end_us]: [f64; 2]| Span { kernel: "run", start_us, end_us };
+        Ok(runs.into_iter().map(span).collect())
     }
 
     /// Waits until all that was submitted is done.
@@ -406,7 +491,7 @@ impl Program {
 
     /// Kernel launches of a run.
     pub fn launches(&self) -> usize {
-        self.launches
+        self.kernels.len()
     }
 
     /// How the recording's memory is laid out.

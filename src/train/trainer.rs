@@ -4,6 +4,7 @@ use super::Checkpoint;
 use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::loss::{LOSS, RING};
+use crate::measure::Profile;
 use crate::optim::Optimizer;
 use crate::recording::{Recording, Role};
 use crate::tensor::{HostTensor, NamedTensors};
@@ -294,8 +295,32 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(())
     }
 
+    /// Takes the next steps and profiles them: two to warm up, `runs` as they are, one taken apart.
+    ///
+    /// # Errors
+    /// As a run; a GPU without timestamps.
+    pub fn profile(&mut self, engine: &Engine, runs: usize) -> Result<Profile> {
+        for _ in 0..2 {
+            self.one_step()?;
+        }
+        self.training.watch(runs)?;
+        for _ in 0..runs {
+            self.one_step()?;
+        }
+        let runs = self.training.watched()?;
+        self.prepare_step()?;
+        let launches = self.training.profile()?;
+        Ok(Profile { device: engine.name(), launches, runs })
+    }
+
     /// One training step.
     fn one_step(&mut self) -> Result<()> {
+        self.prepare_step()?;
+        self.training.run()
+    }
+
+    /// Writes the inputs of the next step and counts it.
+    fn prepare_step(&mut self) -> Result<()> {
         if self.step.is_multiple_of(self.task.steps_per_epoch()) {
             zero_states(&self.store, &self.recording)?;
         }
@@ -306,7 +331,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let rate = self.options.rate(self.step);
         let control = self.options.optimizer.control(step, self.options.seed, rate);
         self.training.set_control(control);
-        self.training.run()
+        Ok(())
     }
 
     /// The mean loss over the validation data.

@@ -5,7 +5,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
 use recurra::layer::Memory;
+use recurra::measure::{KernelTime, Profile};
 use recurra::{Error, Result};
+use std::path::PathBuf;
 
 /// Where to run.
 #[derive(Args, Clone, Debug)]
@@ -32,6 +34,44 @@ impl DeviceArgs {
     pub fn engine(&self) -> Result<Engine> {
         Engine::named(&self.device, self.threads.map(usize::from))
     }
+}
+
+/// Where the time goes.
+#[derive(Args, Clone, Debug)]
+pub struct ProfileArgs {
+    /// Take a run apart by kernel, and write a trace that browsers' trace viewers open (Perfetto,
+    /// about:tracing)
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+}
+
+/// Runs that are watched for how busy the device is.
+pub const WATCHED: usize = 20;
+
+/// The lines of a profile's table.
+pub fn profile_table(profile: &Profile) -> Vec<String> {
+    let kernels = profile.kernels();
+    let total: f64 = kernels.iter().map(|k| k.ms).sum();
+    let head = ["launches", "ms", "us a launch", "share"];
+    let mut lines = vec![format!(
+        "{:<22}{:>9}{:>12}{:>14}{:>10}",
+        "kernel", head[0], head[1], head[2], head[3]
+    )];
+    for KernelTime { kernel, launches, ms } in kernels {
+        let each = 1e3 * ms / launches as f64;
+        let share = 100.0 * ms / total;
+        lines.push(format!("{kernel:<22}{launches:>9}{ms:>12.3}{each:>14.2}{share:>8.1} %"));
+    }
+    let launches = profile.launches.len();
+    lines.push(format!("{:<22}{launches:>9}{total:>12.3}", "all"));
+    if let (Some(busy), Some(ms)) = (profile.busy(), profile.run_ms()) {
+        let runs = profile.runs.len();
+        lines.push(format!(
+            "a run as it is takes {ms:.3} ms; over {runs} of them the device was busy {:.1} %",
+            100.0 * busy
+        ));
+    }
+    lines
 }
 
 /// How much recurrent layers may keep.

@@ -1,12 +1,14 @@
 //! `recurra bench`: how fast a recurrent layer runs.
 
-use crate::args::{DeviceArgs, MemoryArgs, cell_parser, json_line, print_line};
+use crate::args::{
+    DeviceArgs, MemoryArgs, ProfileArgs, WATCHED, cell_parser, json_line, print_line, profile_table,
+};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
 use recurra::Result;
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
-use recurra::measure::{self, DeviceRates, Measurement, RecurrentShape, Suite, Timing};
+use recurra::measure::{self, DeviceRates, Measurement, Profile, RecurrentShape, Suite, Timing};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,10 +72,12 @@ pub struct BenchArgs {
     /// Published configurations, one after another, instead of one shape
     #[arg(long, value_name = "NAME", value_parser = suite_parser(),
           conflicts_with_all = ["cell", "time", "batch", "input", "hidden", "layers", "heads",
-          "shortest"])]
+          "shortest", "profile"])]
     suite: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    profile: ProfileArgs,
     /// How long to measure a shape; loading and warming up come on top
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     seconds: f64,
@@ -132,6 +136,17 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
     } else {
         for row in table(&engine, &shape, &found) {
             print_line(&row)?;
+        }
+    }
+    if let Some(file) = &args.profile.profile {
+        let mut program = shape.load(&engine, true)?;
+        program.run()?;
+        let profile = Profile::measure(&engine, &mut program, WATCHED, |_| Ok(()))?;
+        profile.write_trace(file)?;
+        if !args.json {
+            print_line("")?;
+            profile_table(&profile).iter().try_for_each(|line| print_line(line))?;
+            print_line(&format!("the trace: {}", file.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)

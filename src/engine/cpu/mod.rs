@@ -251,6 +251,12 @@ pub struct CpuProgram {
 
 impl CpuProgram {
     pub(super) fn run(&mut self) -> Result<()> {
+        self.run_each(|_| {})
+    }
+
+    /// One run; `begins` is called with each launch's number before it, and with their count at the
+    /// end.
+    pub(super) fn run_each(&mut self, mut begins: impl FnMut(usize) + Send) -> Result<()> {
         let mut values = self.store.lock();
         for (name, _, len) in &self.shared {
             let found = values.get(name).map_or(0, Vec::len);
@@ -266,9 +272,11 @@ impl CpuProgram {
         let (context, launches) = (&self.context, &self.launches);
         let (memory, scratch) = (&mut self.memory, &mut self.scratch);
         context.pool.install(|| {
-            for launch in launches {
+            for (number, launch) in launches.iter().enumerate() {
+                begins(number);
                 execute(context, launch, memory, &mut scratch[launch.scratch]);
             }
+            begins(launches.len());
         });
         for (name, place, _) in &self.shared {
             if let Some(value) = values.get_mut(name) {

@@ -6,6 +6,7 @@
 
 mod device;
 mod pipeline;
+mod timestamps;
 
 pub use device::DeviceInfo;
 
@@ -17,6 +18,7 @@ use pipeline::{Pipeline, Pipelines};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use timestamps::Timestamps;
 
 /// How long the host waits for the runs in flight before the device is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -222,7 +224,8 @@ impl GpuEngine {
             launches.push(GpuLaunch { pipeline, group, offset, size });
         }
         let in_flight = VecDeque::with_capacity(IN_FLIGHT + 1);
-        Ok(GpuProgram { context: context.clone(), launches, buffers, staging, in_flight, plan })
+        let context = context.clone();
+        Ok(GpuProgram { context, launches, buffers, staging, in_flight, plan, watch: None })
     }
 }
 
@@ -311,7 +314,11 @@ impl Context {
     }
 
     /// Copies a device buffer through `staging` to the host.
-    fn read(&self, buffer: &wgpu::Buffer, staging: &wgpu::Buffer) -> Result<Vec<f32>> {
+    fn read<T: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        staging: &wgpu::Buffer,
+    ) -> Result<Vec<T>> {
         let size = staging.size();
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, size);
@@ -411,22 +418,56 @@ pub struct GpuProgram {
     staging: HashMap<BufferId, wgpu::Buffer>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     plan: MemoryPlan,
+    /// Runs that are watched.
+    watch: Option<Timestamps>,
+}
+
+/// Encodes launches as one compute pass.
+fn encode_pass(
+    launches: &[GpuLaunch],
+    encoder: &mut wgpu::CommandEncoder,
+    timestamps: Option<wgpu::ComputePassTimestampWrites>,
+) {
+    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
+    let mut pass = encoder.begin_compute_pass(&descriptor);
+    let mut pipeline: *const Pipeline = std::ptr::null();
+    for launch in launches {
+        if Arc::as_ptr(&launch.pipeline) != pipeline {
+            pipeline = Arc::as_ptr(&launch.pipeline);
+            pass.set_pipeline(&launch.pipeline.pipeline);
+        }
+        pass.set_bind_group(0, &launch.group, &[launch.offset]);
+        let [x, y, z] = launch.size;
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 impl GpuProgram {
     /// Appends the whole recording to a host's encoder, as one compute pass.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        let mut pass = encoder.begin_compute_pass(&Default::default());
-        let mut pipeline: *const Pipeline = std::ptr::null();
+        encode_pass(&self.launches, encoder, None);
+    }
+
+    /// One run with a pass a launch: beginning and end of each, in microseconds.
+    pub(super) fn profile(&mut self) -> Result<Vec<[f64; 2]>> {
+        let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
         for launch in &self.launches {
-            if Arc::as_ptr(&launch.pipeline) != pipeline {
-                pipeline = Arc::as_ptr(&launch.pipeline);
-                pass.set_pipeline(&launch.pipeline.pipeline);
-            }
-            pass.set_bind_group(0, &launch.group, &[launch.offset]);
-            let [x, y, z] = launch.size;
-            pass.dispatch_workgroups(x, y, z);
+            encode_pass(std::slice::from_ref(launch), &mut encoder, timestamps.next());
         }
+        self.context.queue.submit([encoder.finish()]);
+        timestamps.read(&self.context)
+    }
+
+    /// Notes beginning and end of the next runs.
+    pub(super) fn watch(&mut self, runs: usize) -> Result<()> {
+        self.watch = Some(Timestamps::new(&self.context, runs)?);
+        Ok(())
+    }
+
+    /// What was noted since.
+    pub(super) fn watched(&mut self) -> Result<Vec<[f64; 2]>> {
+        self.watch.take().map_or(Ok(Vec::new()), |watch| watch.read(&self.context))
     }
 
     /// The device buffer behind an input, output, parameter or state.
@@ -438,7 +479,8 @@ impl GpuProgram {
     /// waits for the oldest.
     pub(super) fn run(&mut self) -> Result<()> {
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
-        self.encode(&mut encoder);
+        let timestamps = self.watch.as_mut().and_then(Timestamps::next);
+        encode_pass(&self.launches, &mut encoder, timestamps);
         self.in_flight.push_back(self.context.queue.submit([encoder.finish()]));
         if self.in_flight.len() > IN_FLIGHT {
             self.context.wait_for(self.in_flight.pop_front())?;

@@ -5,6 +5,7 @@ mod show;
 
 pub use options::TrainArgs;
 
+use crate::args::{WATCHED, profile_table};
 use crate::sample;
 use options::{DEFAULT_STEPS, TaskName, TrainingConfig};
 use recurra::data::{Vocabulary, own_sources, read_text};
@@ -155,6 +156,14 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let Job { model, config, text, checkpoint } = job;
     let model = model.with_memory(args.memory.memory());
     let mut task = LanguageTask::new(model.clone(), &text, config.seq, config.batch)?;
+    if let Some(file) = &args.profile.profile {
+        // Steps of a run of its own, so that the run itself is what it would be.
+        let mut trainer = Trainer::new(&engine, &mut task, config.options(), None)?;
+        let profile = trainer.profile(&engine, WATCHED)?;
+        profile.write_trace(file)?;
+        profile_table(&profile).iter().for_each(|line| eprintln!("{line}"));
+        eprintln!("the trace: {}\n", file.display());
+    }
     let mut trainer = Trainer::new(&engine, &mut task, config.options(), checkpoint)?;
     let step = trainer.step();
     let (folder, _held) = match (&args.resume, held) {

@@ -1,6 +1,6 @@
 //! The options of `recurra train`, and what of them the model's folder keeps.
 
-use crate::args::{DeviceArgs, MemoryArgs, cell_parser};
+use crate::args::{DeviceArgs, MemoryArgs, ProfileArgs, cell_parser};
 use clap::{Args, ValueEnum};
 use recurra::cell::CellKind;
 use recurra::optim::Optimizer;
@@ -112,6 +112,8 @@ pub struct TrainArgs {
     pub memory: MemoryArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     /// The model's folder [default: recurra-model, or the next number that is free]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
