@@ -250,6 +250,36 @@ fn a_model_that_does_not_fit_names_the_limit() {
 }
 
 #[test]
+fn profiles_are_traces_on_every_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.json");
+    let path = file.to_str().unwrap();
+    let small = ["--time", "3", "--batch", "2", "--input", "4", "--hidden", "6", "--seconds", "0"];
+    for device in ["cpu", "gpu"] {
+        if device == "gpu" && common::gpu_engine().is_none() {
+            continue;
+        }
+        let bench = ["bench", "--device", device, "--profile", path];
+        let output = run(&[&bench[..], &small].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains("us a launch"), "{}", stdout(&output));
+        assert!(stdout(&output).contains("the device was busy"), "{}", stdout(&output));
+        let trace = std::fs::read_to_string(&file).unwrap();
+        let trace: serde_json::Value = serde_json::from_str(&trace).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap();
+        let steps: Vec<_> = events.iter().filter(|e| e["name"] == "step_backward").collect();
+        assert_eq!(steps.len(), 3, "{device}");
+        // One after another on the device's clock.
+        let starts: Vec<_> = steps.iter().map(|e| e["ts"].as_f64().unwrap()).collect();
+        assert!(starts.windows(2).all(|w| w[0] < w[1]), "{device}: {starts:?}");
+        assert!(steps.iter().all(|e| e["dur"].as_f64().unwrap() > 0.0), "{device}");
+    }
+    let nowhere = folder.path().join("no/trace.json");
+    let bench = ["bench", "--device", "cpu", "--profile", nowhere.to_str().unwrap()];
+    fails(&[&bench[..], &small].concat(), 1, &["no/trace.json"]);
+}
+
+#[test]
 fn verify_devices_bench_explain_and_help_answer() {
     let output = run(&["devices"]);
     assert!(output.status.success() && stdout(&output).contains("cpu"));
