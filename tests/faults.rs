@@ -217,8 +217,70 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
         ),
         (
             "no accumulation",
-            fault("matmul", "return c[p.c_offset + m * p.c_stride + n];", "return 0.0;"),
-            "kernel matmul",
+            fault("matmul", "value[#{I}u] = c[at + #{I}u];", "value[#{I}u] = 0.0;"),
+            "kernel matmul 65x33x7",
+        ),
+        (
+            "a slab multiplied before it has come",
+            fault("matmul", "let half = (slab - 1u) % 2u;", "let half = slab % 2u;"),
+            "kernel matmul 65x33x7",
+        ),
+        (
+            "a slab too few",
+            fault("matmul", "if slab > 0u {", "if slab > 1u {"),
+            "kernel matmul 65x33x7",
+        ),
+        (
+            "rows of the wrong thread",
+            fault(
+                "matmul",
+                "k * LINE_a + #{R}u * THREADS_M];",
+                "k * LINE_a + (#{R}u ^ 1u) * THREADS_M];",
+            ),
+            "kernel matmul 64x64x64",
+        ),
+        (
+            "padding that is not 0",
+            fault(
+                "matmul",
+                "return select(vec4<f32>(), all, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(count));",
+                "return all;",
+            ),
+            "kernel matmul 65x33x7",
+        ),
+        (
+            "terms of the next block",
+            fault("matmul", "let end_k = min(first_k + p.block, p.k);", "let end_k = p.k;"),
+            "kernel matmul terms 36x44",
+        ),
+        (
+            "a block forgets what is there",
+            fault("matmul", "value += before(m, n);", ""),
+            "kernel matmul terms 36x44",
+        ),
+        (
+            "row sums of a half slab",
+            fault(
+                "matmul",
+                "for (var i = 0u; i < DEPTH; i++) {",
+                "for (var i = 1u; i < DEPTH; i++) {",
+            ),
+            "kernel matmul 65x33x7",
+        ),
+        (
+            "the flag of another term",
+            fault("matmul", "|| !term_valid(k) {", "|| !term_valid(k + 1u) {"),
+            "kernel matmul terms 33x66",
+        ),
+        (
+            "a part too few",
+            fault("sum_parts", "j < p.parts;", "j + 1u < p.parts;"),
+            "kernel sum_parts",
+        ),
+        (
+            "parts on top of each other",
+            fault("matmul", "(part * p.m + m) * p.c_stride", "m * p.c_stride"),
+            "kernel matmul terms 36x44",
         ),
         (
             "a product takes the flags of another segment",
@@ -284,7 +346,7 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
         (
             "workgroups past the first 65,535",
             fault("shared/group_number", "return group.x + group.y * groups.x;", "return group.x;"),
-            "kernel matmul",
+            "kernel fill",
         ),
         (
             "another random stream",

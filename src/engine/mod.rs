@@ -5,7 +5,7 @@ mod cpu;
 mod gpu;
 
 pub use cpu::CpuEngine;
-pub use gpu::{DeviceInfo, GpuEngine, GpuProgram};
+pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
 
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control};
