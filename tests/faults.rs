@@ -256,7 +256,7 @@ fn faults() -> Vec<(&'static str, Fault, &'static str)> {
         (
             "a block forgets what is there",
             fault("matmul", "value += before(m, n);", ""),
-            "kernel matmul terms 36x44",
+            "kernel matmul terms 33x66",
         ),
         (
             "row sums of a half slab",
