@@ -260,10 +260,8 @@ fn products_keep_their_sums_in_registers() {
         let functions = module.functions.iter().map(|f| f.1);
         for function in functions.chain(module.entry_points.iter().map(|entry| &entry.function)) {
             for (_, local) in function.local_variables.iter() {
-                let plain = match module.types[local.ty].inner {
-                    TypeInner::Scalar(_) | TypeInner::Vector { .. } => true,
-                    _ => false,
-                };
+                let held = &module.types[local.ty].inner;
+                let plain = matches!(held, TypeInner::Scalar(_) | TypeInner::Vector { .. });
                 expect(plain, || format!("variable {:?} is no vector", local.name))?;
             }
         }

@@ -457,7 +457,13 @@ fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
     for (kernel, kind) in [("sgd", 0), ("adam", 1), ("adam", 2)] {
         let name = format!("N{n}{}", if kind == 2 { " decoupled" } else { "" });
         let mut case = Case::new(kernel, name, SHORT);
-        let (w, gradient) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
+        let (w, mut gradient) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
+        // Where the gradient and the decay cancel, Adam would divide rounding errors by one another.
+        for (gradient, w) in gradient.iter_mut().zip(&w) {
+            if (*gradient * clip + decay * w).abs() < 1e-3 {
+                *gradient = 0.5f32.copysign(*w);
+            }
+        }
         let clipped: Vec<f64> = wide(&gradient).iter().map(|x| x * f64::from(clip)).collect();
         let mut want = wide(&w);
         let [lr, wd] = [rate, decay].map(f64::from);
