@@ -120,16 +120,16 @@ pub fn kernel_reports(
             run(matmul(p, [m, n, k], options)?)?;
         }
     }
-    for bits in 0..16u32 {
+    for bits in 0..32u32 {
         let flag = |i: u32| bits >> i & 1 == 1;
         // A few blocks, or one more than are summed at once.
         let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 101, 6] };
-        run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3)])?)?;
+        run(matmul_over_terms(p, shape, [flag(1), flag(2), flag(3), flag(4)])?)?;
     }
     for accumulate in [false, true] {
-        run(matmul_over_rows(g, [70, 35, 9], accumulate)?)?;
+        run(matmul_over_rows(p, [70, 35, 9], accumulate)?)?;
         for (len, parts) in [(1, 1), (300, 7), (70_001, 2)] {
-            run(sum_parts(g, len, parts, accumulate)?)?;
+            run(sum_parts(p, len, parts, accumulate)?)?;
         }
     }
     // More tiles than one dimension of workgroups holds, if they are small.
@@ -233,23 +233,25 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
     Ok(case)
 }
 
-/// Terms that are rows of a sequence, in blocks, with those left out that are not valid.
+/// Terms that are rows of a sequence, in blocks, with those left out that are not valid. Where the rows of
+/// C lie apart, the GPU engine has one sum for all blocks.
 fn matmul_over_terms(
     g: &mut Initializer,
     [m, n, k, block]: [usize; 4],
-    [flagged, descending, accumulate]: [bool; 3],
+    [flagged, descending, accumulate, apart]: [bool; 4],
 ) -> Result<Case> {
-    let options = [flagged, descending, accumulate].map(|f| if f { '1' } else { '0' });
+    let options = [flagged, descending, accumulate, apart].map(|f| if f { '1' } else { '0' });
     let options: String = options.iter().collect();
     let name = format!("terms {m}x{n}x{k} options {options}");
     let mut case = Case::new("matmul", name, SHORT * (k as f64 / 64.0));
     let (places, first) = (2, 48);
     let valid: Vec<u32> = (0..(first + k).div_ceil(places)).map(|i| u32::from(i % 3 < 2)).collect();
     let takes_part = |l: usize| !flagged || valid[(first + l) / places] == 1;
+    let stride = n + if apart { 4 } else { 0 };
     let (a, b) = (g.uniform(k * m, 1.0), g.uniform(k * n, 1.0));
-    let (c, sums) = (g.uniform(m * n, 1.0), g.uniform(m, 1.0));
+    let (c, sums) = (g.uniform(m * stride, 1.0), g.uniform(m, 1.0));
     let start = |before: f32| if accumulate { f64::from(before) } else { 0.0 };
-    let mut want = Vec::new();
+    let mut want = wide(&c);
     let mut want_sums = Vec::new();
     for i in 0..m {
         let left = |l: usize| f64::from(a[l * m + i]);
@@ -257,7 +259,8 @@ fn matmul_over_terms(
         want_sums.push(start(sums[i]) + terms().map(left).sum::<f64>());
         for j in 0..n {
             let sum: f64 = terms().map(|l| left(l) * f64::from(b[l * n + j])).sum();
-            want.push(start(c[i * n + j]) + sum);
+            let at = i * stride + j;
+            want[at] = start(c[at]) + sum;
         }
     }
     case.want.push(("c", want));
@@ -266,11 +269,15 @@ fn matmul_over_terms(
     let (c, sums) = (case.state("c", c)?, case.state("row_sum", sums)?);
     let flags = if flagged { Some(case.ids("flags", valid)?) } else { None };
     let rows = SequenceRows { flags, places, first, block, descending };
-    let op =
-        Matmul::new([m, n, k], Operand::transposed(a, m), Operand::new(b, n), Operand::new(c, n))
-            .with_row_sum(sums)
-            .over(SequenceSide::Terms, &rows)
-            .accumulating(accumulate);
+    let op = Matmul::new(
+        [m, n, k],
+        Operand::transposed(a, m),
+        Operand::new(b, n),
+        Operand::new(c, stride),
+    )
+    .with_row_sum(sums)
+    .over(SequenceSide::Terms, &rows)
+    .accumulating(accumulate);
     let views: Vec<_> = [a, b, c, sums].into_iter().chain(flags).collect();
     case.recording.launch(op, &views)?;
     Ok(case)
