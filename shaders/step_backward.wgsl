@@ -34,8 +34,9 @@ const PARTS = #{PARTS}u;
 
 #ifndef DIRECT
 #ifndef FROM_COLUMNS
-var<workgroup> d_tile: array<f32, TILE * DEPTH>;    // [row][k]
-var<workgroup> w_tile: array<f32, DEPTH * TILE>;    // [k][unit]
+const LINE = DEPTH / 4u;
+var<workgroup> d_tile: array<vec4<f32>, TILE * LINE>;    // [row][k / 4]
+var<workgroup> w_tile: array<vec4<f32>, LINE * TILE>;    // [k / 4][unit]
 #endif
 #endif
 
@@ -154,7 +155,7 @@ fn main(
                 if from_row < p.batch && k < p.terms {
                     value = source(gate, from_row, first_k + k);
                 }
-                d_tile[i] = value;
+                d_tile[i / 4u][i % 4u] = value;
             }
             for (var i = index; i < DEPTH * TILE; i += THREADS) {
                 let k = k0 + i / TILE;
@@ -163,11 +164,15 @@ fn main(
                 if k < p.terms && column < end_unit {
                     value = weight(gate, first_k + k, column - head_unit);
                 }
-                w_tile[i] = value;
+                w_tile[i / TILE / 4u * TILE + i % TILE][i / TILE % 4u] = value;
             }
             workgroupBarrier();
-            for (var k = 0u; k < DEPTH; k++) {
-                share += d_tile[local.y * DEPTH + k] * w_tile[k * TILE + local.x];
+            for (var k = 0u; k < LINE; k++) {
+                let terms = d_tile[local.y * LINE + k];
+                let weights = w_tile[k * TILE + local.x];
+#for I in 0 1 2 3
+                share += terms[#{I}] * weights[#{I}];
+#end
             }
             workgroupBarrier();
         }

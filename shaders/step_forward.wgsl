@@ -23,8 +23,10 @@ const THREADS = 256u;
 const SOURCES = #{SOURCES}u;
 
 #ifndef DIRECT
-var<workgroup> h_tile: array<f32, SOURCES * TILE * DEPTH>;  // [mask][row][k]
-var<workgroup> w_tile: array<f32, DEPTH * PRODUCTS * TILE>;    // [k][gate][unit]
+const LINE = DEPTH / 4u;
+const MASK = TILE * LINE;
+var<workgroup> h_tile: array<vec4<f32>, SOURCES * MASK>;    // [mask][row][k / 4]
+var<workgroup> w_tile: array<Sum, DEPTH * TILE>;            // [k][unit]
 #import shared/gates_#{PRODUCTS}
 #endif
 
@@ -89,21 +91,31 @@ fn main(
             if from_row < p.batch && k < p.depth {
                 value = source(from_row, first_k + k, i / (TILE * DEPTH));
             }
-            h_tile[i] = value;
+            h_tile[i / 4u][i % 4u] = value;
         }
-        for (var i = index; i < DEPTH * PRODUCTS * TILE; i += THREADS) {
-            let column = i / DEPTH;
-            let unit = first_unit + column % TILE;
+        for (var i = index; i < DEPTH * TILE; i += THREADS) {
+            let unit = first_unit + i / DEPTH;
             let k = k0 + i % DEPTH;
-            var value = 0.0;
+            var value: Sum;
             if unit < end_unit && k < p.depth {
-                value = weight(column / TILE, unit, k);
+                value = weights(unit, k);
             }
-            w_tile[(i % DEPTH) * PRODUCTS * TILE + column] = value;
+            w_tile[i % DEPTH * TILE + i / DEPTH] = value;
         }
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            sum += tile_sources(local.y * DEPTH + k) * tile_gates(k * PRODUCTS * TILE + local.x);
+        for (var k = 0u; k < LINE; k++) {
+            let at = local.y * LINE + k;
+            let column = k * 4u * TILE + local.x;
+#ifdef PER_GATE
+#for I in 0 1 2 3
+            sum += tile_sources(at, #{I}u) * w_tile[column + #{I}u * TILE];
+#end
+#else
+            let terms = h_tile[at];
+#for I in 0 1 2 3
+            sum += terms[#{I}] * w_tile[column + #{I}u * TILE];
+#end
+#endif
         }
         workgroupBarrier();
     }

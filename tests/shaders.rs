@@ -136,17 +136,22 @@ impl Interface {
             if binding.access == Access::Write && !writes {
                 return fail("the kernel says it is written, the shader only reads it");
             }
-            let TypeInner::Array { base, size: ArraySize::Dynamic, stride: 4 } =
-                module.types[global.ty].inner
-            else {
-                return fail("it is not a runtime array of words");
+            let words = if binding.vectors { 4 } else { 1 };
+            let array = &module.types[global.ty].inner;
+            let TypeInner::Array { base, size: ArraySize::Dynamic, stride } = *array else {
+                return fail("it is not a runtime array");
             };
+            if stride != 4 * words {
+                return fail(&format!("its elements are {stride} bytes apart"));
+            }
             let wanted = match binding.dtype {
                 DType::F32 => ScalarKind::Float,
                 DType::U32 => ScalarKind::Uint,
             };
             match module.types[base].inner {
-                TypeInner::Scalar(s) if s.kind == wanted && s.width == 4 => {}
+                TypeInner::Scalar(s) if s.kind == wanted && s.width == 4 && words == 1 => {}
+                TypeInner::Vector { size: naga::VectorSize::Quad, scalar: s }
+                    if s.kind == wanted && s.width == 4 && words == 4 => {}
                 ref other => return fail(&format!("its elements are {other:?}")),
             }
         }
@@ -242,6 +247,28 @@ fn every_shader_is_valid_in_every_language() {
 #[test]
 fn every_shader_has_its_kernels_interface() {
     for_all(|op, module, info| Interface::new(op).check(module, info));
+}
+
+/// The product's sums, and what is on its way into workgroup memory, are scalars and vectors: a private
+/// array would lie in memory, not in registers.
+#[test]
+fn products_keep_their_sums_in_registers() {
+    for_all(|op, module, _| {
+        if op.kernel().name() != "matmul" {
+            return Ok(());
+        }
+        let functions = module.functions.iter().map(|f| f.1);
+        for function in functions.chain(module.entry_points.iter().map(|entry| &entry.function)) {
+            for (_, local) in function.local_variables.iter() {
+                let held = &module.types[local.ty].inner;
+                let plain = matches!(held, TypeInner::Scalar(_) | TypeInner::Vector { .. });
+                expect(plain, || format!("variable {:?} is no vector", local.name))?;
+            }
+        }
+        let privates = module.global_variables.iter();
+        let privates = privates.filter(|(_, g)| g.space == AddressSpace::Private).count();
+        expect(privates == 0, || "there are private variables".into())
+    });
 }
 
 #[test]
@@ -371,6 +398,10 @@ fn broken_shaders_are_noticed() {
         (&[(clip, &clip_as("read>", "read_write>"))], "(clip): it is Storage"),
         (&[(clip, &clip_as("clip", "clap")), (used, "g *= clap[0];")], "named Some(\"clap\")"),
         (&[(clip, &clip_as("f32", "u32")), (used, "g *= f32(clip[0]);")], "its elements are"),
+        (
+            &[(clip, &clip_as("f32", "vec4<f32>")), (used, "g *= clip[0].x;")],
+            "its elements are 16 bytes apart",
+        ),
         (&[(clip, &clip_as("array<f32>", "array<f32, 2>"))], "runtime array"),
         (&[("velocity[i] = v;", "")], "(velocity): the kernel says it is written"),
         // The parameter block: order, type, offset, size.

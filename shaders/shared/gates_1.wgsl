@@ -2,12 +2,14 @@
 // indexed in a loop.
 alias Sum = f32;
 
-fn tile_sources(at: u32) -> Sum {
-    return h_tile[at];
+#ifdef PER_GATE
+fn tile_sources(at: u32, i: u32) -> Sum {
+    return h_tile[at][i];
 }
+#endif
 
-fn tile_gates(at: u32) -> Sum {
-    return w_tile[at];
+fn weights(unit: u32, k: u32) -> Sum {
+    return weight(0u, unit, k);
 }
 
 fn spread_gates(sum: Sum) -> array<f32, PRODUCTS> {

@@ -2,22 +2,24 @@
 alias Sum = vec4<f32>;
 
 #ifdef PER_GATE
-fn tile_sources(at: u32) -> Sum {
+// Each gate's own source: term i of the vector.
+fn tile_sources(at: u32, i: u32) -> Sum {
     return vec4<f32>(
-        h_tile[at],
-        h_tile[at + TILE * DEPTH],
-        h_tile[at + 2u * TILE * DEPTH],
-        h_tile[at + 3u * TILE * DEPTH],
+        h_tile[at][i],
+        h_tile[at + MASK][i],
+        h_tile[at + 2u * MASK][i],
+        h_tile[at + 3u * MASK][i],
     );
-}
-#else
-fn tile_sources(at: u32) -> f32 {
-    return h_tile[at];
 }
 #endif
 
-fn tile_gates(at: u32) -> Sum {
-    return vec4<f32>(w_tile[at], w_tile[at + TILE], w_tile[at + 2u * TILE], w_tile[at + 3u * TILE]);
+fn weights(unit: u32, k: u32) -> Sum {
+    return vec4<f32>(
+        weight(0u, unit, k),
+        weight(1u, unit, k),
+        weight(2u, unit, k),
+        weight(3u, unit, k),
+    );
 }
 
 fn spread_gates(sum: Sum) -> array<f32, PRODUCTS> {

@@ -5,7 +5,7 @@ mod cpu;
 mod gpu;
 
 pub use cpu::CpuEngine;
-pub use gpu::{DeviceInfo, GpuEngine, GpuProgram};
+pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
 
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control};
@@ -414,9 +414,9 @@ impl Program {
         }
     }
 
-    /// One run that notes when each launch was executed, in the order of the launches: on a GPU by the
-    /// device's timestamps, each launch in a pass of its own (which takes longer than the run that
-    /// is profiled). Waits for the run.
+    /// One run that notes when each launch was executed, in their order: on a GPU by the device's
+    /// timestamps, each launch in a pass of its own (which takes longer than the run that is profiled),
+    /// with what a product became there. Waits for the run.
     ///
     /// # Errors
     /// As [`Program::run`]; a GPU without timestamps.
@@ -426,11 +426,12 @@ impl Program {
             ProgramKind::Cpu(cpu) => {
                 let mut begins = Vec::with_capacity(self.kernels.len() + 1);
                 cpu.run_each(|_| begins.push(Instant::now()))?;
-                since_first(begins.windows(2).map(|pair| [pair[0], pair[1]]))
+                let spans = since_first(begins.windows(2).map(|pair| [pair[0], pair[1]]));
+                self.kernels.iter().copied().zip(spans).collect()
             }
         };
-        let named = self.kernels.iter().zip(spans);
-        Ok(named.map(|(kernel, [start_us, end_us])| Span { kernel, start_us, end_us }).collect())
+        let span = |(kernel, [start_us, end_us]): (_, [f64; 2])| Span { kernel, start_us, end_us };
+        Ok(spans.into_iter().map(span).collect())
     }
 
     /// Notes when the next `runs` runs begin and end on the device; see [`Program::watched`].

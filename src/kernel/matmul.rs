@@ -1,10 +1,12 @@
-//! The tiled matrix product.
+//! The tiled matrix product, and the sum of its parts where it is cut along its terms.
 
-use super::{Binding, Cost, Kernel, View, bytes, matrix_extent, spread};
+use super::tile::{TILES, Tile};
+use super::{Binding, Cost, GROUP, Kernel, View, bytes, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
-/// Rows and columns of the output tile of one workgroup.
-const TILE: usize = 64;
+/// Results of at most so many elements are summed block by block: cut along the terms, since their
+/// tiles alone leave a large device idle.
+const BY_BLOCKS_UP_TO: usize = 1 << 20;
 
 /// The uniform block of `shaders/matmul.wgsl`.
 #[repr(C)]
@@ -32,8 +34,12 @@ pub struct MatmulParams {
     pub bias_offset: u32,
     /// First element of the row sums.
     pub row_sum_offset: u32,
-    /// Workgroups along n.
+    /// Tiles along m.
+    pub tiles_m: u32,
+    /// Tiles along n.
     pub tiles_n: u32,
+    /// Terms that one workgroup sums.
+    pub block: u32,
     /// Rows that share a flag.
     pub places: u32,
     /// Rows of the sequence before the product's first.
@@ -92,6 +98,11 @@ pub struct Matmul {
     pub block: u32,
     /// Sums over a sequence go from its last term to its first.
     pub descending: bool,
+    /// How the GPU engine cuts it, which it decides when it loads a recording.
+    pub(crate) tile: Tile,
+    /// Each block of terms is summed from 0 and added, or written for [`SumParts`]; the GPU engine's
+    /// decision too.
+    pub(crate) by_blocks: bool,
 }
 
 /// Which side of a product the rows of a sequence are.
@@ -137,7 +148,9 @@ impl Matmul {
                 c_stride: c.stride as u32,
                 bias_offset: 0,
                 row_sum_offset: 0,
-                tiles_n: n.div_ceil(TILE) as u32,
+                tiles_m: 0,
+                tiles_n: 0,
+                block: k as u32,
                 places: 1,
                 first: 0,
             },
@@ -150,7 +163,77 @@ impl Matmul {
             flags: false,
             block: 0,
             descending: false,
+            tile: TILES[0],
+            by_blocks: false,
         }
+        .with_tile(TILES[0])
+    }
+
+    /// The same product cut another way: the same bits at another speed.
+    pub(crate) fn with_tile(mut self, tile: Tile) -> Self {
+        let p = &mut self.params;
+        [p.tiles_m, p.tiles_n] = tile.count(p.m as usize, p.n as usize).map(|x| x as u32);
+        self.tile = tile;
+        self
+    }
+
+    /// \[m,n,k\].
+    pub(crate) fn shape(&self) -> [usize; 3] {
+        [self.params.m, self.params.n, self.params.k].map(|x| x as usize)
+    }
+
+    /// Whether the GPU engine sums block by block and adds the blocks' sums up. That must not depend on
+    /// how many terms there are here: a segment of the sequence has to do as the whole does.
+    pub(crate) fn sums_blocks(&self) -> bool {
+        let [m, n, _] = self.shape();
+        let dense = self.params.c_stride as usize == n && !self.bias;
+        let terms = self.side == Some(SequenceSide::Terms) && self.block > 0;
+        terms && dense && m * n <= BY_BLOCKS_UP_TO
+    }
+
+    /// The blocks of the sequence's terms.
+    pub(crate) fn blocks(&self) -> usize {
+        let [rows, block] = self.sequence_rows();
+        rows.div_ceil(block)
+    }
+
+    /// The product of `count` blocks from block `first` on, each summed from 0. One block is added to C
+    /// or written to it; the sums of several, and those of their rows, follow one another in C and in
+    /// `row_sum`, from their starts.
+    pub(crate) fn of_blocks(&self, first: usize, count: usize) -> Self {
+        let mut part = Matmul { by_blocks: true, ..self.clone() };
+        let block = self.block;
+        let p = &mut part.params;
+        let skipped = first as u32 * block;
+        // Both operands lie term by term, or one along the terms.
+        p.a_offset += skipped * if self.a_transposed { p.a_stride } else { 1 };
+        p.b_offset += skipped * if self.b_transposed { 1 } else { p.b_stride };
+        p.first += skipped;
+        p.k = (p.k - skipped).min(count as u32 * block);
+        p.block = block;
+        if count > 1 {
+            (p.c_offset, p.row_sum_offset) = (0, 0);
+            part.accumulate = false;
+        }
+        part
+    }
+
+    /// Workgroups that sum terms of their own.
+    fn parts(&self) -> usize {
+        self.params.k.div_ceil(self.params.block) as usize
+    }
+
+    /// Which of A, B and C may be touched in vectors of four: those whose lines all start and end at
+    /// whole vectors.
+    fn in_vectors(&self) -> [bool; 3] {
+        let p = &self.params;
+        let whole = |words: &[u32]| words.iter().all(|w| w % 4 == 0);
+        let terms = if self.by_blocks { p.block | p.k } else { p.k };
+        [
+            whole(&[p.a_offset, p.a_stride, if self.a_transposed { p.m } else { terms }]),
+            whole(&[p.b_offset, p.b_stride, if self.b_transposed { terms } else { p.n }]),
+            whole(&[p.c_offset, p.c_stride, p.n]),
+        ]
     }
 
     /// Adds `bias` \[N\] to each row.
@@ -203,6 +286,9 @@ impl Kernel for Matmul {
         if terms && (!self.a_transposed || self.b_transposed) {
             return Err("terms with flags must be rows of both operands");
         }
+        if self.by_blocks {
+            return Err("only the GPU engine cuts a product into parts");
+        }
         if p.c_stride < p.n { Err("rows of C overlap") } else { Ok(()) }
     }
 
@@ -210,16 +296,20 @@ impl Kernel for Matmul {
         let p = &self.params;
         let (a_rows, a_columns) = if self.a_transposed { (p.k, p.m) } else { (p.m, p.k) };
         let (b_rows, b_columns) = if self.b_transposed { (p.n, p.k) } else { (p.k, p.n) };
-        let mut list = vec![
-            Binding::read("a", matrix_extent(p.a_offset, p.a_stride, a_rows, a_columns)),
-            Binding::read("b", matrix_extent(p.b_offset, p.b_stride, b_rows, b_columns)),
-            Binding::write("c", matrix_extent(p.c_offset, p.c_stride, p.m, p.n)),
-        ];
+        let a = Binding::read("a", matrix_extent(p.a_offset, p.a_stride, a_rows, a_columns));
+        let b = Binding::read("b", matrix_extent(p.b_offset, p.b_stride, b_rows, b_columns));
+        let rows = p.m * self.parts() as u32;
+        let c = Binding::write("c", matrix_extent(p.c_offset, p.c_stride, rows, p.n));
+        let mut list: Vec<Binding> = [a, b, c]
+            .into_iter()
+            .zip(self.in_vectors())
+            .map(|(binding, vectors)| binding.in_vectors(vectors))
+            .collect();
         if self.bias {
             list.push(Binding::read("bias", (p.bias_offset + p.n) as usize));
         }
         if self.row_sum {
-            list.push(Binding::write("row_sum", (p.row_sum_offset + p.m) as usize));
+            list.push(Binding::write("row_sum", (p.row_sum_offset + rows) as usize));
         }
         if self.flags {
             let rows = p.first + self.sequence_rows()[0] as u32;
@@ -229,17 +319,23 @@ impl Kernel for Matmul {
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
+        let [vector_a, vector_b, vector_c] = self.in_vectors();
         let flags = [
-            ("A_TRANSPOSED", self.a_transposed),
-            ("B_TRANSPOSED", self.b_transposed),
+            ("TERMS_IN_LINE_a", !self.a_transposed),
+            ("TERMS_IN_LINE_b", self.b_transposed),
+            ("VECTOR_a", vector_a),
+            ("VECTOR_b", vector_b),
+            ("VECTOR_c", vector_c),
             ("BIAS", self.bias),
             ("ROW_SUM", self.row_sum),
             ("ACCUMULATE", self.accumulate),
             ("ROW_FLAGS", self.flags && self.side == Some(SequenceSide::Rows)),
             ("TERM_FLAGS", self.flags && self.side == Some(SequenceSide::Terms)),
             ("DESCENDING", self.descending),
+            ("BY_BLOCKS", self.by_blocks),
         ];
-        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
+        let flags = flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new()));
+        self.tile.defines().into_iter().chain(flags).collect()
     }
 
     fn params(&self) -> &[u8] {
@@ -247,12 +343,82 @@ impl Kernel for Matmul {
     }
 
     fn groups(&self) -> [u32; 3] {
-        spread((self.params.m as usize).div_ceil(TILE) * self.params.tiles_n as usize)
+        let p = &self.params;
+        spread(p.tiles_m as usize * p.tiles_n as usize * self.parts())
     }
 
     fn cost(&self) -> Cost {
-        let [m, n, k] = [self.params.m, self.params.n, self.params.k].map(|x| x as usize);
+        let [m, n, k] = self.shape();
         let written = m * n * if self.accumulate { 2 } else { 1 };
         Cost { flops: 2 * m as u64 * n as u64 * k as u64, bytes: bytes(m * k + k * n + written) }
+    }
+}
+
+/// The uniform block of `shaders/sum_parts.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct SumPartsParams {
+    /// Elements of a part.
+    pub len: u32,
+    /// Parts.
+    pub parts: u32,
+    /// First element of the target.
+    pub target_offset: u32,
+    /// 1 where the last part comes first, else 0.
+    pub descending: u32,
+}
+
+/// target (+)= the sum of parts that lie one after the other from the start of their buffer: what the GPU
+/// engine puts behind a product that it cuts along its terms.
+#[derive(Clone, Debug)]
+pub struct SumParts {
+    /// Sizes and offsets.
+    pub params: SumPartsParams,
+    /// Add to the target.
+    pub accumulate: bool,
+}
+
+impl SumParts {
+    /// Sums `parts` parts of `len` elements each.
+    pub fn new(len: usize, parts: usize, target_offset: usize, descending: bool) -> Self {
+        let params = SumPartsParams {
+            len: len as u32,
+            parts: parts as u32,
+            target_offset: target_offset as u32,
+            descending: u32::from(descending),
+        };
+        SumParts { params, accumulate: false }
+    }
+}
+
+impl Kernel for SumParts {
+    fn name(&self) -> &'static str {
+        "sum_parts"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        super::all_positive(&[self.params.len, self.params.parts])
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        let p = &self.params;
+        vec![
+            Binding::read("parts", p.len as usize * p.parts as usize),
+            Binding::write("sums", (p.target_offset + p.len) as usize),
+        ]
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let accumulate = self.accumulate.then(|| ("ACCUMULATE", String::new()));
+        accumulate.into_iter().collect()
+    }
+    fn params(&self) -> &[u8] {
+        bytemuck::bytes_of(&self.params)
+    }
+    fn groups(&self) -> [u32; 3] {
+        spread((self.params.len as usize).div_ceil(GROUP))
+    }
+    fn cost(&self) -> Cost {
+        let p = &self.params;
+        let [len, parts] = [p.len, p.parts].map(|x| x as usize);
+        let touched = parts + if self.accumulate { 2 } else { 1 };
+        Cost { flops: (len * parts) as u64, bytes: bytes(len * touched) }
     }
 }

@@ -25,6 +25,7 @@ mod reduce;
 mod scan;
 pub mod shader;
 mod step;
+mod tile;
 
 pub use activation::Activation;
 pub use cell::{Cell, CellKind};
@@ -33,7 +34,9 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
 pub use custom::{BackwardTwin, CustomCell, ForwardTwin, Reference};
 pub use dropout::{Dropout, DropoutParams};
 pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
-pub use matmul::{Matmul, MatmulParams, Operand, SequenceRows, SequenceSide};
+pub use matmul::{
+    Matmul, MatmulParams, Operand, SequenceRows, SequenceSide, SumParts, SumPartsParams,
+};
 pub use memory::{
     Combine, CombineParams, Fill, FillParams, Rows, SelectRows, SelectRowsParams, SequenceFlags,
     SequenceFlagsParams, With,
@@ -54,6 +57,7 @@ pub use step::{
     BackwardPhase, ForwardPhase, NONE, RESET, StepBackward, StepForward, StepKind, StepParams,
     VALID, Zoneout,
 };
+pub use tile::{TILES, Tile, TileRate};
 
 use crate::tensor::DType;
 
@@ -98,19 +102,26 @@ pub struct Binding {
     pub access: Access,
     /// The element type.
     pub dtype: DType,
+    /// The shader sees vectors of four elements.
+    pub vectors: bool,
     /// One past the last element that the launch may touch.
     pub extent: usize,
 }
 
 impl Binding {
     pub(crate) fn read(name: &'static str, extent: usize) -> Self {
-        Binding { name, access: Access::Read, dtype: DType::F32, extent }
+        Binding { name, access: Access::Read, dtype: DType::F32, vectors: false, extent }
     }
     pub(crate) fn read_u32(name: &'static str, extent: usize) -> Self {
-        Binding { name, access: Access::Read, dtype: DType::U32, extent }
+        Binding { name, access: Access::Read, dtype: DType::U32, vectors: false, extent }
     }
     pub(crate) fn write(name: &'static str, extent: usize) -> Self {
-        Binding { name, access: Access::Write, dtype: DType::F32, extent }
+        Binding { name, access: Access::Write, dtype: DType::F32, vectors: false, extent }
+    }
+
+    /// The same in vectors of four elements, or not.
+    pub(crate) fn in_vectors(self, vectors: bool) -> Self {
+        Binding { vectors, ..self }
     }
 }
 
@@ -166,6 +177,7 @@ macro_rules! ops {
 
 ops!(
     Matmul,
+    SumParts,
     StepForward,
     StepBackward,
     EmbeddingForward,

@@ -8,16 +8,27 @@ pub fn permutations() -> Vec<Op> {
     let view = View { buffer: BufferId(0), offset: 0, len: 8 };
     let flags = [false, true];
     let mut list: Vec<Op> = Vec::new();
-    for bits in 0..32u32 {
+    for (tile, bits) in TILES.iter().flat_map(|tile| (0..32u32).map(move |bits| (tile, bits))) {
         let flag = |n: u32| bits >> n & 1 == 1;
-        let operand = Operand::new(view, 2);
-        let mut matmul = Matmul::new([2, 2, 2], operand, operand, operand);
-        matmul.a_transposed = flag(0);
-        matmul.b_transposed = flag(1);
-        matmul.bias = flag(2);
-        matmul.row_sum = flag(3);
-        matmul.accumulate = flag(4);
-        list.push(matmul.into());
+        // In single words and in vectors.
+        for size in [2, 4] {
+            let operand = Operand::new(view, size);
+            let mut matmul = Matmul::new([size; 3], operand, operand, operand).with_tile(*tile);
+            matmul.a_transposed = flag(0);
+            matmul.b_transposed = flag(1);
+            matmul.bias = flag(2);
+            matmul.row_sum = flag(3);
+            matmul.accumulate = flag(4);
+            list.push(matmul.into());
+        }
+    }
+    // One operand in vectors, the others not.
+    for vectors in 1..7usize {
+        let operand = |n: usize| Operand::new(view, if vectors >> n & 1 == 1 { 4 } else { 2 });
+        list.push(Matmul::new([4; 3], operand(0), operand(1), operand(2)).into());
+    }
+    for accumulate in flags {
+        list.push(SumParts { accumulate, ..SumParts::new(2, 2, 0, false) }.into());
     }
     let params = EmbeddingParams::new(2, 2, view, view, view);
     list.push(EmbeddingForward { params }.into());
@@ -86,7 +97,13 @@ pub fn permutations() -> Vec<Op> {
             op.a_transposed = side == SequenceSide::Terms;
             op.row_sum = op.a_transposed;
             op.accumulate = flag;
-            list.push(op.into());
+            for tile in TILES {
+                list.push(op.clone().with_tile(tile).into());
+                if side == SequenceSide::Terms {
+                    op.block = 2;
+                    list.push(op.of_blocks(0, 1).with_tile(tile).into());
+                }
+            }
         }
     }
     for bits in 0..12u32 {

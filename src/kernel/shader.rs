@@ -1,11 +1,14 @@
-//! The shader preprocessor: `#import`, `#ifdef … #else … #endif` and `#{NAME}` substitution.
+//! The shader preprocessor: `#import`, `#ifdef … #else … #endif`, `#for` and `#{NAME}` substitution.
 //!
 //! Lines that start with `#` are directives:
 //! - `#import path` pastes `shaders/path.wgsl`, once a shader; the path may hold `#{NAME}`;
 //! - `#bindings` declares the kernel's storage buffers as its description has them, once a shader;
-//! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` keep or drop lines, nested at will.
+//! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` keep or drop lines, nested at will;
+//! - `#for NAME in WORD WORD …` to `#end` repeats its lines for each word, with the word in the place of
+//!   `#{NAME}`, nested at will: numbered variables instead of arrays, so that they stay in registers.
 //!
-//! Elsewhere `#{NAME}` is replaced with the value defined for NAME.
+//! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
+//! hold another: `#{COUNT_#{X}}`.
 
 use super::{Access, Binding, Kernel};
 use crate::error::{Error, Result};
@@ -71,9 +74,11 @@ fn declarations(bindings: &[Binding]) -> String {
             Access::Read => "read",
             Access::Write => "read_write",
         };
-        let element = match binding.dtype {
-            DType::F32 => "f32",
-            DType::U32 => "u32",
+        let element = match (binding.dtype, binding.vectors) {
+            (DType::F32, false) => "f32",
+            (DType::F32, true) => "vec4<f32>",
+            (DType::U32, false) => "u32",
+            (DType::U32, true) => "vec4<u32>",
         };
         let (number, name) = (i + 1, binding.name);
         text.push_str(&format!(
@@ -93,11 +98,6 @@ struct Expander<'a> {
 
 impl Expander<'_> {
     fn expand(&mut self, stem: &str) -> Result<()> {
-        let fail = |line: usize, what: &str| {
-            Error::invalid(format!("shader '{stem}', line {}: {what}", line + 1))
-        };
-        // For each open #ifdef: are its lines kept, as far as it alone decides?
-        let mut open: Vec<bool> = Vec::new();
         let mut text = file(stem)?.to_string();
         if let Some(fault) = self.fault.filter(|fault| fault.stem == stem) {
             if !text.contains(fault.old) {
@@ -105,12 +105,32 @@ impl Expander<'_> {
             }
             text = text.replacen(fault.old, fault.new, 1);
         }
-        for (number, line) in text.lines().enumerate() {
+        let lines: Vec<(usize, String)> = text.lines().map(String::from).enumerate().collect();
+        self.lines(stem, &lines)
+    }
+
+    /// Expands lines with their numbers in the file.
+    fn lines(&mut self, stem: &str, lines: &[(usize, String)]) -> Result<()> {
+        let fail = |line: usize, what: &str| {
+            Error::invalid(format!("shader '{stem}', line {}: {what}", line + 1))
+        };
+        // For each open #ifdef: are its lines kept, as far as it alone decides?
+        let mut open: Vec<bool> = Vec::new();
+        let mut rest = lines;
+        while let Some(((number, line), after)) = rest.split_first() {
+            rest = after;
+            let number = *number;
             let trimmed = line.trim();
-            let (word, rest) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
+            let (word, argument) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
+            let kept = !open.contains(&false);
+            // In dropped lines names need not be defined.
+            let argument = match kept && word.starts_with('#') && !word.starts_with("#{") {
+                true => self.substitute(argument.trim()).map_err(|e| fail(number, &e))?,
+                false => String::new(),
+            };
             match word {
-                "#ifdef" => open.push(self.defines.contains_key(rest.trim())),
-                "#ifndef" => open.push(!self.defines.contains_key(rest.trim())),
+                "#ifdef" => open.push(self.defines.contains_key(argument.as_str())),
+                "#ifndef" => open.push(!self.defines.contains_key(argument.as_str())),
                 "#else" => match open.last_mut() {
                     Some(last) => *last = !*last,
                     None => return Err(fail(number, "#else without #ifdef")),
@@ -118,15 +138,27 @@ impl Expander<'_> {
                 "#endif" => {
                     open.pop().ok_or_else(|| fail(number, "#endif without #ifdef"))?;
                 }
-                _ if open.contains(&false) => {}
+                _ if !kept => {}
+                "#for" => {
+                    let what = "not '#for NAME in WORDS'";
+                    let (name, words) =
+                        argument.split_once(" in ").ok_or_else(|| fail(number, what))?;
+                    let end = end_of(rest).ok_or_else(|| fail(number, "#for without #end"))?;
+                    for word in words.split_whitespace() {
+                        let placed = |line: &String| line.replace(&format!("#{{{name}}}"), word);
+                        let body: Vec<_> =
+                            rest[..end].iter().map(|(n, line)| (*n, placed(line))).collect();
+                        self.lines(stem, &body)?;
+                    }
+                    rest = &rest[end + 1..];
+                }
                 "#bindings" => {
                     let declarations = std::mem::take(&mut self.declarations);
                     self.out.push_str(&declarations);
                 }
                 "#import" => {
-                    let path = self.substitute(rest.trim()).map_err(|e| fail(number, &e))?;
-                    if self.imported.insert(path.clone()) {
-                        self.expand(&path)?;
+                    if self.imported.insert(argument.clone()) {
+                        self.expand(&argument)?;
                     }
                 }
                 _ if trimmed.starts_with('#') && !trimmed.starts_with("#{") => {
@@ -139,22 +171,34 @@ impl Expander<'_> {
                 }
             }
         }
-        if open.is_empty() { Ok(()) } else { Err(fail(0, "#ifdef without #endif")) }
+        let first = lines.first().map_or(0, |line| line.0);
+        if open.is_empty() { Ok(()) } else { Err(fail(first, "#ifdef without #endif")) }
     }
 
+    /// Values take the place of names, the innermost name first.
     fn substitute(&self, line: &str) -> Result<String, String> {
-        let mut out = String::new();
-        let mut rest = line;
-        while let Some((before, after)) = rest.split_once("#{") {
-            let (name, after) = after.split_once('}').ok_or("'#{' without '}'")?;
+        let mut line = line.to_string();
+        while let Some(end) = line.find("#{").and_then(|i| Some(i + line[i..].find('}')?)) {
+            let start = line[..end].rfind("#{").ok_or("'}' before '#{'")?;
+            let name = &line[start + 2..end];
             let value = self.defines.get(name).ok_or(format!("'{name}' is not defined"))?;
-            out.push_str(before);
-            out.push_str(value);
-            rest = after;
+            line.replace_range(start..=end, value);
         }
-        out.push_str(rest);
-        Ok(out)
+        if line.contains("#{") { Err("'#{' without '}'".to_string()) } else { Ok(line) }
     }
+}
+
+/// The number of lines before the `#end` of a `#for` that has just been opened.
+fn end_of(lines: &[(usize, String)]) -> Option<usize> {
+    let mut open = 1;
+    lines.iter().position(|(_, line)| {
+        match line.trim() {
+            "#end" => open -= 1,
+            line if line.starts_with("#for ") => open += 1,
+            _ => {}
+        }
+        open == 0
+    })
 }
 
 #[cfg(test)]
@@ -171,7 +215,34 @@ mod tests {
             out: String::new(),
         };
         assert_eq!(expander.substitute("x#{A}y#{A}").unwrap(), "x7y7");
-        assert!(expander.substitute("#{B}").is_err());
+        assert!(expander.substitute("#{B}").is_err() && expander.substitute("#{A").is_err());
         assert!(expander.expand("no/such/file").is_err());
+    }
+
+    fn expanded(text: &str) -> Result<String> {
+        let defines = [("LIST_a", "0 1"), ("LIST_b", "2"), ("FLAG_b", "")];
+        let mut expander = Expander {
+            declarations: String::new(),
+            fault: None,
+            defines: defines.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
+            imported: BTreeSet::new(),
+            out: String::new(),
+        };
+        let lines: Vec<_> = text.lines().map(String::from).enumerate().collect();
+        expander.lines("text", &lines)?;
+        Ok(expander.out)
+    }
+
+    #[test]
+    fn lines_repeat_for_each_word() {
+        let text = "#for X in a b\n#for I in #{LIST_#{X}}\n#{X}#{I}\n#end\n#ifdef FLAG_#{X}\n\
+                    flag #{X}\n#endif\n#end\nlast";
+        assert_eq!(expanded(text).unwrap(), "a0\na1\nb2\nflag b\nlast\n");
+        // Dropped lines may hold names that are not defined.
+        let dropped = "#ifdef NONE\n#for I in #{NONE}\n#{I}\n#end\n#endif";
+        assert_eq!(expanded(dropped).unwrap(), "");
+        for wrong in ["#for X in a\n#{X}", "#for X\n#end", "#end", "#for X in a\n#ifdef B\n#end"] {
+            assert!(expanded(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -21,6 +21,7 @@ mod reduce;
 mod rows;
 mod scan;
 mod step;
+mod sum_parts;
 mod zoneout;
 
 use crate::error::{Error, Result};
@@ -336,6 +337,7 @@ fn run<'a>(
     let bound = Bound { names: &launch.names, reads, writes };
     match &launch.op {
         Op::Matmul(k) => matmul::matmul(context, k, bound, scratch),
+        Op::SumParts(k) => sum_parts::sum_parts(context, k, bound),
         Op::StepForward(k) => step::step_forward(context, k, bound, scratch),
         Op::StepBackward(k) => step::step_backward(context, k, bound, scratch),
         Op::NormForward(k) => norm::norm_forward(context, k, bound, scratch),

@@ -7,8 +7,10 @@
 mod device;
 mod pipeline;
 mod timestamps;
+mod products;
 
 pub use device::DeviceInfo;
+pub use products::Tuning;
 
 use crate::error::{Error, Result};
 use crate::kernel::BufferId;
@@ -36,6 +38,10 @@ struct Context {
     queue: wgpu::Queue,
     limits: wgpu::Limits,
     pipelines: Pipelines,
+    /// This crate opened the device.
+    own: bool,
+    /// All products take this tile.
+    tile: Option<usize>,
     /// The first error that no scope caught; only for devices that this crate opened itself.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -75,33 +81,47 @@ impl GpuEngine {
                 lock(&heard).get_or_insert_with(|| format!("device lost: {message}"));
             }
         });
-        Ok(Some(Self::new(DeviceInfo::new(adapter), device, queue, failure)))
+        Ok(Some(Self::new(DeviceInfo::new(adapter), device, queue, true, failure)))
     }
 
     /// Runs in a host program's device. Its error handlers stay as they are.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::new(DeviceInfo::new(adapter), device, queue, Arc::default())
+        Self::new(DeviceInfo::new(adapter), device, queue, false, Arc::default())
     }
 
     fn new(
         info: DeviceInfo,
         device: wgpu::Device,
         queue: wgpu::Queue,
+        own: bool,
         failure: Arc<Mutex<Option<String>>>,
     ) -> Self {
         let limits = device.limits();
-        let pipelines = Pipelines::default();
-        GpuEngine { context: Arc::new(Context { info, device, queue, limits, pipelines, failure }) }
+        let (pipelines, tile) = (Pipelines::default(), None);
+        let context = Context { info, device, queue, limits, pipelines, own, tile, failure };
+        GpuEngine { context: Arc::new(context) }
     }
 
     /// The same device with a fault in one of its shaders: for tests of tests.
     #[doc(hidden)]
     pub fn with_fault(&self, fault: crate::kernel::shader::Fault) -> Self {
-        let Context { info, device, queue, limits, failure, .. } = &*self.context;
-        let pipelines = Pipelines { fault: Some(fault), ..Pipelines::default() };
-        let (info, device, queue) = (info.clone(), device.clone(), queue.clone());
-        let (limits, failure) = (limits.clone(), failure.clone());
-        GpuEngine { context: Arc::new(Context { info, device, queue, limits, pipelines, failure }) }
+        self.copy(Some(fault), self.context.tile)
+    }
+
+    /// The same device with pipelines of its own.
+    fn copy(&self, fault: Option<crate::kernel::shader::Fault>, tile: Option<usize>) -> Self {
+        let Context { info, device, queue, limits, own, failure, .. } = &*self.context;
+        let context = Context {
+            info: info.clone(),
+            device: device.clone(),
+            queue: queue.clone(),
+            limits: limits.clone(),
+            pipelines: Pipelines { fault, ..Pipelines::default() },
+            own: *own,
+            tile,
+            failure: failure.clone(),
+        };
+        GpuEngine { context: Arc::new(context) }
     }
 
     /// What the adapter is and offers.
@@ -135,6 +155,7 @@ impl GpuEngine {
     ) -> Result<GpuProgram> {
         let context = &self.context;
         self.check(recording)?;
+        self.tune_for(recording)?;
         let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
             .map(|filter| context.device.push_error_scope(filter));
         let program = self.load_unchecked(recording, store, external);
@@ -187,12 +208,14 @@ impl GpuEngine {
             });
         }
         drop(values);
+        let (arranged, scratch) = self.arrange(recording);
+        buffers.extend(scratch.map(|words| context.buffer("partial sums", words.max(1))));
 
         let stride = (context.limits.min_uniform_buffer_offset_alignment as usize).max(64);
         let mut blocks: Vec<u8> = Vec::new();
         let mut offsets: HashMap<Vec<u8>, u32> = HashMap::new();
         let mut planned = Vec::new();
-        for launch in recording.launches() {
+        for launch in &arranged {
             let kernel = launch.op.kernel();
             let offset = *offsets.entry(kernel.params().to_vec()).or_insert_with(|| {
                 let offset = blocks.len();
@@ -215,13 +238,13 @@ impl GpuEngine {
         type Key = (usize, Vec<BufferId>);
         let mut groups: HashMap<Key, wgpu::BindGroup> = HashMap::new();
         let mut launches = Vec::new();
-        for (launch, (pipeline, offset)) in recording.launches().iter().zip(planned) {
+        for (launch, (pipeline, offset)) in arranged.iter().zip(planned) {
             let key = (Arc::as_ptr(&pipeline) as usize, launch.buffers.clone());
             let bound = launch.buffers.iter().map(|id| &buffers[id.0]).collect::<Vec<_>>();
             let make = || pipeline.bind(&context.device, &params, &bound);
             let group = groups.entry(key).or_insert_with(make).clone();
-            let size = launch.op.kernel().groups();
-            launches.push(GpuLaunch { pipeline, group, offset, size });
+            let (kernel, size) = (launch.op.kernel().name(), launch.op.kernel().groups());
+            launches.push(GpuLaunch { kernel, pipeline, group, offset, size });
         }
         let in_flight = VecDeque::with_capacity(IN_FLIGHT + 1);
         let context = context.clone();
@@ -404,6 +427,7 @@ impl GpuStore {
 }
 
 struct GpuLaunch {
+    kernel: &'static str,
     pipeline: Arc<Pipeline>,
     group: wgpu::BindGroup,
     offset: u32,
@@ -448,15 +472,16 @@ impl GpuProgram {
         encode_pass(&self.launches, encoder, None);
     }
 
-    /// One run with a pass a launch: beginning and end of each, in microseconds.
-    pub(super) fn profile(&mut self) -> Result<Vec<[f64; 2]>> {
+    /// One run with a pass a launch: its kernel, beginning and end, in microseconds.
+    pub(super) fn profile(&mut self) -> Result<Vec<(&'static str, [f64; 2])>> {
         let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         for launch in &self.launches {
             encode_pass(std::slice::from_ref(launch), &mut encoder, timestamps.next());
         }
         self.context.queue.submit([encoder.finish()]);
-        timestamps.read(&self.context)
+        let kernels = self.launches.iter().map(|launch| launch.kernel);
+        Ok(kernels.zip(timestamps.read(&self.context)?).collect())
     }
 
     /// Notes beginning and end of the next runs.
