@@ -46,8 +46,23 @@ const LINE_b = TILE_b / 4u;
 const SLAB_a = DEPTH * LINE_a;
 const SLAB_b = DEPTH * LINE_b;
 
-var<workgroup> tile_a: array<vec4<f32>, 2u * SLAB_a>;    // [half][term][row / 4]
-var<workgroup> tile_b: array<vec4<f32>, 2u * SLAB_b>;    // [half][term][column / 4]
+// [half][term][row / 4], vectors of four rows. Where a load brings four terms of one row, their places are
+// written one by one, by threads that must not touch the rest of the vector: it is declared in words.
+#for X in a b
+#ifdef TERMS_IN_LINE_#{X}
+var<workgroup> tile_#{X}: array<f32, 8u * SLAB_#{X}>;
+
+fn rows_#{X}(i: u32) -> vec4<f32> {
+    return vec4<f32>(tile_#{X}[4u * i], tile_#{X}[4u * i + 1u], tile_#{X}[4u * i + 2u], tile_#{X}[4u * i + 3u]);
+}
+#else
+var<workgroup> tile_#{X}: array<vec4<f32>, 2u * SLAB_#{X}>;
+
+fn rows_#{X}(i: u32) -> vec4<f32> {
+    return tile_#{X}[i];
+}
+#endif
+#end
 
 // ROW_FLAGS: only the rows of C that are valid are computed, the others are 0. TERM_FLAGS: only the
 // terms (rows of both stored operands) that are valid enter the sums.
@@ -104,11 +119,11 @@ fn load_#{X}(i: u32, r0: u32, rows: u32, k0: u32, terms: u32) -> vec4<f32> {
 fn put_#{X}(half: u32, i: u32, value: vec4<f32>) {
 #ifdef TERMS_IN_LINE_#{X}
     let row = i / (DEPTH / 4u);
-    let at = half * SLAB_#{X} + i % (DEPTH / 4u) * 4u * LINE_#{X} + row / 4u;
-    tile_#{X}[at][row % 4u] = value.x;
-    tile_#{X}[at + LINE_#{X}][row % 4u] = value.y;
-    tile_#{X}[at + 2u * LINE_#{X}][row % 4u] = value.z;
-    tile_#{X}[at + 3u * LINE_#{X}][row % 4u] = value.w;
+    let at = (half * DEPTH + i % (DEPTH / 4u) * 4u) * TILE_#{X} + row;
+    tile_#{X}[at] = value.x;
+    tile_#{X}[at + TILE_#{X}] = value.y;
+    tile_#{X}[at + 2u * TILE_#{X}] = value.z;
+    tile_#{X}[at + 3u * TILE_#{X}] = value.w;
 #else
     tile_#{X}[half * SLAB_#{X} + i] = value;
 #endif
@@ -265,10 +280,10 @@ fn main(
                     let k = term + #{K}u;
 #endif
 #for C in #{COLUMNS}
-                    let b_#{C} = tile_b[at_b + k * LINE_b + #{C}u * THREADS_N];
+                    let b_#{C} = rows_b(at_b + k * LINE_b + #{C}u * THREADS_N);
 #end
 #for R in #{ROWS}
-                    let a_#{R} = tile_a[at_a + k * LINE_a + #{R}u * THREADS_M];
+                    let a_#{R} = rows_a(at_a + k * LINE_a + #{R}u * THREADS_M);
 #for C in #{COLUMNS}
 #for I in 0 1 2 3
                     sum_#{R}_#{I}_#{C} = fma(vec4<f32>(a_#{R}[#{I}]), b_#{C}, sum_#{R}_#{I}_#{C});
@@ -282,9 +297,9 @@ fn main(
             if sums_rows {
                 for (var i = 0u; i < DEPTH; i++) {
 #ifdef DESCENDING
-                    totals += tile_a[half * SLAB_a + (DEPTH - 1u - i) * LINE_a + index];
+                    totals += rows_a(half * SLAB_a + (DEPTH - 1u - i) * LINE_a + index);
 #else
-                    totals += tile_a[half * SLAB_a + i * LINE_a + index];
+                    totals += rows_a(half * SLAB_a + i * LINE_a + index);
 #endif
                 }
             }

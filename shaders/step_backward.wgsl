@@ -28,16 +28,16 @@
 
 const TILE = 16u;
 const DEPTH = 32u;
-const THREADS = 256u;
+// A thread computes one unit of every THREAD_ROWS-th row of the tile.
+const THREAD_ROWS = #{THREAD_ROWS}u;
+const THREADS = TILE * THREAD_ROWS;
 const MASKS = #{MASKS}u;
 const PARTS = #{PARTS}u;
 
-#ifndef DIRECT
-#ifndef FROM_COLUMNS
+#ifndef BY_UNIT
 const LINE = DEPTH / 4u;
 var<workgroup> d_tile: array<vec4<f32>, TILE * LINE>;    // [row][k / 4]
 var<workgroup> w_tile: array<vec4<f32>, LINE * TILE>;    // [k / 4][unit]
-#endif
 #endif
 
 #ifndef FROM_COLUMNS
@@ -95,98 +95,9 @@ fn set_part(gate: u32, row: u32, unit: u32, share: f32) {
 #endif
 }
 
-@compute @workgroup_size(16, 16)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-    @builtin(local_invocation_index) index: u32,
-) {
-    let first_row = group.y * TILE;
-    let row = first_row + local.y;
-    var sum = 0.0;
-#ifdef COMPLETE_DH
-    // The last step has no later one to hear from.
-    let products = select(#{PRODUCTS}u, 0u, p.later == NONE);
-#else
-    let products = #{PRODUCTS}u;
-#endif
-#ifdef FROM_COLUMNS
-    let unit = group.x * TILE + local.x;
-    if row >= p.batch || unit >= p.units {
-        return;
-    }
-    if products > 0u {
-        for (var part = 0u; part < PARTS; part++) {
-            sum += masked(part, row, unit, from_columns(row, part, unit));
-        }
-    }
-#else
-#ifdef DIRECT
-    let unit = group.x * TILE + local.x;
-    if row >= p.batch || unit >= p.units {
-        return;
-    }
-    let head = unit / p.head;
-    let first_k = head * p.terms;
-    for (var gate = 0u; gate < products; gate++) {
-        var share = 0.0;
-        for (var k = 0u; k < p.terms; k++) {
-            share += source(gate, row, first_k + k) * weight(gate, first_k + k, unit - head * p.head);
-        }
-        sum += masked(gate, row, unit, share);
-        set_part(gate, row, unit, share);
-    }
-#else
-    let tiles = (p.head + TILE - 1u) / TILE;
-    let head = group.x / tiles;
-    let head_unit = head * p.head;
-    let first_unit = head_unit + (group.x % tiles) * TILE;
-    let end_unit = min(head_unit + p.head, p.units);
-    let unit = first_unit + local.x;
-    // Block-diagonal weights: the terms of this head, its columns counted from 0.
-    let first_k = head * p.terms;
-    for (var gate = 0u; gate < products; gate++) {
-        var share = 0.0;
-        for (var k0 = 0u; k0 < p.terms; k0 += DEPTH) {
-            for (var i = index; i < TILE * DEPTH; i += THREADS) {
-                let from_row = first_row + i / DEPTH;
-                let k = k0 + i % DEPTH;
-                var value = 0.0;
-                if from_row < p.batch && k < p.terms {
-                    value = source(gate, from_row, first_k + k);
-                }
-                d_tile[i / 4u][i % 4u] = value;
-            }
-            for (var i = index; i < DEPTH * TILE; i += THREADS) {
-                let k = k0 + i / TILE;
-                let column = first_unit + i % TILE;
-                var value = 0.0;
-                if k < p.terms && column < end_unit {
-                    value = weight(gate, first_k + k, column - head_unit);
-                }
-                w_tile[i / TILE / 4u * TILE + i % TILE][i / TILE % 4u] = value;
-            }
-            workgroupBarrier();
-            for (var k = 0u; k < LINE; k++) {
-                let terms = d_tile[local.y * LINE + k];
-                let weights = w_tile[k * TILE + local.x];
-#for I in 0 1 2 3
-                share += terms[#{I}] * weights[#{I}];
-#end
-            }
-            workgroupBarrier();
-        }
-        if row < p.batch && unit < end_unit {
-            sum += masked(gate, row, unit, share);
-            set_part(gate, row, unit, share);
-        }
-    }
-    if row >= p.batch || unit >= end_unit {
-        return;
-    }
-#endif
-#endif
-
+// What becomes of one row's and unit's sum; `heard`: it is of a step that came after.
+fn epilogue(row: u32, unit: u32, product: f32, heard: bool) {
+    var sum = product;
     let at = At(row, unit);
 #ifdef PHASE_COLUMNS
     if PARTS == 1u {
@@ -205,7 +116,7 @@ fn main(
 #endif
 #ifdef COMPLETE_DH
     // What reached the old state through the product of a step that was reset is not its own.
-    if products > 0u {
+    if heard {
         sum = select(sum, 0.0, has_flag(p.later, row, RESET));
     }
     let total = sum + carry[carry_index(0u, at)];
@@ -243,6 +154,128 @@ fn main(
         backward_candidate(at, sum);
     }
 #endif
+#endif
+#endif
+}
+
+@compute @workgroup_size(16, #{THREAD_ROWS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let first_row = group.y * TILE;
+#ifdef COMPLETE_DH
+    // The last step has no later one to hear from.
+    let products = select(#{PRODUCTS}u, 0u, p.later == NONE);
+#else
+    let products = #{PRODUCTS}u;
+#endif
+#ifdef BY_UNIT
+    let row = first_row + local.y;
+    let unit = group.x * TILE + local.x;
+    if row >= p.batch || unit >= p.units {
+        return;
+    }
+    var sum = 0.0;
+#ifdef FROM_COLUMNS
+    if products > 0u {
+        for (var part = 0u; part < PARTS; part++) {
+            sum += masked(part, row, unit, from_columns(row, part, unit));
+        }
+    }
+#else
+    let head = unit / p.head;
+    let first_k = head * p.terms;
+    for (var gate = 0u; gate < products; gate++) {
+        var share = 0.0;
+        for (var k = 0u; k < p.terms; k++) {
+            share += source(gate, row, first_k + k) * weight(gate, first_k + k, unit - head * p.head);
+        }
+        sum += masked(gate, row, unit, share);
+        set_part(gate, row, unit, share);
+    }
+#endif
+    epilogue(row, unit, sum, products > 0u);
+#else
+    let tiles = (p.head + TILE - 1u) / TILE;
+    let head = group.x / tiles;
+    let head_unit = head * p.head;
+    let first_unit = head_unit + (group.x % tiles) * TILE;
+    let end_unit = min(head_unit + p.head, p.units);
+    let unit = first_unit + local.x;
+    // Block-diagonal weights: the terms of this head, its columns counted from 0.
+    let first_k = head * p.terms;
+#for R in #{ROWS}
+    var sum_#{R} = 0.0;
+#end
+    for (var gate = 0u; gate < products; gate++) {
+#for R in #{ROWS}
+        var share_#{R} = 0.0;
+#end
+        for (var k0 = 0u; k0 < p.terms; k0 += DEPTH) {
+            // Whole vectors: WGSL lets a write to one place of a vector touch the others.
+            for (var i = index; i < TILE * LINE; i += THREADS) {
+                let from_row = first_row + i / LINE;
+                let k = k0 + i % LINE * 4u;
+                var terms: vec4<f32>;
+#for I in 0 1 2 3
+                if from_row < p.batch && k + #{I}u < p.terms {
+                    terms[#{I}] = source(gate, from_row, first_k + k + #{I}u);
+                }
+#end
+                d_tile[i] = terms;
+            }
+            for (var i = index; i < LINE * TILE; i += THREADS) {
+                let k = k0 + i / TILE * 4u;
+                let column = first_unit + i % TILE;
+                var weights: vec4<f32>;
+#for I in 0 1 2 3
+                if k + #{I}u < p.terms && column < end_unit {
+                    weights[#{I}] = weight(gate, first_k + k + #{I}u, column - head_unit);
+                }
+#end
+                w_tile[i] = weights;
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < LINE; k++) {
+                let weights = w_tile[k * TILE + local.x];
+#for R in #{ROWS}
+                let terms_#{R} = d_tile[(local.y + #{R}u * THREAD_ROWS) * LINE + k];
+#for I in 0 1 2 3
+                share_#{R} += terms_#{R}[#{I}] * weights[#{I}];
+#end
+#end
+            }
+            workgroupBarrier();
+        }
+#for R in #{ROWS}
+        if first_row + local.y + #{R}u * THREAD_ROWS < p.batch && unit < end_unit {
+            let row = first_row + local.y + #{R}u * THREAD_ROWS;
+            sum_#{R} += masked(gate, row, unit, share_#{R});
+            set_part(gate, row, unit, share_#{R});
+        }
+#end
+    }
+    if unit >= end_unit {
+        return;
+    }
+#ifdef ONE_ROW
+    if first_row + local.y < p.batch {
+        epilogue(first_row + local.y, unit, sum_0, products > 0u);
+    }
+#else
+    // The epilogue stands once.
+    var sums: array<f32, TILE / THREAD_ROWS>;
+#for R in #{ROWS}
+    sums[#{R}] = sum_#{R};
+#end
+    for (var i = 0u; i < TILE / THREAD_ROWS; i++) {
+        let row = first_row + local.y + i * THREAD_ROWS;
+        if row < p.batch {
+            epilogue(row, unit, sums[i], products > 0u);
+        }
+    }
 #endif
 #endif
 }

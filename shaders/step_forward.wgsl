@@ -15,10 +15,12 @@
 #endif
 
 const PRODUCTS = #{PRODUCTS}u;   // gates of this phase
-// A workgroup computes TILE batch rows by TILE units, DEPTH terms of the product at a time.
+// A workgroup computes TILE batch rows by TILE units, DEPTH terms of the product at a time; a thread one
+// unit of every THREAD_ROWS-th row.
 const TILE = 16u;
 const DEPTH = 32u;
-const THREADS = 256u;
+const THREAD_ROWS = #{THREAD_ROWS}u;
+const THREADS = TILE * THREAD_ROWS;
 // Left operands: one for all gates, or h under each gate's own mask.
 const SOURCES = #{SOURCES}u;
 
@@ -54,78 +56,9 @@ fn weight(gate: u32, unit: u32, k: u32) -> f32 {
     return w[p.w_offset + (gate * p.hidden + unit) * p.depth + k];
 }
 
-@compute @workgroup_size(16, 16)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-    @builtin(local_invocation_index) index: u32,
-) {
-    let first_row = group.y * TILE;
-    let row = first_row + local.y;
-#ifdef DIRECT
-    // Heads of few units (one: IndRNN): each thread sums its own few terms.
-    let unit = group.x * TILE + local.x;
-    if row >= p.batch || unit >= p.units {
-        return;
-    }
-    let first_k = (unit / p.head) * p.depth;
-    var r: array<f32, PRODUCTS>;
-    for (var gate = 0u; gate < PRODUCTS; gate++) {
-        for (var k = 0u; k < p.depth; k++) {
-            r[gate] += source(row, first_k + k, min(gate, SOURCES - 1u)) * weight(gate, unit, k);
-        }
-    }
-#else
-    // Units of one head: of all of them, where there is one.
-    let tiles = (p.head + TILE - 1u) / TILE;
-    let head = group.x / tiles;
-    let first_k = head * p.depth;
-    let first_unit = head * p.head + (group.x % tiles) * TILE;
-    let end_unit = min((head + 1u) * p.head, p.units);
-    var sum: Sum;
-    for (var k0 = 0u; k0 < p.depth; k0 += DEPTH) {
-        for (var i = index; i < SOURCES * TILE * DEPTH; i += THREADS) {
-            let from_row = first_row + (i / DEPTH) % TILE;
-            let k = k0 + i % DEPTH;
-            var value = 0.0;
-            if from_row < p.batch && k < p.depth {
-                value = source(from_row, first_k + k, i / (TILE * DEPTH));
-            }
-            h_tile[i / 4u][i % 4u] = value;
-        }
-        for (var i = index; i < DEPTH * TILE; i += THREADS) {
-            let unit = first_unit + i / DEPTH;
-            let k = k0 + i % DEPTH;
-            var value: Sum;
-            if unit < end_unit && k < p.depth {
-                value = weights(unit, k);
-            }
-            w_tile[i % DEPTH * TILE + i / DEPTH] = value;
-        }
-        workgroupBarrier();
-        for (var k = 0u; k < LINE; k++) {
-            let at = local.y * LINE + k;
-            let column = k * 4u * TILE + local.x;
-#ifdef PER_GATE
-#for I in 0 1 2 3
-            sum += tile_sources(at, #{I}u) * w_tile[column + #{I}u * TILE];
-#end
-#else
-            let terms = h_tile[at];
-#for I in 0 1 2 3
-            sum += terms[#{I}] * w_tile[column + #{I}u * TILE];
-#end
-#endif
-        }
-        workgroupBarrier();
-    }
-    let unit = first_unit + local.x;
-    if row >= p.batch || unit >= end_unit {
-        return;
-    }
-    var r = spread_gates(sum);
-#endif
-
+// What becomes of the sums of one row and unit.
+fn epilogue(row: u32, unit: u32, products: array<f32, PRODUCTS>) {
+    var r = products;
 #ifdef CELL_PHASE
     here = unit;
 #endif
@@ -160,5 +93,107 @@ fn main(
         let block = (p.t * p.batch + row) * G_COUNT + #{FIRST_GATE}u + gate;
         recurrent[block * p.hidden + unit] = r[gate];
     }
+#endif
+}
+
+@compute @workgroup_size(16, #{THREAD_ROWS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let first_row = group.y * TILE;
+#ifdef DIRECT
+    // Heads of few units (one: IndRNN): each thread sums its own few terms.
+    let row = first_row + local.y;
+    let unit = group.x * TILE + local.x;
+    if row >= p.batch || unit >= p.units {
+        return;
+    }
+    let first_k = (unit / p.head) * p.depth;
+    var r: array<f32, PRODUCTS>;
+    for (var gate = 0u; gate < PRODUCTS; gate++) {
+        for (var k = 0u; k < p.depth; k++) {
+            r[gate] += source(row, first_k + k, min(gate, SOURCES - 1u)) * weight(gate, unit, k);
+        }
+    }
+    epilogue(row, unit, r);
+#else
+    // Units of one head: of all of them, where there is one.
+    let tiles = (p.head + TILE - 1u) / TILE;
+    let head = group.x / tiles;
+    let first_k = head * p.depth;
+    let first_unit = head * p.head + (group.x % tiles) * TILE;
+    let end_unit = min((head + 1u) * p.head, p.units);
+#for R in #{ROWS}
+    var sum_#{R}: Sum;
+#end
+    for (var k0 = 0u; k0 < p.depth; k0 += DEPTH) {
+        // Whole vectors: WGSL lets a write to one place of a vector touch the others.
+        for (var i = index; i < SOURCES * MASK; i += THREADS) {
+            let from_row = first_row + (i / LINE) % TILE;
+            let k = k0 + i % LINE * 4u;
+            var terms: vec4<f32>;
+#for I in 0 1 2 3
+            if from_row < p.batch && k + #{I}u < p.depth {
+                terms[#{I}] = source(from_row, first_k + k + #{I}u, i / MASK);
+            }
+#end
+            h_tile[i] = terms;
+        }
+        for (var i = index; i < DEPTH * TILE; i += THREADS) {
+            let unit = first_unit + i / DEPTH;
+            let k = k0 + i % DEPTH;
+            var value: Sum;
+            if unit < end_unit && k < p.depth {
+                value = weights(unit, k);
+            }
+            w_tile[i % DEPTH * TILE + i / DEPTH] = value;
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < LINE; k++) {
+            let column = k * 4u * TILE + local.x;
+#for I in 0 1 2 3
+            let weights_#{I} = w_tile[column + #{I}u * TILE];
+#end
+#for R in #{ROWS}
+            {
+                let at = (local.y + #{R}u * THREAD_ROWS) * LINE + k;
+#ifdef PER_GATE
+#for I in 0 1 2 3
+                sum_#{R} += tile_sources(at, #{I}u) * weights_#{I};
+#end
+#else
+                let terms = h_tile[at];
+#for I in 0 1 2 3
+                sum_#{R} += terms[#{I}] * weights_#{I};
+#end
+#endif
+            }
+#end
+        }
+        workgroupBarrier();
+    }
+    let unit = first_unit + local.x;
+    if unit >= end_unit {
+        return;
+    }
+#ifdef ONE_ROW
+    if first_row + local.y < p.batch {
+        epilogue(first_row + local.y, unit, spread_gates(sum_0));
+    }
+#else
+    // The epilogue stands once.
+    var sums: array<Sum, TILE / THREAD_ROWS>;
+#for R in #{ROWS}
+    sums[#{R}] = sum_#{R};
+#end
+    for (var i = 0u; i < TILE / THREAD_ROWS; i++) {
+        let row = first_row + local.y + i * THREAD_ROWS;
+        if row < p.batch {
+            epilogue(row, unit, spread_gates(sums[i]));
+        }
+    }
+#endif
 #endif
 }

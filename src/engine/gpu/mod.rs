@@ -42,6 +42,8 @@ struct Context {
     own: bool,
     /// All products take this tile.
     tile: Option<usize>,
+    /// Rows that a thread of the step kernels computes.
+    thread_rows: usize,
     /// The first error that no scope caught; only for devices that this crate opened itself.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -97,30 +99,39 @@ impl GpuEngine {
         failure: Arc<Mutex<Option<String>>>,
     ) -> Self {
         let limits = device.limits();
-        let (pipelines, tile) = (Pipelines::default(), None);
-        let context = Context { info, device, queue, limits, pipelines, own, tile, failure };
+        let pipelines = Pipelines::default();
+        // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
+        let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
+        let context =
+            Context { info, device, queue, limits, pipelines, own, tile, thread_rows, failure };
         GpuEngine { context: Arc::new(context) }
     }
 
     /// The same device with a fault in one of its shaders: for tests of tests.
     #[doc(hidden)]
     pub fn with_fault(&self, fault: crate::kernel::shader::Fault) -> Self {
-        self.copy(Some(fault), self.context.tile)
+        self.copy(|context| context.pipelines.fault = Some(fault))
+    }
+
+    /// The same device with so many rows a thread in the step kernels: for tests and measurements.
+    #[doc(hidden)]
+    pub fn with_thread_rows(&self, rows: usize) -> Self {
+        self.copy(|context| context.thread_rows = rows)
     }
 
     /// The same device with pipelines of its own.
-    fn copy(&self, fault: Option<crate::kernel::shader::Fault>, tile: Option<usize>) -> Self {
-        let Context { info, device, queue, limits, own, failure, .. } = &*self.context;
-        let context = Context {
-            info: info.clone(),
-            device: device.clone(),
-            queue: queue.clone(),
-            limits: limits.clone(),
-            pipelines: Pipelines { fault, ..Pipelines::default() },
-            own: *own,
-            tile,
-            failure: failure.clone(),
+    fn copy(&self, change: impl FnOnce(&mut Context)) -> Self {
+        let from = &*self.context;
+        let mut context = Context {
+            info: from.info.clone(),
+            device: from.device.clone(),
+            queue: from.queue.clone(),
+            limits: from.limits.clone(),
+            pipelines: Pipelines { fault: from.pipelines.fault.clone(), ..Pipelines::default() },
+            failure: from.failure.clone(),
+            ..*from
         };
+        change(&mut context);
         GpuEngine { context: Arc::new(context) }
     }
 

@@ -2,7 +2,9 @@
 
 use super::{DeviceInfo, GpuEngine, lock};
 use crate::error::{Error, Result};
-use crate::kernel::{BufferId, Matmul, Op, Operand, SumParts, TILES, TileRate};
+use crate::kernel::{
+    BufferId, Matmul, Op, Operand, StepBackward, StepForward, SumParts, TILES, TileRate,
+};
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,10 @@ const LARGE: u64 = 20_000_000_000;
 
 /// How long that may take.
 const BUDGET: Duration = Duration::from_millis(300);
+
+/// Multiply-adds below which a driver that computes on the CPU takes the smallest tile: it compiles a
+/// large one for longer than the product takes.
+const SMALL: usize = 10_000_000;
 
 /// Words of partial sums that are in memory at once.
 const PARTS_WORDS: usize = 1 << 21;
@@ -113,7 +119,7 @@ impl GpuEngine {
     /// The same device with one tile for all products: for tests and measurements.
     #[doc(hidden)]
     pub fn with_tile(&self, tile: usize) -> Self {
-        self.copy(self.context.pipelines.fault.clone(), Some(tile))
+        self.copy(|context| context.tile = Some(tile))
     }
 
     fn rates(&self) -> Rates {
@@ -161,6 +167,7 @@ impl GpuEngine {
     pub(super) fn arrange(&self, recording: &Recording) -> (Vec<Launch>, [usize; 2]) {
         let rates = self.rates();
         let mut out = Arranged {
+            software: self.context.info.software,
             launches: Vec::new(),
             rates,
             tile: self.context.tile,
@@ -171,7 +178,15 @@ impl GpuEngine {
             match &launch.op {
                 Op::Matmul(op) if op.sums_blocks() => out.blocks(op, &launch.buffers),
                 Op::Matmul(op) => out.product(op.clone(), 1, launch.buffers.clone()),
-                _ => out.launches.push(launch.clone()),
+                op => {
+                    let (mut op, buffers) = (op.clone(), launch.buffers.clone());
+                    if let Op::StepForward(StepForward { kind, .. })
+                    | Op::StepBackward(StepBackward { kind, .. }) = &mut op
+                    {
+                        kind.thread_rows = self.context.thread_rows;
+                    }
+                    out.launches.push(Launch { op, buffers });
+                }
             }
         }
         (out.launches, out.words)
@@ -179,6 +194,7 @@ impl GpuEngine {
 }
 
 struct Arranged {
+    software: bool,
     launches: Vec<Launch>,
     rates: Rates,
     tile: Option<usize>,
@@ -188,7 +204,12 @@ struct Arranged {
 
 impl Arranged {
     fn product(&mut self, op: Matmul, parts: usize, buffers: Vec<BufferId>) {
-        let tile = self.tile.unwrap_or_else(|| TileRate::choose(&self.rates, op.shape(), parts));
+        let shape = op.shape();
+        let small = self.software && shape.iter().product::<usize>() < SMALL;
+        let tile = self.tile.unwrap_or_else(|| match small {
+            true => TILES.len() - 1,
+            false => TileRate::choose(&self.rates, shape, parts),
+        });
         self.launches.push(Launch { op: op.with_tile(TILES[tile]).into(), buffers });
     }
 

@@ -1,6 +1,6 @@
 //! The backward phases of a step.
 
-use super::{NONE, StepKind, StepParams, TILE, Zoneout};
+use super::{NONE, StepKind, StepParams, TILE, Zoneout, rows_defines};
 use crate::kernel::cell::CellKind;
 use crate::kernel::{Binding, Control, Cost, Kernel, all_positive};
 
@@ -82,6 +82,7 @@ impl Kernel for StepBackward {
 
     fn check(&self) -> Result<(), &'static str> {
         self.params.check()?;
+        self.kind.check()?;
         all_positive(&[self.params.terms])
     }
 
@@ -171,6 +172,7 @@ impl Kernel for StepBackward {
         list.push((phase, String::new()));
         list.push(("PRODUCTS", self.products().to_string()));
         list.push(("PARTS", self.column_parts().to_string()));
+        let by_unit = self.params.is_direct() || self.from_columns();
         let flags = [
             (true, "BACKWARD"),
             (self.has_cell(), "CELL_PHASE"),
@@ -178,8 +180,9 @@ impl Kernel for StepBackward {
             (self.of_candidate(), "OF_CANDIDATE"),
             (matches!(self.phase, BackwardPhase::Unproject | BackwardPhase::Raw), "FROM_CANDIDATE"),
             (self.from_columns(), "FROM_COLUMNS"),
-            (self.params.is_direct(), "DIRECT"),
+            (by_unit, "BY_UNIT"),
         ];
+        list.extend(rows_defines(if by_unit { 1 } else { self.kind.thread_rows }));
         list.extend(flags.iter().filter(|f| f.0).map(|f| (f.1, String::new())));
         list
     }

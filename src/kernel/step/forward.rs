@@ -1,6 +1,6 @@
 //! The forward phases of a step.
 
-use super::{StepKind, StepParams, Zoneout};
+use super::{StepKind, StepParams, Zoneout, rows_defines};
 use crate::kernel::cell::CellKind;
 use crate::kernel::{Binding, Control, Cost, Kernel};
 
@@ -80,7 +80,8 @@ impl Kernel for StepForward {
     }
 
     fn check(&self) -> Result<(), &'static str> {
-        self.params.check()
+        self.params.check()?;
+        self.kind.check()
     }
 
     fn bindings(&self) -> Vec<Binding> {
@@ -150,9 +151,11 @@ impl Kernel for StepForward {
         if let Some(block) = self.source_block() {
             list.push(("SOURCE_BLOCK", block.to_string()));
         }
-        if self.params.is_direct() {
+        let direct = self.params.is_direct();
+        if direct {
             list.push(("DIRECT", String::new()));
         }
+        list.extend(rows_defines(if direct { 1 } else { self.kind.thread_rows }));
         if matches!(self.phase, ForwardPhase::Cell | ForwardPhase::Candidate) {
             list.push(("CELL_PHASE", String::new()));
         }

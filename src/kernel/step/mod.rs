@@ -19,6 +19,16 @@ use bytemuck::{Pod, Zeroable};
 /// Units and batch rows that one workgroup computes.
 const TILE: usize = 16;
 
+/// What the shader is told of how many rows a thread computes.
+fn rows_defines(rows: usize) -> Vec<(&'static str, String)> {
+    let list: Vec<_> = (0..rows).map(|r| r.to_string()).collect();
+    let mut defines = vec![("THREAD_ROWS", (TILE / rows).to_string()), ("ROWS", list.join(" "))];
+    if rows == 1 {
+        defines.push(("ONE_ROW", String::new()));
+    }
+    defines
+}
+
 /// Heads of so many units and fewer are summed without tiles.
 const DIRECT: u32 = 16;
 
@@ -117,12 +127,21 @@ pub struct StepKind {
     pub zoneout: Zoneout,
     /// The recurrent product reads columns of a convolution.
     pub columns: bool,
+    /// Rows that a thread of the GPU computes, 1 or 4: the same sums either way. The engine sets it for
+    /// its device.
+    pub thread_rows: usize,
 }
 
 impl StepKind {
     /// A cell without any of it.
     pub fn plain(cell: Cell) -> Self {
-        StepKind { cell, flags: false, masks: 0, zoneout: Zoneout::Off, columns: false }
+        let (flags, masks, columns, thread_rows) = (false, 0, false, 1);
+        StepKind { cell, flags, masks, zoneout: Zoneout::Off, columns, thread_rows }
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let whole = self.thread_rows > 0 && TILE.is_multiple_of(self.thread_rows);
+        if whole { Ok(()) } else { Err("the rows of a thread don't fill the tile") }
     }
 
     pub(super) fn defines(&self, kernel: &dyn Kernel) -> Vec<(&'static str, String)> {

@@ -196,7 +196,7 @@ impl Recurrent {
             true => Zoneout::Expect,
         };
         let columns = self.convolution.is_some();
-        StepKind { cell: self.cell.clone(), flags, masks, zoneout, columns }
+        StepKind { masks, zoneout, columns, flags, ..StepKind::plain(self.cell.clone()) }
     }
 
     /// Records one layer and direction, segment by segment.
