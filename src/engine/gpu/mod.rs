@@ -6,8 +6,8 @@
 
 mod device;
 mod pipeline;
-mod timestamps;
 mod products;
+mod timestamps;
 
 pub use device::DeviceInfo;
 pub use products::Tuning;
