@@ -97,7 +97,7 @@ impl Axis {
         let all = (end / start).log10() < 3.0;
         (start.log10().floor() as i32..=end.log10().ceil() as i32)
             .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| (digit, digit * 10f64.powi(power))))
-            .filter(|(_, value)| (start..=end).contains(&value))
+            .filter(|(_, value)| (start..=end).contains(value))
             .map(|(digit, value)| (value, all || digit == 1.0))
             .collect()
     }
@@ -286,7 +286,7 @@ mod tests {
         let n = i as f64;
         RooflinePoint {
             name: format!("lstm <{i}> & more"),
-            cell: if i % 2 == 0 { "lstm" } else { "gru" },
+            cell: if i.is_multiple_of(2) { "lstm" } else { "gru" },
             intensity: 8.0 * 2f64.powi(i as i32 % 4) + 0.02 * n,
             gflops: 40.0 + n * 7.0 % 50.0,
             predicted_gflops: 100.0 + n,
