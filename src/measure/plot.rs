@@ -122,10 +122,12 @@ fn meet(a: Area, b: Area) -> bool {
     a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3]
 }
 
-/// Where the number of each point goes: near it, on no mark, on no other number and within the axes.
-fn number_places(marks: &[(i32, i32)]) -> Vec<(i32, i32)> {
+/// Where the number of each point goes: near it, on no mark, on no other number, on none of `blocked` and
+/// within the axes.
+fn number_places(marks: &[(i32, i32)], blocked: &[Area]) -> Vec<(i32, i32)> {
     let around = |(x, y): (i32, i32), w: i32, h: i32| [x - w, y - h, x + w, y + h];
     let mut taken: Vec<Area> = marks.iter().map(|&mark| around(mark, 5, 5)).collect();
+    taken.extend_from_slice(blocked);
     let inside = |a: Area| a[0] > LEFT && a[2] < LEFT + PLOT && a[1] > TOP && a[3] < TOP + PLOT;
     let mut places = Vec::new();
     for (i, &(x, y)) in marks.iter().enumerate() {
@@ -221,6 +223,11 @@ fn draw(
     let middle = ((low.0 + high.0) / 2 - 10, (low.1 + high.1) / 2 - 6);
     write(&words, middle, 14, BLACK, HPos::Right)?;
 
+    // The flat roof and its words: no number goes there.
+    let flat = y.pixel(peak);
+    let blocked =
+        [[corners[1].0, flat - 2, right, flat + 2], [right - 135, flat - 18, right, flat]];
+
     // The points.
     let mut cells: Vec<&str> = Vec::new();
     for point in &points {
@@ -243,7 +250,7 @@ fn draw(
         root.draw(&Circle::new(mark, 4, colour(point).filled()))?;
     }
     for (i, ((point, &mark), place)) in
-        points.iter().zip(&marks).zip(number_places(&marks)).enumerate()
+        points.iter().zip(&marks).zip(number_places(&marks, &blocked)).enumerate()
     {
         // A number that had to go further away is led to its mark.
         let [dx, dy] = [place.0 - mark.0, place.1 - mark.1].map(f64::from);
@@ -319,11 +326,13 @@ mod tests {
         // All in one place, and in a row.
         for step in [0, 3] {
             let marks: Vec<_> = (0..47).map(|i| (LEFT + 200 + step * i, TOP + 200)).collect();
-            let places = number_places(&marks);
+            let blocked = [[LEFT + 190, TOP + 203, LEFT + 400, TOP + 205]];
+            let places = number_places(&marks, &blocked);
             for (i, a) in places.iter().enumerate() {
                 for b in &places[..i] {
                     assert!((a.0 - b.0).abs() >= 10 || (a.1 - b.1).abs() >= 12, "{a:?} {b:?}");
                 }
+                assert!(a.0 < LEFT + 190 || !(TOP + 200..TOP + 208).contains(&a.1), "{a:?}");
                 for mark in &marks {
                     assert!((a.0 - mark.0).abs() >= 10 || (a.1 - mark.1).abs() >= 11);
                 }
