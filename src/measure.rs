@@ -5,11 +5,15 @@
 //! word, on the host's clock.
 
 mod model;
+#[cfg(feature = "plot")]
+mod plot;
 mod profile;
 mod suites;
 mod timing;
 
 pub use model::{DeviceRates, KernelCost, Limit};
+#[cfg(feature = "plot")]
+pub use plot::{RooflinePoint, roofline};
 pub use profile::{KernelTime, Profile};
 pub use suites::Suite;
 pub use timing::Timing;
@@ -17,7 +21,7 @@ pub use timing::Timing;
 use crate::cell::CellKind;
 use crate::engine::{Engine, Program};
 use crate::error::{Error, Result};
-use crate::kernel::{Matmul, Operand};
+use crate::kernel::{Cost, Matmul, Operand};
 use crate::layer::{InitialState, Initializer, Memory, Recurrent, Sequence};
 use crate::recording::{Recording, Role};
 use crate::schedule::Recorder;
@@ -179,6 +183,8 @@ pub struct Measurement {
     pub peak_gflops: f64,
     /// What forward, and forward and backward, should take by [`DeviceRates::predict`], in milliseconds.
     pub predicted_ms: [f64; 2],
+    /// Operations and bytes of forward and backward, as the recording counts them.
+    pub cost: Cost,
     /// Kernel launches of forward and backward.
     pub launches: usize,
     /// Bytes that forward and backward hold, weights and inputs included. The weights' gradients
@@ -188,14 +194,20 @@ pub struct Measurement {
 
 /// Measures a stack of recurrent layers for about as long as `budget`, or up to five times that
 /// where there would be fewer than five runs, but at least one; loading and warming up come on top.
+/// `rates` are the engine's, for what it should take.
 ///
 /// # Errors
 /// A size of zero, sizes beyond 32 bits, a limit of the device, too little memory, a lost device.
-pub fn recurrent(engine: &Engine, shape: &RecurrentShape, budget: Duration) -> Result<Measurement> {
-    let rates = DeviceRates::measure(engine)?;
-    let predicted = |training| -> Result<f64> {
-        Ok(rates.predict(&shape.record(training)?).iter().map(|kernel| kernel.ms).sum())
-    };
+pub fn recurrent(
+    engine: &Engine,
+    rates: &DeviceRates,
+    shape: &RecurrentShape,
+    budget: Duration,
+) -> Result<Measurement> {
+    let recordings = [shape.record(false)?, shape.record(true)?];
+    let predicted_ms = recordings.each_ref().map(|recording| rates.predicted_ms(recording));
+    let cost = recordings[1].cost();
+    drop(recordings);
     let training = shape.load(engine, true)?;
     let (launches, peak_bytes) = (training.launches(), training.plan().peak_bytes());
     let inference = shape.load(engine, false)?;
@@ -210,7 +222,8 @@ pub fn recurrent(engine: &Engine, shape: &RecurrentShape, budget: Duration) -> R
         product,
         product_size,
         peak_gflops: product.gflops(2.0 * (product_size as f64).powi(3)),
-        predicted_ms: [predicted(false)?, predicted(true)?],
+        predicted_ms,
+        cost,
         launches,
         peak_bytes,
     })
@@ -289,7 +302,8 @@ mod tests {
     #[test]
     fn a_measurement_is_whole() {
         let engine = Engine::cpu(Some(1)).unwrap();
-        let found = recurrent(&engine, &SHAPE, Duration::from_millis(50)).unwrap();
+        let rates = DeviceRates::measure(&engine).unwrap();
+        let found = recurrent(&engine, &rates, &SHAPE, Duration::from_millis(50)).unwrap();
         for timing in [found.forward, found.forward_backward, found.product] {
             assert!(timing.runs >= 1);
             assert!(timing.min_ms > 0.0 && timing.min_ms <= timing.median_ms);
@@ -298,11 +312,13 @@ mod tests {
         assert!(found.forward_gflops > 0.0 && found.peak_gflops > 0.0);
         assert!(found.launches > 12 && found.peak_bytes > 0);
         assert!(found.predicted_ms[0] > 0.0 && found.predicted_ms[1] > found.predicted_ms[0]);
+        assert_eq!(found.cost, SHAPE.record(true).unwrap().cost());
     }
 
     #[test]
     fn impossible_sizes_are_errors() {
         let engine = Engine::cpu(Some(1)).unwrap();
+        let rates = DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 1.0 };
         for shape in [
             RecurrentShape { time: 0, ..SHAPE },
             RecurrentShape { hidden: 0, ..SHAPE },
@@ -310,7 +326,7 @@ mod tests {
             RecurrentShape { hidden: 1 << 20, ..SHAPE },
             RecurrentShape { batch: usize::MAX, ..SHAPE },
         ] {
-            assert!(recurrent(&engine, &shape, Duration::ZERO).is_err(), "{shape:?}");
+            assert!(recurrent(&engine, &rates, &shape, Duration::ZERO).is_err(), "{shape:?}");
         }
     }
 }

@@ -280,7 +280,43 @@ fn profiles_are_traces_on_every_device() {
 }
 
 #[test]
+fn suites_are_listed_and_shapes_are_drawn_under_the_roofline() {
+    let output = run(&["bench", "--suite", "varlen", "--list"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(lines[0]["cell"], "lstm");
+    assert_eq!((&lines[0]["time"], &lines[0]["shortest"]), (&4000.into(), &10.into()));
+    fails(&["bench", "--list"], 2, &["--suite"]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roofline.svg");
+    let small = ["--time", "3", "--batch", "2", "--input", "4", "--hidden", "6", "--seconds", "0"];
+    let fixed = ["bench", "--device", "cpu", "--threads", "1", "--picture"];
+    let output = run(&[&fixed[..], &[file.to_str().unwrap()], &small].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    for word in ["driver", "commit"] {
+        assert!(stdout(&output).contains(word), "{}", stdout(&output));
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("<svg ") && text.trim_end().ends_with("</svg>"));
+    // Every tag is closed: by itself, or after its text.
+    let opened = text.matches('<').count() - text.matches("</").count();
+    assert_eq!(opened, text.matches("/>").count() + text.matches("</").count());
+    assert_eq!(text.matches("<circle").count(), 1, "a mark a shape");
+    for words in ["lstm T3 B2 I4 H6 L1", "cpu (1 thread)", "GFLOP/s", "GB/s", "commit"] {
+        assert!(text.contains(words), "{words}");
+    }
+    // A file that can't be written is named before anything is measured.
+    let nowhere = folder.path().join("no/roofline.svg");
+    fails(&[&fixed[..], &[nowhere.to_str().unwrap()], &small].concat(), 1, &["no/roofline.svg"]);
+}
+
+#[test]
 fn verify_devices_bench_explain_and_help_answer() {
+    let output = run(&["--version"]);
+    assert!(stdout(&output).contains("(commit "), "{}", stdout(&output));
     let output = run(&["devices"]);
     assert!(output.status.success() && stdout(&output).contains("cpu"));
     for command in ["train", "sample", "devices", "verify", "bench", "explain"] {
@@ -317,6 +353,8 @@ fn verify_devices_bench_explain_and_help_answer() {
         "hidden",
         "layers",
         "device",
+        "driver",
+        "commit",
         "engine",
         "strategy",
         "threads",

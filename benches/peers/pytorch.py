@@ -1,50 +1,45 @@
 #!/usr/bin/env python3
-"""The work of `recurra bench` in PyTorch, alone or in turns with recurra.
+"""The work of `recurra bench` in PyTorch (with CUDA: cuDNN).
+
+Shapes come in on standard input as JSON lines, as `recurra bench --suite NAME --list` prints them; a
+line of JSON about PyTorch goes out, then one for each shape, in the names of `recurra bench --json`.
 
 Forward: eval mode, no_grad. Forward and backward: train mode, from a random gradient of the
 outputs to the gradients of all weights and of the input. Initial states are zeros; there is no
-dropout and no optimizer. Every time is the wall time of one whole run, in milliseconds.
+dropout and no optimizer. Sequences of different lengths are packed, which is part of the time. Every
+time is the wall time of one whole run, in milliseconds.
 """
 
 import argparse
 import json
+import math
 import platform
 import statistics
-import subprocess
 import sys
 import time
-from typing import NamedTuple
 
-import torch
+try:
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+except ImportError as error:
+    sys.exit(f"{error}: pip install torch")
 
 LEAST_RUNS = 5
+# How often the seconds may be exceeded for LEAST_RUNS.
+PATIENCE = 5
+NAMES = ("cell", "time", "batch", "input", "hidden", "layers", "heads", "shortest")
 
 
-class Shape(NamedTuple):
-    cell: str
-    time: int
-    batch: int
-    input: int
-    hidden: int
-    layers: int
-
-    def __str__(self):
-        name = self.cell.replace("_", " ")
-        return f"{name} T{self.time} B{self.batch} I{self.input} H{self.hidden} L{self.layers}"
+def spread_lengths(shape):
+    """The lengths that `recurra bench --shortest` has: spread evenly, in no order."""
+    batch, steps, shortest = shape["batch"], shape["time"], shape["shortest"]
+    step = max(batch * 5 // 8, 1)
+    while math.gcd(step, batch) != 1:
+        step += 1
+    return [shortest + (steps - shortest) * (b * step % batch) // max(batch - 1, 1) for b in range(batch)]
 
 
-SHAPES = [
-    Shape("lstm", 128, 32, 256, 256, 1),
-    Shape("lstm", 50, 64, 512, 512, 1),
-    Shape("lstm", 64, 1, 256, 256, 1),
-    Shape("lstm", 35, 20, 650, 650, 2),
-    Shape("gru", 128, 32, 256, 256, 1),
-    Shape("gru", 64, 1, 256, 256, 1),
-    Shape("rnn_tanh", 128, 32, 256, 256, 1),
-]
-
-
-class Peer:
+class Work:
     """One shape in PyTorch."""
 
     def __init__(self, shape, device, dtype):
@@ -55,32 +50,42 @@ class Peer:
             "rnn_tanh": (torch.nn.RNN, {"nonlinearity": "tanh"}),
             "rnn_relu": (torch.nn.RNN, {"nonlinearity": "relu"}),
         }
-        make, options = classes[shape.cell]
-        layer = make(shape.input, shape.hidden, num_layers=shape.layers, **options)
+        if shape["cell"] not in classes or shape["heads"] != 1:
+            raise ValueError("PyTorch has no such layer")
+        make, options = classes[shape["cell"]]
+        layer = make(shape["input"], shape["hidden"], num_layers=shape["layers"], **options)
         self.layer = layer.to(device=device, dtype=dtype)
-        rows = (shape.time, shape.batch)
+        rows = (shape["time"], shape["batch"])
         to = {"device": device, "dtype": dtype}
-        self.x = torch.rand(*rows, shape.input, **to).mul_(2).sub_(1).requires_grad_(True)
-        self.d_output = torch.rand(*rows, shape.hidden, **to).mul_(2).sub_(1)
+        self.x = torch.rand(*rows, shape["input"], **to).mul_(2).sub_(1).requires_grad_(True)
+        self.d_output = torch.rand(*rows, shape["hidden"], **to).mul_(2).sub_(1)
+        ragged = shape["shortest"] < shape["time"]
+        self.lengths = torch.tensor(spread_lengths(shape)) if ragged else None
         self.device = device
 
-    def wait(self):
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+    def output(self):
+        if self.lengths is None:
+            return self.layer(self.x)[0]
+        packed = pack_padded_sequence(self.x, self.lengths, enforce_sorted=False)
+        return pad_packed_sequence(self.layer(packed)[0], total_length=self.x.shape[0])[0]
 
     def forward(self):
         self.layer.eval()
         with torch.no_grad():
-            self.layer(self.x)
-        self.wait()
+            self.output()
+        wait(self.device)
 
     def forward_backward(self):
         self.layer.train()
         self.layer.zero_grad(set_to_none=True)
         self.x.grad = None
-        output, _ = self.layer(self.x)
-        output.backward(self.d_output)
-        self.wait()
+        self.output().backward(self.d_output)
+        wait(self.device)
+
+
+def wait(device):
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def take_turns(works, seconds):
@@ -90,39 +95,25 @@ def take_turns(works, seconds):
         work()
     times = [[] for _ in works]
     start = time.perf_counter()
-    while time.perf_counter() - start < seconds or min(map(len, times)) < LEAST_RUNS:
+    while True:
+        runs = min(map(len, times))
+        limit = seconds * (PATIENCE if runs < LEAST_RUNS else 1)
+        if runs > 0 and time.perf_counter() - start >= limit:
+            return [statistics.median(t) for t in times]
         turn = min(range(len(works)), key=lambda i: (len(times[i]) >= LEAST_RUNS, sum(times[i])))
         before = time.perf_counter()
         works[turn]()
         times[turn].append((time.perf_counter() - before) * 1e3)
-    return [statistics.median(t) for t in times]
 
 
-def measure_peer(shape, options, dtype):
-    peer = Peer(shape, options.device, dtype)
-    return take_turns([peer.forward, peer.forward_backward], options.seconds)
-
-
-def measure_recurra(shape, options):
-    """One run of `recurra bench`, as the object that it prints."""
-    command = [options.recurra, "bench", "--json", "--seconds", str(options.seconds)]
-    command += ["--device", "gpu" if options.device == "cuda" else "cpu"]
-    if options.device == "cpu":
-        command += ["--threads", str(torch.get_num_threads())]
-    for name, value in shape._asdict().items():
-        command += [f"--{name}", str(value)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def product_gflops(options, dtype, n=1024):
-    """The rate of a product of n x n matrices."""
-    a, b = (torch.rand(n, n, device=options.device, dtype=dtype) for _ in range(2))
+def product_gflops(device, dtype):
+    """The rate of a large product of square matrices."""
+    n = 4096 if device == "cuda" else 1024
+    a, b = (torch.rand(n, n, device=device, dtype=dtype) for _ in range(2))
 
     def work():
         torch.mm(a, b)
-        if options.device == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
 
     return 2 * n**3 / (take_turns([work], 0.5)[0] * 1e6)
 
@@ -136,48 +127,18 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def row(cells):
-    print("| " + " | ".join(cells) + " |", flush=True)
-
-
-def compare(shapes, options, dtype):
-    """Rounds of recurra and PyTorch in turns; a markdown table of the medians."""
-    found = {shape: [] for shape in shapes}
-    peaks = []
-    device = None
-    for number in range(options.rounds):
-        for shape in shapes:
-            ours = measure_recurra(shape, options)
-            theirs = measure_peer(shape, options, dtype)
-            device = ours["device"]
-            found[shape].append((ours["forward_ms"], theirs[0], ours["forward_backward_ms"], theirs[1]))
-        peaks.append((ours["peak_gflops"], product_gflops(options, dtype)))
-        print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    name = torch.cuda.get_device_name() if options.device == "cuda" else processor()
-    print(f"{name}; recurra on {device}; PyTorch {torch.__version__}, {options.device}, ", end="")
-    print(f"{torch.get_num_threads()} threads, {options.dtype}.")
-    print(f"Medians of {options.rounds} rounds, each of {options.seconds:g} s for either side, in turns.")
-    print("Ratio: PyTorch's time / recurra's, the median over rounds; above 1 recurra is faster.\n")
-    row(["shape", "forward: recurra ms", "PyTorch ms", "ratio", "forward+backward: recurra ms", "PyTorch ms", "ratio"])
-    row(["---"] + ["---:"] * 6)
-    for shape, rounds in found.items():
-        cells = [str(shape)]
-        for ours, theirs in ((0, 1), (2, 3)):
-            for i in (ours, theirs):
-                cells.append(f"{statistics.median(r[i] for r in rounds):.3f}")
-            cells.append(f"{statistics.median(r[theirs] / r[ours] for r in rounds):.2f}")
-        row(cells)
-    ours, theirs = (statistics.median(peak[i] for peak in peaks) for i in (0, 1))
-    print(f"\nLarge matrix products: recurra {ours:.0f} GFLOP/s, PyTorch {theirs:.0f} GFLOP/s.")
-
-
-def alone(shapes, options, dtype):
-    """A line of JSON for each shape, in the names of `recurra bench --json`."""
-    for shape in shapes:
-        forward, both = measure_peer(shape, options, dtype)
-        line = {**shape._asdict(), "device": options.device, "engine": "pytorch"}
-        line.update(threads=torch.get_num_threads(), forward_ms=forward, forward_backward_ms=both)
-        print(json.dumps(line), flush=True)
+def measure(line, options, dtype):
+    """The answer to a line: its shape, and its times or why there are none."""
+    shape = {"heads": 1, "layers": 1, **json.loads(line)}
+    shape.setdefault("shortest", shape["time"])
+    shape = {name: shape[name] for name in NAMES}
+    try:
+        work = Work(shape, options.device, dtype)
+        times = take_turns([work.forward, work.forward_backward], options.seconds)
+        found = {"forward_ms": times[0], "forward_backward_ms": times[1]}
+    except (ValueError, RuntimeError) as error:  # out of memory is a RuntimeError
+        found = {"error": str(error).splitlines()[0]}
+    return {**shape, **found}
 
 
 def main():
@@ -186,23 +147,34 @@ def main():
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     parser.add_argument("--tf32", action="store_true", help="let CUDA round float32 products to tf32")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: PyTorch's own)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for one shape, one side, one round")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--shape", type=int, action="append", metavar="N",
-                        help=f"only this shape of 0 to {len(SHAPES) - 1}; may be repeated")
-    parser.add_argument("--recurra", metavar="FILE", help="compare with this recurra program")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for one shape")
     options = parser.parse_args()
     if options.threads > 0:
         torch.set_num_threads(options.threads)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("PyTorch sees no CUDA device")
-    if options.rounds < 1 or any(not 0 <= n < len(SHAPES) for n in options.shape or []):
-        parser.error("--rounds or --shape is out of range")
+    cuda = options.device == "cuda"
+    if cuda and not torch.cuda.is_available():
+        sys.exit("PyTorch sees no CUDA device")
+    if cuda and not torch.backends.cudnn.is_available():
+        sys.exit("PyTorch has no cuDNN")
     torch.backends.cuda.matmul.allow_tf32 = options.tf32
     torch.backends.cudnn.allow_tf32 = options.tf32
-    shapes = [SHAPES[n] for n in options.shape or range(len(SHAPES))]
     dtype = getattr(torch, options.dtype)
-    (compare if options.recurra else alone)(shapes, options, dtype)
+    about = {
+        "engine": "pytorch",
+        "device": torch.cuda.get_device_name() if cuda else processor(),
+        "driver": f"PyTorch {torch.__version__}",
+        "dtype": "tf32" if options.tf32 else options.dtype,
+        "threads": 0 if cuda else torch.get_num_threads(),
+    }
+    if cuda:
+        about["driver"] += f", cuDNN {torch.backends.cudnn.version()}"
+    about["peak_gflops"] = product_gflops(options.device, dtype)
+    print(json.dumps(about), flush=True)
+    for line in sys.stdin:
+        if line.strip():
+            print(json.dumps({**measure(line, options, dtype), **about}), flush=True)
+            if cuda:
+                torch.cuda.empty_cache()  # the others need the memory
 
 
 if __name__ == "__main__":

@@ -109,6 +109,14 @@ impl Engine {
         }
     }
 
+    /// The driver and its version; of the CPU engine, the instruction set that it computes with.
+    pub fn driver(&self) -> String {
+        match self {
+            Engine::Cpu(_) => CpuEngine::instruction_set().to_string(),
+            Engine::Gpu(gpu) => gpu.info().driver.clone(),
+        }
+    }
+
     /// Threads of the CPU engine; 0 on a GPU.
     pub fn threads(&self) -> usize {
         match self {

@@ -269,10 +269,10 @@ impl Cell {
         if self.clip.is_some() && self.choices().is_empty() {
             return refuse("clip is an option of rnn, lstm and gru".into());
         }
-        if let Some(epsilon) = self.layer_norm {
-            if !(epsilon > 0.0 && epsilon.is_finite()) {
-                return refuse(format!("layer norm's epsilon must be positive, not {epsilon}"));
-            }
+        if let Some(epsilon) = self.layer_norm
+            && !(epsilon > 0.0 && epsilon.is_finite())
+        {
+            return refuse(format!("layer norm's epsilon must be positive, not {epsilon}"));
         }
         if self.projection == Some(0) {
             return refuse("the projection's width must be at least 1".into());

@@ -113,6 +113,11 @@ impl DeviceRates {
         (launch + work, if launch > work { Limit::Launch } else { limit })
     }
 
+    /// Milliseconds that a whole recording should take.
+    pub fn predicted_ms(&self, recording: &Recording) -> f64 {
+        self.predict(recording).iter().map(|kernel| kernel.ms).sum()
+    }
+
     /// A recording kernel by kernel, those that take the longest first.
     pub fn predict(&self, recording: &Recording) -> Vec<KernelCost> {
         let mut kernels: BTreeMap<&'static str, (KernelCost, [f64; 3])> = BTreeMap::new();

@@ -8,10 +8,16 @@ use clap::{Args, value_parser};
 use recurra::Result;
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
-use recurra::measure::{self, DeviceRates, Measurement, Profile, RecurrentShape, Suite, Timing};
+use recurra::measure::{
+    self, DeviceRates, Measurement, Profile, RecurrentShape, RooflinePoint, Suite, Timing,
+};
 use serde::Serialize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// The commit that this program was built from.
+const COMMIT: &str = env!("RECURRA_COMMIT");
 
 /// How the recurrence is run; there is one way so far.
 pub const STRATEGY: &str = "step";
@@ -74,6 +80,12 @@ pub struct BenchArgs {
           conflicts_with_all = ["cell", "time", "batch", "input", "hidden", "layers", "heads",
           "shortest", "profile"])]
     suite: Option<String>,
+    /// Only list the suite's shapes, a line of JSON each
+    #[arg(long, requires = "suite")]
+    list: bool,
+    /// Draw the shapes against the device's roofline (SVG)
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    picture: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -93,9 +105,9 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The line of `--json`: the names stay as they are.
+/// The line of `--list`.
 #[derive(Serialize)]
-struct Line {
+struct ShapeLine {
     cell: &'static str,
     time: usize,
     batch: usize,
@@ -104,7 +116,24 @@ struct Line {
     layers: usize,
     heads: usize,
     shortest: usize,
+}
+
+impl ShapeLine {
+    fn new(shape: &RecurrentShape) -> Self {
+        let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } =
+            *shape;
+        ShapeLine { cell: cell.name(), time, batch, input, hidden, layers, heads, shortest }
+    }
+}
+
+/// The line of `--json`: the names stay as they are.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    shape: ShapeLine,
     device: String,
+    driver: String,
+    commit: &'static str,
     engine: &'static str,
     strategy: &'static str,
     threads: usize,
@@ -124,13 +153,24 @@ struct Line {
 /// # Errors
 /// No such device, or the layer does not fit it.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
+    let suite = args.suite.as_deref().and_then(Suite::find);
+    if let (Some(suite), true) = (&suite, args.list) {
+        for shape in &suite.shapes {
+            print_line(&json_line(&ShapeLine::new(shape))?)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let engine = args.device.engine()?;
+    let rates = DeviceRates::measure(&engine)?;
+    let name = suite.as_ref().map(|suite| suite.name);
+    let mut picture = Picture::new(&engine, &rates, name, args.picture.as_deref())?;
     let budget = Duration::from_secs_f64(args.seconds);
-    if let Some(suite) = args.suite.as_deref().and_then(Suite::find) {
-        return run_suite(&engine, &suite, budget, args.json);
+    if let Some(suite) = &suite {
+        return run_suite(&engine, &rates, suite, budget, args.json, &mut picture);
     }
     let shape = args.shape.shape();
-    let found = measure::recurrent(&engine, &shape, budget)?;
+    let found = measure::recurrent(&engine, &rates, &shape, budget)?;
+    picture.add(&shape, &found)?;
     if args.json {
         print_line(&json_line(&line(&engine, &shape, &found))?)?;
     } else {
@@ -160,17 +200,22 @@ fn suite_parser() -> PossibleValuesParser {
 /// A run that is predicted to take longer is left out.
 const LONGEST_MS: f64 = 60e3;
 
-fn run_suite(engine: &Engine, suite: &Suite, budget: Duration, json: bool) -> Result<ExitCode> {
-    let rates = DeviceRates::measure(engine)?;
+fn run_suite(
+    engine: &Engine,
+    rates: &DeviceRates,
+    suite: &Suite,
+    budget: Duration,
+    json: bool,
+    picture: &mut Picture,
+) -> Result<ExitCode> {
     if !json {
         print_line(&format!("{}: {}", suite.name, suite.source))?;
         print_line(&format!(
-            "on {}: product {:.1} GFLOP/s, copy {:.1} GB/s, launch {:.2} us",
+            "on {}, driver {}, recurra at commit {COMMIT}",
             engine.name(),
-            rates.product_gflops,
-            rates.copy_gbs,
-            rates.launch_us
+            engine.driver()
         ))?;
+        print_line(&rates_line(rates))?;
         print_line("")?;
         print_line(&format!(
             "{:<48}{:>12}{:>14}{:>10}{:>9}{:>16}",
@@ -191,12 +236,14 @@ fn run_suite(engine: &Engine, suite: &Suite, budget: Duration, json: bool) -> Re
             left_out(format!("does not fit: {error}"))?;
             continue;
         }
-        let predicted: f64 = rates.predict(&recording).iter().map(|kernel| kernel.ms).sum();
+        let predicted = rates.predicted_ms(&recording);
+        drop(recording);
         if predicted > LONGEST_MS {
             left_out(format!("left out: about {:.0} s a run", predicted / 1e3))?;
             continue;
         }
-        let found = measure::recurrent(engine, shape, budget)?;
+        let found = measure::recurrent(engine, rates, shape, budget)?;
+        picture.add(shape, &found)?;
         if json {
             print_line(&json_line(&line(engine, shape, &found))?)?;
             continue;
@@ -213,6 +260,64 @@ fn run_suite(engine: &Engine, suite: &Suite, budget: Duration, json: bool) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
+fn rates_line(rates: &DeviceRates) -> String {
+    format!(
+        "product {:.1} GFLOP/s, copy {:.1} GB/s, launch {:.2} us",
+        rates.product_gflops, rates.copy_gbs, rates.launch_us
+    )
+}
+
+/// The picture of `--picture`. It is drawn anew after each shape: what ends a suite early leaves what
+/// there was until then.
+struct Picture<'a> {
+    file: Option<&'a Path>,
+    rates: &'a DeviceRates,
+    title: String,
+    notes: String,
+    points: Vec<RooflinePoint>,
+}
+
+impl<'a> Picture<'a> {
+    /// The roof alone: a file that can't be written is known before anything is measured.
+    fn new(
+        engine: &Engine,
+        rates: &'a DeviceRates,
+        suite: Option<&str>,
+        file: Option<&'a Path>,
+    ) -> Result<Self> {
+        let what = suite.map_or("A recurrent layer".to_string(), |name| format!("Suite {name}"));
+        let picture = Picture {
+            file,
+            rates,
+            title: format!("{what} on {}", engine.name()),
+            notes: format!(
+                "{}; recurra at commit {COMMIT}; {}",
+                engine.driver(),
+                rates_line(rates)
+            ),
+            points: Vec::new(),
+        };
+        picture.draw()?;
+        Ok(picture)
+    }
+
+    fn add(&mut self, shape: &RecurrentShape, found: &Measurement) -> Result<()> {
+        self.points.push(RooflinePoint {
+            name: shape_name(shape),
+            cell: shape.cell.name(),
+            intensity: found.cost.flops as f64 / found.cost.bytes as f64,
+            gflops: found.forward_backward_gflops,
+            predicted_gflops: shape.product_flops(true) / (found.predicted_ms[1] * 1e6),
+        });
+        self.draw()
+    }
+
+    fn draw(&self) -> Result<()> {
+        let Some(file) = self.file else { return Ok(()) };
+        measure::roofline(file, &self.title, &self.notes, self.rates, &self.points)
+    }
+}
+
 /// A shape in the field's letters.
 fn shape_name(shape: &RecurrentShape) -> String {
     let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } = *shape;
@@ -227,17 +332,11 @@ fn shape_name(shape: &RecurrentShape) -> String {
 }
 
 fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
-    let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } = *shape;
     Line {
-        cell: cell.name(),
-        time,
-        batch,
-        input,
-        hidden,
-        layers,
-        heads,
-        shortest,
+        shape: ShapeLine::new(shape),
         device: engine.name(),
+        driver: engine.driver(),
+        commit: COMMIT,
         engine: engine.kind(),
         strategy: STRATEGY,
         threads: engine.threads(),
@@ -269,6 +368,8 @@ fn table(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Vec<St
     let product = format!("product {0}x{0}", found.product_size);
     vec![
         fact("device", engine.name()),
+        fact("driver", engine.driver()),
+        fact("commit", COMMIT.to_string()),
         fact("shape", shape_name(shape)),
         fact("strategy", STRATEGY.to_string()),
         fact("launches", format!("{} (forward+backward)", found.launches)),

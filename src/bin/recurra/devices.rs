@@ -3,7 +3,7 @@
 use crate::args::{json_line, print_line};
 use clap::Args;
 use recurra::Result;
-use recurra::engine::{DeviceInfo, GpuEngine};
+use recurra::engine::{CpuEngine, DeviceInfo, GpuEngine};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -57,7 +57,7 @@ pub fn run(args: DevicesArgs) -> Result<ExitCode> {
         engine: "cpu",
         name: "cpu",
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        instruction_set: instruction_set(),
+        instruction_set: CpuEngine::instruction_set(),
         taken_by: taken_by(None),
     };
     if args.json {
@@ -109,26 +109,4 @@ fn print_gpu(info: &DeviceInfo) -> Result<()> {
     fact("workgroup threads", &format!("{} at most", info.max_workgroup_threads))?;
     fact("subgroup", &format!("{smallest} to {largest} threads"))?;
     print_line("")
-}
-
-/// The best instruction set that crate gemm and crate pulp have code for and this machine has.
-#[cfg(target_arch = "x86_64")]
-fn instruction_set() -> &'static str {
-    if is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-    {
-        "AVX-512"
-    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        "AVX2 and FMA"
-    } else {
-        "SSE2"
-    }
-}
-
-/// The best instruction set that crate gemm and crate pulp have code for and this machine has.
-#[cfg(not(target_arch = "x86_64"))]
-fn instruction_set() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "NEON" } else { "scalar" }
 }

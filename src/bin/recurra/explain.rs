@@ -48,6 +48,7 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     if !args.json {
         let fact = |name: &str, value: String| print_line(&format!("{name:<18}{value}"));
         fact("device", engine.name())?;
+        fact("driver", engine.driver())?;
         fact("product", format!("{:.1} GFLOP/s, a large matrix product", rates.product_gflops))?;
         fact("copy", format!("{:.1} GB/s, read and written", rates.copy_gbs))?;
         fact("launch", format!("{:.2} us, one after another", rates.launch_us))?;

@@ -15,12 +15,15 @@ mod verify;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+/// The version, and the commit it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("RECURRA_COMMIT"), ")");
+
 /// Train, sample, verify and measure recurrent networks on any GPU, or the CPU.
 ///
 /// Without a command: `recurra train`, a character language model trained on this program's own
 /// sources.
 #[derive(Parser)]
-#[command(name = "recurra", version, max_term_width = 100)]
+#[command(name = "recurra", version = VERSION, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -100,6 +100,24 @@ pub struct CpuEngine {
 }
 
 impl CpuEngine {
+    /// The best instruction set that crate gemm and crate pulp have code for and this machine has.
+    pub fn instruction_set() -> &'static str {
+        #[cfg(target_arch = "x86_64")]
+        return if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+        {
+            "AVX-512"
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            "AVX2 and FMA"
+        } else {
+            "SSE2"
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        if cfg!(target_arch = "aarch64") { "NEON" } else { "scalar" }
+    }
+
     /// An engine with so many threads; none given, as many as the machine has cores.
     ///
     /// # Errors
