@@ -318,7 +318,8 @@ mod tests {
     #[test]
     fn impossible_sizes_are_errors() {
         let engine = Engine::cpu(Some(1)).unwrap();
-        let rates = DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 1.0 };
+        let rates =
+            DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 1.0, submit_us: 1.0 };
         for shape in [
             RecurrentShape { time: 0, ..SHAPE },
             RecurrentShape { hidden: 0, ..SHAPE },

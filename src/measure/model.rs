@@ -9,6 +9,7 @@ use crate::layer::Initializer;
 use crate::recording::{Recording, Role};
 use crate::tensor::{DType, WORD_BYTES};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Elements of the copy that the bandwidth is measured with: 32 MiB read, as many written.
 const COPY: usize = 8 << 20;
@@ -29,6 +30,9 @@ pub struct DeviceRates {
     /// Microseconds of a launch that does nothing, one after another: the slope of the time over
     /// the number of launches.
     pub launch_us: f64,
+    /// Microseconds of the host's time for recording and submitting a launch of a loaded program once
+    /// more, the same slope; 0 on the CPU engine, which has nothing to record.
+    pub submit_us: f64,
 }
 
 /// What limits a kernel's launches.
@@ -85,20 +89,25 @@ impl DeviceRates {
         recording.launch(copy, &[source, target])?;
         let mut copy = load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?;
         let copy_ms = median(&mut copy)?;
-        let mut chains = [0.0; 2];
-        for (ms, launches) in chains.iter_mut().zip(CHAINS) {
+        let (mut chains, mut submits) = ([0.0; 2], [0.0; 2]);
+        for ((ms, submit), launches) in chains.iter_mut().zip(&mut submits).zip(CHAINS) {
             let mut recording = Recording::new();
             let word = recording.buffer(NAMES[1], 1, DType::F32, Role::Output)?;
             for _ in 0..launches {
                 recording.launch(Fill::new(word, 1.0), &[word])?;
             }
-            *ms = median(&mut engine.load(&recording, &engine.store())?)?;
+            let mut program = engine.load(&recording, &engine.store())?;
+            *ms = median(&mut program)?;
+            if program.gpu().is_some() {
+                *submit = median_of(&mut program, submission)?;
+            }
         }
-        let launch_us = 1e3 * (chains[1] - chains[0]) / (CHAINS[1] - CHAINS[0]) as f64;
+        let slope = |ms: [f64; 2]| 1e3 * (ms[1] - ms[0]) / (CHAINS[1] - CHAINS[0]) as f64;
         Ok(DeviceRates {
             product_gflops: 2.0 * (size as f64).powi(3) / (product_ms * 1e6),
             copy_gbs: (2 * COPY * WORD_BYTES) as f64 / (copy_ms * 1e6),
-            launch_us: launch_us.max(0.0),
+            launch_us: slope(chains).max(0.0),
+            submit_us: slope(submits).max(0.0),
         })
     }
 
@@ -153,12 +162,29 @@ impl DeviceRates {
     }
 }
 
-/// The median of a few runs, after one that warms up.
+/// The host's part of a run: until it is submitted.
+fn submission(program: &mut Program) -> Result<Duration> {
+    let start = Instant::now();
+    program.run()?;
+    let took = start.elapsed();
+    program.wait()?;
+    Ok(took)
+}
+
+/// Milliseconds of a run, the median of a few.
 fn median(program: &mut Program) -> Result<f64> {
-    super::timing::time(program)?;
+    median_of(program, super::timing::time)
+}
+
+/// The median of a few times in milliseconds, after one that warms up.
+fn median_of(
+    program: &mut Program,
+    time: impl Fn(&mut Program) -> Result<Duration>,
+) -> Result<f64> {
+    time(program)?;
     let mut times = Vec::new();
     for _ in 0..RUNS {
-        times.push(super::timing::time(program)?.as_secs_f64() * 1e3);
+        times.push(time(program)?.as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
     Ok(times[RUNS / 2])
@@ -171,7 +197,8 @@ mod tests {
     use crate::layer::Memory;
     use crate::measure::RecurrentShape;
 
-    const RATES: DeviceRates = DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 10.0 };
+    const RATES: DeviceRates =
+        DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 10.0, submit_us: 1.0 };
 
     fn costs(cell: CellKind, [time, batch, input, hidden, layers]: [usize; 5]) -> Vec<KernelCost> {
         let shape = RecurrentShape {

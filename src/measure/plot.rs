@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     const RATES: DeviceRates =
-        DeviceRates { product_gflops: 200.0, copy_gbs: 20.0, launch_us: 1.0 };
+        DeviceRates { product_gflops: 200.0, copy_gbs: 20.0, launch_us: 1.0, submit_us: 0.5 };
 
     fn point(i: usize) -> RooflinePoint {
         let n = i as f64;

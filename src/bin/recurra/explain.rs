@@ -52,6 +52,9 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         fact("product", format!("{:.1} GFLOP/s, a large matrix product", rates.product_gflops))?;
         fact("copy", format!("{:.1} GB/s, read and written", rates.copy_gbs))?;
         fact("launch", format!("{:.2} us, one after another", rates.launch_us))?;
+        if engine.kind() != "cpu" {
+            fact("recording again", format!("{:.2} us a launch, on the host", rates.submit_us))?;
+        }
         fact(
             "strategy",
             format!("{STRATEGY}: a launch a phase and time step; the only one so far"),

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the program is made of.
-const SOURCES: [&str; 5] = ["src", "shaders", "build.rs", "Cargo.toml", "Cargo.lock"];
+const SOURCES: [&str; 4] = ["src", "shaders", "Cargo.toml", "Cargo.lock"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=RECURRA_COMMIT");
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/build.rs");
     let given = std::env::var("RECURRA_COMMIT").ok().filter(|text| !text.trim().is_empty());
     // Nobody measures debug builds, so a commit does not make anyone compile one again.
     let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
