@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(chosen([65_536, 32, 512], 1), "128x32");
         assert_eq!(chosen([32, 1024, 256], 1), "32x32 of small blocks");
         // Parts make up for few tiles.
-        assert_eq!(chosen([512, 512, 65_536], 1), "64x64 of small blocks");
+        assert_eq!(chosen([512, 512, 65_536], 1), "32x32 of small blocks");
         assert_eq!(chosen([512, 512, 65_536], 64), "128x128");
     }
 }
