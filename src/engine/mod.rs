@@ -314,6 +314,9 @@ pub struct Program {
     watched: Option<(usize, Vec<[Instant; 2]>)>,
 }
 
+/// Runs that can be watched at once.
+const MOST_WATCHED: usize = 1 << 16;
+
 /// When something was executed, in microseconds after the first of its kind began.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
@@ -445,8 +448,13 @@ impl Program {
     /// Notes when the next `runs` runs begin and end on the device; see [`Program::watched`].
     ///
     /// # Errors
-    /// A GPU without timestamps.
+    /// More than 65,536 runs; a GPU without timestamps.
     pub fn watch(&mut self, runs: usize) -> Result<()> {
+        if runs > MOST_WATCHED {
+            return Err(Error::invalid(format!(
+                "{runs} runs are too many to watch: {MOST_WATCHED} at most"
+            )));
+        }
         match &mut self.kind {
             ProgramKind::Gpu(gpu) => gpu.watch(runs),
             ProgramKind::Cpu(_) => {

@@ -25,6 +25,7 @@ mod reduce;
 mod scan;
 pub mod shader;
 mod step;
+mod sum_parts;
 mod tile;
 
 pub use activation::Activation;
@@ -34,9 +35,7 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
 pub use custom::{BackwardTwin, CustomCell, ForwardTwin, Reference};
 pub use dropout::{Dropout, DropoutParams};
 pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
-pub use matmul::{
-    Matmul, MatmulParams, Operand, SequenceRows, SequenceSide, SumParts, SumPartsParams,
-};
+pub use matmul::{Matmul, MatmulParams, Operand, SequenceRows, SequenceSide};
 pub use memory::{
     Combine, CombineParams, Fill, FillParams, Rows, SelectRows, SelectRowsParams, SequenceFlags,
     SequenceFlagsParams, With,
@@ -57,6 +56,7 @@ pub use step::{
     BackwardPhase, ForwardPhase, NONE, RESET, StepBackward, StepForward, StepKind, StepParams,
     VALID, Zoneout,
 };
+pub use sum_parts::{SumParts, SumPartsParams};
 pub use tile::{TILES, Tile, TileRate};
 
 use crate::tensor::DType;

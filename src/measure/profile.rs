@@ -138,6 +138,7 @@ mod tests {
         let steps = kernels.iter().find(|k| k.kernel == "step_forward").unwrap();
         assert_eq!(steps.launches, time);
         assert_eq!(kernels.iter().map(|k| k.launches).sum::<usize>(), profile.launches.len());
+        assert!(program.watch(usize::MAX).is_err());
         let trace: serde_json::Value = serde_json::from_str(&profile.trace()).unwrap();
         let events = trace["traceEvents"].as_array().unwrap();
         assert_eq!(events.len(), 1 + profile.launches.len());
