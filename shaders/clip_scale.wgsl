@@ -7,8 +7,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> partials: array<f32>;
-@group(0) @binding(2) var<storage, read_write> clip: array<f32>;
+#bindings
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) index: u32) {

@@ -14,12 +14,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;
-@group(0) @binding(2) var<storage, read> targets: array<u32>;
-@group(0) @binding(3) var<storage, read_write> losses: array<f32>;
-#ifdef GRADIENT
-@group(0) @binding(4) var<storage, read_write> d_logits: array<f32>;
-#endif
+#bindings
 
 // log(1 + x), x ≥ 0, without losing a small x: 2·artanh(x / (2 + x)) as a series under 1/2.
 fn log_of_one_plus(x: f32) -> f32 {

@@ -14,9 +14,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> input: array<f32>;
-@group(0) @binding(2) var<storage, read_write> output: array<f32>;
-@group(0) @binding(3) var<storage, read> control: array<u32>;
+#bindings
 
 fn apply(e: u32, word: u32) {
     if e >= p.count {

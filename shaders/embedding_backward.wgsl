@@ -3,9 +3,7 @@
 #import shared/group_number
 #import shared/embedding
 
-@group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(0) @binding(2) var<storage, read> d_output: array<f32>;
-@group(0) @binding(3) var<storage, read_write> d_table: array<f32>;
+#bindings
 
 const COLUMNS = 64u;
 var<workgroup> id_tile: array<u32, COLUMNS>;

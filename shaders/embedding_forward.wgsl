@@ -2,9 +2,7 @@
 #import shared/group_number
 #import shared/embedding
 
-@group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(0) @binding(2) var<storage, read> table: array<f32>;
-@group(0) @binding(3) var<storage, read_write> output: array<f32>;
+#bindings
 
 @compute @workgroup_size(256)
 fn main(

@@ -8,7 +8,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> destination: array<f32>;
+#bindings
 
 @compute @workgroup_size(256)
 fn main(

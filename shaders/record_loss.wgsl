@@ -9,9 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> losses: array<f32>;
-@group(0) @binding(2) var<storage, read_write> ring: array<f32>;
-@group(0) @binding(3) var<storage, read> control: array<u32>;
+#bindings
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) index: u32) {

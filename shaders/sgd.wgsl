@@ -10,13 +10,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> parameter: array<f32>;
-@group(0) @binding(2) var<storage, read> gradient: array<f32>;
-@group(0) @binding(3) var<storage, read_write> velocity: array<f32>;
-@group(0) @binding(4) var<storage, read> control: array<u32>;
-#ifdef CLIP
-@group(0) @binding(5) var<storage, read> clip: array<f32>;
-#endif
+#bindings
 
 @compute @workgroup_size(256)
 fn main(

@@ -9,8 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> input: array<f32>;
-@group(0) @binding(2) var<storage, read_write> partials: array<f32>;
+#bindings
 
 @compute @workgroup_size(256)
 fn main(

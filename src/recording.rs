@@ -40,6 +40,13 @@ pub struct Buffer {
     pub most: u32,
 }
 
+impl Buffer {
+    /// Words of memory.
+    pub fn words(&self) -> usize {
+        (self.len * self.dtype.bytes()).div_ceil(WORD_BYTES)
+    }
+}
+
 /// One kernel over some buffers, in the order of the kernel's bindings.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -66,7 +73,8 @@ impl Recording {
     /// Adds a buffer of `len` elements and returns the view of all of it.
     ///
     /// # Errors
-    /// A name that is taken, a length of zero, or more elements than 32 bits can count.
+    /// A name that is taken, a length of zero, or more elements than 32 bits can count; binary16 in a
+    /// buffer that is not temporary.
     pub fn buffer(
         &mut self,
         name: impl Into<String>,
@@ -84,6 +92,9 @@ impl Recording {
                  use a smaller hidden size, batch or sequence",
                 u32::MAX
             )));
+        }
+        if dtype == DType::F16 && role != Role::Temporary {
+            return Err(Error::invalid(format!("buffer '{name}' of f16 must be temporary")));
         }
         let id = BufferId(self.buffers.len());
         if self.names.insert(name.clone(), id).is_some() {
@@ -111,7 +122,7 @@ impl Recording {
         }
     }
 
-    /// Appends a launch.
+    /// Appends a launch. Where a kernel takes 32-bit floats, a buffer of 16-bit ones serves as well.
     ///
     /// # Errors
     /// Parameters that make no sense; a binding that reaches past its buffer, has another element
@@ -140,7 +151,8 @@ impl Recording {
                     binding.name
                 )));
             }
-            if binding.dtype != buffer.dtype {
+            let stored_short = binding.dtype == DType::F32 && buffer.dtype == DType::F16;
+            if binding.dtype != buffer.dtype && !stored_short {
                 return Err(Error::invalid(format!(
                     "kernel {kernel} needs {:?} as '{}', buffer '{}' is {:?}",
                     binding.dtype, binding.name, buffer.name, buffer.dtype
@@ -160,6 +172,21 @@ impl Recording {
         let buffers = buffers.iter().map(|view| view.buffer).collect();
         self.launches.push(Launch { op, buffers });
         Ok(())
+    }
+
+    /// The bindings of a launch with its buffers' own element types.
+    pub fn bindings(&self, launch: &Launch) -> Vec<Binding> {
+        let mut bindings = launch.op.kernel().bindings();
+        for (binding, id) in bindings.iter_mut().zip(&launch.buffers) {
+            // An engine may launch over buffers of its own.
+            binding.dtype = self.buffers.get(id.0).map_or(binding.dtype, |buffer| buffer.dtype);
+        }
+        bindings
+    }
+
+    /// The first buffer of 16-bit floats, if there is one.
+    pub fn find_half(&self) -> Option<&Buffer> {
+        self.buffers.iter().find(|buffer| buffer.dtype == DType::F16)
     }
 
     /// All buffers, in the order of their identifiers.
@@ -245,7 +272,7 @@ impl fmt::Display for Recording {
 /// Which physical slot each temporary buffer lies in.
 #[derive(Clone, Debug)]
 pub struct MemoryPlan {
-    /// Elements of each physical slot.
+    /// Words of each physical slot.
     pub slots: Vec<usize>,
     /// For each buffer of the recording its slot, or none: the buffer has memory of its own.
     pub slot_of: Vec<Option<usize>>,
@@ -276,7 +303,7 @@ impl MemoryPlan {
         }
         let mut order: Vec<usize> =
             (0..count).filter(|&i| recording.buffers[i].role == Role::Temporary).collect();
-        order.sort_by_key(|&i| (std::cmp::Reverse(recording.buffers[i].len), i));
+        order.sort_by_key(|&i| (std::cmp::Reverse(recording.buffers[i].words()), i));
         let mut slots: Vec<usize> = Vec::new();
         let mut occupied: Vec<Vec<(usize, usize)>> = Vec::new();
         let mut slot_of = vec![None; count];
@@ -287,7 +314,7 @@ impl MemoryPlan {
                 lives.iter().all(|&(from, to)| last < from || to < first)
             };
             let slot = occupied.iter().position(free).unwrap_or_else(|| {
-                slots.push(recording.buffers[i].len);
+                slots.push(recording.buffers[i].words());
                 occupied.push(Vec::new());
                 slots.len() - 1
             });
@@ -295,7 +322,7 @@ impl MemoryPlan {
             slot_of[i] = Some(slot);
         }
         let fixed = |b: &&Buffer| b.role != Role::Temporary;
-        let fixed_words: usize = recording.buffers.iter().filter(fixed).map(|b| b.len).sum();
+        let fixed_words: usize = recording.buffers.iter().filter(fixed).map(Buffer::words).sum();
         Ok(MemoryPlan { slots, slot_of, fixed_bytes: (fixed_words * WORD_BYTES) as u64 })
     }
 

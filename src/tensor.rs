@@ -2,19 +2,62 @@
 
 use crate::error::{Error, Result};
 use ndarray::{ArrayD, ArrayViewD, Dimension};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The element type of a device buffer. Both are one 32-bit word.
+/// The element type of a device buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE 754 binary32.
     F32,
+    /// IEEE 754 binary16: only how temporary buffers of a GPU are stored. Kernels compute in binary32.
+    F16,
     /// Unsigned 32-bit integer (token ids, control words).
     U32,
 }
 
-/// Bytes of one element of a device buffer.
+/// Bytes of a word of device memory: buffers are whole words.
 pub const WORD_BYTES: usize = 4;
+
+impl DType {
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::F16 => 2,
+        }
+    }
+}
+
+/// How a network's activations and the weights that products read are stored on the device. Weights,
+/// gradients of weights, the states between segments and all sums are f32 in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As f32.
+    #[default]
+    F32,
+    /// As f16, on GPUs that have it.
+    F16,
+}
+
+impl Precision {
+    /// The element type of activations.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+        }
+    }
+
+    /// `f32` or `f16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+        }
+    }
+}
 
 /// A dense row-major host tensor.
 pub type HostTensor = ArrayD<f32>;

@@ -145,7 +145,7 @@ impl Interface {
                 return fail(&format!("its elements are {stride} bytes apart"));
             }
             let wanted = match binding.dtype {
-                DType::F32 => ScalarKind::Float,
+                DType::F32 | DType::F16 => ScalarKind::Float,
                 DType::U32 => ScalarKind::Uint,
             };
             match module.types[base].inner {

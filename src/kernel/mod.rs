@@ -14,6 +14,7 @@ mod cross_entropy;
 mod custom;
 mod dropout;
 mod embedding;
+mod half;
 mod matmul;
 mod memory;
 mod norm;

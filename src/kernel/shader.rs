@@ -7,10 +7,13 @@
 //! - `#for NAME in WORD WORD …` to `#end` repeats its lines for each word, with the word in the place of
 //!   `#{NAME}`, nested at will: numbered variables instead of arrays, so that they stay in registers.
 //!
+//! Shaders compute in f32. Where a storage buffer holds f16, every place that indexes it is converted
+//! ([`half`](super::half)).
+//!
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
 //! hold another: `#{COUNT_#{X}}`.
 
-use super::{Access, Binding, Kernel};
+use super::{Access, Binding, Kernel, half};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 use include_dir::{Dir, include_dir};
@@ -39,7 +42,7 @@ pub fn stems() -> Vec<String> {
 /// # Errors
 /// A directive that is unknown, unbalanced or names what does not exist.
 pub fn source(kernel: &dyn Kernel) -> Result<String> {
-    source_with(kernel, None)
+    source_with(kernel, &kernel.bindings(), None)
 }
 
 /// A fault to plant: in file `shaders/{stem}.wgsl`, the first `old` becomes `new`.
@@ -53,17 +56,29 @@ pub struct Fault {
     pub new: &'static str,
 }
 
-/// The same with a fault planted: how the tests show that the conformance suite notices faults.
+/// The same over buffers of other element types, and with a fault planted: how the tests show that the
+/// conformance suite notices faults.
 ///
 /// # Errors
 /// As [`source`]; the fault's text does not stand in its file.
-pub fn source_with(kernel: &dyn Kernel, fault: Option<&Fault>) -> Result<String> {
+pub fn source_with(
+    kernel: &dyn Kernel,
+    bindings: &[Binding],
+    fault: Option<&Fault>,
+) -> Result<String> {
     let defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
-    let declarations = declarations(&kernel.bindings());
+    let declarations = declarations(bindings);
     let imported = BTreeSet::new();
     let mut expander = Expander { defines, declarations, fault, imported, out: String::new() };
     expander.expand(kernel.name())?;
-    Ok(expander.out)
+    if !bindings.iter().any(|binding| binding.dtype == DType::F16) {
+        return Ok(expander.out);
+    }
+    let mut text = expander.out;
+    for binding in bindings.iter().filter(|binding| binding.dtype == DType::F16) {
+        text = half::converted(&text, binding.name, binding.vectors);
+    }
+    Ok(format!("enable f16;\n{text}"))
 }
 
 /// The storage variables of a kernel, in binding order.
@@ -77,6 +92,8 @@ fn declarations(bindings: &[Binding]) -> String {
         let element = match (binding.dtype, binding.vectors) {
             (DType::F32, false) => "f32",
             (DType::F32, true) => "vec4<f32>",
+            (DType::F16, false) => "f16",
+            (DType::F16, true) => "vec4<f16>",
             (DType::U32, false) => "u32",
             (DType::U32, true) => "vec4<u32>",
         };

@@ -42,6 +42,7 @@ impl Linear {
             ));
         }
         let w = rec.parameter(&format!("{}.weight", self.name), [o, i])?;
+        let w = rec.weight(w)?;
         let b = rec.parameter(&format!("{}.bias", self.name), [1, o])?;
         let y = rec.temporary("linear", [n, o])?;
         let operands = [x.operand(), w.transposed(), y.operand()];

@@ -22,7 +22,7 @@ pub fn cross_entropy(rec: &mut Recorder, logits: Var, targets: View) -> Result<(
         return Err(Error::shape("targets", &[logits.rows], &[targets.len]));
     }
     rec.bound(targets, logits.columns.saturating_sub(1));
-    let losses = rec.temporary("losses", [1, logits.rows])?;
+    let losses = rec.temporary_f32("losses", [1, logits.rows])?;
     let mut buffers = vec![logits.view, targets, losses.view];
     let gradient = match rec.gradient_target(logits)? {
         Some((_, true)) => return Err(Error::invalid("the logits already have a gradient")),
@@ -77,7 +77,7 @@ pub fn penalise(
         return Err(Error::shape("flags of the penalty", &[h.rows], &[rows_of_flags]));
     }
     let partials = ActivationPenalty::partials(h.view.len);
-    let losses = rec.temporary("penalties", [1, partials])?;
+    let losses = rec.temporary_f32("penalties", [1, partials])?;
     let target = rec.gradient_target(h)?;
     let params = ActivationPenaltyParams {
         rows: h.rows as u32,

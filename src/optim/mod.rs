@@ -173,13 +173,13 @@ impl Optimizer {
 /// norm = √Σ g² over all gradients, and the factor that keeps it under `max_norm`.
 fn record_clip(rec: &mut Recorder, updates: &[(String, Var, View)], max_norm: f32) -> Result<View> {
     let count = updates.iter().map(|u| SumSquares::partials(u.2.len)).sum();
-    let partials = rec.temporary("partials", [1, count])?.view;
+    let partials = rec.temporary_f32("partials", [1, count])?.view;
     let mut offset = 0;
     for (_, _, gradient) in updates {
         rec.launch(SumSquares::new(*gradient, offset), &[*gradient, partials])?;
         offset += SumSquares::partials(gradient.len);
     }
-    let clip = rec.temporary("clip", [1, ClipScale::WORDS])?.view;
+    let clip = rec.temporary_f32("clip", [1, ClipScale::WORDS])?.view;
     rec.launch(ClipScale::new(count, max_norm), &[partials, clip])?;
     Ok(clip)
 }

@@ -6,10 +6,10 @@ use crate::kernel::{
     Operand, Rows, SequenceRows, SequenceSide, View, With,
 };
 use crate::recording::{Recording, Role};
-use crate::tensor::DType;
+use crate::tensor::{DType, Precision};
 use std::collections::{BTreeMap, HashMap};
 
-/// A dense matrix \[rows, columns\] of 32-bit floats in a recording.
+/// A dense matrix \[rows, columns\] of floats in a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Var {
     /// Where it lies.
@@ -51,9 +51,13 @@ type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
 pub struct Recorder {
     recording: Recording,
     training: bool,
+    precision: Precision,
     tape: Tape,
     gradients: HashMap<Key, View>,
     parameters: BTreeMap<String, Var>,
+    /// Copies in the products' precision: what each is of, and by what it is of.
+    originals: HashMap<Key, Var>,
+    copies: HashMap<Key, Var>,
     /// Temporary buffers made so far, for their names.
     temporaries: usize,
     /// Dropouts recorded so far: each is a random stream of its own.
@@ -75,12 +79,27 @@ impl Recorder {
         Recorder {
             recording: Recording::new(),
             training,
+            precision: Precision::F32,
             tape: Vec::new(),
             gradients: HashMap::new(),
             parameters: BTreeMap::new(),
+            originals: HashMap::new(),
+            copies: HashMap::new(),
             temporaries: 0,
             streams: 0,
         }
+    }
+
+    /// Stores activations, and copies of the weights for products, in another precision. Gradients of
+    /// losses are times a loss scale then, which [`Optimizer::record`](crate::optim::Optimizer::record)
+    /// takes out again.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Recorder { precision, ..self }
+    }
+
+    /// How activations are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Whether a training step is being recorded.
@@ -105,24 +124,61 @@ impl Recorder {
         &mut self,
         name: String,
         [rows, columns]: [usize; 2],
+        dtype: DType,
         role: Role,
         needs_gradient: bool,
     ) -> Result<Var> {
         let len = rows.checked_mul(columns).ok_or_else(|| {
             Error::invalid(format!("'{name}' would have {rows} x {columns} elements"))
         })?;
-        let view = self.recording.buffer(name, len, DType::F32, role)?;
+        let view = self.recording.buffer(name, len, dtype, role)?;
         Ok(Var { view, rows, columns, needs_gradient: needs_gradient && self.training })
     }
 
-    /// A temporary matrix; `what` names it in print-outs.
+    /// A temporary matrix of activations; `what` names it in print-outs.
     ///
     /// # Errors
     /// A size of zero, or beyond 32 bits.
     pub fn temporary(&mut self, what: &str, shape: [usize; 2]) -> Result<Var> {
+        self.temporary_of(what, shape, self.precision.dtype())
+    }
+
+    /// A temporary matrix of f32 in every precision: sums that grow over time, statistics, masks.
+    ///
+    /// # Errors
+    /// As [`Recorder::temporary`].
+    pub fn temporary_f32(&mut self, what: &str, shape: [usize; 2]) -> Result<Var> {
+        self.temporary_of(what, shape, DType::F32)
+    }
+
+    fn temporary_of(&mut self, what: &str, shape: [usize; 2], dtype: DType) -> Result<Var> {
         let name = format!("{what}#{}", self.temporaries);
         self.temporaries += 1;
-        self.matrix(name, shape, Role::Temporary, true)
+        self.matrix(name, shape, dtype, Role::Temporary, true)
+    }
+
+    /// The element type of a view's buffer.
+    pub fn dtype(&self, view: View) -> DType {
+        self.recording.get(view.buffer).dtype
+    }
+
+    /// A matrix as products read it: itself, or in a shorter precision a copy that each run makes once.
+    /// The copy's gradient is the matrix's own.
+    ///
+    /// # Errors
+    /// A size beyond 32 bits.
+    pub fn weight(&mut self, matrix: Var) -> Result<Var> {
+        if self.dtype(matrix.view) == self.precision.dtype() {
+            return Ok(matrix);
+        }
+        if let Some(&copy) = self.copies.get(&matrix.key()) {
+            return Ok(copy);
+        }
+        let copy = self.temporary("weight", [matrix.rows, matrix.columns])?;
+        self.copy(matrix, copy)?;
+        self.copies.insert(matrix.key(), copy);
+        self.originals.insert(copy.key(), matrix);
+        Ok(copy)
     }
 
     /// A matrix that the host writes before a run.
@@ -130,7 +186,7 @@ impl Recorder {
     /// # Errors
     /// A taken name, a size of zero, or beyond 32 bits.
     pub fn input(&mut self, name: &str, shape: [usize; 2], needs_gradient: bool) -> Result<Var> {
-        self.matrix(name.to_string(), shape, Role::Input, needs_gradient)
+        self.matrix(name.to_string(), shape, DType::F32, Role::Input, needs_gradient)
     }
 
     /// Token ids that the host writes before a run.
@@ -157,7 +213,7 @@ impl Recorder {
             }
             return Ok(var);
         }
-        let var = self.matrix(name.to_string(), shape, Role::Parameter, true)?;
+        let var = self.matrix(name.to_string(), shape, DType::F32, Role::Parameter, true)?;
         self.parameters.insert(name.to_string(), var);
         Ok(var)
     }
@@ -167,7 +223,7 @@ impl Recorder {
     /// # Errors
     /// A taken name or a size of zero.
     pub fn state(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
-        self.matrix(name.to_string(), shape, Role::State, false)
+        self.matrix(name.to_string(), shape, DType::F32, Role::State, false)
     }
 
     /// A matrix that launches write and the host reads.
@@ -175,7 +231,7 @@ impl Recorder {
     /// # Errors
     /// A taken name or a size of zero.
     pub fn output_buffer(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
-        self.matrix(name.to_string(), shape, Role::Output, false)
+        self.matrix(name.to_string(), shape, DType::F32, Role::Output, false)
     }
 
     /// Copies a matrix to an output of that name.
@@ -318,7 +374,7 @@ impl Recorder {
         if rate == 0.0 || !self.training {
             return Ok(x);
         }
-        let y = self.temporary("dropout", [x.rows, x.columns])?;
+        let y = self.temporary_of("dropout", [x.rows, x.columns], self.dtype(x.view))?;
         let stream = self.stream();
         let control = self.control();
         self.launch(Dropout::new(x.view, y.view, stream, rate), &[x.view, y.view, control])?;
@@ -362,7 +418,7 @@ impl Recorder {
             return Err(Error::invalid(what));
         }
         let (shape, outer) = ([x.rows, x.columns], x.rows / inner);
-        let y = self.temporary("swapped", shape)?;
+        let y = self.temporary_of("swapped", shape, self.dtype(x.view))?;
         let swap = move |rec: &mut Self, from: View, to: View, inner: usize, accumulate: bool| {
             let (source, target) = (Rows::new(from, shape[1]), Rows::new(to, shape[1]));
             let op = Combine::copy(shape, source, target).swapping(inner);
@@ -387,7 +443,12 @@ impl Recorder {
 
     /// The gradient recorded so far for `var`, if any launch gave it one.
     pub fn gradient(&self, var: Var) -> Option<View> {
-        self.gradients.get(&var.key()).copied()
+        self.gradients.get(&self.original(var).key()).copied()
+    }
+
+    /// What a copy for products is a copy of.
+    fn original(&self, var: Var) -> Var {
+        self.originals.get(&var.key()).copied().unwrap_or(var)
     }
 
     /// Where to write a gradient of `var`, and whether to add to what is there. `None` where `var`
@@ -396,6 +457,7 @@ impl Recorder {
     /// # Errors
     /// A size beyond 32 bits.
     pub fn gradient_target(&mut self, var: Var) -> Result<Option<(View, bool)>> {
+        let var = self.original(var);
         if !var.needs_gradient {
             return Ok(None);
         }
@@ -403,7 +465,8 @@ impl Recorder {
             return Ok(Some((view, true)));
         }
         let what = format!("d.{}", self.recording.get(var.view.buffer).name);
-        let view = self.temporary(&what, [var.rows, var.columns])?.view;
+        let dtype = self.dtype(var.view);
+        let view = self.temporary_of(&what, [var.rows, var.columns], dtype)?.view;
         self.gradients.insert(var.key(), view);
         Ok(Some((view, false)))
     }

@@ -98,7 +98,7 @@ impl Recurrence {
         let (mut recurrent, mut norms) = (None, None);
         if cell.layer_norm.is_some() && !cell.kind.is_scan() {
             recurrent = Some(rec.temporary("recurrent", [time * batch, cell.gates() * hidden])?);
-            norms = Some(rec.temporary("norms", [time * batch, NORM_WORDS])?.view);
+            norms = Some(rec.temporary_f32("norms", [time * batch, NORM_WORDS])?.view);
         }
         Ok(Recurrence {
             kind,
@@ -380,14 +380,14 @@ impl Recurrence {
         d_final: Option<View>,
     ) -> Result<Incoming> {
         let cell = &self.kind.cell;
-        let carry = rec.temporary("carry", [1, self.batch * cell.state_words(self.hidden)])?;
+        let carry = rec.temporary_f32("carry", [1, self.batch * cell.state_words(self.hidden)])?;
         match d_final {
             Some(view) => rec.copy(Var { view, ..carry }, carry)?,
             None => rec.fill(carry.view, 0.0)?,
         }
         let mut unit = None;
         if cell.unit_vectors() > 0 {
-            let d = rec.temporary("d_unit", [self.batch, cell.unit_vectors() * self.hidden])?;
+            let d = rec.temporary_f32("d_unit", [self.batch, cell.unit_vectors() * self.hidden])?;
             rec.fill(d.view, 0.0)?;
             unit = Some(d);
         }
@@ -410,7 +410,7 @@ impl Recurrence {
         others.extend(d_output.map(|d| ("d_output", d)));
         if cell.kind.is_scan() {
             let params = with_output(self.params().at(0, self.reverse));
-            let carry = rec.temporary("d_initial", [1, carry.columns])?;
+            let carry = rec.temporary_f32("d_initial", [1, carry.columns])?;
             others.push(("d_initial", carry.view));
             let (kind, reverse, d_output) = (kind.clone(), self.reverse, d_output.is_some());
             self.launch(rec, ScanBackward { params, kind, reverse, d_output }, None, &others)?;

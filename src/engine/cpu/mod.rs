@@ -141,6 +141,12 @@ impl CpuEngine {
     }
 
     pub(super) fn check(&self, recording: &Recording) -> Result<()> {
+        if let Some(buffer) = recording.find_half() {
+            let name = &buffer.name;
+            return Err(Error::Device(format!(
+                "the CPU engine computes in f32, and buffer '{name}' is f16: use precision f32 or a GPU"
+            )));
+        }
         let needed = recording.plan()?.peak_bytes();
         match memory::available_bytes() {
             Some(allowed) if needed > allowed => Err(Error::Limit {

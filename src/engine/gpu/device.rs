@@ -88,8 +88,9 @@ pub(super) fn adapters() -> Vec<Adapter> {
 pub(super) fn open(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("recurra"),
-        // What profiling needs, where it is there.
-        required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+        // What profiling and 16-bit storage need, where they are there.
+        required_features: adapter.features()
+            & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16),
         required_limits: adapter.limits(),
         memory_hints: wgpu::MemoryHints::Performance,
         ..Default::default()

@@ -227,14 +227,14 @@ impl GpuEngine {
         let mut offsets: HashMap<Vec<u8>, u32> = HashMap::new();
         let mut planned = Vec::new();
         for launch in &arranged {
-            let kernel = launch.op.kernel();
+            let (kernel, bindings) = (launch.op.kernel(), recording.bindings(launch));
             let offset = *offsets.entry(kernel.params().to_vec()).or_insert_with(|| {
                 let offset = blocks.len();
                 blocks.extend_from_slice(kernel.params());
                 blocks.resize(blocks.len().next_multiple_of(stride), 0);
                 offset as u32
             });
-            planned.push((context.pipelines.get(&context.device, kernel)?, offset));
+            planned.push((context.pipelines.get(&context.device, kernel, &bindings)?, offset));
         }
         // A block is bound in whole vectors, the last one too.
         blocks.resize(blocks.len().max(stride).next_multiple_of(stride), 0);
@@ -292,6 +292,14 @@ impl Context {
     }
 
     fn check_limits(&self, recording: &Recording) -> Result<()> {
+        if let Some(buffer) = recording.find_half()
+            && !self.device.features().contains(wgpu::Features::SHADER_F16)
+        {
+            let (device, name) = (&self.info.name, &buffer.name);
+            return Err(Error::Device(format!(
+                "'{device}' lacks the feature shader-f16, which buffer '{name}' needs: use precision f32"
+            )));
+        }
         let fail = |limit, allowed: u64, needed: u64, what: String| {
             let device = self.info.name.clone();
             Err(Error::Limit { device, limit, allowed, needed, what })
@@ -299,7 +307,7 @@ impl Context {
         let binding = self.limits.max_storage_buffer_binding_size;
         let whole = self.limits.max_buffer_size;
         for buffer in recording.buffers() {
-            let needed = (buffer.len * WORD_BYTES) as u64;
+            let needed = (buffer.words() * WORD_BYTES) as u64;
             let what = || format!("buffer '{}'", buffer.name);
             if needed > binding {
                 return fail("maxStorageBufferBindingSize", binding, needed, what());

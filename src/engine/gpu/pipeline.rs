@@ -2,12 +2,14 @@
 
 use super::lock;
 use crate::error::Result;
-use crate::kernel::{Access, Kernel, shader};
+use crate::kernel::{Access, Binding, Kernel, shader};
+use crate::tensor::DType;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 
-pub type Key = (&'static str, Vec<(&'static str, String)>);
+/// A kernel's name, its defines and the element types of its buffers.
+pub type Key = (&'static str, Vec<(&'static str, String)>, Vec<DType>);
 
 /// A compute pipeline with the layout of its bind group.
 pub struct Pipeline {
@@ -20,9 +22,10 @@ impl Pipeline {
     fn new(
         device: &wgpu::Device,
         kernel: &dyn Kernel,
+        bindings: &[Binding],
         fault: Option<&shader::Fault>,
     ) -> Result<Self> {
-        let source = shader::source_with(kernel, fault)?;
+        let source = shader::source_with(kernel, bindings, fault)?;
         let label = Some(kernel.name());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label,
@@ -37,7 +40,7 @@ impl Pipeline {
             wgpu::BindGroupLayoutEntry { binding, visibility, ty, count: None }
         };
         let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, Some(params_size))];
-        for (i, binding) in kernel.bindings().iter().enumerate() {
+        for (i, binding) in bindings.iter().enumerate() {
             let read_only = binding.access == Access::Read;
             let ty = wgpu::BufferBindingType::Storage { read_only };
             entries.push(entry(i as u32 + 1, ty, false, None));
@@ -100,14 +103,20 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// The pipeline of the kernel's permutation, compiled on first use.
-    pub fn get(&self, device: &wgpu::Device, kernel: &dyn Kernel) -> Result<Arc<Pipeline>> {
-        let key = (kernel.name(), kernel.defines());
+    /// The pipeline of the kernel's permutation over buffers of such types, compiled on first use.
+    pub fn get(
+        &self,
+        device: &wgpu::Device,
+        kernel: &dyn Kernel,
+        bindings: &[Binding],
+    ) -> Result<Arc<Pipeline>> {
+        let types = bindings.iter().map(|binding| binding.dtype).collect();
+        let key = (kernel.name(), kernel.defines(), types);
         let mut made = lock(&self.made);
         if let Some(pipeline) = made.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(Pipeline::new(device, kernel, self.fault.as_ref())?);
+        let pipeline = Arc::new(Pipeline::new(device, kernel, bindings, self.fault.as_ref())?);
         made.insert(key, pipeline.clone());
         Ok(pipeline)
     }

@@ -114,7 +114,7 @@ impl DirectionRecord {
         let mut before = source;
         if source == Some(last) {
             // The carried state is written over at the end.
-            let copy = rec.temporary("border", shape)?;
+            let copy = rec.temporary_f32("border", shape)?;
             rec.copy(last, copy)?;
             before = Some(copy);
         }
@@ -125,7 +125,7 @@ impl DirectionRecord {
         for (i, steps) in self.order.iter().enumerate() {
             let behind = match i + 1 == self.order.len() {
                 true => last,
-                false => rec.temporary("border", shape)?,
+                false => rec.temporary_f32("border", shape)?,
             };
             let segment = self.segment(rec, steps, before, Some(behind))?;
             let outputs = segment.run.outputs();
@@ -221,7 +221,10 @@ impl Recurrent {
         };
         // Weight drop has a gradient of its own way back to the weights.
         let hh = match parameters.hh {
-            Some(hh) => Some(rec.dropout(hh, self.weight_drop)?),
+            Some(hh) => {
+                let hh = rec.dropout(hh, self.weight_drop)?;
+                Some(rec.weight(hh)?)
+            }
             None => None,
         };
         let weights = RecurrentWeights {
@@ -262,7 +265,7 @@ impl Recurrent {
         };
         let last = match carried {
             Some(state) => state,
-            None => rec.temporary("final", shape)?,
+            None => rec.temporary_f32("final", shape)?,
         };
         let (output, kept) = this.forward(rec, source, last)?;
         let trace = Trace {
@@ -286,7 +289,7 @@ impl Recurrent {
     fn learned(&self, rec: &mut Recorder, from: &Parameters, batch: usize) -> Result<Option<Var>> {
         let Some(parameter) = from.initial else { return Ok(None) };
         let [rows, columns] = self.state_shape(batch);
-        let all = rec.temporary("initial", [rows, columns])?;
+        let all = rec.temporary_f32("initial", [rows, columns])?;
         let (width, mut pieces) = (self.cell.width(self.hidden), Vec::new());
         let (mut at, mut word) = (0, 0);
         for state in 0..self.cell.states() {

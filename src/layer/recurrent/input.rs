@@ -63,7 +63,7 @@ impl InputProduct {
         if let Some(gain) = gain {
             let normal = rec.temporary("normal", shape)?;
             let scales = if axis == NormAxis::Row { shape[0] } else { shape[1] };
-            let scales = rec.temporary("scales", [1, scales])?.view;
+            let scales = rec.temporary_f32("scales", [1, scales])?.view;
             this.norm = Some((gain, normal, scales));
             let mut params = NormaliseParams::new(shape, gates, gain.view, b.view);
             params.epsilon = layer.batch_norm.or(layer.cell.layer_norm).unwrap_or(1e-5);

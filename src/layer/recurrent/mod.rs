@@ -321,7 +321,7 @@ impl Recurrent {
             self.check_given(given, batch)?;
         }
         let flags = sequence.record_flags(rec, self.places())?;
-        let segments = self.segments(&sequence, flags)?;
+        let segments = self.segments(&sequence, flags, rec.precision())?;
         let around = Around { sequence, initial, segments };
         let mut output = x;
         let (mut finals, mut traces) = (Vec::new(), Vec::new());
@@ -396,7 +396,7 @@ impl Recurrent {
 
 /// Multipliers 0 or 1/(1−rate), drawn anew for each run.
 fn draw_mask(rec: &mut Recorder, shape: [usize; 2], rate: f32) -> Result<Var> {
-    let ones = rec.temporary("ones", shape)?;
+    let ones = rec.temporary_f32("ones", shape)?;
     rec.launch(Fill::new(ones.view, 1.0), &[ones.view])?;
     let mask = rec.dropout(Var { needs_gradient: false, ..ones }, rate)?;
     Ok(Var { needs_gradient: false, ..mask })

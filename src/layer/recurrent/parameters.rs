@@ -93,7 +93,7 @@ impl Parameters {
             return Ok(None);
         }
         let shape = [layer.cell.unit_vectors(), layer.hidden];
-        let all = rec.temporary("unit_parameters", shape)?.view;
+        let all = rec.temporary_f32("unit_parameters", shape)?.view;
         for &(vector, parameter) in &self.by_unit {
             let n = parameter.view.len;
             let target = all.part(vector * layer.hidden, n);
@@ -141,11 +141,11 @@ impl Recurrent {
             false => None,
         };
         Ok(Parameters {
-            ih: find("weight_ih").ok_or_else(|| missing("weight_ih"))?,
+            ih: rec.weight(find("weight_ih").ok_or_else(|| missing("weight_ih"))?)?,
             b_ih: find("bias_ih").ok_or_else(|| missing("bias_ih"))?,
             hh: find("weight_hh"),
             b_hh: find("bias_hh"),
-            hr: find("weight_hr"),
+            hr: find("weight_hr").map(|hr| rec.weight(hr)).transpose()?,
             gain: find("norm_ih_weight").or(find("batch_norm_weight")),
             by_unit,
             initial,

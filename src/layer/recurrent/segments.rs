@@ -5,7 +5,7 @@
 use super::{Recurrent, Sequence};
 use crate::error::{Error, Result};
 use crate::kernel::{NORM_WORDS, SCAN_BLOCK, SequenceRows, View};
-use crate::tensor::WORD_BYTES;
+use crate::tensor::{Precision, WORD_BYTES};
 use std::ops::Range;
 
 /// Rows that a block of a sequence has at least: sums over rows go block by block, and segments end
@@ -71,30 +71,31 @@ impl Recurrent {
         BLOCK_ROWS.div_ceil(batch * unit) * unit
     }
 
-    /// Words that one layer and direction works in for so many steps.
-    fn work_words(&self, steps: usize, batch: usize) -> u64 {
+    /// Bytes that one layer and direction works in for so many steps.
+    fn work_bytes(&self, steps: usize, batch: usize, precision: Precision) -> u64 {
         let cell = &self.cell;
         let h = self.hidden;
-        let mut row = cell.saved() * h;
+        let size = precision.dtype().bytes();
+        let mut row = cell.saved() * h * size;
         if cell.layer_norm.is_some() {
-            row += 2 * cell.gates() * h + NORM_WORDS + 1;
+            row += 2 * cell.gates() * h * size + (NORM_WORDS + 1) * WORD_BYTES;
         }
-        row += cell.projection.unwrap_or(0);
-        let states = cell.state_words(h);
+        row += cell.projection.unwrap_or(0) * size;
+        let states = cell.state_words(h) * size;
         (steps as u64 * row as u64 + (steps as u64 + 1) * states as u64) * batch as u64
     }
 
     /// Bytes of everything that is kept and worked in with segments of so many steps.
-    fn segment_bytes(&self, steps: usize, time: usize, batch: usize) -> u64 {
+    fn segment_bytes(&self, steps: usize, [time, batch]: [usize; 2], precision: Precision) -> u64 {
         let parts = (self.layers * self.direction.count()) as u64;
-        let borders = time.div_ceil(steps) as u64 * self.cell.state_words(self.hidden) as u64;
-        let outputs = time as u64 * self.cell.width(self.hidden) as u64;
-        let kept = parts * (borders + outputs) * batch as u64;
-        (kept + self.work_words(steps, batch)) * WORD_BYTES as u64
+        let border = (self.cell.state_words(self.hidden) * WORD_BYTES) as u64;
+        let output = (self.cell.width(self.hidden) * precision.dtype().bytes()) as u64;
+        let kept = time.div_ceil(steps) as u64 * border + time as u64 * output;
+        parts * kept * batch as u64 + self.work_bytes(steps, batch, precision)
     }
 
     /// Steps of a segment.
-    fn segment_steps(&self, time: usize, batch: usize) -> Result<usize> {
+    fn segment_steps(&self, time: usize, batch: usize, precision: Precision) -> Result<usize> {
         let block = self.block_steps(batch);
         // A single step would be computed another way than the same step among others.
         let least = if block == 1 { 2 } else { block };
@@ -103,13 +104,14 @@ impl Recurrent {
             Memory::Segments(steps) => Ok(steps.max(least).next_multiple_of(block).min(time)),
             Memory::Budget(bytes) => {
                 let parts = (self.layers * self.direction.count()) as u64;
-                let all = parts * self.work_words(time, batch) * WORD_BYTES as u64;
+                let all = parts * self.work_bytes(time, batch, precision);
                 if all <= bytes {
                     return Ok(time);
                 }
                 let choices = (least..time).step_by(block);
-                let fits = |&steps: &usize| self.segment_bytes(steps, time, batch) <= bytes;
-                let least = |least: u64, steps| least.min(self.segment_bytes(steps, time, batch));
+                let needed = |steps| self.segment_bytes(steps, [time, batch], precision);
+                let fits = |&steps: &usize| needed(steps) <= bytes;
+                let least = |least: u64, steps| least.min(needed(steps));
                 choices.clone().rev().find(fits).ok_or_else(|| {
                     Error::invalid(format!(
                         "'{}' can't keep within {bytes} bytes: {time} steps of {batch} rows need {}",
@@ -125,12 +127,17 @@ impl Recurrent {
     ///
     /// # Errors
     /// A budget that no segments fit; batch norm, which needs all steps at once.
-    pub(super) fn segments(&self, sequence: &Sequence, flags: Option<View>) -> Result<Segments> {
+    pub(super) fn segments(
+        &self,
+        sequence: &Sequence,
+        flags: Option<View>,
+        precision: Precision,
+    ) -> Result<Segments> {
         let (time, batch) = (sequence.time, sequence.batch);
         if self.memory == Memory::Segments(0) {
             return Err(Error::invalid("a segment needs at least 1 step"));
         }
-        let steps = self.segment_steps(time, batch)?;
+        let steps = self.segment_steps(time, batch, precision)?;
         if steps < time && self.batch_norm.is_some() {
             return Err(Error::invalid(format!(
                 "'{}': batch norm goes over all steps at once and can't be cut into segments; \
@@ -157,7 +164,7 @@ mod tests {
 
     fn cut(memory: Memory, time: usize, batch: usize) -> Result<Vec<Range<usize>>> {
         let stack = Recurrent { memory, ..Recurrent::new("rnn", CellKind::Lstm, 2, 8) };
-        Ok(stack.segments(&Sequence::new(time, batch), None)?.list)
+        Ok(stack.segments(&Sequence::new(time, batch), None, Precision::F32)?.list)
     }
 
     #[test]
