@@ -2,7 +2,7 @@
 // elements that take part:
 //     rate·mean h²                     d h = 2·rate/n·h
 //     TEMPORAL: rate·mean (h(t+1)−h(t))² over steps that both take part
-// losses[group] is a workgroup's part of the value.
+// losses[group] is a workgroup's part of the value. SCALED: the gradient is times the loss scale.
 #import shared/group_number
 #import shared/tree
 
@@ -18,6 +18,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 #bindings
+#ifdef SCALED
+#import shared/loss_scale
+#endif
 
 const CHUNK = #{CHUNK}u;
 
@@ -82,6 +85,9 @@ fn main(
 #endif
 #ifdef HAS_gradient
         var d = 2.0 * scale * slope;
+#ifdef SCALED
+        d *= power_of_two(scale_exponent());
+#endif
 #ifdef ACCUMULATE
         d += gradient[p.gradient_offset + i];
 #endif

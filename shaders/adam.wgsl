@@ -1,6 +1,7 @@
 // Adam (Kingma and Ba 2015); DECOUPLED: AdamW (Loshchilov and Hutter 2019).
 //     g = clip·∂w (+ λ·w)   m = β₁·m + (1−β₁)·g   v = β₂·v + (1−β₂)·g²
 //     w = w·(1 − lr·λ) − lr·m·c₁ / (√(v·c₂) + ε)
+// SCALED: only where clip_scale says so, and with its c₁ and c₂, which count updates instead of steps.
 #import shared/control
 #import shared/group_number
 
@@ -28,6 +29,11 @@ fn main(
     if i >= p.count {
         return;
     }
+#ifdef SCALED
+    if clip[2] == 0.0 {
+        return;
+    }
+#endif
     let rate = bitcast<f32>(control[CONTROL_LEARNING_RATE]);
     var w = parameter[i];
     var g = gradient[p.gradient_offset + i];
@@ -43,7 +49,15 @@ fn main(
     let v = p.beta_2 * second[i] + p.rest_2 * g * g;
     first[i] = m;
     second[i] = v;
-    let m_hat = m * bitcast<f32>(control[CONTROL_CORRECTION_1]);
-    let v_hat = v * bitcast<f32>(control[CONTROL_CORRECTION_2]);
+#ifdef SCALED
+    let corrections = vec2<f32>(clip[3], clip[4]);
+#else
+    let corrections = vec2<f32>(
+        bitcast<f32>(control[CONTROL_CORRECTION_1]),
+        bitcast<f32>(control[CONTROL_CORRECTION_2]),
+    );
+#endif
+    let m_hat = m * corrections.x;
+    let v_hat = v * corrections.y;
     parameter[i] = w - rate * m_hat / (sqrt(v_hat) + p.epsilon);
 }

@@ -1,7 +1,8 @@
 // A row a workgroup: losses[n] = log Σ_v exp(x_v − max) + max − x_target (log(1 + others) where the
 // target is the largest, so that a small loss keeps its digits), and with GRADIENT
 // d_logits[n,v] = scale·(exp(x_v − max)/Σ − [v = target]); at the target this is written as minus
-// the others' share, which keeps its digits where the target's share is near 1.
+// the others' share, which keeps its digits where the target's share is near 1. SCALED: times the loss
+// scale.
 #import shared/group_number
 #import shared/tree
 
@@ -15,6 +16,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 #bindings
+#ifdef SCALED
+#import shared/loss_scale
+#endif
 
 // log(1 + x), x ≥ 0, without losing a small x: 2·artanh(x / (2 + x)) as a series under 1/2.
 fn log_of_one_plus(x: f32) -> f32 {
@@ -53,9 +57,14 @@ fn main(
         losses[row] = select(log(sum) + gap, log_of_one_plus(others), gap == 0.0);
     }
 #ifdef GRADIENT
+#ifdef SCALED
+    let scale = p.scale * power_of_two(scale_exponent());
+#else
+    let scale = p.scale;
+#endif
     for (var v = index; v < p.classes; v += 256u) {
         let part = select(exp(logits[first + v] - most), -others, v == label);
-        d_logits[row * p.classes + v] = p.scale * (part / sum);
+        d_logits[row * p.classes + v] = scale * (part / sum);
     }
 #endif
 }

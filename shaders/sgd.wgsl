@@ -1,4 +1,4 @@
-// g = clip·∂w + λ·w; v = μ·v + g; w = w − lr·v.
+// g = clip·∂w + λ·w; v = μ·v + g; w = w − lr·v. SCALED: only where clip_scale says so.
 #import shared/control
 #import shared/group_number
 
@@ -22,6 +22,11 @@ fn main(
     if i >= p.count {
         return;
     }
+#ifdef SCALED
+    if clip[2] == 0.0 {
+        return;
+    }
+#endif
     let w = parameter[i];
     var g = gradient[p.gradient_offset + i];
 #ifdef CLIP

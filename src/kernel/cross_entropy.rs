@@ -1,6 +1,6 @@
 //! Softmax and cross-entropy in one kernel, with the gradient.
 
-use super::{Binding, Cost, Kernel, View, bytes, spread};
+use super::{Binding, Cost, Kernel, LossScale, View, bytes, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// The uniform block of `shaders/cross_entropy.wgsl`.
@@ -27,6 +27,8 @@ pub struct CrossEntropy {
     pub params: CrossEntropyParams,
     /// Write `d_logits`.
     pub gradient: bool,
+    /// Times the loss scale.
+    pub scaled: bool,
 }
 
 impl CrossEntropy {
@@ -41,6 +43,7 @@ impl CrossEntropy {
                 scale: 1.0 / targets.len as f32,
             },
             gradient,
+            scaled: false,
         }
     }
 }
@@ -50,6 +53,9 @@ impl Kernel for CrossEntropy {
         "cross_entropy"
     }
     fn check(&self) -> Result<(), &'static str> {
+        if self.scaled && !self.gradient {
+            return Err("there is no gradient to scale");
+        }
         super::all_positive(&[self.params.rows, self.params.classes])
     }
     fn bindings(&self) -> Vec<Binding> {
@@ -63,10 +69,17 @@ impl Kernel for CrossEntropy {
         if self.gradient {
             list.push(Binding::write("d_logits", words));
         }
+        if self.scaled {
+            list.push(Binding::read("loss_scale", LossScale::WORDS));
+        }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
-        if self.gradient { vec![("GRADIENT", String::new())] } else { Vec::new() }
+        let mut list = if self.scaled { LossScale::defines() } else { Vec::new() };
+        if self.gradient {
+            list.push(("GRADIENT", String::new()));
+        }
+        list
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)

@@ -15,6 +15,7 @@ mod custom;
 mod dropout;
 mod embedding;
 mod half;
+mod loss_scale;
 mod matmul;
 mod memory;
 mod norm;
@@ -36,6 +37,7 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
 pub use custom::{BackwardTwin, CustomCell, ForwardTwin, Reference};
 pub use dropout::{Dropout, DropoutParams};
 pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
+pub use loss_scale::LossScale;
 pub use matmul::{Matmul, MatmulParams, Operand, SequenceRows, SequenceSide};
 pub use memory::{
     Combine, CombineParams, Fill, FillParams, Rows, SelectRows, SelectRowsParams, SequenceFlags,

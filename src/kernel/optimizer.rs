@@ -24,6 +24,8 @@ pub struct Sgd {
     pub params: SgdParams,
     /// Multiply the gradient with the clipping factor.
     pub clip: bool,
+    /// The factor is of gradients under a loss scale, and may leave the update out.
+    pub scaled: bool,
 }
 
 impl Sgd {
@@ -35,17 +37,25 @@ impl Sgd {
             momentum,
             weight_decay,
         };
-        Sgd { params, clip }
+        Sgd { params, clip, scaled: false }
     }
 }
 
-fn clip_define(clip: bool) -> Vec<(&'static str, String)> {
-    if clip { vec![("CLIP", String::new())] } else { Vec::new() }
+fn check_scaled(clip: bool, scaled: bool) -> Result<(), &'static str> {
+    if scaled && !clip { Err("a loss scale is taken out with the clipping factor") } else { Ok(()) }
+}
+
+fn clip_defines(clip: bool, scaled: bool) -> Vec<(&'static str, String)> {
+    let flags = [("CLIP", clip), ("SCALED", scaled)];
+    flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
 }
 
 impl Kernel for Sgd {
     fn name(&self) -> &'static str {
         "sgd"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        check_scaled(self.clip, self.scaled)
     }
     fn bindings(&self) -> Vec<Binding> {
         let n = self.params.count as usize;
@@ -56,12 +66,12 @@ impl Kernel for Sgd {
             Binding::read_u32("control", Control::WORDS),
         ];
         if self.clip {
-            list.push(Binding::read("clip", ClipScale::WORDS));
+            list.push(Binding::read("clip", ClipScale::words(self.scaled)));
         }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
-        clip_define(self.clip)
+        clip_defines(self.clip, self.scaled)
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)
@@ -108,11 +118,16 @@ pub struct Adam {
     pub decoupled: bool,
     /// Multiply the gradient with the clipping factor.
     pub clip: bool,
+    /// The factor is of gradients under a loss scale, and may leave the update out.
+    pub scaled: bool,
 }
 
 impl Kernel for Adam {
     fn name(&self) -> &'static str {
         "adam"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        check_scaled(self.clip, self.scaled)
     }
     fn bindings(&self) -> Vec<Binding> {
         let n = self.params.count as usize;
@@ -124,12 +139,12 @@ impl Kernel for Adam {
             Binding::read_u32("control", Control::WORDS),
         ];
         if self.clip {
-            list.push(Binding::read("clip", ClipScale::WORDS));
+            list.push(Binding::read("clip", ClipScale::words(self.scaled)));
         }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
-        let mut list = clip_define(self.clip);
+        let mut list = clip_defines(self.clip, self.scaled);
         if self.decoupled {
             list.push(("DECOUPLED", String::new()));
         }

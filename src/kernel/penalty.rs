@@ -1,6 +1,6 @@
 //! Penalties on a layer's outputs.
 
-use super::{Binding, Cost, Kernel, bytes, spread};
+use super::{Binding, Cost, Kernel, LossScale, bytes, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Elements that one workgroup takes.
@@ -40,6 +40,8 @@ pub struct ActivationPenalty {
     pub gradient: bool,
     /// Add to the gradient that is there.
     pub accumulate: bool,
+    /// The gradient is times the loss scale.
+    pub scaled: bool,
 }
 
 impl ActivationPenalty {
@@ -60,6 +62,9 @@ impl Kernel for ActivationPenalty {
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
         super::all_positive(&[p.rows, p.batch, p.width, p.places])?;
+        if self.scaled && !self.gradient {
+            return Err("there is no gradient to scale");
+        }
         let whole = p.rows.is_multiple_of(p.batch) && p.batch.is_multiple_of(p.places);
         if whole { Ok(()) } else { Err("the rows are no whole number of steps") }
     }
@@ -75,6 +80,9 @@ impl Kernel for ActivationPenalty {
         if self.flags {
             list.push(Binding::read_u32("flags", (p.rows / p.places) as usize));
         }
+        if self.scaled {
+            list.push(Binding::read("loss_scale", LossScale::WORDS));
+        }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
@@ -84,7 +92,8 @@ impl Kernel for ActivationPenalty {
             ("HAS_gradient", self.gradient),
             ("ACCUMULATE", self.accumulate),
         ];
-        let mut list = vec![("CHUNK", CHUNK.to_string())];
+        let mut list = if self.scaled { LossScale::defines() } else { Vec::new() };
+        list.push(("CHUNK", CHUNK.to_string()));
         list.extend(flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())));
         list
     }

@@ -40,13 +40,15 @@ pub fn permutations() -> Vec<Op> {
         list.push(CrossEntropy::new(2, view, view, gradient).into());
     }
     list.push(SumSquares::new(view, 0).into());
+    list.push(CrossEntropy { scaled: true, ..CrossEntropy::new(2, view, view, true) }.into());
     list.push(ClipScale::new(1, 1.0).into());
+    list.push(ClipScale::new(1, 1.0).under_scale((0.9, 0.999)).into());
     list.push(RecordLoss::new(1, 1).into());
-    for clip in flags {
-        list.push(Sgd::new(view, 0.9, 0.0, clip).into());
+    for [clip, scaled] in [[false, false], [true, false], [true, true]] {
+        list.push(Sgd { scaled, ..Sgd::new(view, 0.9, 0.0, clip) }.into());
         for decoupled in flags {
             let params = AdamParams::zeroed();
-            list.push(Adam { params, decoupled, clip }.into());
+            list.push(Adam { params, decoupled, clip, scaled }.into());
         }
     }
     let rows = Rows::new(view, 2);
@@ -115,6 +117,7 @@ pub fn permutations() -> Vec<Op> {
             flags: flag(1),
             gradient: bits >= 4,
             accumulate: bits >= 8,
+            scaled: bits == 11,
         };
         list.push(op.into());
     }

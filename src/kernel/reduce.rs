@@ -1,6 +1,6 @@
 //! Sums in a fixed order: the loss, the gradient norm and the clipping factor.
 
-use super::{Binding, Control, Cost, GROUP, Kernel, View, bytes};
+use super::{Binding, Control, Cost, GROUP, Kernel, LossScale, View, bytes};
 use bytemuck::{Pod, Zeroable};
 
 /// Elements that one workgroup of [`SumSquares`] takes at least, and the most workgroups.
@@ -140,23 +140,41 @@ pub struct ClipScaleParams {
     pub count: u32,
     /// The largest norm allowed.
     pub max_norm: f32,
+    /// β₁ of the update, for its correction under a loss scale.
+    pub beta_1: f32,
+    /// β₂.
+    pub beta_2: f32,
 }
 
 /// norm = √Σ partials; clip = \[min(1, max_norm / (norm + 1e-6)), norm\] (as PyTorch's
-/// `clip_grad_norm_`).
+/// `clip_grad_norm_`). Under a loss scale S the gradients are times S, and the factor takes it out; clip
+/// goes on with \[whether to update, 1/(1−β₁ⁿ), 1/(1−β₂ⁿ)\], and S follows the gradients
+/// ([`LossScale`]).
 #[derive(Clone, Debug)]
 pub struct ClipScale {
     /// Sizes and the bound.
     pub params: ClipScaleParams,
+    /// Under a loss scale.
+    pub scaled: bool,
 }
 
 impl ClipScale {
-    /// Words of the result: the factor and the norm.
-    pub const WORDS: usize = 2;
-
     /// The factor that keeps the norm under `max_norm`, from `count` partial sums of squares.
     pub fn new(count: usize, max_norm: f32) -> Self {
-        ClipScale { params: ClipScaleParams { count: count as u32, max_norm } }
+        let params = ClipScaleParams { count: count as u32, max_norm, beta_1: 0.0, beta_2: 0.0 };
+        ClipScale { params, scaled: false }
+    }
+
+    /// Under a loss scale, for updates with these β.
+    pub fn under_scale(mut self, betas: (f32, f32)) -> Self {
+        (self.params.beta_1, self.params.beta_2) = betas;
+        self.scaled = true;
+        self
+    }
+
+    /// Words of the result: the factor and the norm; under a loss scale three more.
+    pub const fn words(scaled: bool) -> usize {
+        if scaled { 5 } else { 2 }
     }
 }
 
@@ -165,10 +183,17 @@ impl Kernel for ClipScale {
         "clip_scale"
     }
     fn bindings(&self) -> Vec<Binding> {
-        vec![
+        let mut list = vec![
             Binding::read("partials", self.params.count as usize),
-            Binding::write("clip", Self::WORDS),
-        ]
+            Binding::write("clip", Self::words(self.scaled)),
+        ];
+        if self.scaled {
+            list.push(Binding::write("loss_scale", LossScale::WORDS));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        if self.scaled { LossScale::defines() } else { Vec::new() }
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)

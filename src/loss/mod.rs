@@ -32,8 +32,10 @@ pub fn cross_entropy(rec: &mut Recorder, logits: Var, targets: View) -> Result<(
         }
         None => false,
     };
+    let scale = if gradient { rec.loss_scale()? } else { None };
+    buffers.extend(scale);
     let op = CrossEntropy::new(logits.columns, logits.view, targets, gradient);
-    rec.launch(op, &buffers)?;
+    rec.launch(CrossEntropy { scaled: scale.is_some(), ..op }, &buffers)?;
     let ring = rec.output_buffer(LOSS, [1, RING])?;
     let control = rec.control();
     rec.launch(RecordLoss::new(logits.rows, RING), &[losses.view, ring.view, control])
@@ -79,6 +81,7 @@ pub fn penalise(
     let partials = ActivationPenalty::partials(h.view.len);
     let losses = rec.temporary_f32("penalties", [1, partials])?;
     let target = rec.gradient_target(h)?;
+    let scale = if target.is_some() { rec.loss_scale()? } else { None };
     let params = ActivationPenaltyParams {
         rows: h.rows as u32,
         batch: batch as u32,
@@ -94,10 +97,12 @@ pub fn penalise(
         flags: flags.is_some(),
         gradient: target.is_some(),
         accumulate: target.is_some_and(|t| t.1),
+        scaled: scale.is_some(),
     };
     let mut buffers = vec![h.view, losses.view];
     buffers.extend(target.map(|t| t.0));
     buffers.extend(flags);
+    buffers.extend(scale);
     rec.launch(op, &buffers)?;
     let ring = rec.output_buffer(name, [1, RING])?;
     let control = rec.control();

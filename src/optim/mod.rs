@@ -127,9 +127,11 @@ impl Optimizer {
         if let Some(decay) = decays.iter().find(|decay| !(**decay >= 0.0 && decay.is_finite())) {
             return Err(Error::invalid(format!("a weight decay must be 0 or more, not {decay}")));
         }
+        let scale = rec.loss_scale()?;
         let clip = match max_norm {
-            None => None,
-            Some(norm) if norm > 0.0 => Some(record_clip(rec, &updates, norm)?),
+            None if scale.is_none() => None,
+            None => Some(self.record_clip(rec, &updates, f32::INFINITY, scale)?),
+            Some(norm) if norm > 0.0 => Some(self.record_clip(rec, &updates, norm, scale)?),
             Some(norm) => {
                 return Err(Error::invalid(format!(
                     "the clipping norm must be positive, not {norm}"
@@ -145,11 +147,12 @@ impl Optimizer {
             }
             buffers.push(control);
             buffers.extend(clip);
-            let clip = clip.is_some();
+            let (clip, scaled) = (clip.is_some(), scale.is_some());
             let weight_decay = decays[group(&name).unwrap_or(groups.len())];
             match *self {
                 Optimizer::Sgd { momentum, .. } => {
-                    rec.launch(kernel::Sgd::new(gradient, momentum, weight_decay, clip), &buffers)?
+                    let op = kernel::Sgd::new(gradient, momentum, weight_decay, clip);
+                    rec.launch(kernel::Sgd { scaled, ..op }, &buffers)?
                 }
                 Optimizer::Adam { betas: (beta_1, beta_2), epsilon, decoupled, .. } => {
                     let params = AdamParams {
@@ -162,24 +165,40 @@ impl Optimizer {
                         epsilon,
                         weight_decay,
                     };
-                    rec.launch(kernel::Adam { params, decoupled, clip }, &buffers)?
+                    rec.launch(kernel::Adam { params, decoupled, clip, scaled }, &buffers)?
                 }
             }
         }
         Ok(())
     }
-}
 
-/// norm = √Σ g² over all gradients, and the factor that keeps it under `max_norm`.
-fn record_clip(rec: &mut Recorder, updates: &[(String, Var, View)], max_norm: f32) -> Result<View> {
-    let count = updates.iter().map(|u| SumSquares::partials(u.2.len)).sum();
-    let partials = rec.temporary_f32("partials", [1, count])?.view;
-    let mut offset = 0;
-    for (_, _, gradient) in updates {
-        rec.launch(SumSquares::new(*gradient, offset), &[*gradient, partials])?;
-        offset += SumSquares::partials(gradient.len);
+    /// norm = √Σ g² over all gradients, and the factor that keeps it under `max_norm`; under a loss scale
+    /// also whether to update, and the scale of the next step.
+    fn record_clip(
+        &self,
+        rec: &mut Recorder,
+        updates: &[(String, Var, View)],
+        max_norm: f32,
+        scale: Option<View>,
+    ) -> Result<View> {
+        let count = updates.iter().map(|u| SumSquares::partials(u.2.len)).sum();
+        let partials = rec.temporary_f32("partials", [1, count])?.view;
+        let mut offset = 0;
+        for (_, _, gradient) in updates {
+            rec.launch(SumSquares::new(*gradient, offset), &[*gradient, partials])?;
+            offset += SumSquares::partials(gradient.len);
+        }
+        let clip = rec.temporary_f32("clip", [1, ClipScale::words(scale.is_some())])?.view;
+        let op = ClipScale::new(count, max_norm);
+        let Some(scale) = scale else {
+            rec.launch(op, &[partials, clip])?;
+            return Ok(clip);
+        };
+        let betas = match *self {
+            Optimizer::Adam { betas, .. } => betas,
+            Optimizer::Sgd { .. } => (0.0, 0.0),
+        };
+        rec.launch(op.under_scale(betas), &[partials, clip, scale])?;
+        Ok(clip)
     }
-    let clip = rec.temporary_f32("clip", [1, ClipScale::WORDS])?.view;
-    rec.launch(ClipScale::new(count, max_norm), &[partials, clip])?;
-    Ok(clip)
 }

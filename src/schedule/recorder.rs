@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{
-    Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, Matmul, Op,
-    Operand, Rows, SequenceRows, SequenceSide, View, With,
+    Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, LossScale,
+    Matmul, Op, Operand, Rows, SequenceRows, SequenceSide, View, With,
 };
 use crate::recording::{Recording, Role};
 use crate::tensor::{DType, Precision};
@@ -56,6 +56,7 @@ pub struct Recorder {
     gradients: HashMap<Key, View>,
     parameters: BTreeMap<String, Var>,
     /// Copies in the products' precision: what each is of, and by what it is of.
+    loss_scale: Option<View>,
     originals: HashMap<Key, Var>,
     copies: HashMap<Key, Var>,
     /// Temporary buffers made so far, for their names.
@@ -83,6 +84,7 @@ impl Recorder {
             tape: Vec::new(),
             gradients: HashMap::new(),
             parameters: BTreeMap::new(),
+            loss_scale: None,
             originals: HashMap::new(),
             copies: HashMap::new(),
             temporaries: 0,
@@ -471,7 +473,8 @@ impl Recorder {
         Ok(Some((view, false)))
     }
 
-    /// Adds an input's contents to the gradient of `var`: how a host seeds backward.
+    /// Adds a matrix to the gradient of `var`: how a host seeds backward. With 16-bit activations the
+    /// host's numbers should be large enough for 16 bits, by the [`Recorder::loss_scale`] or another.
     ///
     /// # Errors
     /// Unequal sizes.
@@ -484,6 +487,23 @@ impl Recorder {
             Some((view, false)) => self.copy(seed, Var { view, ..var }),
             Some((view, true)) => self.add(seed.view, view),
         }
+    }
+
+    /// The state of dynamic loss scaling ([`LossScale`]): all gradients are times its scale, so that small
+    /// ones are not lost in 16 bits. None where activations are f32.
+    ///
+    /// # Errors
+    /// Its name is taken.
+    pub fn loss_scale(&mut self) -> Result<Option<View>> {
+        if self.precision == Precision::F32 {
+            return Ok(None);
+        }
+        if let Some(view) = self.loss_scale {
+            return Ok(Some(view));
+        }
+        let view = self.state(LossScale::NAME, [1, LossScale::WORDS])?.view;
+        self.loss_scale = Some(view);
+        Ok(Some(view))
     }
 
     /// Walks the tape backwards.

@@ -251,7 +251,7 @@ fn reductions(g: &mut Initializer, n: usize) -> Result<[Case; 2]> {
     let input = norm.input("input", x.clone())?;
     let count = SumSquares::partials(n);
     let partials = norm.output("partials", count)?;
-    let clip = norm.output("clip", ClipScale::WORDS)?;
+    let clip = norm.output("clip", ClipScale::words(false))?;
     norm.recording.launch(SumSquares::new(input, 0), &[input, partials])?;
     norm.recording.launch(ClipScale::new(count, max_norm as f32), &[partials, clip])?;
     norm.want.push(("clip", vec![factor, total.sqrt()]));
@@ -338,7 +338,7 @@ fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
                         epsilon,
                         weight_decay: decay,
                     };
-                    let op = Adam { params, decoupled: kind == 2, clip: true };
+                    let op = Adam { params, decoupled: kind == 2, clip: true, scaled: false };
                     case.recording.launch(op, &[w, gradient, first, second, control, clip])?;
                 }
             }
@@ -396,7 +396,8 @@ fn penalty(
         places: 1,
         rate,
     };
-    let op = ActivationPenalty { params, temporal, flags: flagged, gradient: true, accumulate };
+    let (gradient, scaled) = (true, false);
+    let op = ActivationPenalty { params, temporal, flags: flagged, gradient, accumulate, scaled };
     case.recording.launch(op, &buffers)?;
     // How it is cut into partial sums is the engine's own affair.
     let control = case.recording.control();

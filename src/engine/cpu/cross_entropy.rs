@@ -2,7 +2,7 @@
 
 use super::math::exp;
 use super::{Bound, Context};
-use crate::kernel::CrossEntropy;
+use crate::kernel::{CrossEntropy, LossScale};
 use rayon::prelude::*;
 
 pub fn cross_entropy(_: &Context, kernel: &CrossEntropy, mut bound: Bound) {
@@ -12,13 +12,18 @@ pub fn cross_entropy(_: &Context, kernel: &CrossEntropy, mut bound: Bound) {
     let logits = &read[0][p.logits_offset as usize..][..rows * classes];
     let targets: &[u32] = bytemuck::cast_slice(&read[1][p.targets_offset as usize..][..rows]);
     let losses = &mut bound.write("losses")[..rows];
+    let factor = match kernel.scaled {
+        true => LossScale::new(bound.read("loss_scale")).scale(),
+        false => 1.0,
+    };
+    let scale = p.scale * factor;
     match bound.write("d_logits") {
         d_logits if !d_logits.is_empty() => losses
             .par_iter_mut()
             .zip(d_logits.par_chunks_mut(classes))
             .zip(logits.par_chunks(classes).zip(targets))
             .with_min_len(64)
-            .for_each(|((loss, d), (x, &target))| *loss = row(x, target, Some((d, p.scale)))),
+            .for_each(|((loss, d), (x, &target))| *loss = row(x, target, Some((d, scale)))),
         _ => losses
             .par_iter_mut()
             .zip(logits.par_chunks(classes).zip(targets))

@@ -8,6 +8,9 @@ pub fn sgd(_: &Context, kernel: &Sgd, mut bound: Bound) {
     let (read, write) = (bound.reads, &mut bound.writes);
     let p = kernel.params;
     let rate = control(read[1]).learning_rate;
+    if kernel.scaled && read[2][2] == 0.0 {
+        return;
+    }
     let clip = if kernel.clip { read[2][0] } else { 1.0 };
     let gradient = &read[0][p.gradient_offset as usize..];
     let [parameter, velocity, ..] = write;
@@ -23,6 +26,13 @@ pub fn adam(_: &Context, kernel: &Adam, mut bound: Bound) {
     let p = kernel.params;
     let control = control(read[1]);
     let rate = control.learning_rate;
+    if kernel.scaled && read[2][2] == 0.0 {
+        return;
+    }
+    let [correction_1, correction_2] = match kernel.scaled {
+        true => [read[2][3], read[2][4]],
+        false => [control.correction_1, control.correction_2],
+    };
     let clip = if kernel.clip { read[2][0] } else { 1.0 };
     let gradient = &read[0][p.gradient_offset as usize..][..p.count as usize];
     let [parameter, first, second, ..] = write;
@@ -41,8 +51,8 @@ pub fn adam(_: &Context, kernel: &Adam, mut bound: Bound) {
                     }
                     *m = p.beta_1 * *m + p.rest_1 * g;
                     *v = p.beta_2 * *v + p.rest_2 * g * g;
-                    let m_hat = *m * control.correction_1;
-                    let v_hat = *v * control.correction_2;
+                    let m_hat = *m * correction_1;
+                    let v_hat = *v * correction_2;
                     *w -= rate * m_hat / (v_hat.sqrt() + p.epsilon);
                 }
             },

@@ -1,7 +1,7 @@
 //! `activation_penalty`: penalties on outputs and on their change from step to step.
 
 use super::{Bound, Context};
-use crate::kernel::{ActivationPenalty, VALID};
+use crate::kernel::{ActivationPenalty, LossScale, VALID};
 
 pub fn activation_penalty(_: &Context, kernel: &ActivationPenalty, mut bound: Bound) {
     let p = &kernel.params;
@@ -23,7 +23,10 @@ pub fn activation_penalty(_: &Context, kernel: &ActivationPenalty, mut bound: Bo
     if kernel.gradient && !kernel.accumulate {
         gradient[..rows * width].fill(0.0);
     }
-    let factor = 2.0 * scale;
+    let mut factor = 2.0 * scale;
+    if kernel.scaled {
+        factor *= LossScale::new(bound.read("loss_scale")).scale();
+    }
     let row = |r: usize| &h[r * width..][..width];
     let mut total = 0f64;
     for r in (0..rows).filter(|&r| counts(r)) {

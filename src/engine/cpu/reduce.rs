@@ -1,7 +1,7 @@
 //! `record_loss`, `sum_squares`, `clip_scale`: sums in a fixed order.
 
 use super::{Bound, Context, control};
-use crate::kernel::{ClipScale, RecordLoss, SumSquares};
+use crate::kernel::{ClipScale, LossScale, RecordLoss, SumSquares};
 
 /// Partial sums that a loop keeps side by side, so that it vectorises in a fixed order.
 const LANES: usize = 16;
@@ -40,11 +40,21 @@ pub fn sum_squares(_: &Context, kernel: &SumSquares, mut bound: Bound) {
 }
 
 pub fn clip_scale(_: &Context, kernel: &ClipScale, mut bound: Bound) {
-    let (read, write) = (bound.reads, &mut bound.writes);
     let p = &kernel.params;
-    let norm = sum(&read[0][..p.count as usize], |x| x).sqrt();
+    let sum = sum(&bound.read("partials")[..p.count as usize], |x| x);
+    let (clip, state) = (bound.write("clip"), bound.write("loss_scale"));
+    let inverse = if kernel.scaled { 1.0 / LossScale::new(state).scale() } else { 1.0 };
+    let norm = sum.sqrt() * inverse;
     let factor = p.max_norm / (norm + 1e-6);
     // Written so that a NaN norm gives a NaN factor.
-    write[0][0] = if factor > 1.0 { 1.0 } else { factor };
-    write[0][1] = norm;
+    clip[0] = if factor > 1.0 { 1.0 } else { factor };
+    clip[1] = norm;
+    if kernel.scaled {
+        let next = LossScale::new(state).after(sum.is_finite(), [p.beta_1, p.beta_2]);
+        clip[0] *= inverse;
+        clip[2] = f32::from(u8::from(sum.is_finite()));
+        clip[3] = 1.0 / next.corrections[0];
+        clip[4] = 1.0 / next.corrections[1];
+        state[..LossScale::WORDS].copy_from_slice(&next.words());
+    }
 }
