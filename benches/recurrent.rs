@@ -6,6 +6,7 @@ use recurra::cell::CellKind;
 use recurra::engine::Engine;
 use recurra::layer::Memory;
 use recurra::measure::RecurrentShape;
+use recurra::tensor::Precision;
 use std::time::Duration;
 
 fn benches(criterion: &mut Criterion) {
@@ -31,6 +32,7 @@ fn benches(criterion: &mut Criterion) {
                     heads: 1,
                     shortest: time,
                     memory: Memory::Keep,
+                    precision: Precision::F32,
                 };
                 for (training, what) in [(false, "forward"), (true, "forward+backward")] {
                     let mut program = shape.load(engine, training).expect("the layer fits");

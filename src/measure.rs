@@ -25,7 +25,7 @@ use crate::kernel::{Cost, Matmul, Operand};
 use crate::layer::{InitialState, Initializer, Memory, Recurrent, Sequence};
 use crate::recording::{Recording, Role};
 use crate::schedule::Recorder;
-use crate::tensor::{DType, NamedTensors};
+use crate::tensor::{DType, NamedTensors, Precision};
 use std::time::Duration;
 use timing::{take_turns, time};
 
@@ -60,6 +60,8 @@ pub struct RecurrentShape {
     pub shortest: usize,
     /// What is kept between forward and backward.
     pub memory: Memory,
+    /// How activations and the weights in products are stored.
+    pub precision: Precision,
 }
 
 impl RecurrentShape {
@@ -113,7 +115,8 @@ impl RecurrentShape {
     pub fn record(&self, training: bool) -> Result<Recording> {
         let too_large = || Error::invalid(format!("{} x {} rows", self.time, self.batch));
         let rows = self.time.checked_mul(self.batch).ok_or_else(too_large)?;
-        let mut rec = if training { Recorder::training() } else { Recorder::inference() };
+        let rec = if training { Recorder::training() } else { Recorder::inference() };
+        let mut rec = rec.with_precision(self.precision);
         let x = rec.input(NAMES[1], [rows, self.input], true)?;
         let mut sequence = Sequence::new(self.time, self.batch);
         if self.shortest < self.time {
@@ -265,6 +268,7 @@ mod tests {
         heads: 1,
         shortest: 3,
         memory: Memory::Keep,
+        precision: Precision::F32,
     };
 
     #[test]

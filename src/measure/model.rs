@@ -196,6 +196,7 @@ mod tests {
     use crate::cell::CellKind;
     use crate::layer::Memory;
     use crate::measure::RecurrentShape;
+    use crate::tensor::Precision;
 
     const RATES: DeviceRates =
         DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 10.0, submit_us: 1.0 };
@@ -211,6 +212,7 @@ mod tests {
             heads: 1,
             shortest: time,
             memory: Memory::Keep,
+            precision: Precision::F32,
         };
         RATES.predict(&shape.record(true).unwrap())
     }

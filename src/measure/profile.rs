@@ -110,6 +110,7 @@ mod tests {
     use crate::cell::CellKind;
     use crate::layer::Memory;
     use crate::measure::RecurrentShape;
+    use crate::tensor::Precision;
 
     #[test]
     fn a_profile_has_every_launch_in_order() {
@@ -124,6 +125,7 @@ mod tests {
             heads: 1,
             shortest: time,
             memory: Memory::Keep,
+            precision: Precision::F32,
         };
         let engine = Engine::cpu(Some(1)).unwrap();
         let mut program = shape.load(&engine, true).unwrap();

@@ -3,6 +3,7 @@
 use super::RecurrentShape;
 use crate::cell::CellKind;
 use crate::layer::Memory;
+use crate::tensor::Precision;
 
 /// A list of shapes with its source.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ fn square(cell: CellKind, time: usize, batch: usize, hidden: usize) -> Recurrent
         heads: 1,
         shortest: time,
         memory: Memory::Keep,
+        precision: Precision::F32,
     }
 }
 
@@ -34,6 +36,12 @@ impl Suite {
     /// All suites.
     pub fn all() -> Vec<Suite> {
         vec![flashrnn(), deepbench(), appleyard(), small(), varlen()]
+    }
+
+    /// The same shapes with activations in another precision.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.shapes.iter_mut().for_each(|shape| shape.precision = precision);
+        self
     }
 
     /// The suite of that name.

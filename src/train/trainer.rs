@@ -3,6 +3,7 @@
 use super::Checkpoint;
 use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
+use crate::kernel::LossScale;
 use crate::loss::{LOSS, RING};
 use crate::measure::Profile;
 use crate::optim::Optimizer;
@@ -229,6 +230,17 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// The store with weights, moments and states.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Where the loss scale stands; none where activations are f32.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn loss_scale(&self) -> Result<Option<LossScale>> {
+        if self.recording.find(LossScale::NAME).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(LossScale::new(&self.store.get(LossScale::NAME)?)))
     }
 
     /// Trains to the last step. Saves to `folder` at intervals and at the end.

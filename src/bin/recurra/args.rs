@@ -6,6 +6,7 @@ use recurra::cell::CellKind;
 use recurra::engine::Engine;
 use recurra::layer::Memory;
 use recurra::measure::{KernelTime, Profile};
+use recurra::tensor::Precision;
 use recurra::{Error, Result};
 use std::path::PathBuf;
 
@@ -34,6 +35,20 @@ impl DeviceArgs {
     pub fn engine(&self) -> Result<Engine> {
         Engine::named(&self.device, self.threads.map(usize::from))
     }
+}
+
+/// How activations are stored.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PrecisionArgs {
+    /// How activations and the weights in products are stored; sums, weights and their gradients are
+    /// f32 in either case. f16 needs a GPU that has it
+    #[arg(long, default_value = "f32", value_name = "f32|f16", value_parser = precision_parser())]
+    pub precision: Precision,
+}
+
+fn precision_parser() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new([Precision::F32, Precision::F16].map(Precision::name))
+        .map(|name| if name == Precision::F16.name() { Precision::F16 } else { Precision::F32 })
 }
 
 /// Where the time goes.

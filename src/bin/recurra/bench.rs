@@ -1,7 +1,8 @@
 //! `recurra bench`: how fast a recurrent layer runs.
 
 use crate::args::{
-    DeviceArgs, MemoryArgs, ProfileArgs, WATCHED, cell_parser, json_line, print_line, profile_table,
+    DeviceArgs, MemoryArgs, PrecisionArgs, ProfileArgs, WATCHED, cell_parser, json_line,
+    print_line, profile_table,
 };
 use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
@@ -11,6 +12,7 @@ use recurra::engine::Engine;
 use recurra::measure::{
     self, DeviceRates, Measurement, Profile, RecurrentShape, RooflinePoint, Suite, Timing,
 };
+use recurra::tensor::Precision;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ pub struct ShapeArgs {
     shortest: Option<u32>,
     #[command(flatten)]
     memory: MemoryArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 impl ShapeArgs {
@@ -66,6 +70,7 @@ impl ShapeArgs {
             heads: self.heads as usize,
             shortest: self.shortest.unwrap_or(self.time).min(self.time) as usize,
             memory: self.memory.memory(),
+            precision: self.precision.precision,
         }
     }
 }
@@ -116,13 +121,15 @@ struct ShapeLine {
     layers: usize,
     heads: usize,
     shortest: usize,
+    precision: &'static str,
 }
 
 impl ShapeLine {
     fn new(shape: &RecurrentShape) -> Self {
         let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } =
             *shape;
-        ShapeLine { cell: cell.name(), time, batch, input, hidden, layers, heads, shortest }
+        let (cell, precision) = (cell.name(), shape.precision.name());
+        ShapeLine { cell, time, batch, input, hidden, layers, heads, shortest, precision }
     }
 }
 
@@ -154,6 +161,7 @@ struct Line {
 /// No such device, or the layer does not fit it.
 pub fn run(args: BenchArgs) -> Result<ExitCode> {
     let suite = args.suite.as_deref().and_then(Suite::find);
+    let suite = suite.map(|suite| suite.with_precision(args.shape.precision.precision));
     if let (Some(suite), true) = (&suite, args.list) {
         for shape in &suite.shapes {
             print_line(&json_line(&ShapeLine::new(shape))?)?;
@@ -327,6 +335,9 @@ fn shape_name(shape: &RecurrentShape) -> String {
     }
     if shortest < time {
         name += &format!(" lengths {shortest}-{time}");
+    }
+    if shape.precision == Precision::F16 {
+        name += " f16";
     }
     name
 }

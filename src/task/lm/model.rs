@@ -11,7 +11,7 @@ use crate::loss::cross_entropy;
 use crate::optim::Optimizer;
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
-use crate::tensor::{NamedTensors, require_finite};
+use crate::tensor::{NamedTensors, Precision, require_finite};
 use crate::train::{CONFIG, MODEL, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -258,6 +258,7 @@ pub struct LanguageTask {
     validation: Streams,
     inputs: Vec<u32>,
     targets: Vec<u32>,
+    precision: Precision,
 }
 
 impl LanguageTask {
@@ -271,7 +272,19 @@ impl LanguageTask {
         let held_out = tokens.split_off(tokens.len() - tokens.len() / 10);
         let training = Streams::new(tokens, time, batch)?;
         let validation = Streams::fitting(held_out, time, batch)?;
-        Ok(LanguageTask { model, training, validation, inputs: Vec::new(), targets: Vec::new() })
+        Ok(LanguageTask {
+            model,
+            training,
+            validation,
+            inputs: Vec::new(),
+            targets: Vec::new(),
+            precision: Precision::F32,
+        })
+    }
+
+    /// The same with activations and products in another precision, for training and validation.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        LanguageTask { precision, ..self }
     }
 
     /// The model.
@@ -308,7 +321,7 @@ impl LanguageTask {
 
 impl Task for LanguageTask {
     fn record_training(&self, optimizer: &Optimizer, max_norm: Option<f32>) -> Result<Recording> {
-        let mut rec = Recorder::training();
+        let mut rec = Recorder::training().with_precision(self.precision);
         self.record(&mut rec, &self.training, "state")?;
         rec.backward()?;
         optimizer.record(&mut rec, max_norm)?;
@@ -316,7 +329,7 @@ impl Task for LanguageTask {
     }
 
     fn record_validation(&self) -> Result<Recording> {
-        let mut rec = Recorder::inference();
+        let mut rec = Recorder::inference().with_precision(self.precision);
         self.record(&mut rec, &self.validation, "state.validation")?;
         Ok(rec.finish())
     }

@@ -117,6 +117,7 @@ impl Job {
             evaluate_every: args.eval_every.unwrap_or(often),
             save_every: args.save_every.unwrap_or(often),
             seed: args.seed,
+            precision: args.precision.precision,
         };
         Ok(Job { model, config, text, checkpoint: None })
     }
@@ -155,7 +156,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let engine = args.device.engine()?;
     let Job { model, config, text, checkpoint } = job;
     let model = model.with_memory(args.memory.memory());
-    let mut task = LanguageTask::new(model.clone(), &text, config.seq, config.batch)?;
+    let task = LanguageTask::new(model.clone(), &text, config.seq, config.batch)?;
+    let mut task = task.with_precision(config.precision);
     if let Some(file) = &args.profile.profile {
         // Steps of a run of its own, so that the run itself is what it would be.
         let mut trainer = Trainer::new(&engine, &mut task, config.options(), None)?;
@@ -186,6 +188,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     show.bar.finish_and_clear();
     show.flush()?;
     result?;
+    let scale = trainer.loss_scale()?;
     drop(trainer);
     let curve = folder.join(CURVE);
     let title = format!(
@@ -201,6 +204,12 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     }
     if !args.json {
         show.summary();
+        if let Some(scale) = scale {
+            let (factor, skipped) = (scale.scale(), scale.skipped);
+            eprintln!(
+                "f16      loss scale {factor}; {skipped} steps left out for infinite gradients"
+            );
+        }
         finish_with_sample(&engine, model, &text, &folder)?;
         eprintln!("the loss curve: {}", curve.display());
         eprintln!("the model:      {}", folder.display());
@@ -234,9 +243,10 @@ fn describe<T: recurra::train::Task>(
     );
     eprintln!("data     {}: {} characters", data_name(config), config.characters);
     eprintln!(
-        "step     {} rows of {} characters; {} launches, {:.1} MiB (of it {:.1} temporary)",
+        "step     {} rows of {} characters in {}; {} launches, {:.1} MiB (of it {:.1} temporary)",
         config.batch,
         config.seq,
+        config.precision.name(),
         trainer.program().launches(),
         trainer.program().plan().peak_bytes() as f64 / f64::from(1 << 20),
         trainer.program().plan().temporary_bytes() as f64 / f64::from(1 << 20),

@@ -1,9 +1,10 @@
 //! The options of `recurra train`, and what of them the model's folder keeps.
 
-use crate::args::{DeviceArgs, MemoryArgs, ProfileArgs, cell_parser};
+use crate::args::{DeviceArgs, MemoryArgs, PrecisionArgs, ProfileArgs, cell_parser};
 use clap::{Args, ValueEnum};
 use recurra::cell::CellKind;
 use recurra::optim::Optimizer;
+use recurra::tensor::Precision;
 use recurra::train::TrainOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -109,6 +110,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_every: Option<u64>,
     #[command(flatten)]
+    pub precision: PrecisionArgs,
+    #[command(flatten)]
     pub memory: MemoryArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -120,7 +123,7 @@ pub struct TrainArgs {
     /// Go on with the run in this folder: its options hold, but for device, threads and memory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "cell", "hidden", "layers",
           "embedding", "seq", "batch", "dropout", "optimizer", "lr", "clip", "steps", "epochs",
-          "seed", "eval_every", "save_every"])]
+          "seed", "eval_every", "save_every", "precision"])]
     pub resume: Option<PathBuf>,
     /// One JSON line a step on stdout, instead of the progress bar
     #[arg(long)]
@@ -145,6 +148,9 @@ pub struct TrainingConfig {
     pub evaluate_every: u64,
     pub save_every: u64,
     pub seed: u64,
+    /// Absent in folders of version 0.1, which had none but f32.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl TrainingConfig {
