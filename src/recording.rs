@@ -4,7 +4,7 @@
 //! [`MemoryPlan`] lays the temporary buffers over as few physical ones as their lifetimes allow.
 
 use crate::error::{Error, Result};
-use crate::kernel::{Access, Binding, BufferId, Control, Cost, Op, View};
+use crate::kernel::{Access, Binding, BufferId, Control, Cost, Kernel, Op, View};
 use crate::tensor::{DType, WORD_BYTES};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,6 +54,13 @@ pub struct Launch {
     pub op: Op,
     /// A buffer a binding.
     pub buffers: Vec<BufferId>,
+}
+
+impl Launch {
+    /// The kernel's description.
+    pub fn kernel(&self) -> &dyn Kernel {
+        self.op.kernel()
+    }
 }
 
 /// A flat list of launches over named buffers.
@@ -236,10 +243,12 @@ impl Recording {
 
     /// The sum of the launches' costs.
     pub fn cost(&self) -> Cost {
-        self.launches.iter().map(|l| l.op.kernel().cost()).fold(Cost::default(), |a, b| Cost {
-            flops: a.flops + b.flops,
-            bytes: a.bytes + b.bytes,
-        })
+        self.launches.iter().map(|l| self.launch_cost(l)).fold(Cost::default(), |a, b| a + b)
+    }
+
+    /// The cost of one launch, by its buffers' element types.
+    pub fn launch_cost(&self, launch: &Launch) -> Cost {
+        Cost::new(launch.op.kernel(), &self.bindings(launch))
     }
 
     /// Lays the buffers over physical ones.

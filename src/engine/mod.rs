@@ -8,8 +8,8 @@ pub use cpu::CpuEngine;
 pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
 
 use crate::error::{Error, Result};
-use crate::kernel::{BufferId, Control};
-use crate::recording::{Buffer, CONTROL, MemoryPlan, Recording, Role};
+use crate::kernel::{BufferId, Control, Cost};
+use crate::recording::{Buffer, CONTROL, Launch, MemoryPlan, Recording, Role};
 use crate::tensor::{DType, NamedTensors, WORD_BYTES, require_finite};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -180,7 +180,8 @@ impl Engine {
         let buffers = recording.buffers().to_vec();
         let names = recording.iter().map(|(id, buffer)| (buffer.name.clone(), id)).collect();
         let control = recording.find(CONTROL);
-        let kernels = recording.launches().iter().map(|l| l.op.kernel().name()).collect();
+        let kernel = |l| (Launch::kernel(l).name(), recording.launch_cost(l));
+        let kernels = recording.launches().iter().map(kernel).collect();
         Ok(Program { kind, buffers, names, control, kernels, watched: None })
     }
 }
@@ -308,8 +309,8 @@ pub struct Program {
     buffers: Vec<Buffer>,
     names: BTreeMap<String, BufferId>,
     control: Option<BufferId>,
-    /// Each launch's.
-    kernels: Vec<&'static str>,
+    /// Each launch's kernel and cost.
+    kernels: Vec<(&'static str, Cost)>,
     /// Runs on the CPU that are watched: how many more, and those so far.
     watched: Option<(usize, Vec<[Instant; 2]>)>,
 }
@@ -322,6 +323,8 @@ const MOST_WATCHED: usize = 1 << 16;
 pub struct Span {
     /// The kernel; of whole runs "run".
     pub kernel: &'static str,
+    /// Its operations and bytes; of whole runs none are counted.
+    pub cost: Cost,
     /// Beginning.
     pub start_us: f64,
     /// End.
@@ -441,7 +444,12 @@ impl Program {
                 self.kernels.iter().copied().zip(spans).collect()
             }
         };
-        let span = |(kernel, [start_us, end_us]): (_, [f64; 2])| Span { kernel, start_us, end_us };
+        let span = |((kernel, cost), [start_us, end_us]): (_, [f64; 2])| Span {
+            kernel,
+            cost,
+            start_us,
+            end_us,
+        };
         Ok(spans.into_iter().map(span).collect())
     }
 
@@ -476,7 +484,8 @@ impl Program {
                 since_first(self.watched.take().into_iter().flat_map(|watched| watched.1))
             }
         };
-        let span = |[start_us, end_us]: [f64; 2]| Span { kernel: "run", start_us, end_us };
+        let (kernel, cost) = ("run", Cost::default());
+        let span = |[start_us, end_us]: [f64; 2]| Span { kernel, cost, start_us, end_us };
         Ok(runs.into_iter().map(span).collect())
     }
 

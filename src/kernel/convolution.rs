@@ -1,6 +1,6 @@
 //! A convolution as a product with columns: each place's neighbourhood, side by side.
 
-use super::{Binding, Cost, GROUP, Kernel, bytes, matrix_extent, spread};
+use super::{Binding, GROUP, Kernel, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// A convolution over maps with channels last: odd kernel sides, zero padding, stride 1.
@@ -132,15 +132,17 @@ impl Kernel for ColumnsForward {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         let mut list = vec![
-            Binding::read("source", p.source_extent()),
-            Binding::write("columns", p.columns_extent()),
+            Binding::read("source", p.source_extent()).moving(p.words()),
+            Binding::write("columns", p.columns_extent()).moving(p.words() * p.taps()),
         ];
         if self.flags {
             let maps = p.rows / (p.map_height * p.map_width);
-            list.push(Binding::read_u32("flags", (p.flags_offset + maps) as usize));
+            list.push(
+                Binding::read_u32("flags", (p.flags_offset + maps) as usize).moving(maps as usize),
+            );
         }
         if self.mask {
-            list.push(Binding::read("mask", p.mask_offset as usize + p.words()));
+            list.push(Binding::read("mask", p.mask_offset as usize + p.words()).moving(p.words()));
         }
         list
     }
@@ -154,9 +156,8 @@ impl Kernel for ColumnsForward {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.words() * self.params.taps()).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let words = self.params.words();
-        Cost { flops: 0, bytes: bytes(words + words * self.params.taps()) }
+    fn flops(&self) -> u64 {
+        0
     }
 }
 
@@ -178,9 +179,10 @@ impl Kernel for ColumnsBackward {
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
+        let passes = if self.accumulate { 2 } else { 1 };
         vec![
-            Binding::read("columns", p.columns_extent()),
-            Binding::write("destination", p.source_extent()),
+            Binding::read("columns", p.columns_extent()).moving(p.words() * p.taps()),
+            Binding::write("destination", p.source_extent()).moving(p.words() * passes),
         ]
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
@@ -192,8 +194,7 @@ impl Kernel for ColumnsBackward {
     fn groups(&self) -> [u32; 3] {
         spread(self.params.words().div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let words = self.params.words() * self.params.taps();
-        Cost { flops: words as u64, bytes: bytes(words) }
+    fn flops(&self) -> u64 {
+        (self.params.words() * self.params.taps()) as u64
     }
 }

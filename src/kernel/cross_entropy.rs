@@ -1,6 +1,6 @@
 //! Softmax and cross-entropy in one kernel, with the gradient.
 
-use super::{Binding, Cost, Kernel, LossScale, View, bytes, spread};
+use super::{Binding, Kernel, LossScale, View, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// The uniform block of `shaders/cross_entropy.wgsl`.
@@ -62,7 +62,7 @@ impl Kernel for CrossEntropy {
         let p = &self.params;
         let words = p.rows as usize * p.classes as usize;
         let mut list = vec![
-            Binding::read("logits", p.logits_offset as usize + words),
+            Binding::read("logits", p.logits_offset as usize + words).moving(words),
             Binding::read_u32("targets", (p.targets_offset + p.rows) as usize),
             Binding::write("losses", p.rows as usize),
         ];
@@ -87,9 +87,7 @@ impl Kernel for CrossEntropy {
     fn groups(&self) -> [u32; 3] {
         spread(self.params.rows as usize)
     }
-    fn cost(&self) -> Cost {
-        let words = self.params.rows as usize * self.params.classes as usize;
-        let passes = if self.gradient { 2 } else { 1 };
-        Cost { flops: 8 * words as u64, bytes: bytes(words * passes) }
+    fn flops(&self) -> u64 {
+        8 * u64::from(self.params.rows) * u64::from(self.params.classes)
     }
 }

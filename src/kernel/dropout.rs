@@ -1,6 +1,6 @@
 //! Dropout with counter-based random numbers.
 
-use super::{Binding, Control, Cost, GROUP, Kernel, View, bytes, spread};
+use super::{Binding, Control, GROUP, Kernel, View, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// The uniform block of `shaders/dropout.wgsl`.
@@ -72,8 +72,7 @@ impl Kernel for Dropout {
         // One thread makes the two elements of one generator call.
         spread((self.params.count as usize).div_ceil(2 * GROUP))
     }
-    fn cost(&self) -> Cost {
-        let n = self.params.count as usize;
-        Cost { flops: n as u64, bytes: bytes(2 * n) }
+    fn flops(&self) -> u64 {
+        self.params.count.into()
     }
 }

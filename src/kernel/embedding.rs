@@ -1,6 +1,6 @@
 //! Table look-up and its gradient.
 
-use super::{Binding, Cost, GROUP, Kernel, View, bytes, spread};
+use super::{Binding, GROUP, Kernel, View, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Columns of the table that one workgroup of the backward kernel sums.
@@ -79,9 +79,8 @@ impl Kernel for EmbeddingForward {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.count as usize * self.params.width as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let words = self.params.count as usize * self.params.width as usize;
-        Cost { flops: 0, bytes: bytes(2 * words + self.params.count as usize) }
+    fn flops(&self) -> u64 {
+        0
     }
 }
 
@@ -119,9 +118,7 @@ impl Kernel for EmbeddingBackward {
         let columns = (self.params.width as usize).div_ceil(COLUMNS);
         spread(self.params.vocabulary as usize * columns)
     }
-    fn cost(&self) -> Cost {
-        let words = self.params.count as usize * self.params.width as usize;
-        let table = self.params.vocabulary as usize * self.params.width as usize;
-        Cost { flops: words as u64, bytes: bytes(words + table) }
+    fn flops(&self) -> u64 {
+        u64::from(self.params.count) * u64::from(self.params.width)
     }
 }

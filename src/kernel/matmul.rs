@@ -1,7 +1,7 @@
 //! The tiled matrix product, and the sum of its parts where it is cut along its terms.
 
 use super::tile::{TILES, Tile};
-use super::{Binding, Cost, Kernel, View, bytes, matrix_extent, spread};
+use super::{Binding, Kernel, View, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Results of at most so many elements are summed block by block: cut along the terms, since their
@@ -296,10 +296,13 @@ impl Kernel for Matmul {
         let p = &self.params;
         let (a_rows, a_columns) = if self.a_transposed { (p.k, p.m) } else { (p.m, p.k) };
         let (b_rows, b_columns) = if self.b_transposed { (p.n, p.k) } else { (p.k, p.n) };
+        let [m, n, k] = self.shape();
         let a = Binding::read("a", matrix_extent(p.a_offset, p.a_stride, a_rows, a_columns));
         let b = Binding::read("b", matrix_extent(p.b_offset, p.b_stride, b_rows, b_columns));
         let rows = p.m * self.parts() as u32;
         let c = Binding::write("c", matrix_extent(p.c_offset, p.c_stride, rows, p.n));
+        let written = rows as usize * n * if self.accumulate { 2 } else { 1 };
+        let [a, b, c] = [a.moving(m * k), b.moving(k * n), c.moving(written)];
         let mut list: Vec<Binding> = [a, b, c]
             .into_iter()
             .zip(self.in_vectors())
@@ -347,9 +350,7 @@ impl Kernel for Matmul {
         spread(p.tiles_m as usize * p.tiles_n as usize * self.parts())
     }
 
-    fn cost(&self) -> Cost {
-        let [m, n, k] = self.shape();
-        let written = m * n * if self.accumulate { 2 } else { 1 };
-        Cost { flops: 2 * m as u64 * n as u64 * k as u64, bytes: bytes(m * k + k * n + written) }
+    fn flops(&self) -> u64 {
+        2 * self.shape().iter().map(|&size| size as u64).product::<u64>()
     }
 }

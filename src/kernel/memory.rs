@@ -1,6 +1,6 @@
 //! Elementwise work on rows: copies, sums, products, fills, and rows chosen by flags.
 
-use super::{Binding, Cost, GROUP, Kernel, View, bytes, matrix_extent, spread};
+use super::{Binding, GROUP, Kernel, View, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Rows in a view: elements from one row to the next. A stride of 0 reads one row again and again.
@@ -112,6 +112,10 @@ impl Combine {
         self.accumulate = accumulate;
         self
     }
+
+    fn elements(&self) -> usize {
+        self.params.rows as usize * self.params.columns as usize
+    }
 }
 
 impl Kernel for Combine {
@@ -129,12 +133,18 @@ impl Kernel for Combine {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         let extent = |offset, stride| matrix_extent(offset, stride, p.rows, p.columns);
+        let n = self.elements();
+        let written = if self.accumulate { 2 * n } else { n };
+        // One row that is read again and again comes once.
+        let read = |stride| if stride == 0 { p.columns as usize } else { n };
         let mut list = vec![
-            Binding::read("source", extent(p.source_offset, p.source_stride)),
-            Binding::write("destination", extent(p.target_offset, p.target_stride)),
+            Binding::read("source", extent(p.source_offset, p.source_stride))
+                .moving(read(p.source_stride)),
+            Binding::write("destination", extent(p.target_offset, p.target_stride)).moving(written),
         ];
         if self.with != With::Nothing {
-            list.push(Binding::read("other", extent(p.other_offset, p.other_stride)));
+            let other = Binding::read("other", extent(p.other_offset, p.other_stride));
+            list.push(other.moving(read(p.other_stride)));
         }
         list
     }
@@ -152,10 +162,9 @@ impl Kernel for Combine {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.rows as usize * self.params.columns as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let n = self.params.rows as usize * self.params.columns as usize;
-        let touched = 2 + usize::from(self.with != With::Nothing) + usize::from(self.accumulate);
-        Cost { flops: n as u64 * (touched as u64 - 2), bytes: bytes(touched * n) }
+    fn flops(&self) -> u64 {
+        let operations = u64::from(self.with != With::Nothing) + u64::from(self.accumulate);
+        self.elements() as u64 * operations
     }
 }
 
@@ -191,7 +200,8 @@ impl Kernel for Fill {
         "fill"
     }
     fn bindings(&self) -> Vec<Binding> {
-        vec![Binding::write("destination", (self.params.offset + self.params.count) as usize)]
+        let count = self.params.count as usize;
+        vec![Binding::write("destination", self.params.offset as usize + count).moving(count)]
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)
@@ -199,8 +209,8 @@ impl Kernel for Fill {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.count as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        Cost { flops: 0, bytes: bytes(self.params.count as usize) }
+    fn flops(&self) -> u64 {
+        0
     }
 }
 
@@ -258,8 +268,9 @@ impl Kernel for SelectRows {
         let p = &self.params;
         let n = p.rows as usize * p.columns as usize;
         let mut list = vec![
-            Binding::read("source", p.source_offset as usize + n),
-            Binding::write("destination", p.target_offset as usize + n),
+            Binding::read("source", p.source_offset as usize + n).moving(n),
+            Binding::write("destination", p.target_offset as usize + n)
+                .moving(if self.accumulate { 2 * n } else { n }),
         ];
         if self.flags {
             list.push(Binding::read_u32("flags", (p.first + p.rows).div_ceil(p.places) as usize));
@@ -281,9 +292,8 @@ impl Kernel for SelectRows {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.rows as usize * self.params.columns as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let n = self.params.rows as usize * self.params.columns as usize;
-        Cost { flops: 0, bytes: bytes(2 * n) }
+    fn flops(&self) -> u64 {
+        0
     }
 }
 
@@ -344,8 +354,7 @@ impl Kernel for SequenceFlags {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.time as usize * self.params.batch as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let n = self.params.time as usize * self.params.batch as usize;
-        Cost { flops: 0, bytes: bytes(3 * n) }
+    fn flops(&self) -> u64 {
+        0
     }
 }

@@ -109,17 +109,45 @@ pub struct Binding {
     pub vectors: bool,
     /// One past the last element that the launch may touch.
     pub extent: usize,
+    /// Elements that the launch reads plus those that it writes, each once.
+    pub moved: usize,
 }
 
 impl Binding {
     pub(crate) fn read(name: &'static str, extent: usize) -> Self {
-        Binding { name, access: Access::Read, dtype: DType::F32, vectors: false, extent }
+        Binding {
+            name,
+            access: Access::Read,
+            dtype: DType::F32,
+            vectors: false,
+            extent,
+            moved: extent,
+        }
     }
     pub(crate) fn read_u32(name: &'static str, extent: usize) -> Self {
-        Binding { name, access: Access::Read, dtype: DType::U32, vectors: false, extent }
+        Binding {
+            name,
+            access: Access::Read,
+            dtype: DType::U32,
+            vectors: false,
+            extent,
+            moved: extent,
+        }
     }
     pub(crate) fn write(name: &'static str, extent: usize) -> Self {
-        Binding { name, access: Access::Write, dtype: DType::F32, vectors: false, extent }
+        Binding {
+            name,
+            access: Access::Write,
+            dtype: DType::F32,
+            vectors: false,
+            extent,
+            moved: extent,
+        }
+    }
+
+    /// The same, of which the launch moves so many elements, or reads and writes them, counted twice.
+    pub(crate) fn moving(self, moved: usize) -> Self {
+        Binding { moved, ..self }
     }
 
     /// The same in vectors of four elements, or not.
@@ -135,6 +163,21 @@ pub struct Cost {
     pub flops: u64,
     /// Bytes read and written, each operand once.
     pub bytes: u64,
+}
+
+impl Cost {
+    /// Of one launch of a kernel over buffers with these bindings.
+    pub fn new(kernel: &dyn Kernel, bindings: &[Binding]) -> Self {
+        let bytes = bindings.iter().map(|b| b.moved as u64 * b.dtype.bytes() as u64).sum();
+        Cost { flops: kernel.flops(), bytes }
+    }
+}
+
+impl std::ops::Add for Cost {
+    type Output = Cost;
+    fn add(self, other: Cost) -> Cost {
+        Cost { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// What every kernel tells about itself.
@@ -156,8 +199,8 @@ pub trait Kernel {
     fn params(&self) -> &[u8];
     /// Workgroups in x, y and z.
     fn groups(&self) -> [u32; 3];
-    /// Floating-point operations and bytes moved.
-    fn cost(&self) -> Cost;
+    /// Floating-point operations; a multiply-add is two.
+    fn flops(&self) -> u64;
 }
 
 macro_rules! ops {
@@ -267,11 +310,6 @@ pub(crate) fn all_positive(sizes: &[u32]) -> Result<(), &'static str> {
 /// One past the last element of a `rows`×`columns` matrix with a row stride.
 pub(crate) fn matrix_extent(offset: u32, stride: u32, rows: u32, columns: u32) -> usize {
     offset as usize + (rows as usize - 1) * stride as usize + columns as usize
-}
-
-/// Bytes of `words` elements.
-pub(crate) fn bytes(words: usize) -> u64 {
-    words as u64 * crate::tensor::WORD_BYTES as u64
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::cell::CellKind;
 use super::step::{BackwardPhase, ForwardPhase, StepKind, StepParams, Zoneout};
-use super::{Binding, Control, Cost, Kernel, bytes, spread};
+use super::{Binding, Control, Kernel, spread};
 use std::ops::Range;
 
 /// Words of `norms` a step and row: mean and inverse deviation of the recurrent product and of c
@@ -63,10 +63,8 @@ fn defines(gates: &Range<usize>) -> Vec<(&'static str, String)> {
     vec![("FIRST_GATE", gates.start.to_string()), ("PRODUCTS", gates.len().to_string())]
 }
 
-fn cost(params: &StepParams, kind: &StepKind) -> Cost {
-    let units = params.batch as usize * params.hidden as usize;
-    let words = units * (2 * kind.cell.gates() + kind.cell.saved() + 2 * kind.cell.states());
-    Cost { flops: units as u64 * 100, bytes: bytes(words) }
+fn flops(params: &StepParams) -> u64 {
+    u64::from(params.batch) * u64::from(params.hidden) * 100
 }
 
 impl Kernel for NormForward {
@@ -78,25 +76,26 @@ impl Kernel for NormForward {
     }
     fn bindings(&self) -> Vec<Binding> {
         let (p, cell) = (&self.params, &self.kind.cell);
-        let h = p.hidden as usize;
+        let (h, products) = (p.hidden as usize, self.gates().len());
         let rows = p.time as usize * p.batch as usize;
         let mut list = vec![
-            Binding::write("gates", p.gate_words(cell)),
-            Binding::read("recurrent", p.recurrent_words(cell)),
-            Binding::read("b", p.b_offset as usize + cell.gates() * h),
-            Binding::write("states", p.state_words(cell)),
-            Binding::write("norms", rows * NORM_WORDS),
+            Binding::write("gates", p.gate_words(cell))
+                .moving(p.step_gates(products, cell.saved())),
+            Binding::read("recurrent", p.recurrent_words(cell)).moving(p.step_gates(products, 0)),
+            Binding::read("b", p.b_offset as usize + cell.gates() * h).moving(products * h),
+            Binding::write("states", p.state_words(cell)).moving(2 * p.carry_words(cell)),
+            Binding::write("norms", rows * NORM_WORDS).moving(p.batch as usize * NORM_WORDS),
             Binding::read("unit_parameters", cell.unit_vectors() * h),
         ];
         let first_half = cell.kind == CellKind::GruResetBefore && self.phase == ForwardPhase::Cell;
         if first_half {
-            list[3] = Binding::read("states", p.state_words(cell));
+            list[3] = Binding::read("states", p.state_words(cell)).moving(p.carry_words(cell));
             if self.kind.masks > 0 {
                 list.push(Binding::read("hidden_mask", p.mask_words(self.kind.masks)));
             }
         }
         if self.kind.flags {
-            list.push(Binding::read_u32("flags", p.flag_words()));
+            list.push(p.step_flags());
         }
         if self.kind.zoneout == Zoneout::Draw && !first_half {
             list.push(Binding::read_u32("control", Control::WORDS));
@@ -116,8 +115,8 @@ impl Kernel for NormForward {
     fn groups(&self) -> [u32; 3] {
         spread(self.params.batch as usize)
     }
-    fn cost(&self) -> Cost {
-        cost(&self.params, &self.kind)
+    fn flops(&self) -> u64 {
+        flops(&self.params)
     }
 }
 
@@ -130,31 +129,37 @@ impl Kernel for NormBackward {
     }
     fn bindings(&self) -> Vec<Binding> {
         let (p, cell) = (&self.params, &self.kind.cell);
-        let h = p.hidden as usize;
+        let (h, products) = (p.hidden as usize, self.gates().len());
         let rows = p.time as usize * p.batch as usize;
         let candidate = self.phase == BackwardPhase::Candidate;
         let gates = if candidate { Binding::read } else { Binding::write };
         let mut list = vec![
-            gates("gates", p.gate_words(cell)),
-            Binding::write("recurrent", p.recurrent_words(cell)),
-            Binding::read("norms", rows * NORM_WORDS),
+            gates("gates", p.gate_words(cell)).moving(p.step_gates(
+                if candidate { products } else { cell.saved() },
+                if candidate { 0 } else { cell.saved() },
+            )),
+            Binding::write("recurrent", p.recurrent_words(cell))
+                .moving(p.step_gates(products, products)),
+            Binding::read("norms", rows * NORM_WORDS).moving(p.batch as usize * NORM_WORDS),
             Binding::read("unit_parameters", cell.unit_vectors() * h),
-            Binding::write("d_unit", p.batch as usize * cell.unit_vectors() * h),
+            Binding::write("d_unit", p.batch as usize * cell.unit_vectors() * h)
+                .moving(2 * p.batch as usize * cell.unit_vectors() * h),
         ];
         if candidate {
             return list;
         }
         list.extend([
-            Binding::write("carry", p.carry_words(cell)),
-            Binding::read("states", p.state_words(cell)),
+            Binding::write("carry", p.carry_words(cell)).moving(2 * p.carry_words(cell)),
+            Binding::read("states", p.state_words(cell)).moving(p.carry_words(cell)),
             if cell.projection.is_some() {
                 Binding::read("d_unprojected", p.batch as usize * h)
             } else {
                 Binding::read("d_candidate", p.candidate_words())
+                    .moving(p.words(&[p.batch, p.width]))
             },
         ]);
         if self.kind.flags {
-            list.push(Binding::read_u32("flags", p.flag_words()));
+            list.push(p.step_flags());
         }
         // Only the other states' zoneout is here: h's is in the phase before.
         if self.kind.zoneout == Zoneout::Draw && cell.states() > 1 {
@@ -180,7 +185,7 @@ impl Kernel for NormBackward {
     fn groups(&self) -> [u32; 3] {
         spread(self.params.batch as usize)
     }
-    fn cost(&self) -> Cost {
-        cost(&self.params, &self.kind)
+    fn flops(&self) -> u64 {
+        flops(&self.params)
     }
 }

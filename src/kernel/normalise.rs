@@ -1,6 +1,6 @@
 //! Norms of the input product over all steps, and sums over rows.
 
-use super::{Binding, Cost, Kernel, Operand, SequenceRows, View, bytes, matrix_extent, spread};
+use super::{Binding, Kernel, Operand, SequenceRows, View, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Columns of a workgroup of the kernels that go down the rows.
@@ -89,12 +89,14 @@ impl NormaliseParams {
             NormAxis::Row => self.rows,
             NormAxis::Column { .. } => self.columns,
         } as usize;
-        let mut list = vec![Binding::write("normal", self.rows as usize * self.columns as usize)];
+        // Both are read and one of them written: the product forward, its gradient backward.
+        let n = self.rows as usize * self.columns as usize;
+        let mut list = vec![Binding::write("normal", n).moving(2 * n)];
         if backward {
-            list.push(Binding::read("gates", gates));
+            list.push(Binding::read("gates", gates).moving(n));
             list.push(Binding::read("scales", scales));
         } else {
-            list.push(Binding::write("gates", gates));
+            list.push(Binding::write("gates", gates).moving(n));
             list.push(Binding::write("scales", scales));
         }
         list.push(Binding::read("gain", (self.gain_offset + self.columns) as usize));
@@ -124,9 +126,8 @@ impl NormaliseParams {
         }
     }
 
-    fn cost(&self) -> Cost {
-        let words = self.rows as usize * self.columns as usize;
-        Cost { flops: 8 * words as u64, bytes: bytes(4 * words) }
+    fn flops(&self) -> u64 {
+        8 * u64::from(self.rows) * u64::from(self.columns)
     }
 }
 
@@ -155,8 +156,8 @@ impl Kernel for NormaliseForward {
     fn groups(&self) -> [u32; 3] {
         self.params.groups(self.axis)
     }
-    fn cost(&self) -> Cost {
-        self.params.cost()
+    fn flops(&self) -> u64 {
+        self.params.flops()
     }
 }
 
@@ -179,8 +180,8 @@ impl Kernel for NormaliseBackward {
     fn groups(&self) -> [u32; 3] {
         self.params.groups(self.axis)
     }
-    fn cost(&self) -> Cost {
-        self.params.cost()
+    fn flops(&self) -> u64 {
+        self.params.flops()
     }
 }
 
@@ -259,12 +260,14 @@ impl Kernel for ColumnSum {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         let extent = |offset, stride| matrix_extent(offset, stride, p.rows, p.columns);
+        let n = p.rows as usize * p.columns as usize;
         let mut list = vec![
-            Binding::read("a", extent(p.a_offset, p.a_stride)),
-            Binding::write("sums", (p.target_offset + p.columns) as usize),
+            Binding::read("a", extent(p.a_offset, p.a_stride)).moving(n),
+            Binding::write("sums", (p.target_offset + p.columns) as usize)
+                .moving(p.columns as usize * if self.accumulate { 2 } else { 1 }),
         ];
         if self.product {
-            list.push(Binding::read("b", extent(p.b_offset, p.b_stride)));
+            list.push(Binding::read("b", extent(p.b_offset, p.b_stride)).moving(n));
         }
         list
     }
@@ -278,9 +281,8 @@ impl Kernel for ColumnSum {
     fn groups(&self) -> [u32; 3] {
         [self.params.columns.div_ceil(COLUMNS), 1, 1]
     }
-    fn cost(&self) -> Cost {
-        let words = self.params.rows as usize * self.params.columns as usize;
-        let operands = 1 + usize::from(self.product);
-        Cost { flops: (operands * words) as u64, bytes: bytes(operands * words) }
+    fn flops(&self) -> u64 {
+        let n = u64::from(self.params.rows) * u64::from(self.params.columns);
+        n * (1 + u64::from(self.product))
     }
 }

@@ -1,6 +1,6 @@
 //! Parameter updates.
 
-use super::{Binding, ClipScale, Control, Cost, GROUP, Kernel, View, bytes, spread};
+use super::{Binding, ClipScale, Control, GROUP, Kernel, View, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// The uniform block of `shaders/sgd.wgsl`.
@@ -60,9 +60,9 @@ impl Kernel for Sgd {
     fn bindings(&self) -> Vec<Binding> {
         let n = self.params.count as usize;
         let mut list = vec![
-            Binding::write("parameter", n),
-            Binding::read("gradient", self.params.gradient_offset as usize + n),
-            Binding::write("velocity", n),
+            Binding::write("parameter", n).moving(2 * n),
+            Binding::read("gradient", self.params.gradient_offset as usize + n).moving(n),
+            Binding::write("velocity", n).moving(2 * n),
             Binding::read_u32("control", Control::WORDS),
         ];
         if self.clip {
@@ -79,9 +79,8 @@ impl Kernel for Sgd {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.count as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let n = self.params.count as usize;
-        Cost { flops: 6 * n as u64, bytes: bytes(5 * n) }
+    fn flops(&self) -> u64 {
+        6 * u64::from(self.params.count)
     }
 }
 
@@ -132,10 +131,10 @@ impl Kernel for Adam {
     fn bindings(&self) -> Vec<Binding> {
         let n = self.params.count as usize;
         let mut list = vec![
-            Binding::write("parameter", n),
-            Binding::read("gradient", self.params.gradient_offset as usize + n),
-            Binding::write("first", n),
-            Binding::write("second", n),
+            Binding::write("parameter", n).moving(2 * n),
+            Binding::read("gradient", self.params.gradient_offset as usize + n).moving(n),
+            Binding::write("first", n).moving(2 * n),
+            Binding::write("second", n).moving(2 * n),
             Binding::read_u32("control", Control::WORDS),
         ];
         if self.clip {
@@ -156,8 +155,7 @@ impl Kernel for Adam {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.count as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let n = self.params.count as usize;
-        Cost { flops: 14 * n as u64, bytes: bytes(7 * n) }
+    fn flops(&self) -> u64 {
+        14 * u64::from(self.params.count)
     }
 }

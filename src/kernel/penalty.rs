@@ -1,6 +1,6 @@
 //! Penalties on a layer's outputs.
 
-use super::{Binding, Cost, Kernel, LossScale, bytes, spread};
+use super::{Binding, Kernel, LossScale, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Elements that one workgroup takes.
@@ -71,11 +71,12 @@ impl Kernel for ActivationPenalty {
     fn bindings(&self) -> Vec<Binding> {
         let (p, n) = (&self.params, self.elements());
         let mut list = vec![
-            Binding::read("h", p.h_offset as usize + n),
+            Binding::read("h", p.h_offset as usize + n).moving(n),
             Binding::write("losses", Self::partials(n)),
         ];
         if self.gradient {
-            list.push(Binding::write("gradient", p.gradient_offset as usize + n));
+            let gradient = Binding::write("gradient", p.gradient_offset as usize + n);
+            list.push(gradient.moving(if self.accumulate { 2 * n } else { n }));
         }
         if self.flags {
             list.push(Binding::read_u32("flags", (p.rows / p.places) as usize));
@@ -103,8 +104,7 @@ impl Kernel for ActivationPenalty {
     fn groups(&self) -> [u32; 3] {
         spread(Self::partials(self.elements()))
     }
-    fn cost(&self) -> Cost {
-        let n = self.elements();
-        Cost { flops: 6 * n as u64, bytes: bytes((1 + usize::from(self.gradient)) * n) }
+    fn flops(&self) -> u64 {
+        6 * self.elements() as u64
     }
 }

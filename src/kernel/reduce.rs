@@ -1,6 +1,6 @@
 //! Sums in a fixed order: the loss, the gradient norm and the clipping factor.
 
-use super::{Binding, Control, Cost, GROUP, Kernel, LossScale, View, bytes};
+use super::{Binding, Control, GROUP, Kernel, LossScale, View};
 use bytemuck::{Pod, Zeroable};
 
 /// Elements that one workgroup of [`SumSquares`] takes at least, and the most workgroups.
@@ -50,7 +50,7 @@ impl Kernel for RecordLoss {
     fn bindings(&self) -> Vec<Binding> {
         vec![
             Binding::read("losses", self.params.count as usize),
-            Binding::write("ring", self.params.ring as usize),
+            Binding::write("ring", self.params.ring as usize).moving(1),
             Binding::read_u32("control", Control::WORDS),
         ]
     }
@@ -60,8 +60,8 @@ impl Kernel for RecordLoss {
     fn groups(&self) -> [u32; 3] {
         [1, 1, 1]
     }
-    fn cost(&self) -> Cost {
-        Cost { flops: self.params.count as u64, bytes: bytes(self.params.count as usize) }
+    fn flops(&self) -> u64 {
+        self.params.count.into()
     }
 }
 
@@ -116,8 +116,9 @@ impl Kernel for SumSquares {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         vec![
-            Binding::read("input", (p.input_offset + p.count) as usize),
-            Binding::write("partials", p.partial_offset as usize + self.groups()[0] as usize),
+            Binding::read("input", (p.input_offset + p.count) as usize).moving(p.count as usize),
+            Binding::write("partials", p.partial_offset as usize + self.groups()[0] as usize)
+                .moving(self.groups()[0] as usize),
         ]
     }
     fn params(&self) -> &[u8] {
@@ -126,9 +127,8 @@ impl Kernel for SumSquares {
     fn groups(&self) -> [u32; 3] {
         [Self::partials(self.params.count as usize) as u32, 1, 1]
     }
-    fn cost(&self) -> Cost {
-        let n = self.params.count as usize;
-        Cost { flops: 2 * n as u64, bytes: bytes(n) }
+    fn flops(&self) -> u64 {
+        2 * u64::from(self.params.count)
     }
 }
 
@@ -201,8 +201,8 @@ impl Kernel for ClipScale {
     fn groups(&self) -> [u32; 3] {
         [1, 1, 1]
     }
-    fn cost(&self) -> Cost {
-        Cost { flops: self.params.count as u64, bytes: bytes(self.params.count as usize) }
+    fn flops(&self) -> u64 {
+        self.params.count.into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cells without a recurrent product: all steps at once, a parallel scan over time.
 
 use super::step::{StepKind, StepParams, Zoneout};
-use super::{Binding, Control, Cost, Kernel, bytes, spread};
+use super::{Binding, Control, Kernel, spread};
 
 /// Units of a row that one workgroup takes.
 const UNITS: usize = 16;
@@ -46,12 +46,9 @@ fn groups(params: &StepParams) -> [u32; 3] {
     spread(params.batch as usize * (params.hidden as usize).div_ceil(UNITS))
 }
 
-fn cost(params: &StepParams, kind: &StepKind) -> Cost {
+fn flops(params: &StepParams, kind: &StepKind) -> u64 {
     let units = params.words(&[params.time, params.batch, params.hidden]);
-    Cost {
-        flops: 2 * units as u64 * kind.cell.epilogue_flops(),
-        bytes: bytes(units * (2 * kind.cell.gates() + 1)),
-    }
+    2 * units as u64 * kind.cell.epilogue_flops()
 }
 
 impl Kernel for ScanForward {
@@ -84,8 +81,8 @@ impl Kernel for ScanForward {
     fn groups(&self) -> [u32; 3] {
         groups(&self.params)
     }
-    fn cost(&self) -> Cost {
-        cost(&self.params, &self.kind)
+    fn flops(&self) -> u64 {
+        flops(&self.params, &self.kind)
     }
 }
 
@@ -99,7 +96,7 @@ impl Kernel for ScanBackward {
     fn bindings(&self) -> Vec<Binding> {
         let (p, cell) = (&self.params, &self.kind.cell);
         let mut list = vec![
-            Binding::write("gates", p.gate_words(cell)),
+            Binding::write("gates", p.gate_words(cell)).moving(2 * p.gate_words(cell)),
             Binding::read("carry", p.carry_words(cell)),
             Binding::write("d_initial", p.carry_words(cell)),
             Binding::read("states", p.state_words(cell)),
@@ -125,7 +122,7 @@ impl Kernel for ScanBackward {
     fn groups(&self) -> [u32; 3] {
         groups(&self.params)
     }
-    fn cost(&self) -> Cost {
-        cost(&self.params, &self.kind)
+    fn flops(&self) -> u64 {
+        flops(&self.params, &self.kind)
     }
 }

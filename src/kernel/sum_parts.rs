@@ -1,6 +1,6 @@
 //! The end of a product that is cut along its terms.
 
-use super::{Binding, Cost, GROUP, Kernel, bytes, spread};
+use super::{Binding, GROUP, Kernel, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// The uniform block of `shaders/sum_parts.wgsl`.
@@ -65,10 +65,7 @@ impl Kernel for SumParts {
     fn groups(&self) -> [u32; 3] {
         spread((self.params.len as usize).div_ceil(GROUP))
     }
-    fn cost(&self) -> Cost {
-        let p = &self.params;
-        let [len, parts] = [p.len, p.parts].map(|x| x as usize);
-        let touched = parts + if self.accumulate { 2 } else { 1 };
-        Cost { flops: (len * parts) as u64, bytes: bytes(len * touched) }
+    fn flops(&self) -> u64 {
+        u64::from(self.params.len) * u64::from(self.params.parts)
     }
 }

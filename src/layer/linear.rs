@@ -42,7 +42,8 @@ impl Linear {
             ));
         }
         let w = rec.parameter(&format!("{}.weight", self.name), [o, i])?;
-        let w = rec.weight(w)?;
+        let w = rec.in_precision(w)?;
+        let x = rec.in_precision(x)?;
         let b = rec.parameter(&format!("{}.bias", self.name), [1, o])?;
         let y = rec.temporary("linear", [n, o])?;
         let operands = [x.operand(), w.transposed(), y.operand()];

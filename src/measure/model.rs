@@ -132,7 +132,7 @@ impl DeviceRates {
         let mut kernels: BTreeMap<&'static str, (KernelCost, [f64; 3])> = BTreeMap::new();
         for launch in recording.launches() {
             let kernel = launch.op.kernel();
-            let cost = kernel.cost();
+            let cost = recording.launch_cost(launch);
             let (ms, limit) = self.launch(cost);
             let none = KernelCost {
                 kernel: kernel.name(),
@@ -143,8 +143,7 @@ impl DeviceRates {
             };
             let (sum, by_limit) = kernels.entry(kernel.name()).or_insert((none, [0.0; 3]));
             sum.launches += 1;
-            sum.cost.flops += cost.flops;
-            sum.cost.bytes += cost.bytes;
+            sum.cost = sum.cost + cost;
             sum.ms += ms;
             by_limit[limit as usize] += ms;
         }
@@ -201,7 +200,15 @@ mod tests {
     const RATES: DeviceRates =
         DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 10.0, submit_us: 1.0 };
 
-    fn costs(cell: CellKind, [time, batch, input, hidden, layers]: [usize; 5]) -> Vec<KernelCost> {
+    fn costs(cell: CellKind, shape: [usize; 5]) -> Vec<KernelCost> {
+        costs_in(Precision::F32, cell, shape)
+    }
+
+    fn costs_in(
+        precision: Precision,
+        cell: CellKind,
+        [time, batch, input, hidden, layers]: [usize; 5],
+    ) -> Vec<KernelCost> {
         let shape = RecurrentShape {
             cell,
             time,
@@ -212,7 +219,7 @@ mod tests {
             heads: 1,
             shortest: time,
             memory: Memory::Keep,
-            precision: Precision::F32,
+            precision,
         };
         RATES.predict(&shape.record(true).unwrap())
     }
@@ -245,6 +252,31 @@ mod tests {
         assert_eq!(of(&list, "matmul"), (4, 2 * 2 * 3 * (7 + 7 + 7 + 3)));
         assert_eq!(of(&list, "step_forward"), (2, 2 * (2 * 3 * 3 + 10 * 3)));
         assert_eq!(of(&list, "step_backward"), (2, 2 * 3 * 3 + 2 * 10 * 3));
+    }
+
+    /// Bytes by hand, LSTM T3 B2 I5 H4: each operand once, in f16 two bytes but for what stays f32.
+    #[test]
+    fn bytes_meet_a_hand_count() {
+        for (precision, size) in [(Precision::F32, 4), (Precision::F16, 2)] {
+            let list = costs_in(precision, CellKind::Lstm, [3, 2, 5, 4, 1]);
+            let bytes = |kernel: &str| list.iter().find(|k| k.kernel == kernel).unwrap().cost.bytes;
+            // A step forward: four words of each of 8 units come and four go, U [16,4], h and c of 8
+            // units before and behind it; b [16].
+            let step = 8 * (4 + 4) + 16 * 4 + 2 * 16;
+            assert_eq!(bytes("step_forward"), 3 * (step * size + 16 * 4));
+            // Backward: four words come and four go, h and c before and c behind; the carry of 16 words
+            // comes and goes; the gradient of 8 outputs. All but the last hear the next one: its four
+            // words, and U.
+            let (step, heard) = (8 * (4 + 4) + 16 + 8 + 8, 8 * 4 + 16 * 4);
+            assert_eq!(bytes("step_backward"), (3 * step + 2 * heard) * size + 3 * 2 * 16 * 4);
+            // Products: gates [6,16] = x [6,5]·W [16,5]ᵀ + b, and dx; what the host reads or writes and
+            // the weights' gradients are f32.
+            let (x, w, gates) = (6 * 5, 16 * 5, 6 * 16);
+            let products = (x + w + gates) * size + 16 * 4 + (gates + w) * size + x * 4;
+            let sums =
+                (gates + x) * size + (w + 16) * 4 + (gates + 6 * 4) * size + (16 * 4 + 16) * 4;
+            assert_eq!(bytes("matmul"), products + sums);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, Program, Span};
 use crate::error::{Error, Result};
+use crate::kernel::Cost;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct KernelTime {
     pub kernel: &'static str,
     /// Launches.
     pub launches: usize,
+    /// Their operations and bytes.
+    pub cost: Cost,
     /// Milliseconds of them all.
     pub ms: f64,
 }
@@ -55,9 +58,11 @@ impl Profile {
     pub fn kernels(&self) -> Vec<KernelTime> {
         let mut kernels: BTreeMap<&'static str, KernelTime> = BTreeMap::new();
         for span in &self.launches {
-            let none = KernelTime { kernel: span.kernel, launches: 0, ms: 0.0 };
+            let none =
+                KernelTime { kernel: span.kernel, launches: 0, cost: Cost::default(), ms: 0.0 };
             let entry = kernels.entry(span.kernel).or_insert(none);
             entry.launches += 1;
+            entry.cost = entry.cost + span.cost;
             entry.ms += (span.end_us - span.start_us) * 1e-3;
         }
         let mut list: Vec<_> = kernels.into_values().collect();

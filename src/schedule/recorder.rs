@@ -169,14 +169,14 @@ impl Recorder {
     ///
     /// # Errors
     /// A size beyond 32 bits.
-    pub fn weight(&mut self, matrix: Var) -> Result<Var> {
+    pub fn in_precision(&mut self, matrix: Var) -> Result<Var> {
         if self.dtype(matrix.view) == self.precision.dtype() {
             return Ok(matrix);
         }
         if let Some(&copy) = self.copies.get(&matrix.key()) {
             return Ok(copy);
         }
-        let copy = self.temporary("weight", [matrix.rows, matrix.columns])?;
+        let copy = self.temporary("copy", [matrix.rows, matrix.columns])?;
         self.copy(matrix, copy)?;
         self.copies.insert(matrix.key(), copy);
         self.originals.insert(copy.key(), matrix);

@@ -5,7 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
 use recurra::layer::Memory;
-use recurra::measure::{KernelTime, Profile};
+use recurra::measure::{DeviceRates, KernelTime, Profile};
 use recurra::tensor::Precision;
 use recurra::{Error, Result};
 use std::path::PathBuf;
@@ -63,19 +63,25 @@ pub struct ProfileArgs {
 /// Runs that are watched for how busy the device is.
 pub const WATCHED: usize = 20;
 
-/// The lines of a profile's table.
-pub fn profile_table(profile: &Profile) -> Vec<String> {
+/// The lines of a profile's table: times, and rates against those of a large product and a copy.
+pub fn profile_table(profile: &Profile, rates: &DeviceRates) -> Vec<String> {
     let kernels = profile.kernels();
     let total: f64 = kernels.iter().map(|k| k.ms).sum();
-    let head = ["launches", "ms", "us a launch", "share"];
+    let head =
+        ["launches", "ms", "us a launch", "share", "GFLOP/s", "of product", "GB/s", "of copy"];
     let mut lines = vec![format!(
-        "{:<22}{:>9}{:>12}{:>14}{:>10}",
-        "kernel", head[0], head[1], head[2], head[3]
+        "{:<22}{:>9}{:>12}{:>14}{:>10}{:>11}{:>12}{:>10}{:>9}",
+        "kernel", head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]
     )];
-    for KernelTime { kernel, launches, ms } in kernels {
+    for KernelTime { kernel, launches, cost, ms } in kernels {
         let each = 1e3 * ms / launches as f64;
         let share = 100.0 * ms / total;
-        lines.push(format!("{kernel:<22}{launches:>9}{ms:>12.3}{each:>14.2}{share:>8.1} %"));
+        let [gflops, gbs] = [cost.flops, cost.bytes].map(|n| n as f64 / (ms.max(1e-9) * 1e6));
+        let [product, copy] = [gflops / rates.product_gflops, gbs / rates.copy_gbs];
+        lines.push(format!(
+            "{kernel:<22}{launches:>9}{ms:>12.3}{each:>14.2}{share:>8.1} %{gflops:>11.2}{:>10.1} %{gbs:>10.2}{:>7.1} %",
+            100.0 * product, 100.0 * copy
+        ));
     }
     let launches = profile.launches.len();
     lines.push(format!("{:<22}{launches:>9}{total:>12.3}", "all"));

@@ -193,7 +193,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
         profile.write_trace(file)?;
         if !args.json {
             print_line("")?;
-            profile_table(&profile).iter().try_for_each(|line| print_line(line))?;
+            profile_table(&profile, &rates).iter().try_for_each(|line| print_line(line))?;
             print_line(&format!("the trace: {}", file.display()))?;
         }
     }

@@ -13,7 +13,7 @@ pub use device::DeviceInfo;
 pub use products::Tuning;
 
 use crate::error::{Error, Result};
-use crate::kernel::BufferId;
+use crate::kernel::{BufferId, Cost};
 use crate::recording::{MemoryPlan, Recording, Role};
 use crate::tensor::WORD_BYTES;
 use pipeline::{Pipeline, Pipelines};
@@ -234,7 +234,8 @@ impl GpuEngine {
                 blocks.resize(blocks.len().next_multiple_of(stride), 0);
                 offset as u32
             });
-            planned.push((context.pipelines.get(&context.device, kernel, &bindings)?, offset));
+            let pipeline = context.pipelines.get(&context.device, kernel, &bindings)?;
+            planned.push((pipeline, offset, Cost::new(kernel, &bindings)));
         }
         // A block is bound in whole vectors, the last one too.
         blocks.resize(blocks.len().max(stride).next_multiple_of(stride), 0);
@@ -249,13 +250,13 @@ impl GpuEngine {
         type Key = (usize, Vec<BufferId>);
         let mut groups: HashMap<Key, wgpu::BindGroup> = HashMap::new();
         let mut launches = Vec::new();
-        for (launch, (pipeline, offset)) in arranged.iter().zip(planned) {
+        for (launch, (pipeline, offset, cost)) in arranged.iter().zip(planned) {
             let key = (Arc::as_ptr(&pipeline) as usize, launch.buffers.clone());
             let bound = launch.buffers.iter().map(|id| &buffers[id.0]).collect::<Vec<_>>();
             let make = || pipeline.bind(&context.device, &params, &bound);
             let group = groups.entry(key).or_insert_with(make).clone();
             let (kernel, size) = (launch.op.kernel().name(), launch.op.kernel().groups());
-            launches.push(GpuLaunch { kernel, pipeline, group, offset, size });
+            launches.push(GpuLaunch { kernel, cost, pipeline, group, offset, size });
         }
         let in_flight = VecDeque::with_capacity(IN_FLIGHT + 1);
         let context = context.clone();
@@ -447,6 +448,7 @@ impl GpuStore {
 
 struct GpuLaunch {
     kernel: &'static str,
+    cost: Cost,
     pipeline: Arc<Pipeline>,
     group: wgpu::BindGroup,
     offset: u32,
@@ -491,15 +493,15 @@ impl GpuProgram {
         encode_pass(&self.launches, encoder, None);
     }
 
-    /// One run with a pass a launch: its kernel, beginning and end, in microseconds.
-    pub(super) fn profile(&mut self) -> Result<Vec<(&'static str, [f64; 2])>> {
+    /// One run with a pass a launch: its kernel and cost, beginning and end, in microseconds.
+    pub(super) fn profile(&mut self) -> Result<Vec<((&'static str, Cost), [f64; 2])>> {
         let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         for launch in &self.launches {
             encode_pass(std::slice::from_ref(launch), &mut encoder, timestamps.next());
         }
         self.context.queue.submit([encoder.finish()]);
-        let kernels = self.launches.iter().map(|launch| launch.kernel);
+        let kernels = self.launches.iter().map(|launch| (launch.kernel, launch.cost));
         Ok(kernels.zip(timestamps.read(&self.context)?).collect())
     }
 

@@ -135,7 +135,7 @@ impl GpuEngine {
             return Ok(());
         }
         let products = recording.launches().iter().filter(|l| matches!(l.op, Op::Matmul(_)));
-        let flops: u64 = products.map(|launch| launch.op.kernel().cost().flops).sum();
+        let flops: u64 = products.map(|launch| launch.op.kernel().flops()).sum();
         if flops >= LARGE { self.tune(BUDGET).map(drop) } else { Ok(()) }
     }
 

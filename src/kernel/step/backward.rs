@@ -2,7 +2,7 @@
 
 use super::{NONE, StepKind, StepParams, TILE, Zoneout, rows_defines};
 use crate::kernel::cell::CellKind;
-use crate::kernel::{Binding, Control, Cost, Kernel, all_positive};
+use crate::kernel::{Binding, Control, Kernel, all_positive};
 
 /// A step's phase, backward; the equations are in `shaders/step_backward.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,11 @@ impl StepBackward {
     /// The product is over the next step's gate gradients and gives the whole of dh.
     pub fn completes(&self) -> bool {
         matches!(self.phase, BackwardPhase::Cell | BackwardPhase::Project | BackwardPhase::Initial)
+    }
+
+    /// There is a step whose gate gradients enter the product.
+    fn hears(&self) -> bool {
+        !self.completes() || self.params.later != NONE
     }
 
     /// The cell's derivative is in it.
@@ -93,20 +98,29 @@ impl Kernel for StepBackward {
         let (normed, from_candidate) =
             (cell.layer_norm.is_some(), matches!(phase, Unproject | Raw));
         let mut list = Vec::new();
+        // The gradients of the later step's products, all of its own kept words, and their gradients.
+        let heard = if self.hears() { self.products() } else { 0 };
         if self.has_cell() {
-            list.push(Binding::write("gates", p.gate_words(cell)));
+            let kept = cell.saved();
+            let heard = if normed || from_candidate || self.from_columns() { 0 } else { heard };
+            list.push(
+                Binding::write("gates", p.gate_words(cell))
+                    .moving(p.step_gates(heard + kept, kept)),
+            );
         } else if !normed && !from_candidate && !self.from_columns() {
-            list.push(Binding::read("gates", p.gate_words(cell)));
+            list.push(Binding::read("gates", p.gate_words(cell)).moving(p.step_gates(heard, 0)));
         }
         let product = !self.from_columns();
         if product && normed && !from_candidate && (!self.has_cell() || phase == Candidate) {
-            list.push(Binding::read("recurrent", p.recurrent_words(cell)));
+            let recurrent = Binding::read("recurrent", p.recurrent_words(cell));
+            list.push(recurrent.moving(p.step_gates(heard, 0)));
         }
         if product {
             let rows = (self.products() - 1) * p.hidden as usize;
             let last = p.terms as usize * p.heads();
             let words = p.w_offset as usize + (rows + last) * p.depth as usize;
-            list.push(Binding::read("w", words));
+            let moved = heard * p.words(&[p.terms, p.depth]) * p.heads();
+            list.push(Binding::read("w", words).moving(moved));
         }
         let parts = self.column_parts();
         match phase {
@@ -117,11 +131,17 @@ impl Kernel for StepBackward {
             }
             Raw => {
                 let words = p.batch as usize * p.units as usize;
-                list.push(Binding::read("d_candidate", p.candidate_words()));
+                list.push(
+                    Binding::read("d_candidate", p.candidate_words())
+                        .moving(p.words(&[p.batch, p.width])),
+                );
                 list.push(Binding::write("d_unprojected", words));
                 return list;
             }
-            _ => list.push(Binding::write("carry", p.carry_words(cell))),
+            _ => {
+                let words = p.carry_words(cell);
+                list.push(Binding::write("carry", words).moving(2 * words));
+            }
         }
         if self.from_columns() {
             let taps = p.kernel_height as usize * p.kernel_width as usize;
@@ -129,15 +149,23 @@ impl Kernel for StepBackward {
             list.push(Binding::read("d_columns", words * parts));
         }
         if self.has_cell() {
-            list.push(Binding::read("states", p.state_words(cell)));
+            // The states before the step, and those behind it that the cell computes from.
+            let moved = p.carry_words(cell) + p.step_gates(cell.states() - 1, 0);
+            list.push(Binding::read("states", p.state_words(cell)).moving(moved));
         }
         match phase {
-            Project => list.push(Binding::write("d_candidate", p.candidate_words())),
-            Unproject => list.push(Binding::read("d_candidate", p.candidate_words())),
+            Project => list.push(
+                Binding::write("d_candidate", p.candidate_words())
+                    .moving(p.words(&[p.batch, p.width])),
+            ),
+            Unproject => list.push(
+                Binding::read("d_candidate", p.candidate_words())
+                    .moving(p.words(&[p.batch, p.width])),
+            ),
             _ => {}
         }
         if kind.flags {
-            list.push(Binding::read_u32("flags", p.flag_words()));
+            list.push(p.step_flags());
         }
         if kind.masks > 0 && !from_candidate {
             list.push(Binding::read("hidden_mask", p.mask_words(kind.masks)));
@@ -145,11 +173,13 @@ impl Kernel for StepBackward {
         if matches!(phase, Cell | Unproject) && cell.unit_vectors() > 0 {
             let words = cell.unit_vectors() * p.hidden as usize;
             list.push(Binding::read("unit_parameters", words));
-            list.push(Binding::write("d_unit", p.batch as usize * words));
+            let sums = p.batch as usize * words;
+            list.push(Binding::write("d_unit", sums).moving(2 * sums));
         }
         if self.d_output && matches!(phase, Cell | Project) {
             let words = p.words(&[p.time, p.batch, p.width]);
-            list.push(Binding::read("d_output", p.d_output_offset as usize + words));
+            let gradient = Binding::read("d_output", p.d_output_offset as usize + words);
+            list.push(gradient.moving(p.words(&[p.batch, p.width])));
         }
         let splits = matches!(phase, Cell | Project | Unproject);
         if splits && kind.zoneout == Zoneout::Draw && phase != Initial {
@@ -199,12 +229,11 @@ impl Kernel for StepBackward {
         self.params.groups()
     }
 
-    fn cost(&self) -> Cost {
+    fn flops(&self) -> u64 {
         let p = &self.params;
-        let none = p.later == NONE && self.completes() || self.from_columns();
-        let products = if none { 0 } else { self.products() };
+        let products = if self.hears() && !self.from_columns() { self.products() } else { 0 };
         let product = 2 * products * p.words(&[p.batch, p.units, p.terms]);
         let epilogue = if self.has_cell() { p.epilogue(&self.kind.cell) } else { 0 };
-        Cost { flops: product as u64 + epilogue, bytes: p.step_bytes(&self.kind.cell) }
+        product as u64 + epilogue
     }
 }

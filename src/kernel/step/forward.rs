@@ -2,7 +2,7 @@
 
 use super::{StepKind, StepParams, Zoneout, rows_defines};
 use crate::kernel::cell::CellKind;
-use crate::kernel::{Binding, Control, Cost, Kernel};
+use crate::kernel::{Binding, Control, Kernel};
 
 /// A step's phase, forward; the equations are in `shaders/step_forward.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,32 +90,48 @@ impl Kernel for StepForward {
         let (phase, products) = (self.phase, self.products());
         let before = cell.kind == CellKind::GruResetBefore;
         let from_state = self.source_block().is_none() && !self.reads_columns();
+        let first_half = before && phase == ForwardPhase::Cell;
         let mut list = Vec::new();
         if self.is_bare() {
-            list.push(Binding::write("recurrent", p.recurrent_words(cell)));
+            let recurrent = Binding::write("recurrent", p.recurrent_words(cell));
+            list.push(recurrent.moving(p.step_gates(0, products)));
         } else if phase != ForwardPhase::Project {
-            list.push(Binding::write("gates", p.gate_words(cell)));
+            // The input products come, what backward needs goes; reset-before GRU's second phase also
+            // reads z and what it multiplies.
+            let moved = match phase {
+                ForwardPhase::Candidate => p.step_gates(3, 1),
+                _ if first_half => p.step_gates(products, products + 1),
+                _ => p.step_gates(products, cell.saved()),
+            };
+            list.push(Binding::write("gates", p.gate_words(cell)).moving(moved));
         }
         if self.source_block().is_some() && phase != ForwardPhase::Candidate {
-            list.push(Binding::read("gates", p.gate_words(cell)));
+            list.push(Binding::read("gates", p.gate_words(cell)).moving(p.step_gates(1, 0)));
         }
-        let rows = products * p.units as usize;
-        list.push(Binding::read("w", p.w_offset as usize + rows * p.depth as usize));
+        let weights = products * p.units as usize * p.depth as usize;
+        list.push(Binding::read("w", p.w_offset as usize + weights).moving(weights));
         if matches!(phase, ForwardPhase::Cell | ForwardPhase::Candidate) {
             let words = p.b_offset as usize + cell.gates() * p.hidden as usize;
-            list.push(Binding::read("b", words));
+            list.push(Binding::read("b", words).moving(products * p.hidden as usize));
         }
-        let first_half = before && phase == ForwardPhase::Cell;
+        // All states come, but where h comes as columns; those that are settled go.
+        let all = p.carry_words(cell);
+        let one = p.words(&[p.batch, p.width]);
         if self.is_bare() && from_state || first_half {
-            list.push(Binding::read("states", p.state_words(cell)));
+            list.push(Binding::read("states", p.state_words(cell)).moving(one));
         } else if !self.is_bare() {
-            list.push(Binding::write("states", p.state_words(cell)));
+            let moved = match phase {
+                ForwardPhase::Project => one,
+                ForwardPhase::Candidate => 2 * one,
+                _ => 2 * all,
+            };
+            list.push(Binding::write("states", p.state_words(cell)).moving(moved));
         }
         if self.reads_columns() {
             list.push(Binding::read("columns", p.columns() * self.sources()));
         }
         if kind.flags && (from_state || !self.is_bare()) {
-            list.push(Binding::read_u32("flags", p.flag_words()));
+            list.push(p.step_flags());
         }
         // Reset-before GRU takes the mask of n's product along.
         if kind.masks > 0 && (from_state || first_half) {
@@ -170,13 +186,13 @@ impl Kernel for StepForward {
         self.params.groups()
     }
 
-    fn cost(&self) -> Cost {
+    fn flops(&self) -> u64 {
         let p = &self.params;
         let product = 2 * self.products() * p.words(&[p.batch, p.units, p.depth]);
         let epilogue = match self.phase {
             ForwardPhase::Cell | ForwardPhase::Candidate => p.epilogue(&self.kind.cell),
             _ => 0,
         };
-        Cost { flops: product as u64 + epilogue, bytes: p.step_bytes(&self.kind.cell) }
+        product as u64 + epilogue
     }
 }

@@ -13,7 +13,7 @@ pub use backward::{BackwardPhase, StepBackward};
 pub use forward::{ForwardPhase, StepForward};
 
 use super::cell::{Cell, CellKind};
-use super::{Binding, Kernel, bytes};
+use super::{Binding, Kernel};
 use bytemuck::{Pod, Zeroable};
 
 /// Units and batch rows that one workgroup computes.
@@ -294,10 +294,15 @@ impl StepParams {
         [(self.units / self.head) * self.head.div_ceil(tile), rows, 1]
     }
 
-    pub(super) fn step_bytes(&self, cell: &Cell) -> u64 {
-        let [b, h] = [self.batch, self.hidden].map(|x| x as usize);
-        let weights = cell.gates() * h * (self.depth as usize + 1);
-        bytes(weights + 2 * b * h * cell.saved() + 2 * b * h * cell.states())
+    /// Words of the gate rows of one step of which so many blocks are read and so many written.
+    pub(super) fn step_gates(&self, read: usize, written: usize) -> usize {
+        self.words(&[self.batch, self.hidden]) * (read + written)
+    }
+
+    /// The flags of the sequence, of which one step reads its own.
+    pub(super) fn step_flags(&self) -> Binding {
+        let own = (self.batch / self.places) as usize;
+        Binding::read_u32("flags", self.flag_words()).moving(own)
     }
 
     pub(super) fn epilogue(&self, cell: &Cell) -> u64 {

@@ -223,7 +223,7 @@ impl Recurrent {
         let hh = match parameters.hh {
             Some(hh) => {
                 let hh = rec.dropout(hh, self.weight_drop)?;
-                Some(rec.weight(hh)?)
+                Some(rec.in_precision(hh)?)
             }
             None => None,
         };

@@ -323,6 +323,7 @@ impl Recurrent {
         let flags = sequence.record_flags(rec, self.places())?;
         let segments = self.segments(&sequence, flags, rec.precision())?;
         let around = Around { sequence, initial, segments };
+        let x = rec.in_precision(x)?;
         let mut output = x;
         let (mut finals, mut traces) = (Vec::new(), Vec::new());
         for layer in 0..self.layers {

@@ -141,11 +141,11 @@ impl Recurrent {
             false => None,
         };
         Ok(Parameters {
-            ih: rec.weight(find("weight_ih").ok_or_else(|| missing("weight_ih"))?)?,
+            ih: rec.in_precision(find("weight_ih").ok_or_else(|| missing("weight_ih"))?)?,
             b_ih: find("bias_ih").ok_or_else(|| missing("bias_ih"))?,
             hh: find("weight_hh"),
             b_hh: find("bias_hh"),
-            hr: find("weight_hr").map(|hr| rec.weight(hr)).transpose()?,
+            hr: find("weight_hr").map(|hr| rec.in_precision(hr)).transpose()?,
             gain: find("norm_ih_weight").or(find("batch_norm_weight")),
             by_unit,
             initial,

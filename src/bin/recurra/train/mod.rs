@@ -10,6 +10,7 @@ use crate::sample;
 use options::{DEFAULT_STEPS, TaskName, TrainingConfig};
 use recurra::data::{Vocabulary, own_sources, read_text};
 use recurra::engine::Engine;
+use recurra::measure::DeviceRates;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig, SampleOptions};
 use recurra::train::{CONFIG, Checkpoint, MODEL, TRAINING, TrainLog, Trainer, loss_curve};
 use recurra::{Error, Result};
@@ -163,7 +164,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         let mut trainer = Trainer::new(&engine, &mut task, config.options(), None)?;
         let profile = trainer.profile(&engine, WATCHED)?;
         profile.write_trace(file)?;
-        profile_table(&profile).iter().for_each(|line| eprintln!("{line}"));
+        let rates = DeviceRates::measure(&engine)?;
+        profile_table(&profile, &rates).iter().for_each(|line| eprintln!("{line}"));
         eprintln!("the trace: {}\n", file.display());
     }
     let mut trainer = Trainer::new(&engine, &mut task, config.options(), checkpoint)?;
