@@ -11,7 +11,7 @@ fn main() -> recurra::Result<()> {
     let (time, batch, symbols, hidden) = (16, 4, 5, 32);
     let embedding = Embedding { name: "embedding".to_string(), vocabulary: symbols, width: 8 };
     let gru = Recurrent::new("gru", CellKind::Gru, 8, hidden);
-    let linear = Linear { name: "linear".to_string(), input: hidden, output: symbols };
+    let linear = Linear::new("linear", hidden, symbols);
 
     // One training step, recorded once: forward, loss, backward, clipping, optimizer.
     let mut rec = Recorder::training();

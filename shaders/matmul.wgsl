@@ -7,8 +7,11 @@
 // ACCUMULATE starts the sums with what C holds: a sum over segments, one launch each, has the bits of
 // the sum over the whole. DESCENDING takes the terms from the last to the first. BY_BLOCKS sums each
 // block of terms from 0 by a workgroup of its own: one block is added to C, several are written one
-// after the other, for kernel sum_parts.
+// after the other, for kernel sum_parts. ACTIVATION is a function of the sum and the bias.
 #import shared/group_number
+#ifdef ACTIVATION
+#import shared/activations
+#endif
 
 struct Params {
     m: u32,
@@ -179,6 +182,11 @@ fn store(m: u32, n: u32, part: u32, sum: vec4<f32>) {
         bias[p.bias_offset + min(n + 2u, last)],
         bias[p.bias_offset + min(n + 3u, last)],
     );
+#endif
+#ifdef ACTIVATION
+#for I in 0 1 2 3
+    value[#{I}] = act_#{ACTIVATION}(value[#{I}], #{ALPHA}, #{BETA});
+#end
 #endif
 #ifdef ROW_FLAGS
     if !row_valid(m) {

@@ -209,7 +209,7 @@ fn a_language_model_is_pytorchs() {
         let targets = rec.input_ids("targets", time * batch).unwrap();
         let embedding = Embedding { name: "embedding".into(), vocabulary, width };
         let rnn = Recurrent { layers: 2, ..Recurrent::new("rnn", CellKind::Lstm, width, hidden) };
-        let linear = Linear { name: "linear".into(), input: hidden, output: vocabulary };
+        let linear = Linear::new("linear", hidden, vocabulary);
         let x = embedding.record(&mut rec, ids).unwrap();
         let top = rnn.record(&mut rec, x, [time, batch], &InitialState::Zero).unwrap().output;
         let logits = linear.record(&mut rec, top).unwrap();

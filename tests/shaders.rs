@@ -324,7 +324,7 @@ fn training_step(
     let (vocabulary, width, shape) = (7, 5, [2, 3]);
     let table = Embedding { name: "embedding".into(), vocabulary, width };
     let rnn = Recurrent { layers: 2, dropout: 0.5, ..Recurrent::new("rnn", cell, width, width) };
-    let linear = Linear { name: "linear".into(), input: width, output: vocabulary };
+    let linear = Linear::new("linear", width, vocabulary);
     for number in 0..2 {
         let ids = rec.input_ids(&format!("ids{number}"), 6).unwrap();
         let x = table.record(&mut rec, ids).unwrap();

@@ -76,6 +76,25 @@ impl Activation {
         }
     }
 
+    /// One of each kind, with parameters other than the neutral ones.
+    pub fn examples() -> [Activation; 12] {
+        let (alpha, beta) = (0.75, 0.25);
+        [
+            Activation::Relu,
+            Activation::Tanh,
+            Activation::Sigmoid,
+            Activation::Affine { alpha, beta },
+            Activation::LeakyRelu { alpha },
+            Activation::ThresholdedRelu { alpha },
+            Activation::ScaledTanh { alpha, beta },
+            Activation::HardSigmoid { alpha, beta },
+            Activation::Elu { alpha },
+            Activation::Softsign,
+            Activation::Softplus,
+            Activation::Identity,
+        ]
+    }
+
     /// α and β; 0 where the function has none.
     pub fn parameters(self) -> [f32; 2] {
         match self {

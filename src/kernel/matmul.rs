@@ -1,7 +1,7 @@
 //! The tiled matrix product, and the sum of its parts where it is cut along its terms.
 
 use super::tile::{TILES, Tile};
-use super::{Binding, Kernel, View, matrix_extent, spread};
+use super::{Activation, Binding, Kernel, View, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Results of at most so many elements are summed block by block: cut along the terms, since their
@@ -86,6 +86,8 @@ pub struct Matmul {
     pub b_transposed: bool,
     /// bias\[n\] is added to every row.
     pub bias: bool,
+    /// C is a function of all that.
+    pub activation: Option<Activation>,
     /// Σₖ op(A)\[m,k\] goes to `row_sum[m]`: the bias gradient, when op(A) is a transposed gradient.
     pub row_sum: bool,
     /// Add to what C (and `row_sum`) hold instead of replacing it.
@@ -157,6 +159,7 @@ impl Matmul {
             a_transposed: a.transposed,
             b_transposed: b.transposed,
             bias: false,
+            activation: None,
             row_sum: false,
             accumulate: false,
             side: None,
@@ -243,6 +246,12 @@ impl Matmul {
         self
     }
 
+    /// Applies a function to the sums with their bias.
+    pub fn with_activation(mut self, activation: Option<Activation>) -> Self {
+        self.activation = activation;
+        self
+    }
+
     /// Writes the sums of op(A)'s rows to `row_sum` \[M\].
     pub fn with_row_sum(mut self, row_sum: View) -> Self {
         self.params.row_sum_offset = row_sum.offset as u32;
@@ -285,6 +294,9 @@ impl Kernel for Matmul {
         let terms = self.side == Some(SequenceSide::Terms) && self.flags;
         if terms && (!self.a_transposed || self.b_transposed) {
             return Err("terms with flags must be rows of both operands");
+        }
+        if self.activation.is_some() && (self.accumulate || self.side.is_some()) {
+            return Err("an activation is of whole sums");
         }
         if self.by_blocks {
             return Err("only the GPU engine cuts a product into parts");
@@ -338,7 +350,8 @@ impl Kernel for Matmul {
             ("BY_BLOCKS", self.by_blocks),
         ];
         let flags = flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new()));
-        self.tile.defines().into_iter().chain(flags).collect()
+        let activation = self.activation.into_iter().flat_map(super::slope::defines);
+        self.tile.defines().into_iter().chain(flags).chain(activation).collect()
     }
 
     fn params(&self) -> &[u8] {

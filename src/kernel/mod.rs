@@ -26,6 +26,7 @@ mod permutations;
 mod reduce;
 mod scan;
 pub mod shader;
+mod slope;
 mod step;
 mod sum_parts;
 mod tile;
@@ -55,6 +56,7 @@ pub use reduce::{
     ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
 };
 pub use scan::{SCAN_BLOCK, ScanBackward, ScanForward};
+pub use slope::{Slope, SlopeParams};
 pub use step::{
     BackwardPhase, ForwardPhase, NONE, RESET, StepBackward, StepForward, StepKind, StepParams,
     VALID, Zoneout,
@@ -224,6 +226,7 @@ macro_rules! ops {
 ops!(
     Matmul,
     SumParts,
+    Slope,
     StepForward,
     StepBackward,
     EmbeddingForward,

@@ -30,6 +30,12 @@ pub fn permutations() -> Vec<Op> {
     for accumulate in flags {
         list.push(SumParts { accumulate, ..SumParts::new(2, 2, 0, false) }.into());
     }
+    for activation in Activation::examples() {
+        list.push(Slope::new(activation, view, view).into());
+        let operand = Operand::new(view, 2);
+        let product = Matmul::new([2; 3], operand, operand, operand).with_bias(view);
+        list.push(product.with_activation(Some(activation)).into());
+    }
     let params = EmbeddingParams::new(2, 2, view, view, view);
     list.push(EmbeddingForward { params }.into());
     for accumulate in flags {

@@ -2,11 +2,11 @@
 
 use super::{Initializer, insert, positive};
 use crate::error::{Error, Result};
-use crate::kernel::Operand;
+use crate::kernel::{Activation, Matmul, Operand, Slope};
 use crate::schedule::{Recorder, Var};
 use crate::tensor::NamedTensors;
 
-/// y = x·Wᵀ + b.
+/// y = f(x·Wᵀ + b).
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// The parameters are `{name}.weight` \[O, I\] and `{name}.bias` \[O\].
@@ -15,9 +15,16 @@ pub struct Linear {
     pub input: usize,
     /// O.
     pub output: usize,
+    /// f, computed with the product; none: y is the product.
+    pub activation: Option<Activation>,
 }
 
 impl Linear {
+    /// Without an activation.
+    pub fn new(name: impl Into<String>, input: usize, output: usize) -> Self {
+        Linear { name: name.into(), input, output, activation: None }
+    }
+
     /// Initial weights as PyTorch's: U(±1/√I), the bias too.
     pub fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
         let bound = 1.0 / (self.input as f32).sqrt();
@@ -30,7 +37,7 @@ impl Linear {
     /// Records the layer over x \[N, I\]: \[N, O\].
     ///
     /// # Errors
-    /// Another width of x, or a size of zero.
+    /// Another width of x, a size of zero, or an activation's parameter out of its range.
     pub fn record(&self, rec: &mut Recorder, x: Var) -> Result<Var> {
         positive("a linear layer's output", self.output)?;
         let (n, i, o) = (x.rows, self.input, self.output);
@@ -47,10 +54,19 @@ impl Linear {
         let b = rec.parameter(&format!("{}.bias", self.name), [1, o])?;
         let y = rec.temporary("linear", [n, o])?;
         let operands = [x.operand(), w.transposed(), y.operand()];
-        rec.product([n, o, i], operands, Some(b.view), None, false)?;
-        // dW = dyᵀ·x, db = dyᵀ·1, dx = dy·W.
+        let activation = self.activation;
+        if let Some(activation) = activation {
+            activation.check()?;
+        }
+        let [a, w_t, c] = operands;
+        let op = Matmul::new([n, o, i], a, w_t, c).with_bias(b.view).with_activation(activation);
+        rec.launch(op, &[a.view, w_t.view, c.view, b.view])?;
+        // dy becomes the gradient of x·Wᵀ + b; dW = dyᵀ·x, db = dyᵀ·1, dx = dy·W.
         rec.on_backward(move |rec| {
             let Some(dy) = rec.gradient(y) else { return Ok(()) };
+            if let Some(activation) = activation {
+                rec.launch(Slope::new(activation, y.view, dy), &[y.view, dy])?;
+            }
             if let (Some((dw, accumulate)), Some((db, _))) =
                 (rec.gradient_target(w)?, rec.gradient_target(b)?)
             {

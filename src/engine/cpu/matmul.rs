@@ -1,5 +1,6 @@
 //! `matmul`: the large products, on all threads.
 
+use super::cell::activate;
 use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
 use crate::kernel::{Matmul, SequenceSide, VALID};
@@ -43,6 +44,11 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
             valid_terms(context, kernel, &operands, c, row_sum, &listed, part, scratch);
         } else {
             valid_rows(context, kernel, &operands, c, &listed, part, scratch);
+        }
+    }
+    if let Some(activation) = kernel.activation {
+        for row in c.chunks_mut(p.c_stride as usize).take(p.m as usize) {
+            activate(activation, &mut row[..p.n as usize]);
         }
     }
 }

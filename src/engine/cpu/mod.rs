@@ -20,6 +20,7 @@ mod product;
 mod reduce;
 mod rows;
 mod scan;
+mod slope;
 mod step;
 mod sum_parts;
 mod zoneout;
@@ -361,6 +362,7 @@ fn run<'a>(
     let bound = Bound { names: &launch.names, reads, writes };
     match &launch.op {
         Op::Matmul(k) => matmul::matmul(context, k, bound, scratch),
+        Op::Slope(k) => slope::slope(context, k, bound),
         Op::SumParts(k) => sum_parts::sum_parts(context, k, bound),
         Op::StepForward(k) => step::step_forward(context, k, bound, scratch),
         Op::StepBackward(k) => step::step_backward(context, k, bound, scratch),

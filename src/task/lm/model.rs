@@ -103,11 +103,7 @@ impl LanguageModel {
                 dropout: config.dropout,
                 ..Recurrent::new(stem, cell, config.embedding, config.hidden)
             },
-            linear: Linear {
-                name: "linear".to_string(),
-                input: config.hidden,
-                output: vocabulary.len(),
-            },
+            linear: Linear::new("linear", config.hidden, vocabulary.len()),
             vocabulary,
             config,
         })

@@ -185,6 +185,35 @@ impl Role {
     }
 }
 
+/// Applies an activation to each value.
+pub fn activate(activation: Activation, values: &mut [f32]) {
+    let role = Role::new(activation, None);
+    by_lanes(values, |lanes| role.activate(lanes));
+}
+
+/// Multiplies each gradient with the activation's slope, from its value.
+pub fn multiply_slopes(activation: Activation, values: &[f32], gradient: &mut [f32]) {
+    let role = Role::new(activation, None);
+    let mut slopes = [0.0; LANES];
+    for (values, gradient) in values.chunks(LANES).zip(gradient.chunks_mut(LANES)) {
+        slopes[..values.len()].copy_from_slice(values);
+        let slopes = role.slope(&slopes);
+        gradient.iter_mut().zip(slopes).for_each(|(gradient, slope)| *gradient *= slope);
+    }
+}
+
+fn by_lanes(values: &mut [f32], f: impl Fn(&mut Lanes)) {
+    let (whole, rest) = values.as_chunks_mut::<LANES>();
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || whole.iter_mut().for_each(&f),
+    );
+    let mut lanes = [0.0; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    f(&mut lanes);
+    rest.copy_from_slice(&lanes[..rest.len()]);
+}
+
 impl Chosen {
     /// What the cell's options say.
     pub fn new(cell: &Cell) -> Self {

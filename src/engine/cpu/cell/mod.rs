@@ -11,7 +11,7 @@ mod lstm;
 mod rnn;
 mod slstm;
 
-pub use activation::{Activations, Chosen, Standard};
+pub use activation::{Activations, Chosen, Standard, activate, multiply_slopes};
 pub use gru::{gru_candidate_backward, gru_candidate_forward};
 pub use lstm::{output, output_backward};
 
