@@ -5,6 +5,9 @@ mod common;
 use recurra::cell::CellKind;
 use recurra::conformance::{self, Report};
 use recurra::engine::Engine;
+use recurra::kernel::Fill;
+use recurra::recording::{Recording, Role};
+use recurra::tensor::{DType, Precision};
 use std::collections::BTreeSet;
 
 /// What reports say.
@@ -28,14 +31,14 @@ impl Seen {
         }
     }
 
-    fn check(&self) {
+    fn check(&self, suffix: &str) {
         let (failed, count) = (&self.failed, self.count);
         assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
         // Every recurrent kernel of every cell was there.
         for cell in CellKind::ALL {
             let stem = if cell.is_scan() { "scan" } else { "step" };
             for pass in ["forward", "backward"] {
-                let kernel = format!("{stem}_{pass}/{}", cell.name());
+                let kernel = format!("{stem}_{pass}/{}{suffix}", cell.name());
                 assert!(self.kernels.contains(&kernel), "{kernel}");
             }
         }
@@ -45,7 +48,7 @@ impl Seen {
 fn check(engine: &Engine) {
     let mut seen = Seen::default();
     conformance::run(engine, |report| seen.report(report)).unwrap();
-    seen.check();
+    seen.check("");
 }
 
 /// Every second recurrent case, from the first or the second on: two tests, as a driver that computes on the
@@ -54,6 +57,7 @@ fn check_half(half: usize) {
     let Some(engine) = common::gpu_engine() else { return };
     let mut seen = Seen::default();
     if half == 0 {
+        // In f16 too, where the device has it.
         conformance::kernel_reports(&engine, None, &mut |report| seen.report(report)).unwrap();
     }
     for case in conformance::recurrent_cases().iter().skip(half).step_by(2) {
@@ -61,7 +65,7 @@ fn check_half(half: usize) {
             seen.report(&report);
         }
     }
-    seen.check();
+    seen.check("");
 }
 
 #[test]
@@ -96,5 +100,69 @@ fn gpu_conforms_with_other_rows_a_thread() {
             seen.report(&report);
         }
     }
-    seen.check();
+    seen.check("");
+}
+
+/// The GPU engine, or none where there is none or its device lacks shader-f16.
+fn gpu_with_f16() -> Option<Engine> {
+    let engine = common::gpu_engine()?;
+    if engine.supports(Precision::F16) {
+        return Some(engine);
+    }
+    println!("SKIPPED: {} lacks shader-f16, 16-bit storage is not tested", engine.name());
+    None
+}
+
+/// Stacks over buffers of f16. The kernels beside them are among those of [`gpu_conforms`].
+#[test]
+fn gpu_conforms_in_f16() {
+    let Some(engine) = gpu_with_f16() else { return };
+    let mut seen = Seen::default();
+    for case in conformance::recurrent_cases_in_f16() {
+        for report in conformance::recurrent_reports(&engine, &case).unwrap() {
+            seen.report(&report);
+        }
+    }
+    seen.check(" f16");
+}
+
+/// A recording of one buffer of f16.
+fn short_recording() -> Recording {
+    let mut recording = Recording::new();
+    let view = recording.buffer("short", 4, DType::F16, Role::Temporary).unwrap();
+    recording.launch(Fill::new(view, 1.0), &[view]).unwrap();
+    recording
+}
+
+#[test]
+fn the_cpu_engine_refuses_f16_by_name() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    assert!(!engine.supports(Precision::F16) && engine.supports(Precision::F32));
+    let refused =
+        engine.load(&short_recording(), &engine.store()).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("'short'") && refused.contains("f16"), "{refused}");
+    let mut kernels = 0;
+    conformance::kernel_reports(&engine, Some("fill f16"), &mut |_| kernels += 1).unwrap();
+    assert_eq!(kernels, 0);
+}
+
+/// A device has f16 and loads it, or says that it hasn't.
+#[test]
+fn a_gpu_loads_f16_or_refuses_it_by_name() {
+    let Some(engine) = common::gpu_engine() else { return };
+    let loaded = engine.load(&short_recording(), &engine.store()).map(drop);
+    match engine.supports(Precision::F16) {
+        true => loaded.unwrap(),
+        false => assert!(loaded.unwrap_err().to_string().contains("shader-f16")),
+    }
+}
+
+/// What the host or the store holds is f32.
+#[test]
+fn f16_is_for_temporary_buffers() {
+    for role in [Role::Input, Role::Output, Role::Parameter, Role::State] {
+        let refused =
+            Recording::new().buffer("outer", 4, DType::F16, role).unwrap_err().to_string();
+        assert!(refused.contains("'outer'") && refused.contains("temporary"), "{refused}");
+    }
 }

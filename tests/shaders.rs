@@ -32,8 +32,12 @@ fn expect(holds: bool, complaint: impl FnOnce() -> String) -> Checked<()> {
 
 /// Parses and validates with no capability beyond those of every device.
 fn read(source: &str) -> Checked<(Module, ModuleInfo)> {
+    read_with(source, Capabilities::empty())
+}
+
+fn read_with(source: &str, capabilities: Capabilities) -> Checked<(Module, ModuleInfo)> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| e.emit_to_string(source))?;
     Ok((module, info))
@@ -65,7 +69,12 @@ fn translate(module: &Module, info: &ModuleInfo) -> Checked<()> {
 
     let text = wgsl::write_string(module, info, wgsl::WriterFlags::empty())
         .map_err(|e| format!("WGSL: {e}"))?;
-    read(&text).map_err(|e| format!("WGSL, read again: {e}"))?;
+    // Nothing is needed to read it again that the shader itself did not need.
+    let short = match text.contains("f16") {
+        true => Capabilities::SHADER_FLOAT16,
+        false => Capabilities::empty(),
+    };
+    read_with(&text, short).map_err(|e| format!("WGSL, read again: {e}"))?;
     Ok(())
 }
 
@@ -94,6 +103,11 @@ impl Interface {
             params_bytes: kernel.params().len(),
             bindings: kernel.bindings(),
         }
+    }
+
+    /// The same over buffers of f16 where there are floats.
+    fn short(op: &Op) -> Self {
+        Interface { bindings: short_bindings(op), ..Interface::new(op) }
     }
 
     fn check(&self, module: &Module, info: &ModuleInfo) -> Checked<()> {
@@ -141,7 +155,8 @@ impl Interface {
             let TypeInner::Array { base, size: ArraySize::Dynamic, stride } = *array else {
                 return fail("it is not a runtime array");
             };
-            if stride != 4 * words {
+            let width = if binding.dtype == DType::F16 { 2 } else { 4 };
+            if stride != width * words {
                 return fail(&format!("its elements are {stride} bytes apart"));
             }
             let wanted = match binding.dtype {
@@ -149,9 +164,10 @@ impl Interface {
                 DType::U32 => ScalarKind::Uint,
             };
             match module.types[base].inner {
-                TypeInner::Scalar(s) if s.kind == wanted && s.width == 4 && words == 1 => {}
+                TypeInner::Scalar(s)
+                    if s.kind == wanted && u32::from(s.width) == width && words == 1 => {}
                 TypeInner::Vector { size: naga::VectorSize::Quad, scalar: s }
-                    if s.kind == wanted && s.width == 4 && words == 4 => {}
+                    if s.kind == wanted && u32::from(s.width) == width && words == 4 => {}
                 ref other => return fail(&format!("its elements are {other:?}")),
             }
         }
@@ -178,6 +194,21 @@ impl Interface {
             format!("the parameters have {span} bytes, the kernel has {}", self.params_bytes)
         })
     }
+}
+
+/// A kernel's bindings with f16 for f32.
+fn short_bindings(op: &Op) -> Vec<Binding> {
+    let mut bindings = op.kernel().bindings();
+    for binding in bindings.iter_mut().filter(|binding| binding.dtype == DType::F32) {
+        binding.dtype = DType::F16;
+    }
+    bindings
+}
+
+/// Kernels over nothing but weights, their gradients and losses, which are f32 in every precision.
+fn is_wide(op: &Op) -> bool {
+    let wide = ["adam", "clip_scale", "record_loss", "sequence_flags", "sgd", "sum_squares"];
+    wide.contains(&op.kernel().name())
 }
 
 /// Threads, workgroup memory and storage buffers that every device has.
@@ -242,6 +273,27 @@ fn for_all(check: impl Fn(&Op, &Module, &ModuleInfo) -> Checked<()>) {
 #[test]
 fn every_shader_is_valid_in_every_language() {
     for_all(|_, module, info| translate(module, info));
+}
+
+/// The same over buffers of f16: each is valid and has its kernel's interface, every seventh is translated.
+#[test]
+fn every_shader_is_valid_over_buffers_of_f16() {
+    let mut complaints = Vec::new();
+    let listed = permutations();
+    for (number, op) in listed.iter().filter(|op| !is_wide(op)).enumerate() {
+        let source = shader::source_with(op.kernel(), &short_bindings(op), None).unwrap();
+        let result = read_with(&source, Capabilities::SHADER_FLOAT16).and_then(|(module, info)| {
+            Interface::short(op).check(&module, &info)?;
+            check_limits(&module)?;
+            if number % 7 == 0 { translate(&module, &info) } else { Ok(()) }
+        });
+        complaints.extend(result.err().map(|e| format!("{}: {e}", title(op))));
+        // Without the capability there is no such shader.
+        if number == 0 {
+            assert!(read(&source).is_err());
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
 #[test]

@@ -60,3 +60,9 @@ pub fn run_once(
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
+
+/// What binary16 holds of a number: 10 bits behind the point, and 0 under its least normal number.
+pub fn short(x: f32) -> f32 {
+    let cut = f32::from_bits(x.to_bits() & !0x1fff);
+    if cut.abs() < 6.103_515_6e-5 { 0.0 } else { cut.clamp(-65_504.0, 65_504.0) }
+}

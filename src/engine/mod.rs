@@ -10,7 +10,7 @@ pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control, Cost};
 use crate::recording::{Buffer, CONTROL, Launch, MemoryPlan, Recording, Role};
-use crate::tensor::{DType, NamedTensors, WORD_BYTES, require_finite};
+use crate::tensor::{DType, NamedTensors, Precision, WORD_BYTES, require_finite};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
@@ -46,6 +46,15 @@ impl Engine {
     /// Zero threads, or the system refuses to start them.
     pub fn cpu(threads: Option<usize>) -> Result<Self> {
         Ok(Engine::Cpu(CpuEngine::new(threads)?))
+    }
+
+    /// Whether it can store activations so: the CPU engine has f32 alone.
+    pub fn supports(&self, precision: Precision) -> bool {
+        match (self, precision) {
+            (_, Precision::F32) => true,
+            (Engine::Cpu(_), Precision::F16) => false,
+            (Engine::Gpu(gpu), Precision::F16) => gpu.has_f16(),
+        }
     }
 
     /// The best wgpu adapter there is, a software one if there is no other.

@@ -2,8 +2,8 @@
 
 mod products;
 
-use super::harness::{Tensors, run_once, wide};
-use super::{Report, compare};
+use super::harness::{Tensors, run_once, short, wide};
+use super::{Report, SHORT_BOUND, compare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kernel::{
@@ -14,7 +14,7 @@ use crate::kernel::{
 use crate::layer::Initializer;
 use crate::oracle;
 use crate::recording::{Recording, Role};
-use crate::tensor::DType;
+use crate::tensor::{DType, Precision};
 use ndarray::{Array2, Array3, ArrayView2};
 
 /// Copies, masks and look-ups are exact but for the rounding of one product.
@@ -22,40 +22,141 @@ const EXACT: f64 = 1.3e-7;
 /// Short sums and elementary functions.
 const SHORT: f64 = 2e-6;
 
+/// Rounding a result to f16, and what the kernel did before that.
+const ROUNDED: f64 = 5e-4;
+
+/// Random data, and how the buffers that hold them are stored: what the oracle sees is in either case what
+/// the kernel gets.
+struct Data {
+    generator: Initializer,
+    /// Of activations and their gradients.
+    precision: Precision,
+    /// Of results that are sums.
+    sums: Precision,
+}
+
+impl Data {
+    /// The same numbers for each kernel, up to their precision.
+    fn new(precision: Precision) -> Self {
+        Data { generator: Initializer::new(11), precision, sums: precision }
+    }
+
+    fn uniform(&mut self, n: usize, bound: f32) -> Vec<f32> {
+        let values = self.generator.uniform(n, bound);
+        self.stored(values)
+    }
+
+    /// As they are after they were stored.
+    fn stored(&self, mut values: Vec<f32>) -> Vec<f32> {
+        if self.is_short() {
+            values.iter_mut().for_each(|x| *x = short(*x));
+        }
+        values
+    }
+
+    fn is_short(&self) -> bool {
+        self.precision == Precision::F16
+    }
+}
+
 /// One kernel's case: a recording, its data, and what the oracle wants.
 struct Case {
-    kernel: &'static str,
+    kernel: String,
     name: String,
+    precision: Precision,
+    sums: Precision,
     recording: Recording,
     values: Tensors,
     ids: Vec<(&'static str, Vec<u32>)>,
     control: Control,
     want: Vec<(&'static str, Vec<f64>)>,
     tolerance: f64,
+    /// Results that are stored as f16, and the buffers of f32 that the host reads them from.
+    stored: Vec<[kernel::View; 2]>,
 }
 
 impl Case {
-    fn new(kernel: &'static str, name: impl Into<String>, tolerance: f64) -> Self {
+    fn new(g: &Data, kernel: &'static str, name: impl Into<String>, tolerance: f64) -> Self {
         Case {
-            kernel,
-            name: name.into(),
+            kernel: if g.is_short() { format!("{kernel} f16") } else { kernel.to_string() },
+            name: match g.sums == g.precision {
+                true => name.into(),
+                false => name.into() + " to f32",
+            },
+            precision: g.precision,
+            sums: g.sums,
             recording: Recording::new(),
             values: Tensors::new(),
             ids: Vec::new(),
             control: Control::new(3, 0xfeed_beef_1234_5678),
             want: Vec::new(),
             tolerance,
+            stored: Vec::new(),
         }
     }
 
+    /// A buffer of the host's, and the one that the kernel works on: the same, or a copy in f16.
+    fn buffer(
+        &mut self,
+        name: &str,
+        len: usize,
+        role: Role,
+        precision: Precision,
+    ) -> Result<kernel::View> {
+        let outer = self.recording.buffer(name, len, DType::F32, role)?;
+        if precision == Precision::F32 {
+            return Ok(outer);
+        }
+        let inner =
+            self.recording.buffer(format!("{name}.f16"), len, DType::F16, Role::Temporary)?;
+        if role != Role::Output {
+            self.copy(outer, inner)?;
+        }
+        if role != Role::Input {
+            self.stored.push([inner, outer]);
+        }
+        Ok(inner)
+    }
+
+    fn copy(&mut self, from: kernel::View, to: kernel::View) -> Result<()> {
+        let [source, target] = [from, to].map(|view| kernel::Rows::new(view, view.len));
+        self.recording.launch(kernel::Combine::copy([1, from.len], source, target), &[from, to])
+    }
+
     fn input(&mut self, name: &str, values: Vec<f32>) -> Result<kernel::View> {
-        let view = self.recording.buffer(name, values.len(), DType::F32, Role::Input)?;
+        let view = self.buffer(name, values.len(), Role::Input, self.precision)?;
+        self.values.insert(name.to_string(), values);
+        Ok(view)
+    }
+
+    /// What is f32 in every precision: weights, vectors by column.
+    fn wide_input(&mut self, name: &str, values: Vec<f32>) -> Result<kernel::View> {
+        let view = self.buffer(name, values.len(), Role::Input, Precision::F32)?;
         self.values.insert(name.to_string(), values);
         Ok(view)
     }
 
     fn state(&mut self, name: &str, values: Vec<f32>) -> Result<kernel::View> {
-        let view = self.recording.buffer(name, values.len(), DType::F32, Role::State)?;
+        self.state_in(name, values, self.precision)
+    }
+
+    /// What is read and written and f32 in every precision: gradients of weights.
+    fn wide_state(&mut self, name: &str, values: Vec<f32>) -> Result<kernel::View> {
+        self.state_in(name, values, Precision::F32)
+    }
+
+    /// A result that is a sum, and starts with what is there.
+    fn sum(&mut self, name: &str, values: Vec<f32>) -> Result<kernel::View> {
+        self.state_in(name, values, self.sums)
+    }
+
+    fn state_in(
+        &mut self,
+        name: &str,
+        values: Vec<f32>,
+        precision: Precision,
+    ) -> Result<kernel::View> {
+        let view = self.buffer(name, values.len(), Role::State, precision)?;
         self.values.insert(name.to_string(), values);
         Ok(view)
     }
@@ -67,22 +168,43 @@ impl Case {
     }
 
     fn output(&mut self, name: &str, len: usize) -> Result<kernel::View> {
-        self.recording.buffer(name, len, DType::F32, Role::Output)
+        self.buffer(name, len, Role::Output, self.precision)
     }
 
-    fn report(self, engine: &Engine) -> Result<Report> {
+    /// What is f32 in every precision: losses, partial sums.
+    fn wide_output(&mut self, name: &str, len: usize) -> Result<kernel::View> {
+        self.buffer(name, len, Role::Output, Precision::F32)
+    }
+
+    /// The bound on a result: copies must be exact in either precision.
+    fn bound(&self, name: &str) -> f64 {
+        let is_named =
+            |[_, outer]: &[kernel::View; 2]| self.recording.get(outer.buffer).name == name;
+        match self.tolerance {
+            own if own == 0.0 || !self.stored.iter().any(is_named) => own,
+            EXACT => ROUNDED,
+            _ => SHORT_BOUND,
+        }
+    }
+
+    fn report(mut self, engine: &Engine) -> Result<Report> {
+        for [inner, outer] in self.stored.clone() {
+            self.copy(inner, outer)?;
+        }
         let ids: Vec<(&str, &[u32])> = self.ids.iter().map(|i| (i.0, i.1.as_slice())).collect();
         let got = run_once(engine, &self.recording, &self.values, &ids, self.control)?;
-        let differences = self.want.into_iter().map(|(name, want)| {
-            let got = got.get(name).map_or(&[][..], |v| v);
-            (name.to_string(), compare(got, &want))
+        let differences = self.want.iter().map(|(name, want)| {
+            let got = got.get(*name).map_or(&[][..], |v| v);
+            (name.to_string(), compare(got, want), self.bound(name))
         });
-        Ok(Report::worst(self.kernel, self.name, self.tolerance, differences))
+        let differences: Vec<_> = differences.collect();
+        Ok(Report::worst(self.kernel, self.name, differences))
     }
 }
 
 /// Every kernel but the recurrent steps, calling `each` with each report: those of one name, or the cases
-/// of a kernel that begin with the words after its name.
+/// of a kernel that begin with the words after its name. A kernel over buffers of f16 is one of its own
+/// (`matmul f16`), which an engine may lack.
 ///
 /// # Errors
 /// The engine failed.
@@ -92,19 +214,43 @@ pub fn kernel_reports(
     each: &mut impl FnMut(&Report),
 ) -> Result<()> {
     let mut run = |case: Case| -> Result<()> {
-        let chosen = |words: &str| match words.split_once(' ') {
-            Some((kernel, words)) => case.kernel == kernel && case.name.starts_with(words),
-            None => case.kernel == words,
+        let chosen = |words: &str| match words.strip_prefix(&case.kernel) {
+            Some("") => true,
+            Some(rest) => rest.strip_prefix(' ').is_some_and(|rest| case.name.starts_with(rest)),
+            None => false,
         };
         if kernel.is_none_or(chosen) {
             each(&case.report(engine)?);
         }
         Ok(())
     };
-    let mut generator = Initializer::new(11);
-    let g = &mut generator;
-    // Products have numbers of their own: more of their cases leave the others as they are.
-    products::cases(&mut Initializer::new(11), &mut run)?;
+    let named = |precision| kernel.is_none_or(|words| words.contains(" f16") == precision);
+    if named(false) {
+        // Products have numbers of their own: more of their cases leave the others as they are.
+        products::cases(&mut Data::new(Precision::F32), &mut run)?;
+        let g = &mut Data::new(Precision::F32);
+        activations(g, &mut run)?;
+        for n in [1, 33, 257, 10_000, 600_001] {
+            for case in reductions(g, n)? {
+                run(case)?;
+            }
+            for case in optimizers(g, n)? {
+                run(case)?;
+            }
+        }
+        for case in memory(g, 65_536 * 256 + 3)? {
+            run(case)?;
+        }
+    }
+    if named(true) && engine.supports(Precision::F16) {
+        products::cases_in_f16(&mut Data::new(Precision::F16), &mut run)?;
+        activations(&mut Data::new(Precision::F16), &mut run)?;
+    }
+    Ok(())
+}
+
+/// The kernels over activations and their gradients.
+fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
     for (n, v, e) in [(1, 1, 1), (7, 5, 3), (130, 33, 65), (200, 70_000, 1)] {
         for case in embedding(g, n, v, e)? {
             run(case)?;
@@ -116,20 +262,12 @@ pub fn kernel_reports(
     for (n, v) in [(1, 1), (3, 2), (33, 257), (7, 1000), (70_000, 2)] {
         run(cross_entropy(g, n, v)?)?;
     }
-    for n in [1, 33, 257, 10_000, 600_001] {
-        for case in reductions(g, n)? {
-            run(case)?;
-        }
-        for case in optimizers(g, n)? {
-            run(case)?;
-        }
-    }
     for shape in [[1, 1, 1], [2, 1, 1], [5, 7, 33], [40, 3, 257], [70_000, 1, 1]] {
         for bits in 0..8 {
             run(penalty(g, shape, [0, 1, 2].map(|i| bits >> i & 1 == 1))?)?;
         }
     }
-    for n in [1, 257, 65_536 * 256 + 3] {
+    for n in [1, 257] {
         for case in memory(g, n)? {
             run(case)?;
         }
@@ -148,23 +286,23 @@ fn tokens(n: usize, vocabulary: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * i * 7 + i / 3) % vocabulary) as u32).collect()
 }
 
-fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case; 2]> {
+fn embedding(g: &mut Data, n: usize, v: usize, e: usize) -> Result<[Case; 2]> {
     let name = format!("N{n} V{v} E{e}");
     let ids = tokens(n, v);
     let plain: Vec<usize> = ids.iter().map(|&i| i as usize).collect();
 
-    let mut forward = Case::new("embedding_forward", &name, EXACT);
+    let mut forward = Case::new(g, "embedding_forward", &name, EXACT);
     let table = g.uniform(v * e, 1.0);
     let want = oracle::embedding(&matrix(&table, v, e)?, &plain)?;
     let ids_view = forward.ids("ids", ids.clone())?;
-    let table = forward.input("table", table)?;
+    let table = forward.wide_input("table", table)?;
     let output = forward.output("output", n * e)?;
     let params = EmbeddingParams::new(v, e, ids_view, table, output);
     forward.recording.launch(EmbeddingForward { params }, &[ids_view, table, output])?;
     forward.want.push(("output", want.into_iter().collect()));
 
     let accumulate = n % 2 == 1;
-    let mut backward = Case::new("embedding_backward", &name, SHORT);
+    let mut backward = Case::new(g, "embedding_backward", &name, SHORT);
     let d_output = g.uniform(n * e, 1.0);
     let before = g.uniform(v * e, 1.0);
     let mut want = oracle::embedding_backward(v, &plain, &matrix(&d_output, n, e)?)?;
@@ -176,7 +314,7 @@ fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case;
     let mut longer = d_output;
     longer.resize((n + 64) * e, 9.0);
     let d_output = backward.input("d_output", longer)?.part(0, n * e);
-    let d_table = backward.state("d_table", before)?;
+    let d_table = backward.wide_state("d_table", before)?;
     let params = EmbeddingParams::new(v, e, ids_view, d_table, d_output);
     let op = EmbeddingBackward { params, accumulate };
     backward.recording.launch(op, &[ids_view, d_output, d_table])?;
@@ -184,8 +322,8 @@ fn embedding(g: &mut Initializer, n: usize, v: usize, e: usize) -> Result<[Case;
     Ok([forward, backward])
 }
 
-fn dropout(g: &mut Initializer, n: usize) -> Result<Case> {
-    let mut case = Case::new("dropout", format!("N{n}"), EXACT);
+fn dropout(g: &mut Data, n: usize) -> Result<Case> {
+    let mut case = Case::new(g, "dropout", format!("N{n}"), EXACT);
     let accumulate = n.is_multiple_of(2);
     let (stream, rate) = (5, 0.3f32);
     let x = g.uniform(n, 1.0);
@@ -207,11 +345,12 @@ fn dropout(g: &mut Initializer, n: usize) -> Result<Case> {
     Ok(case)
 }
 
-fn cross_entropy(g: &mut Initializer, n: usize, v: usize) -> Result<Case> {
-    let mut case = Case::new("cross_entropy", format!("N{n} V{v}"), SHORT);
+fn cross_entropy(g: &mut Data, n: usize, v: usize) -> Result<Case> {
+    let mut case = Case::new(g, "cross_entropy", format!("N{n} V{v}"), SHORT);
     // Logits so large that an unshifted exponential overflows.
     let mut logits = g.uniform(n * v, 4.0);
     logits.iter_mut().for_each(|x| *x += 150.0);
+    let logits = g.stored(logits);
     let targets = tokens(n, v);
     let plain: Vec<usize> = targets.iter().map(|&i| i as usize).collect();
     let wide_logits = matrix(&logits, n, v)?;
@@ -223,27 +362,30 @@ fn cross_entropy(g: &mut Initializer, n: usize, v: usize) -> Result<Case> {
     }
     let logits_view = case.input("logits", logits)?;
     let targets_view = case.ids("targets", targets)?;
-    let losses_view = case.output("losses", n)?;
+    let losses_view = case.wide_output("losses", n)?;
     let gradient = case.output("d_logits", n * v)?;
-    let op = CrossEntropy::new(v, logits_view, targets_view, true);
+    let mut op = CrossEntropy::new(v, logits_view, targets_view, true);
+    // Loss scaling: 1/N of many rows is under the least normal number of f16.
+    let scale = if g.is_short() { n as f64 } else { 1.0 };
+    op.params.scale *= scale as f32;
     case.recording.launch(op, &[logits_view, targets_view, losses_view, gradient])?;
     // The same without a gradient must give the same losses.
-    let again = case.output("losses_only", n)?;
+    let again = case.wide_output("losses_only", n)?;
     let op = CrossEntropy::new(v, logits_view, targets_view, false);
     case.recording.launch(op, &[logits_view, targets_view, again])?;
     case.want.push(("losses", losses.clone()));
     case.want.push(("losses_only", losses));
     if v > 1 {
-        case.want.push(("d_logits", d_logits.into_iter().collect()));
+        case.want.push(("d_logits", d_logits.into_iter().map(|d| d * scale).collect()));
     }
     Ok(case)
 }
 
-fn reductions(g: &mut Initializer, n: usize) -> Result<[Case; 2]> {
+fn reductions(g: &mut Data, n: usize) -> Result<[Case; 2]> {
     let x = g.uniform(n, 1.0);
     let total: f64 = wide(&x).iter().map(|x| x * x).sum();
     let max_norm = 0.25 + (n % 2) as f64 * 1e4;
-    let mut norm = Case::new("sum_squares+clip_scale", format!("N{n}"), SHORT);
+    let mut norm = Case::new(g, "sum_squares+clip_scale", format!("N{n}"), SHORT);
     let mut gradients = vec![wide(&x)];
     let before = gradients[0][0];
     oracle::clip_norm(&mut gradients, max_norm);
@@ -256,7 +398,7 @@ fn reductions(g: &mut Initializer, n: usize) -> Result<[Case; 2]> {
     norm.recording.launch(ClipScale::new(count, max_norm as f32), &[partials, clip])?;
     norm.want.push(("clip", vec![factor, total.sqrt()]));
 
-    let mut loss = Case::new("record_loss", format!("N{n}"), SHORT);
+    let mut loss = Case::new(g, "record_loss", format!("N{n}"), SHORT);
     let x: Vec<f32> = x.iter().map(|x| x.abs()).collect();
     let mean = wide(&x).iter().sum::<f64>() / n as f64;
     let losses = loss.input("losses", x)?;
@@ -269,13 +411,13 @@ fn reductions(g: &mut Initializer, n: usize) -> Result<[Case; 2]> {
     Ok([norm, loss])
 }
 
-fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
+fn optimizers(g: &mut Data, n: usize) -> Result<Vec<Case>> {
     let (rate, decay, clip) = (0.03f32, 0.1f32, 0.5f32);
     let (beta_1, beta_2, epsilon) = (0.9f32, 0.999f32, 1e-8f32);
     let mut cases = Vec::new();
     for (kernel, kind) in [("sgd", 0), ("adam", 1), ("adam", 2)] {
         let name = format!("N{n}{}", if kind == 2 { " decoupled" } else { "" });
-        let mut case = Case::new(kernel, name, SHORT);
+        let mut case = Case::new(g, kernel, name, SHORT);
         let (w, mut gradient) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
         // Where the gradient and the decay cancel, Adam would divide rounding errors by one another.
         for (gradient, w) in gradient.iter_mut().zip(&w) {
@@ -350,16 +492,18 @@ fn optimizers(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
 
 /// Penalties on the outputs of T steps of B rows; the last row of three and more takes no part at all.
 fn penalty(
-    g: &mut Initializer,
+    g: &mut Data,
     [time, batch, width]: [usize; 3],
     [temporal, flagged, accumulate]: [bool; 3],
 ) -> Result<Case> {
     let options = [temporal, flagged, accumulate].map(u8::from);
     let name = format!("T{time} B{batch} W{width} options {options:?}");
-    let mut case = Case::new("activation_penalty", name, SHORT);
+    let mut case = Case::new(g, "activation_penalty", name, SHORT);
     const OFFSET: usize = 3;
-    let (rows, rate) = (time * batch, 1.7f32);
+    let rows = time * batch;
     let n = rows * width;
+    // A mean over so many is scaled as a loss is, so that its gradient is no subnormal number of f16.
+    let rate = if g.is_short() { 1.7 * n as f32 } else { 1.7 };
     let random = g.uniform(rows, 1.0);
     let valid =
         |row: usize| !flagged || random[row] > -0.4 && (batch < 3 || row % batch < batch - 1);
@@ -381,8 +525,8 @@ fn penalty(
     let h = case.input("h", h)?;
     let gradient = case.state("gradient", before)?;
     let partials = ActivationPenalty::partials(n);
-    let losses = case.output("losses", partials)?;
-    let ring = case.output("ring", 1)?;
+    let losses = case.wide_output("losses", partials)?;
+    let ring = case.wide_output("ring", 1)?;
     let mut buffers = vec![h, losses, gradient];
     if flagged {
         buffers.push(case.ids("flags", flags)?);
@@ -408,8 +552,8 @@ fn penalty(
     Ok(case)
 }
 
-fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
-    let mut add = Case::new("combine", format!("N{n}"), EXACT);
+fn memory(g: &mut Data, n: usize) -> Result<Vec<Case>> {
+    let mut add = Case::new(g, "combine", format!("N{n}"), EXACT);
     let (x, y) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
     add.want.push(("y", x.iter().zip(&y).map(|(&x, &y)| f64::from(x) + f64::from(y)).collect()));
     let (x_view, y_view) = (add.input("x", x.clone())?, add.state("y", y)?);
@@ -417,7 +561,7 @@ fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
     let op = kernel::Combine::copy([1, n], row(x_view), row(y_view)).accumulating(true);
     add.recording.launch(op, &[x_view, y_view])?;
 
-    let mut fill = Case::new("fill", format!("N{n}"), 0.0);
+    let mut fill = Case::new(g, "fill", format!("N{n}"), 0.0);
     let before = g.uniform(n + 2, 1.0);
     let mut want = wide(&before);
     want[1..=n].fill(1.5);
@@ -427,7 +571,7 @@ fn memory(g: &mut Initializer, n: usize) -> Result<Vec<Case>> {
 
     // Two rows together are as long as the other cases.
     let n = n.div_ceil(2);
-    let mut copy = Case::new("combine", format!("2 rows of {n}"), 0.0);
+    let mut copy = Case::new(g, "combine", format!("2 rows of {n}"), 0.0);
     let source: Vec<f32> = x[..n].iter().chain(&x[..n]).copied().chain([7.0, 8.0]).collect();
     let before = vec![0.25; 2 * n + 5];
     let mut want = wide(&before);

@@ -1,13 +1,13 @@
 //! Matrix products: every transposition and option, and sums and results that are rows of a sequence.
 
-use super::{Case, SHORT};
+use super::{Case, Data, SHORT};
 use crate::conformance::harness::wide;
 use crate::error::Result;
 use crate::kernel::{Matmul, Operand, SequenceRows, SequenceSide, SumParts};
-use crate::layer::Initializer;
+use crate::tensor::Precision;
 
 /// Gives `run` every case.
-pub(super) fn cases(g: &mut Initializer, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
+pub(super) fn cases(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
     for [m, n, k] in [
         [1, 1, 1],
         [3, 2, 7],
@@ -40,14 +40,41 @@ pub(super) fn cases(g: &mut Initializer, run: &mut impl FnMut(Case) -> Result<()
     run(matmul(g, [65_536 * 64 + 1, 1, 1], [false; 5])?)
 }
 
+/// The same over operands of f16, into results of f16 (activations) and of f32 (gradients of weights). The
+/// kernel is the same text: fewer shapes serve.
+pub(super) fn cases_in_f16(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
+    for sums in [Precision::F16, Precision::F32] {
+        g.sums = sums;
+        for shape in [[1, 1, 1], [65, 33, 7], [132, 36, 44], [7, 130, 257]] {
+            for bits in 0..8u32 {
+                let flag = |i: u32| bits >> i & 1 == 1;
+                let row_sum = flag(0) && flag(1);
+                let options = [flag(0), flag(1), flag(2), row_sum, flag(2) != flag(0)];
+                run(matmul(g, shape, options)?)?;
+            }
+        }
+        for accumulate in [false, true] {
+            run(matmul_over_rows(g, [70, 35, 9], accumulate)?)?;
+            run(sum_parts(g, 300, 7, accumulate)?)?;
+        }
+    }
+    // Sums over terms are gradients of weights.
+    for bits in 0..32u32 {
+        let flag = |i: u32| bits >> i & 1 == 1;
+        let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 101, 6] };
+        run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3), flag(4)])?)?;
+    }
+    Ok(())
+}
+
 /// Offsets and strides beyond the matrix, so that a kernel that forgets them is seen.
-fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Result<Case> {
+fn matmul(g: &mut Data, [m, n, k]: [usize; 3], options: [bool; 5]) -> Result<Case> {
     let [a_transposed, b_transposed, bias, row_sum, accumulate] = options;
     let flags = options.map(|f| if f { '1' } else { '0' });
     let flags: String = flags.iter().collect();
     // Sums of k terms in single precision.
     let bound = SHORT * (k as f64 / 64.0).max(1.0);
-    let mut case = Case::new("matmul", format!("{m}x{n}x{k} options {flags}"), bound);
+    let mut case = Case::new(g, "matmul", format!("{m}x{n}x{k} options {flags}"), bound);
     // Whole vectors where the sizes are.
     let aligned = [m, n, k].iter().all(|size| size % 4 == 0);
     let [offset, pad] = if aligned { [4, 4] } else { [3, 2] };
@@ -70,7 +97,7 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
     let stride = n + pad;
     let before = g.uniform(offset + m * stride, 1.0);
     let mut want = wide(&before);
-    let c = case.state("c", before)?;
+    let c = case.sum("c", before)?;
     let bias_values = g.uniform(n + offset, 1.0);
     for i in 0..m {
         for j in 0..n {
@@ -87,7 +114,7 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
     let mut op = Matmul::new([m, n, k], a, b, c).accumulating(accumulate);
     let mut buffers = vec![a.view, b.view, c.view];
     if bias {
-        let view = case.input("bias", bias_values)?.part(offset, n);
+        let view = case.wide_input("bias", bias_values)?.part(offset, n);
         op = op.with_bias(view);
         buffers.push(view);
     }
@@ -99,7 +126,7 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
             *want = if accumulate { *want + sum } else { sum };
         }
         case.want.push(("row_sum", want));
-        let view = case.state("row_sum", before)?.part(offset, m);
+        let view = case.wide_state("row_sum", before)?.part(offset, m);
         op = op.with_row_sum(view);
         buffers.push(view);
     }
@@ -110,14 +137,14 @@ fn matmul(g: &mut Initializer, [m, n, k]: [usize; 3], options: [bool; 5]) -> Res
 /// Terms that are rows of a sequence, in blocks, with those left out that are not valid. Where the rows of
 /// C lie apart, the GPU engine has one sum for all blocks.
 fn matmul_over_terms(
-    g: &mut Initializer,
+    g: &mut Data,
     [m, n, k, block]: [usize; 4],
     [flagged, descending, accumulate, apart]: [bool; 4],
 ) -> Result<Case> {
     let options = [flagged, descending, accumulate, apart].map(|f| if f { '1' } else { '0' });
     let options: String = options.iter().collect();
     let name = format!("terms {m}x{n}x{k} options {options}");
-    let mut case = Case::new("matmul", name, SHORT * (k as f64 / 64.0));
+    let mut case = Case::new(g, "matmul", name, SHORT * (k as f64 / 64.0));
     let (places, first) = (2, 48);
     let valid: Vec<u32> = (0..(first + k).div_ceil(places)).map(|i| u32::from(i % 3 < 2)).collect();
     let takes_part = |l: usize| !flagged || valid[(first + l) / places] == 1;
@@ -140,7 +167,7 @@ fn matmul_over_terms(
     case.want.push(("c", want));
     case.want.push(("row_sum", want_sums));
     let (a, b) = (case.input("a", a)?, case.input("b", b)?);
-    let (c, sums) = (case.state("c", c)?, case.state("row_sum", sums)?);
+    let (c, sums) = (case.sum("c", c)?, case.wide_state("row_sum", sums)?);
     let flags = if flagged { Some(case.ids("flags", valid)?) } else { None };
     let rows = SequenceRows { flags, places, first, block, descending };
     let op = Matmul::new(
@@ -158,9 +185,9 @@ fn matmul_over_terms(
 }
 
 /// Rows of the result that are rows of a sequence: those that are not valid are 0, or stay.
-fn matmul_over_rows(g: &mut Initializer, [m, n, k]: [usize; 3], accumulate: bool) -> Result<Case> {
+fn matmul_over_rows(g: &mut Data, [m, n, k]: [usize; 3], accumulate: bool) -> Result<Case> {
     let name = format!("rows {m}x{n}x{k} options {}", u32::from(accumulate));
-    let mut case = Case::new("matmul", name, SHORT);
+    let mut case = Case::new(g, "matmul", name, SHORT);
     let (places, first) = (3, 6);
     let valid: Vec<u32> = (0..(first + m).div_ceil(places)).map(|i| u32::from(i % 3 < 2)).collect();
     let (a, b, c) = (g.uniform(m * k, 1.0), g.uniform(k * n, 1.0), g.uniform(m * n, 1.0));
@@ -173,7 +200,7 @@ fn matmul_over_rows(g: &mut Initializer, [m, n, k]: [usize; 3], accumulate: bool
         }
     }
     case.want.push(("c", want));
-    let (a, b, c) = (case.input("a", a)?, case.input("b", b)?, case.state("c", c)?);
+    let (a, b, c) = (case.input("a", a)?, case.input("b", b)?, case.sum("c", c)?);
     let flags = case.ids("flags", valid)?;
     let rows = SequenceRows { flags: Some(flags), places, first, block: 16, descending: true };
     let op = Matmul::new([m, n, k], Operand::new(a, k), Operand::new(b, n), Operand::new(c, n))
@@ -184,8 +211,8 @@ fn matmul_over_rows(g: &mut Initializer, [m, n, k]: [usize; 3], accumulate: bool
 }
 
 /// What a product leaves that is cut along its terms.
-fn sum_parts(g: &mut Initializer, len: usize, parts: usize, accumulate: bool) -> Result<Case> {
-    let mut case = Case::new("sum_parts", format!("{parts} of {len}"), SHORT);
+fn sum_parts(g: &mut Data, len: usize, parts: usize, accumulate: bool) -> Result<Case> {
+    let mut case = Case::new(g, "sum_parts", format!("{parts} of {len}"), SHORT);
     let (values, before) = (g.uniform(len * parts, 1.0), g.uniform(len + 3, 1.0));
     let mut want = wide(&before);
     for (i, want) in want[3..].iter_mut().enumerate() {
@@ -193,7 +220,7 @@ fn sum_parts(g: &mut Initializer, len: usize, parts: usize, accumulate: bool) ->
         *want = if accumulate { *want + sum } else { sum };
     }
     case.want.push(("sums", want));
-    let (values, sums) = (case.input("parts", values)?, case.state("sums", before)?);
+    let (values, sums) = (case.wide_input("parts", values)?, case.sum("sums", before)?);
     let op = SumParts { accumulate, ..SumParts::new(len, parts, 3, parts % 2 == 1) };
     case.recording.launch(op, &[values, sums])?;
     Ok(case)

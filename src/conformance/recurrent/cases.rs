@@ -3,6 +3,7 @@
 use super::RecurrentCase;
 use crate::kernel::{Activation, Cell, CellKind, Convolution};
 use crate::layer::{Direction, Initializer, Memory, Merge, Padding, Recurrent};
+use crate::tensor::Precision;
 
 fn stack(cell: impl Into<Cell>, input: usize, hidden: usize, layers: usize) -> Recurrent {
     Recurrent { layers, ..Recurrent::new("rnn", cell, input, hidden) }
@@ -19,6 +20,13 @@ pub fn recurrent_cases() -> Vec<RecurrentCase> {
     cases.extend(activations());
     cases.extend(convolutions());
     cases.extend(segments());
+    cases
+}
+
+/// The cases that are run in f16 as well.
+pub fn recurrent_cases_in_f16() -> Vec<RecurrentCase> {
+    let mut cases = recurrent_cases();
+    cases.iter_mut().for_each(|case| case.precision = Precision::F16);
     cases
 }
 

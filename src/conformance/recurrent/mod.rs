@@ -3,16 +3,17 @@
 mod cases;
 mod expected;
 
-pub use cases::{random_case, recurrent_cases};
+pub use cases::{random_case, recurrent_cases, recurrent_cases_in_f16};
 
-use super::harness::{Tensors, run_once};
-use super::{Difference, Report, compare};
+use super::harness::{Tensors, run_once, short};
+use super::{Difference, Report, SHORT_BOUND, compare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kernel::{CellKind, Control};
 use crate::layer::{InitialState, Initializer, Memory, Padding, Recurrent, Sequence};
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
+use crate::tensor::Precision;
 
 /// The bound on outputs and final states, relative to the tensor's largest value. Single
 /// operations are within a few units of 6e-8; sums over 257 terms and 64 steps add up to this.
@@ -47,6 +48,8 @@ pub struct RecurrentCase {
     pub padding: Padding,
     /// Inference: no dropout, zoneout by its rate, forward only.
     pub inference: bool,
+    /// How activations are stored.
+    pub precision: Precision,
 }
 
 impl RecurrentCase {
@@ -63,6 +66,7 @@ impl RecurrentCase {
             resets: false,
             padding: Padding::Value(0.0),
             inference: false,
+            precision: Precision::F32,
         }
     }
 
@@ -173,6 +177,10 @@ fn data(case: &RecurrentCase) -> (Tensors, Vec<u32>) {
     };
     tensors.insert("mask".to_string(), flips(g, 0.7));
     tensors.insert("resets".to_string(), flips(g, 0.25));
+    if case.precision == Precision::F16 {
+        // What is stored is what the oracle sees.
+        tensors.values_mut().flatten().for_each(|x| *x = short(*x));
+    }
     let random = g.uniform(case.batch, 0.5);
     let mut lengths: Vec<u32> =
         random.iter().map(|u| 1 + ((u + 0.5) * t as f32) as u32).map(|n| n.min(t as u32)).collect();
@@ -197,7 +205,8 @@ fn positive_norm(states: &mut [f32], cell: &CellKind, hidden: usize, rows: usize
 pub fn record_case(case: &RecurrentCase) -> Result<Recording> {
     let s = &case.stack;
     let (t, rows) = (case.time, case.rows());
-    let mut recorder = if case.inference { Recorder::inference() } else { Recorder::training() };
+    let recorder = if case.inference { Recorder::inference() } else { Recorder::training() };
+    let mut recorder = recorder.with_precision(case.precision);
     let rec = &mut recorder;
     let x = rec.input("x", [t * rows, s.input], true)?;
     let states = s.state_shape(rows);
@@ -284,9 +293,12 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
         differences.into_iter().partition(|d| d.0.starts_with("d."));
     let cell = case.stack.cell.name();
     let condition = condition(case, &data);
-    let report = |kernel: &str, tolerance, differences: Vec<(String, Difference)>| {
-        let kernel = format!("{kernel}/{cell}");
-        let report = Report::worst(kernel, case.name(), tolerance, differences.clone());
+    let is_short = case.precision == Precision::F16;
+    let report = |kernel: &str, bound: f64, differences: Vec<(String, Difference)>| {
+        let kernel = format!("{kernel}/{cell}{}", if is_short { " f16" } else { "" });
+        let tolerance = condition * if is_short { SHORT_BOUND } else { bound };
+        let tensors = differences.iter().map(|(name, d)| (name.clone(), *d, tolerance));
+        let report = Report::worst(kernel, case.name(), tensors);
         match report.pass {
             true => Ok(report),
             false => weigh(report, case, &data, &lengths, &expected, &differences),
@@ -296,9 +308,9 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
         true => ["scan_forward", "scan_backward"],
         false => ["step_forward", "step_backward"],
     };
-    let mut reports = vec![report(kernels[0], FORWARD_BOUND * condition, forward)?];
+    let mut reports = vec![report(kernels[0], FORWARD_BOUND, forward)?];
     if !case.inference {
-        reports.push(report(kernels[1], BACKWARD_BOUND * condition, backward)?);
+        reports.push(report(kernels[1], BACKWARD_BOUND, backward)?);
     }
     Ok(reports)
 }
@@ -306,12 +318,16 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
 /// How much further from the oracle a tensor may be than what rounding the case's data alone moves it.
 const OPERATIONS: f64 = 16.0;
 
+/// The same in f16: the sums between what is stored are of f32, and a number is stored but a few times on
+/// its way.
+const SHORT_OPERATIONS: f64 = 4.0;
+
 /// Roundings of the data that are tried: what one of them moves a tensor by is a matter of chance.
 const ROUNDINGS: usize = 5;
 
 /// A report beyond the bounds, weighed by the case's own condition: a tensor that the rounding of the
 /// inputs alone moves far (norms of rows that hardly vary, sums that cancel) can't be known better in
-/// float32. The data are moved by half a unit of their last place, up or down at random, and the oracle
+/// the case's precision. The data are moved by half a unit of their last place, up or down at random, and the oracle
 /// runs once more for each of some such moves; the median counts (Higham 2002, section 1.6: the forward
 /// error of a stable computation).
 fn weigh(
@@ -322,6 +338,11 @@ fn weigh(
     expected: &[(String, Vec<f64>)],
     differences: &[(String, Difference)],
 ) -> Result<Report> {
+    // 2⁻²² of a value: four times what rounding moves it, so that float32 can hold it. That of f16 it holds.
+    let (step, times, operations) = match case.precision {
+        Precision::F32 => (f32::EPSILON * 2.0, 4.0, OPERATIONS),
+        Precision::F16 => (1.0 / 2048.0, 1.0, SHORT_OPERATIONS),
+    };
     let mut generator = Initializer::new(case.seed() ^ 0x5eed);
     let mut again = Vec::new();
     for _ in 0..ROUNDINGS {
@@ -331,8 +352,7 @@ fn weigh(
             let signs = generator.uniform(values.len(), 1.0);
             let moves = values.iter().zip(&signs).map(|(&v, &s)| match flags {
                 true => v,
-                // 2⁻²² of the value: four times that rounding, so that float32 can hold it.
-                false => v + v * s.signum() * f32::EPSILON * 2.0,
+                false => v + v * s.signum() * step,
             });
             moved.insert(name.clone(), moves.collect());
         }
@@ -348,7 +368,7 @@ fn weigh(
         let mut all: Vec<f64> = again.iter().map(|tensors| apart(&tensors[i].1)).collect();
         all.sort_by(f64::total_cmp);
         let apart = all[ROUNDINGS / 2];
-        let tolerance = bound.max(OPERATIONS * apart / scale / 4.0);
+        let tolerance = bound.max(operations * apart / scale / times);
         // Written so that NaN fails.
         let within = difference.max_rel <= tolerance;
         report.pass &= within;

@@ -135,6 +135,11 @@ impl GpuEngine {
         GpuEngine { context: Arc::new(context) }
     }
 
+    /// Whether the device was opened with the feature shader-f16.
+    pub fn has_f16(&self) -> bool {
+        self.context.has_f16()
+    }
+
     /// What the adapter is and offers.
     pub fn info(&self) -> &DeviceInfo {
         &self.context.info
@@ -292,9 +297,13 @@ impl Context {
         }
     }
 
+    fn has_f16(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
     fn check_limits(&self, recording: &Recording) -> Result<()> {
         if let Some(buffer) = recording.find_half()
-            && !self.device.features().contains(wgpu::Features::SHADER_F16)
+            && !self.has_f16()
         {
             let (device, name) = (&self.info.name, &buffer.name);
             return Err(Error::Device(format!(
