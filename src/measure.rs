@@ -21,10 +21,10 @@ pub use timing::Timing;
 use crate::cell::CellKind;
 use crate::engine::{Engine, Program};
 use crate::error::{Error, Result};
-use crate::kernel::{Cost, Matmul, Operand};
+use crate::kernel::Cost;
 use crate::layer::{InitialState, Initializer, Memory, Recurrent, Sequence};
 use crate::recording::{Recording, Role};
-use crate::schedule::Recorder;
+use crate::schedule::{Recorder, Var};
 use crate::tensor::{DType, NamedTensors, Precision};
 use std::time::Duration;
 use timing::{take_turns, time};
@@ -178,7 +178,8 @@ pub struct Measurement {
     pub forward_gflops: f64,
     /// The rate of `forward_backward`, likewise.
     pub forward_backward_gflops: f64,
-    /// A large product of square matrices on the same engine.
+    /// Large products of square matrices on the same engine, in the shape's precision: one in f32, eight
+    /// and the copies of their operands in f16.
     pub product: Timing,
     /// The number of rows and of columns of its matrices.
     pub product_size: usize,
@@ -214,7 +215,7 @@ pub fn recurrent(
     let training = shape.load(engine, true)?;
     let (launches, peak_bytes) = (training.launches(), training.plan().peak_bytes());
     let inference = shape.load(engine, false)?;
-    let (product_size, product) = large_product(engine)?;
+    let (product_size, products, product) = large_product(engine, shape.precision)?;
     let mut programs = [inference, training, product];
     let [forward, forward_backward, product] = take_turns(&mut programs, budget)?;
     Ok(Measurement {
@@ -224,7 +225,7 @@ pub fn recurrent(
         forward_backward_gflops: forward_backward.gflops(shape.product_flops(true)),
         product,
         product_size,
-        peak_gflops: product.gflops(2.0 * (product_size as f64).powi(3)),
+        peak_gflops: product.gflops(2.0 * products as f64 * (product_size as f64).powi(3)),
         predicted_ms,
         cost,
         launches,
@@ -232,22 +233,31 @@ pub fn recurrent(
     })
 }
 
-/// A product of square matrices, as large as takes [`PRODUCT_TIME`] or the largest that is tried.
-fn large_product(engine: &Engine) -> Result<(usize, Program)> {
+/// Products of square matrices, as large as take [`PRODUCT_TIME`] or the largest that are tried, with the
+/// matrices in `precision`: their size, and how many a run has.
+fn large_product(engine: &Engine, precision: Precision) -> Result<(usize, usize, Program)> {
     const SIZES: [usize; 5] = [256, 512, 1024, 2048, 4096];
+    // In f16 the operands are copied first, which should not count.
+    let products = if precision == Precision::F32 { 1 } else { 8 };
     let mut found = None;
     for n in SIZES {
-        let mut recording = Recording::new();
-        let mut matrix = |name, role| recording.buffer(name, n * n, DType::F32, role);
-        let views =
-            [matrix("a", Role::Input)?, matrix("b", Role::Input)?, matrix("c", Role::Output)?];
-        let [a, b, c] = views.map(|view| Operand::new(view, n));
-        recording.launch(Matmul::new([n, n, n], a, b, c), &views)?;
+        let rec = Recorder::inference();
+        let mut rec = rec.with_precision(precision);
+        let [a, b] = [rec.input("a", [n, n], false)?, rec.input("b", [n, n], false)?];
+        let [a, b] = [rec.in_precision(a)?, rec.in_precision(b)?];
+        let c = match precision {
+            Precision::F32 => rec.output_buffer("c", [n, n])?,
+            Precision::F16 => rec.temporary("c", [n, n])?,
+        };
+        for _ in 0..products {
+            rec.product([n; 3], [a, b, c].map(Var::operand), None, None, false)?;
+        }
+        let recording = rec.finish();
         let mut program = load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?;
         time(&mut program)?;
         let took = time(&mut program)?;
-        found = Some((n, program));
-        if took >= PRODUCT_TIME {
+        found = Some((n, products, program));
+        if took >= PRODUCT_TIME * products as u32 {
             break;
         }
     }
@@ -322,8 +332,13 @@ mod tests {
     #[test]
     fn impossible_sizes_are_errors() {
         let engine = Engine::cpu(Some(1)).unwrap();
-        let rates =
-            DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 1.0, submit_us: 1.0 };
+        let rates = DeviceRates {
+            product_gflops: 1.0,
+            product_f16_gflops: None,
+            copy_gbs: 1.0,
+            launch_us: 1.0,
+            submit_us: 1.0,
+        };
         for shape in [
             RecurrentShape { time: 0, ..SHAPE },
             RecurrentShape { hidden: 0, ..SHAPE },

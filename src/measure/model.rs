@@ -4,10 +4,10 @@
 use super::{NAMES, SEED, large_product, load};
 use crate::engine::{Engine, Program};
 use crate::error::Result;
-use crate::kernel::{Combine, Cost, Fill, Rows};
+use crate::kernel::{BufferId, Combine, Cost, Fill, Op, Rows};
 use crate::layer::Initializer;
-use crate::recording::{Recording, Role};
-use crate::tensor::{DType, WORD_BYTES};
+use crate::recording::{Launch, Recording, Role};
+use crate::tensor::{DType, Precision, WORD_BYTES};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ const RUNS: usize = 7;
 pub struct DeviceRates {
     /// 10⁹ floating-point operations a second of a large matrix product, a multiply-add being two.
     pub product_gflops: f64,
+    /// The same of a product in f16, where the engine has it.
+    pub product_f16_gflops: Option<f64>,
     /// 10⁹ bytes a second, read and written, of a large copy.
     pub copy_gbs: f64,
     /// Microseconds of a launch that does nothing, one after another: the slope of the time over
@@ -78,8 +80,16 @@ impl DeviceRates {
     /// # Errors
     /// The device failed.
     pub fn measure(engine: &Engine) -> Result<Self> {
-        let (size, mut product) = large_product(engine)?;
-        let product_ms = median(&mut product)?;
+        let product_rate = |precision| -> Result<f64> {
+            let (size, products, mut program) = large_product(engine, precision)?;
+            let flops = 2.0 * products as f64 * (size as f64).powi(3);
+            Ok(flops / (median(&mut program)? * 1e6))
+        };
+        let product_gflops = product_rate(Precision::F32)?;
+        let product_f16_gflops = match engine.supports(Precision::F16) {
+            true => Some(product_rate(Precision::F16)?),
+            false => None,
+        };
         let mut recording = Recording::new();
         let source = recording.buffer(NAMES[1], COPY, DType::F32, Role::Input)?;
         let target = recording.buffer(NAMES[2], COPY, DType::F32, Role::Output)?;
@@ -104,17 +114,26 @@ impl DeviceRates {
         }
         let slope = |ms: [f64; 2]| 1e3 * (ms[1] - ms[0]) / (CHAINS[1] - CHAINS[0]) as f64;
         Ok(DeviceRates {
-            product_gflops: 2.0 * (size as f64).powi(3) / (product_ms * 1e6),
+            product_gflops,
+            product_f16_gflops,
             copy_gbs: (2 * COPY * WORD_BYTES) as f64 / (copy_ms * 1e6),
             launch_us: slope(chains).max(0.0),
             submit_us: slope(submits).max(0.0),
         })
     }
 
+    /// The rate of large products in a precision, or the f32 one where it was not measured.
+    pub fn product_gflops_in(&self, precision: Precision) -> f64 {
+        match precision {
+            Precision::F32 => self.product_gflops,
+            Precision::F16 => self.product_f16_gflops.unwrap_or(self.product_gflops),
+        }
+    }
+
     /// Milliseconds of one launch, and what takes the most of them: a launch costs its own time and
     /// the longer of its arithmetic and its bytes.
-    fn launch(&self, cost: Cost) -> (f64, Limit) {
-        let compute = cost.flops as f64 / (self.product_gflops * 1e6);
+    fn launch(&self, cost: Cost, precision: Precision) -> (f64, Limit) {
+        let compute = cost.flops as f64 / (self.product_gflops_in(precision) * 1e6);
         let bytes = cost.bytes as f64 / (self.copy_gbs * 1e6);
         let launch = self.launch_us / 1e3;
         let (work, limit) =
@@ -133,7 +152,7 @@ impl DeviceRates {
         for launch in recording.launches() {
             let kernel = launch.op.kernel();
             let cost = recording.launch_cost(launch);
-            let (ms, limit) = self.launch(cost);
+            let (ms, limit) = self.launch(cost, product_precision(recording, launch));
             let none = KernelCost {
                 kernel: kernel.name(),
                 launches: 0,
@@ -158,6 +177,15 @@ impl DeviceRates {
             .collect();
         list.sort_by(|a, b| b.ms.total_cmp(&a.ms));
         list
+    }
+}
+
+/// F16 for a product of two operands in f16: what takes them has the rate of such products.
+fn product_precision(recording: &Recording, launch: &Launch) -> Precision {
+    let half = |id: &BufferId| recording.get(*id).dtype == DType::F16;
+    match &launch.op {
+        Op::Matmul(_) if launch.buffers[..2].iter().all(half) => Precision::F16,
+        _ => Precision::F32,
     }
 }
 
@@ -195,10 +223,14 @@ mod tests {
     use crate::cell::CellKind;
     use crate::layer::Memory;
     use crate::measure::RecurrentShape;
-    use crate::tensor::Precision;
 
-    const RATES: DeviceRates =
-        DeviceRates { product_gflops: 1.0, copy_gbs: 1.0, launch_us: 10.0, submit_us: 1.0 };
+    const RATES: DeviceRates = DeviceRates {
+        product_gflops: 1.0,
+        product_f16_gflops: Some(2.0),
+        copy_gbs: 1.0,
+        launch_us: 10.0,
+        submit_us: 1.0,
+    };
 
     fn costs(cell: CellKind, shape: [usize; 5]) -> Vec<KernelCost> {
         costs_in(Precision::F32, cell, shape)
@@ -281,11 +313,13 @@ mod tests {
 
     #[test]
     fn a_launch_costs_its_own_time_and_the_longer_of_two() {
-        let (ms, limit) = RATES.launch(Cost { flops: 4_000_000, bytes: 1_000_000 });
+        let (ms, limit) = RATES.launch(Cost { flops: 4_000_000, bytes: 1_000_000 }, Precision::F32);
         assert!((ms - 4.01).abs() < 1e-9 && limit == Limit::Compute);
-        let (ms, limit) = RATES.launch(Cost { flops: 1, bytes: 2_000_000 });
+        let (ms, limit) = RATES.launch(Cost { flops: 4_000_000, bytes: 1_000_000 }, Precision::F16);
+        assert!((ms - 2.01).abs() < 1e-9 && limit == Limit::Compute);
+        let (ms, limit) = RATES.launch(Cost { flops: 1, bytes: 2_000_000 }, Precision::F32);
         assert!((ms - 2.01).abs() < 1e-9 && limit == Limit::Bandwidth);
-        let (ms, limit) = RATES.launch(Cost::default());
+        let (ms, limit) = RATES.launch(Cost::default(), Precision::F32);
         assert!((ms - 0.01).abs() < 1e-9 && limit == Limit::Launch);
     }
 

@@ -286,8 +286,13 @@ fn draw(
 mod tests {
     use super::*;
 
-    const RATES: DeviceRates =
-        DeviceRates { product_gflops: 200.0, copy_gbs: 20.0, launch_us: 1.0, submit_us: 0.5 };
+    const RATES: DeviceRates = DeviceRates {
+        product_gflops: 200.0,
+        product_f16_gflops: None,
+        copy_gbs: 20.0,
+        launch_us: 1.0,
+        submit_us: 0.5,
+    };
 
     fn point(i: usize) -> RooflinePoint {
         let n = i as f64;

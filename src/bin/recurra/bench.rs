@@ -171,7 +171,10 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
     let engine = args.device.engine()?;
     let rates = DeviceRates::measure(&engine)?;
     let name = suite.as_ref().map(|suite| suite.name);
-    let mut picture = Picture::new(&engine, &rates, name, args.picture.as_deref())?;
+    // The roof is that of the shapes' own products.
+    let product_gflops = rates.product_gflops_in(args.shape.precision.precision);
+    let roof = DeviceRates { product_gflops, product_f16_gflops: None, ..rates };
+    let mut picture = Picture::new(&engine, &roof, name, args.picture.as_deref())?;
     let budget = Duration::from_secs_f64(args.seconds);
     if let Some(suite) = &suite {
         return run_suite(&engine, &rates, suite, budget, args.json, &mut picture);
@@ -269,9 +272,13 @@ fn run_suite(
 }
 
 fn rates_line(rates: &DeviceRates) -> String {
+    let half = rates.product_f16_gflops.map(|gflops| format!(" (f16 {gflops:.1})"));
     format!(
-        "product {:.1} GFLOP/s, copy {:.1} GB/s, launch {:.2} us",
-        rates.product_gflops, rates.copy_gbs, rates.launch_us
+        "product {:.1}{} GFLOP/s, copy {:.1} GB/s, launch {:.2} us",
+        rates.product_gflops,
+        half.unwrap_or_default(),
+        rates.copy_gbs,
+        rates.launch_us
     )
 }
 
@@ -376,7 +383,8 @@ fn table(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Vec<St
             100.0 * gflops / found.peak_gflops
         )
     };
-    let product = format!("product {0}x{0}", found.product_size);
+    let products = if shape.precision == Precision::F16 { "8 products" } else { "product" };
+    let product = format!("{products} {0}x{0}", found.product_size);
     vec![
         fact("device", engine.name()),
         fact("driver", engine.driver()),

@@ -50,6 +50,9 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         fact("device", engine.name())?;
         fact("driver", engine.driver())?;
         fact("product", format!("{:.1} GFLOP/s, a large matrix product", rates.product_gflops))?;
+        if let Some(gflops) = rates.product_f16_gflops {
+            fact("product in f16", format!("{gflops:.1} GFLOP/s"))?;
+        }
         fact("copy", format!("{:.1} GB/s, read and written", rates.copy_gbs))?;
         fact("launch", format!("{:.2} us, one after another", rates.launch_us))?;
         if engine.kind() != "cpu" {
