@@ -1,15 +1,16 @@
 //! The kernels beside the recurrence, one by one.
 
 mod products;
+mod scaling;
 
 use super::harness::{Tensors, run_once, short, wide};
 use super::{Report, SHORT_BOUND, compare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kernel::{
-    self, ActivationPenalty, ActivationPenaltyParams, Adam, AdamParams, ClipScale, Control,
-    CrossEntropy, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, RecordLoss,
-    RecordLossParams, Sgd, SumSquares,
+    self, Activation, ActivationPenalty, ActivationPenaltyParams, Adam, AdamParams, ClipScale,
+    Control, CrossEntropy, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams,
+    RecordLoss, RecordLossParams, Sgd, SumSquares,
 };
 use crate::layer::Initializer;
 use crate::oracle;
@@ -230,6 +231,9 @@ pub fn kernel_reports(
         products::cases(&mut Data::new(Precision::F32), &mut run)?;
         let g = &mut Data::new(Precision::F32);
         activations(g, &mut run)?;
+        for [decoupled, descent] in [[false, false], [true, false], [false, true]] {
+            run(scaling::scaled_updates(&mut Data::new(Precision::F32), decoupled, descent)?)?;
+        }
         for n in [1, 33, 257, 10_000, 600_001] {
             for case in reductions(g, n)? {
                 run(case)?;
@@ -272,7 +276,12 @@ fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result
             run(case)?;
         }
     }
-    Ok(())
+    // With numbers of their own, as the products.
+    let g = &mut Data::new(g.precision);
+    for activation in Activation::examples() {
+        run(scaling::activated(g, activation)?)?;
+    }
+    run(scaling::scaled_loss(g)?)
 }
 
 fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<Array2<f64>> {

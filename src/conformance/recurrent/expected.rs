@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// The oracle's results by the names of the recording's outputs.
 type Expected = Vec<(String, Vec<f64>)>;
 
-fn activation(a: Activation) -> oracle::Activation {
+/// An activation in the oracle's words.
+pub fn activation(a: Activation) -> oracle::Activation {
     let wide = |x: f32| f64::from(x);
     match a {
         Activation::Relu => oracle::Activation::Relu,

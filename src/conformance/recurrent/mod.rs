@@ -3,6 +3,8 @@
 mod cases;
 mod expected;
 
+pub(super) use expected::activation as oracle_activation;
+
 pub use cases::{random_case, recurrent_cases, recurrent_cases_in_f16};
 
 use super::harness::{Tensors, run_once, short};
