@@ -23,8 +23,14 @@ impl Seen {
         self.kernels.insert(report.kernel.clone());
         self.count += 1;
         println!(
-            "{:28} {:36} {:9.1} ulp {:9.2e} {}",
-            report.kernel, report.case, report.max_ulp, report.max_rel, report.tensor
+            "{} {:28} {:36} {:9.1} ulp {:9.2e} of {:.1e} {}",
+            if report.pass { "ok  " } else { "FAIL" },
+            report.kernel,
+            report.case,
+            report.max_ulp,
+            report.max_rel,
+            report.tolerance,
+            report.tensor
         );
         if !report.pass {
             self.failed.push(format!("{report:?}"));
@@ -57,8 +63,8 @@ fn check_half(half: usize) {
     let Some(engine) = common::gpu_engine() else { return };
     let mut seen = Seen::default();
     if half == 0 {
-        // In f16 too, where the device has it.
-        conformance::kernel_reports(&engine, None, &mut |report| seen.report(report)).unwrap();
+        let each = &mut |report: &Report| seen.report(report);
+        conformance::kernel_reports(&engine, Precision::F32, None, each).unwrap();
     }
     for case in conformance::recurrent_cases().iter().skip(half).step_by(2) {
         for report in conformance::recurrent_reports(&engine, case).unwrap() {
@@ -113,11 +119,12 @@ fn gpu_with_f16() -> Option<Engine> {
     None
 }
 
-/// Stacks over buffers of f16. The kernels beside them are among those of [`gpu_conforms`].
 #[test]
 fn gpu_conforms_in_f16() {
     let Some(engine) = gpu_with_f16() else { return };
     let mut seen = Seen::default();
+    let each = &mut |report: &Report| seen.report(report);
+    conformance::kernel_reports(&engine, Precision::F16, None, each).unwrap();
     for case in conformance::recurrent_cases_in_f16() {
         for report in conformance::recurrent_reports(&engine, &case).unwrap() {
             seen.report(&report);
@@ -141,9 +148,8 @@ fn the_cpu_engine_refuses_f16_by_name() {
     let refused =
         engine.load(&short_recording(), &engine.store()).map(drop).unwrap_err().to_string();
     assert!(refused.contains("'short'") && refused.contains("f16"), "{refused}");
-    let mut kernels = 0;
-    conformance::kernel_reports(&engine, Some("fill f16"), &mut |_| kernels += 1).unwrap();
-    assert_eq!(kernels, 0);
+    let all = conformance::kernel_reports(&engine, Precision::F16, None, &mut |_| ());
+    assert!(all.unwrap_err().to_string().contains("f16"));
 }
 
 /// A device has f16 and loads it, or says that it hasn't.

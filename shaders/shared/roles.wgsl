@@ -56,11 +56,18 @@ fn act(role: u32, a: f32) -> f32 {
 }
 
 #ifdef CLIP
+#ifdef SHORT_GATES
+// Half a unit of f16, as which y was stored.
+const ROUNDING = 4.9e-4;
+#else
+const ROUNDING = 5e-7;
+#endif
+
 // Whether y is the value at a border, up to the rounding of two evaluations.
 fn clipped(role: u32, y: f32) -> bool {
     let high = act_unclipped(role, #{CLIP});
     let low = act_unclipped(role, -#{CLIP});
-    return abs(y - high) <= 5e-7 * abs(high) || abs(y - low) <= 5e-7 * abs(low);
+    return abs(y - high) <= ROUNDING * abs(high) || abs(y - low) <= ROUNDING * abs(low);
 }
 #endif
 

@@ -83,7 +83,11 @@ const SHORT_BOUND: f64 = 2e-3;
 /// # Errors
 /// The engine failed: not a wrong number, which is a report that does not pass.
 pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
-    kernel_reports(engine, None, &mut each)?;
+    for precision in [Precision::F32, Precision::F16] {
+        if engine.supports(precision) {
+            kernel_reports(engine, precision, None, &mut each)?;
+        }
+    }
     let short = engine.supports(Precision::F16).then(recurrent_cases_in_f16);
     for case in recurrent_cases().into_iter().chain(short.into_iter().flatten()) {
         recurrent_reports(engine, &case)?.iter().for_each(&mut each);

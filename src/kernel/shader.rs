@@ -8,7 +8,7 @@
 //!   `#{NAME}`, nested at will: numbered variables instead of arrays, so that they stay in registers.
 //!
 //! Shaders compute in f32. Where a storage buffer holds f16, every place that indexes it is converted
-//! ([`half`](super::half)).
+//! ([`half`](super::half)), and where `gates` does, SHORT_GATES is defined.
 //!
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
 //! hold another: `#{COUNT_#{X}}`.
@@ -48,12 +48,17 @@ pub fn source(kernel: &dyn Kernel) -> Result<String> {
 /// A fault to plant: in file `shaders/{stem}.wgsl`, the first `old` becomes `new`.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The file.
+    /// The file; or [`Fault::CONVERTED`].
     pub stem: &'static str,
     /// A text that stands in it.
     pub old: &'static str,
     /// What takes its place.
     pub new: &'static str,
+}
+
+impl Fault {
+    /// For a stem: what was made of shaders over buffers of f16, wherever the text stands in it.
+    pub const CONVERTED: &str = "f16";
 }
 
 /// The same over buffers of other element types, and with a fault planted: how the tests show that the
@@ -66,17 +71,24 @@ pub fn source_with(
     bindings: &[Binding],
     fault: Option<&Fault>,
 ) -> Result<String> {
-    let defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
+    let mut defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
+    let short = |binding: &&Binding| binding.dtype == DType::F16;
+    if bindings.iter().filter(short).any(|binding| binding.name == "gates") {
+        defines.insert("SHORT_GATES", String::new());
+    }
     let declarations = declarations(bindings);
     let imported = BTreeSet::new();
     let mut expander = Expander { defines, declarations, fault, imported, out: String::new() };
     expander.expand(kernel.name())?;
-    if !bindings.iter().any(|binding| binding.dtype == DType::F16) {
-        return Ok(expander.out);
-    }
     let mut text = expander.out;
-    for binding in bindings.iter().filter(|binding| binding.dtype == DType::F16) {
+    if bindings.iter().filter(short).count() == 0 {
+        return Ok(text);
+    }
+    for binding in bindings.iter().filter(short) {
         text = half::converted(&text, binding.name, binding.vectors);
+    }
+    if let Some(fault) = fault.filter(|fault| fault.stem == Fault::CONVERTED) {
+        text = text.replace(fault.old, fault.new);
     }
     Ok(format!("enable f16;\n{text}"))
 }

@@ -62,7 +62,7 @@ impl Data {
 
 /// One kernel's case: a recording, its data, and what the oracle wants.
 struct Case {
-    kernel: String,
+    kernel: &'static str,
     name: String,
     precision: Precision,
     sums: Precision,
@@ -79,7 +79,7 @@ struct Case {
 impl Case {
     fn new(g: &Data, kernel: &'static str, name: impl Into<String>, tolerance: f64) -> Self {
         Case {
-            kernel: if g.is_short() { format!("{kernel} f16") } else { kernel.to_string() },
+            kernel,
             name: match g.sums == g.precision {
                 true => name.into(),
                 false => name.into() + " to f32",
@@ -199,56 +199,56 @@ impl Case {
             (name.to_string(), compare(got, want), self.bound(name))
         });
         let differences: Vec<_> = differences.collect();
-        Ok(Report::worst(self.kernel, self.name, differences))
+        let kernel = match self.precision {
+            Precision::F32 => self.kernel.to_string(),
+            Precision::F16 => format!("{} f16", self.kernel),
+        };
+        Ok(Report::worst(kernel, self.name, differences))
     }
 }
 
-/// Every kernel but the recurrent steps, calling `each` with each report: those of one name, or the cases
-/// of a kernel that begin with the words after its name. A kernel over buffers of f16 is one of its own
-/// (`matmul f16`), which an engine may lack.
+/// Every kernel but the recurrent steps over buffers of a precision, calling `each` with each report: those
+/// of one name, or the cases of a kernel that begin with the words after its name. In f16 they are the
+/// kernels over activations.
 ///
 /// # Errors
-/// The engine failed.
+/// The engine failed, or lacks the precision.
 pub fn kernel_reports(
     engine: &Engine,
+    precision: Precision,
     kernel: Option<&str>,
     each: &mut impl FnMut(&Report),
 ) -> Result<()> {
     let mut run = |case: Case| -> Result<()> {
-        let chosen = |words: &str| match words.strip_prefix(&case.kernel) {
-            Some("") => true,
-            Some(rest) => rest.strip_prefix(' ').is_some_and(|rest| case.name.starts_with(rest)),
-            None => false,
+        let chosen = |words: &str| match words.split_once(' ') {
+            Some((kernel, words)) => case.kernel == kernel && case.name.starts_with(words),
+            None => case.kernel == words,
         };
         if kernel.is_none_or(chosen) {
             each(&case.report(engine)?);
         }
         Ok(())
     };
-    let named = |precision| kernel.is_none_or(|words| words.contains(" f16") == precision);
-    if named(false) {
-        // Products have numbers of their own: more of their cases leave the others as they are.
-        products::cases(&mut Data::new(Precision::F32), &mut run)?;
-        let g = &mut Data::new(Precision::F32);
-        activations(g, &mut run)?;
-        for [decoupled, descent] in [[false, false], [true, false], [false, true]] {
-            run(scaling::scaled_updates(&mut Data::new(Precision::F32), decoupled, descent)?)?;
+    // Products have numbers of their own: more of their cases leave the others as they are.
+    products::cases(&mut Data::new(precision), &mut run)?;
+    let g = &mut Data::new(precision);
+    activations(g, &mut run)?;
+    if precision == Precision::F16 {
+        return Ok(());
+    }
+    for [decoupled, descent] in [[false, false], [true, false], [false, true]] {
+        run(scaling::scaled_updates(&mut Data::new(precision), decoupled, descent)?)?;
+    }
+    for n in [1, 33, 257, 10_000, 600_001] {
+        for case in reductions(g, n)? {
+            run(case)?;
         }
-        for n in [1, 33, 257, 10_000, 600_001] {
-            for case in reductions(g, n)? {
-                run(case)?;
-            }
-            for case in optimizers(g, n)? {
-                run(case)?;
-            }
-        }
-        for case in memory(g, 65_536 * 256 + 3)? {
+        for case in optimizers(g, n)? {
             run(case)?;
         }
     }
-    if named(true) && engine.supports(Precision::F16) {
-        products::cases_in_f16(&mut Data::new(Precision::F16), &mut run)?;
-        activations(&mut Data::new(Precision::F16), &mut run)?;
+    for case in memory(g, 65_536 * 256 + 3)? {
+        run(case)?;
     }
     Ok(())
 }

@@ -320,9 +320,8 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
 /// How much further from the oracle a tensor may be than what rounding the case's data alone moves it.
 const OPERATIONS: f64 = 16.0;
 
-/// The same in f16: the sums between what is stored are of f32, and a number is stored but a few times on
-/// its way.
-const SHORT_OPERATIONS: f64 = 4.0;
+/// The same in f16: sums are of f32, and on its way from the data a number is stored but a few times.
+const SHORT_OPERATIONS: f64 = 2.0;
 
 /// Roundings of the data that are tried: what one of them moves a tensor by is a matter of chance.
 const ROUNDINGS: usize = 5;
