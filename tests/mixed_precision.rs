@@ -149,8 +149,8 @@ fn updates_are_those_of_f32_under_any_scale() {
             let targets = rec.input_ids("targets", 12).unwrap();
             let run = rnn.record(&mut rec, x, [4, 3], &InitialState::Zero).unwrap();
             let rate = Penalty::Activation(0.5);
-            penalise(&mut rec, "penalty", rate, run.output, [4, 3], None).unwrap();
             cross_entropy(&mut rec, run.output, targets).unwrap();
+            penalise(&mut rec, "penalty", rate, run.output, [4, 3], None).unwrap();
             rec.backward().unwrap();
             let descent = Optimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };
             descent.record(&mut rec, None).unwrap();
