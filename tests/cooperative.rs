@@ -187,10 +187,11 @@ fn cases() -> Vec<Case> {
             ..Case::default()
         });
     }
-    for shape in [[1, 1, 1], [5, 3, 9], [8, 200, 16]] {
+    for shape in [[1, 1, 1], [5, 3, 9]] {
         list.push(Case { shape, bias: true, row_sum: true, ..Case::default() });
     }
-    for bits in 0..8u32 {
+    // Block by block, and in one sum where the rows of C lie apart.
+    for bits in 0..4u32 {
         let flag = |i: u32| bits >> i & 1 == 1;
         let vectors = flag(0) != flag(1);
         list.push(Case {
@@ -199,8 +200,8 @@ fn cases() -> Vec<Case> {
             row_sum: true,
             accumulate: flag(0),
             side: Some(SequenceSide::Terms),
-            descending: flag(1),
-            apart: if flag(2) { 4 } else { 0 },
+            descending: vectors,
+            apart: if flag(1) { 4 } else { 0 },
             ..Case::default()
         });
     }

@@ -86,7 +86,7 @@ const fn cooperative(
 pub const COOPERATIVE_TILES: [CooperativeTile; 4] = [
     cooperative("128x128 of 16x16 matrices", [16, 128, 128, 32], [64, 32], true),
     cooperative("64x64 of 16x16 matrices", [16, 64, 64, 32], [32, 32], true),
-    cooperative("64x64 of 8x8 matrices", [8, 64, 64, 32], [32, 32], false),
+    cooperative("64x64 of 8x8 matrices", [8, 64, 64, 16], [32, 16], false),
     cooperative("32x32 of 8x8 matrices", [8, 32, 32, 16], [16, 16], true),
 ];
 
