@@ -8,6 +8,15 @@
 // the sum over the whole. DESCENDING takes the terms from the last to the first. BY_BLOCKS sums each
 // block of terms from 0 by a workgroup of its own: one block is added to C, several are written one
 // after the other, for kernel sum_parts. ACTIVATION is a function of the sum and the bias.
+//
+// COOPERATIVE: A and B lie in f16, and the sums are f32 in matrices of MATRIX×MATRIX that the threads of
+// a subgroup hold together. A subgroup computes BLOCK_M×BLOCK_N of the tile:
+//   sum[r,c] += a[r]·b[c] for each MATRIX terms, in order; inside of a matrix the device has its own.
+// So all such tiles of one size of matrices give the same bits, others than the tiles of threads. What
+// C held is added at the end.
+#ifdef COOPERATIVE
+enable wgpu_cooperative_matrix;
+#endif
 #import shared/group_number
 #ifdef ACTIVATION
 #import shared/activations
@@ -38,14 +47,76 @@ struct Params {
 const TILE_a = #{TILE_a}u;
 const TILE_b = #{TILE_b}u;
 const DEPTH = #{DEPTH}u;
+#ifdef COOPERATIVE
+const THREADS = #{THREADS}u;
+// Threads of a subgroup.
+const LANES = #{LANES}u;
+const MATRIX = #{MATRIX}u;
+const BLOCK_M = #{BLOCK_M}u;
+const BLOCK_N = #{BLOCK_N}u;
+#else
 // Threads along n and m: a thread's blocks lie as far apart as there are threads, so that neighbours
 // read neighbouring vectors.
 const THREADS_N = #{THREADS_N}u;
 const THREADS_M = #{THREADS_M}u;
 const THREADS = THREADS_N * THREADS_M;
-// Vectors of a slab, and of one term of it.
+#endif
+// Vectors of one term of a slab, and of a slab.
 const LINE_a = TILE_a / 4u;
 const LINE_b = TILE_b / 4u;
+#ifdef COOPERATIVE
+alias Four = vec4<f16>;
+
+// A slab has each operand as it lies: rows of terms, or terms of rows. What coopLoad and coopStore want:
+// - a row (coopLoadT) or column (coopLoad) of a matrix starts at 16 bytes: lines are eight elements apart
+//   from whole ones, which also spreads them over the banks of the memory;
+// - the stride counts what the pointer points to: ENTRY elements. Vulkan takes vectors, which threads
+//   write at once; Metal takes single elements alone.
+const ENTRY = #{ENTRY}u;
+#for X in a b
+#ifdef TERMS_IN_LINE_#{X}
+const STRIDE_#{X} = DEPTH + 8u;
+const SLAB_#{X} = TILE_#{X} * STRIDE_#{X};
+const ROW_STEP_#{X} = STRIDE_#{X};
+const TERM_STEP_#{X} = 1u;
+#else
+const STRIDE_#{X} = TILE_#{X} + 8u;
+const SLAB_#{X} = DEPTH * STRIDE_#{X};
+const ROW_STEP_#{X} = 1u;
+const TERM_STEP_#{X} = STRIDE_#{X};
+#endif
+#ifdef STAGED_IN_VECTORS
+var<workgroup> tile_#{X}: array<vec4<f16>, SLAB_#{X} / 4u>;
+#else
+var<workgroup> tile_#{X}: array<f16, SLAB_#{X}>;
+#endif
+#end
+// A matrix of sums of each subgroup, on its way to C.
+var<workgroup> sums: array<f32, THREADS / LANES * MATRIX * MATRIX>;
+#ifdef ROW_SUM
+
+fn staged(at: u32) -> f32 {
+#ifdef STAGED_IN_VECTORS
+    return f32(tile_a[at / 4u][at % 4u]);
+#else
+    return f32(tile_a[at]);
+#endif
+}
+
+// Four rows of a term.
+fn rows_a(term: u32, row: u32) -> vec4<f32> {
+    let at = row * ROW_STEP_a + term * TERM_STEP_a;
+    return vec4<f32>(
+        staged(at),
+        staged(at + ROW_STEP_a),
+        staged(at + 2u * ROW_STEP_a),
+        staged(at + 3u * ROW_STEP_a),
+    );
+}
+#endif
+#else
+alias Four = vec4<f32>;
+
 const SLAB_a = DEPTH * LINE_a;
 const SLAB_b = DEPTH * LINE_b;
 
@@ -66,6 +137,7 @@ fn rows_#{X}(i: u32) -> vec4<f32> {
 }
 #endif
 #end
+#endif
 
 // ROW_FLAGS: only the rows of C that are valid are computed, the others are 0. TERM_FLAGS: only the
 // terms (rows of both stored operands) that are valid enter the sums.
@@ -101,25 +173,41 @@ fn four_#{X}(at: u32, count: u32) -> vec4<f32> {
 #endif
 
 // Load number `i` of a slab that starts with term k0 and row r0.
-fn load_#{X}(i: u32, r0: u32, rows: u32, k0: u32, terms: u32) -> vec4<f32> {
+fn load_#{X}(i: u32, r0: u32, rows: u32, k0: u32, terms: u32) -> Four {
 #ifdef TERMS_IN_LINE_#{X}
     let row = r0 + i / (DEPTH / 4u);
     let k = k0 + i % (DEPTH / 4u) * 4u;
     if row >= rows || k >= terms {
-        return vec4<f32>();
+        return Four();
     }
-    return four_#{X}(p.#{X}_offset + row * p.#{X}_stride + k, terms - k);
+    return Four(four_#{X}(p.#{X}_offset + row * p.#{X}_stride + k, terms - k));
 #else
     let row = r0 + i % LINE_#{X} * 4u;
     let k = k0 + i / LINE_#{X};
     if row >= rows || k >= terms || !term_valid(k) {
-        return vec4<f32>();
+        return Four();
     }
-    return four_#{X}(p.#{X}_offset + k * p.#{X}_stride + row, rows - row);
+    return Four(four_#{X}(p.#{X}_offset + k * p.#{X}_stride + row, rows - row));
 #endif
 }
 
-fn put_#{X}(half: u32, i: u32, value: vec4<f32>) {
+#ifdef COOPERATIVE
+fn put_#{X}(i: u32, value: Four) {
+#ifdef TERMS_IN_LINE_#{X}
+    let at = i / (DEPTH / 4u) * STRIDE_#{X} + i % (DEPTH / 4u) * 4u;
+#else
+    let at = i / LINE_#{X} * STRIDE_#{X} + i % LINE_#{X} * 4u;
+#endif
+#ifdef STAGED_IN_VECTORS
+    tile_#{X}[at / 4u] = value;
+#else
+#for I in 0 1 2 3
+    tile_#{X}[at + #{I}u] = value[#{I}u];
+#end
+#endif
+}
+#else
+fn put_#{X}(half: u32, i: u32, value: Four) {
 #ifdef TERMS_IN_LINE_#{X}
     let row = i / (DEPTH / 4u);
     let at = (half * DEPTH + i % (DEPTH / 4u) * 4u) * TILE_#{X} + row;
@@ -131,6 +219,7 @@ fn put_#{X}(half: u32, i: u32, value: vec4<f32>) {
     tile_#{X}[half * SLAB_#{X} + i] = value;
 #endif
 }
+#endif
 #end
 
 // What C holds, at row m and columns n … n+3; m < p.m.
@@ -155,7 +244,7 @@ fn before(m: u32, n: u32) -> vec4<f32> {
 // What a sum starts with.
 fn start(m: u32, n: u32) -> vec4<f32> {
 #ifdef ACCUMULATE
-#ifndef BY_BLOCKS
+#ifndef ADD_AT_END
     if m < p.m {
         return before(m, n);
     }
@@ -169,10 +258,8 @@ fn store(m: u32, n: u32, part: u32, sum: vec4<f32>) {
         return;
     }
     var value = sum;
-#ifdef ACCUMULATE
-#ifdef BY_BLOCKS
+#ifdef ADD_AT_END
     value += before(m, n);
-#endif
 #endif
 #ifdef BIAS
     let last = p.n - 1u;
@@ -209,14 +296,38 @@ fn store(m: u32, n: u32, part: u32, sum: vec4<f32>) {
 #endif
 }
 
+// The first term of a slab.
+fn slab_term(slab: u32, slabs: u32, first_k: u32) -> u32 {
+#ifdef DESCENDING
+    return first_k + (slabs - 1u - slab) * DEPTH;
+#else
+    return first_k + slab * DEPTH;
+#endif
+}
+
+// Cooperative matrices need whole subgroups along x.
+#ifdef COOPERATIVE
+@compute @workgroup_size(#{THREADS})
+#else
 @compute @workgroup_size(#{THREADS_N}, #{THREADS_M})
+#endif
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+#ifdef COOPERATIVE
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+#else
     @builtin(local_invocation_id) local: vec3<u32>,
+#endif
     @builtin(local_invocation_index) index: u32,
 ) {
+#ifdef COOPERATIVE
+    // group_number, whose result naga does not see to be uniform.
+    let number = group.x + group.y * groups.x;
+#else
     let number = group_number(group, groups);
+#endif
     let tile = number % (p.tiles_m * p.tiles_n);
     let part = number / (p.tiles_m * p.tiles_n);
     let first_k = part * p.block;
@@ -228,6 +339,16 @@ fn main(
     let first_a = (tile / p.tiles_n) * TILE_a;
     let first_b = (tile % p.tiles_n) * TILE_b;
 
+#ifdef COOPERATIVE
+    // The subgroup's block in the tile. Its sums too are named one by one.
+    let block_m = subgroup / (TILE_b / BLOCK_N) * BLOCK_M;
+    let block_n = subgroup % (TILE_b / BLOCK_N) * BLOCK_N;
+#for R in #{ROWS}
+#for C in #{COLUMNS}
+    var sum_#{R}_#{C}: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
+#end
+#end
+#else
     // Rows and columns of this thread's blocks. The sums are named one by one, so that they stay in
     // registers.
     let m = first_a + local.y * 4u;
@@ -239,6 +360,7 @@ fn main(
 #end
 #end
 #end
+#endif
 #ifdef ROW_SUM
     // Workgroups of the first column have them: a thread four rows.
     let sums_rows = first_b == 0u && index < LINE_a;
@@ -256,15 +378,75 @@ fn main(
 #endif
 
     let slabs = (end_k - first_k + DEPTH - 1u) / DEPTH;
-    for (var slab = 0u; slab <= slabs; slab++) {
-#ifdef DESCENDING
-        let k0 = first_k + (slabs - 1u - min(slab, slabs - 1u)) * DEPTH;
-#else
-        let k0 = first_k + slab * DEPTH;
-#endif
+#ifdef COOPERATIVE
+    // What is on its way to the workgroup memory, of which there is one half here: that leaves more of it
+    // for larger slabs.
+    let rows_of_a = p.m;
+    let rows_of_b = p.n;
+    let first_slab = slab_term(0u, slabs, first_k);
 #for X in a b
 #for L in #{LOADS_#{X}}
-        var next_#{X}_#{L}: vec4<f32>;
+    var next_#{X}_#{L} =
+        load_#{X}(index + #{L}u * THREADS, first_#{X}, rows_of_#{X}, first_slab, end_k);
+#end
+#end
+    for (var slab = 0u; slab < slabs; slab++) {
+        workgroupBarrier();
+#for X in a b
+#for L in #{LOADS_#{X}}
+        put_#{X}(index + #{L}u * THREADS, next_#{X}_#{L});
+#end
+#end
+        workgroupBarrier();
+        if slab + 1u < slabs {
+            let k0 = slab_term(slab + 1u, slabs, first_k);
+#for X in a b
+#for L in #{LOADS_#{X}}
+            next_#{X}_#{L} =
+                load_#{X}(index + #{L}u * THREADS, first_#{X}, rows_of_#{X}, k0, end_k);
+#end
+#end
+        }
+        for (var k = 0u; k < DEPTH; k += MATRIX) {
+#ifdef DESCENDING
+            let term = DEPTH - MATRIX - k;
+#else
+            let term = k;
+#endif
+#for C in #{COLUMNS}
+            let b_#{C} = #{LOAD_b}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(
+                &tile_b[((block_n + #{C}u * MATRIX) * ROW_STEP_b + term * TERM_STEP_b) / ENTRY],
+                STRIDE_b / ENTRY,
+            );
+#end
+#for R in #{ROWS}
+            let a_#{R} = #{LOAD_a}<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(
+                &tile_a[((block_m + #{R}u * MATRIX) * ROW_STEP_a + term * TERM_STEP_a) / ENTRY],
+                STRIDE_a / ENTRY,
+            );
+#for C in #{COLUMNS}
+            sum_#{R}_#{C} = coopMultiplyAdd(a_#{R}, b_#{C}, sum_#{R}_#{C});
+#end
+#end
+        }
+#ifdef ROW_SUM
+        if sums_rows {
+            for (var k = 0u; k < DEPTH; k++) {
+#ifdef DESCENDING
+                totals += rows_a(DEPTH - 1u - k, index * 4u);
+#else
+                totals += rows_a(k, index * 4u);
+#endif
+            }
+        }
+#endif
+    }
+#else
+    for (var slab = 0u; slab <= slabs; slab++) {
+        let k0 = slab_term(min(slab, slabs - 1u), slabs, first_k);
+#for X in a b
+#for L in #{LOADS_#{X}}
+        var next_#{X}_#{L}: Four;
 #end
 #end
         if slab < slabs {
@@ -322,7 +504,28 @@ fn main(
         }
         workgroupBarrier();
     }
+#endif
 
+#ifdef COOPERATIVE
+    // A matrix after the other through the subgroup's part of the workgroup memory, from where its threads
+    // take vectors of rows.
+#for R in #{ROWS}
+#for C in #{COLUMNS}
+    coopStoreT(sum_#{R}_#{C}, &sums[subgroup * MATRIX * MATRIX], MATRIX);
+    workgroupBarrier();
+    for (var i = lane * 4u; i < MATRIX * MATRIX; i += LANES * 4u) {
+        let at = subgroup * MATRIX * MATRIX + i;
+        store(
+            first_a + block_m + #{R}u * MATRIX + i / MATRIX,
+            first_b + block_n + #{C}u * MATRIX + i % MATRIX,
+            part,
+            vec4<f32>(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]),
+        );
+    }
+    workgroupBarrier();
+#end
+#end
+#else
 #for R in #{ROWS}
 #for I in 0 1 2 3
 #for C in #{COLUMNS}
@@ -335,6 +538,7 @@ fn main(
 #end
 #end
 #end
+#endif
 #ifdef ROW_SUM
 #for I in 0 1 2 3
     if sums_rows && sum_row + #{I}u < p.m {

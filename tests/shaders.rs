@@ -35,6 +35,7 @@ fn read(source: &str) -> Checked<(Module, ModuleInfo)> {
     read_with(source, Capabilities::empty())
 }
 
+/// The same with some capabilities.
 fn read_with(source: &str, capabilities: Capabilities) -> Checked<(Module, ModuleInfo)> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     let info = Validator::new(ValidationFlags::all(), capabilities)
@@ -43,19 +44,27 @@ fn read_with(source: &str, capabilities: Capabilities) -> Checked<(Module, Modul
     Ok((module, info))
 }
 
-/// Writes the shader in each backend's language; WGSL is read again.
-fn translate(module: &Module, info: &ModuleInfo) -> Checked<()> {
+fn to_spirv(module: &Module, info: &ModuleInfo) -> Checked<()> {
     let words = spv::write_vec(module, info, &spv::Options::default(), None)
         .map_err(|e| format!("SPIR-V: {e}"))?;
-    expect(words.first() == Some(&0x0723_0203), || "SPIR-V: no magic number".into())?;
+    expect(words.first() == Some(&0x0723_0203), || "SPIR-V: no magic number".into())
+}
 
-    let options = msl::Options { lang_version: (2, 0), ..Default::default() };
+fn to_msl(module: &Module, info: &ModuleInfo, lang_version: (u8, u8)) -> Checked<()> {
+    let options = msl::Options { lang_version, ..Default::default() };
     let (text, translation) = msl::write_string(module, info, &options, &Default::default())
         .map_err(|e| format!("MSL: {e}"))?;
     expect(text.contains("kernel void"), || "MSL: no kernel".into())?;
     for name in translation.entry_point_names {
         name.map_err(|e| format!("MSL: {e}"))?;
     }
+    Ok(())
+}
+
+/// Writes the shader in each backend's language; WGSL is read again.
+fn translate(module: &Module, info: &ModuleInfo) -> Checked<()> {
+    to_spirv(module, info)?;
+    to_msl(module, info, (2, 0))?;
 
     let mut text = String::new();
     let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
@@ -150,13 +159,13 @@ impl Interface {
             if binding.access == Access::Write && !writes {
                 return fail("the kernel says it is written, the shader only reads it");
             }
-            let words = if binding.vectors { 4 } else { 1 };
+            let count = if binding.vectors { 4 } else { 1 };
+            let bytes = binding.dtype.bytes() as u32;
             let array = &module.types[global.ty].inner;
             let TypeInner::Array { base, size: ArraySize::Dynamic, stride } = *array else {
                 return fail("it is not a runtime array");
             };
-            let width = if binding.dtype == DType::F16 { 2 } else { 4 };
-            if stride != width * words {
+            if stride != bytes * count {
                 return fail(&format!("its elements are {stride} bytes apart"));
             }
             let wanted = match binding.dtype {
@@ -165,9 +174,9 @@ impl Interface {
             };
             match module.types[base].inner {
                 TypeInner::Scalar(s)
-                    if s.kind == wanted && u32::from(s.width) == width && words == 1 => {}
+                    if s.kind == wanted && u32::from(s.width) == bytes && count == 1 => {}
                 TypeInner::Vector { size: naga::VectorSize::Quad, scalar: s }
-                    if s.kind == wanted && u32::from(s.width) == width && words == 4 => {}
+                    if s.kind == wanted && u32::from(s.width) == bytes && count == 4 => {}
                 ref other => return fail(&format!("its elements are {other:?}")),
             }
         }
@@ -213,6 +222,11 @@ fn is_wide(op: &Op) -> bool {
 
 /// Threads, workgroup memory and storage buffers that every device has.
 fn check_limits(module: &Module) -> Checked<()> {
+    check_limits_with(module, MAX_WORKGROUP_BYTES)
+}
+
+/// The same with so much workgroup memory.
+fn check_limits_with(module: &Module, workgroup_bytes: u32) -> Checked<()> {
     for entry in &module.entry_points {
         let size @ [x, y, z] = entry.workgroup_size;
         let fits = x * y * z <= MAX_THREADS && z <= MAX_THREADS_Z;
@@ -225,7 +239,7 @@ fn check_limits(module: &Module) -> Checked<()> {
     };
     let shared = spaces(|space| space == AddressSpace::WorkGroup);
     let bytes: u32 = shared.map(|(_, global)| layouter[global.ty].size).sum();
-    expect(bytes <= MAX_WORKGROUP_BYTES, || format!("{bytes} bytes of workgroup memory"))?;
+    expect(bytes <= workgroup_bytes, || format!("{bytes} bytes of workgroup memory"))?;
     let buffers = spaces(|space| matches!(space, AddressSpace::Storage { .. })).count();
     let named = |name: &str| {
         module.global_variables.iter().any(|(_, global)| global.name.as_deref() == Some(name))
@@ -326,6 +340,40 @@ fn products_keep_their_sums_in_registers() {
 #[test]
 fn every_shader_keeps_to_the_limits_of_webgpu() {
     for_all(|_, module, _| check_limits(module));
+}
+
+/// Products of matrices that subgroups multiply, over C in f32 and in f16. Only SPIR-V and MSL have such
+/// matrices: naga refuses them in HLSL, and does not write them in WGSL. Devices that have them have 32 KiB
+/// of workgroup memory.
+#[test]
+fn cooperative_products_are_valid() {
+    let capabilities = Capabilities::COOPERATIVE_MATRIX
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SUBGROUP;
+    let listed = recurra::kernel::cooperative_permutations();
+    let names: BTreeSet<String> = listed.iter().map(title).collect();
+    assert_eq!(names.len(), listed.len());
+    let mut complaints = Vec::new();
+    for op in listed {
+        for c in [DType::F32, DType::F16] {
+            let mut interface = Interface::new(&op);
+            interface.bindings[2].dtype = c;
+            let source = shader::source_with(op.kernel(), &interface.bindings, None).unwrap();
+            let result = read_with(&source, capabilities).and_then(|(module, info)| {
+                interface.check(&module, &info)?;
+                check_limits_with(&module, 32_768)?;
+                to_spirv(&module, &info)?;
+                // Vectors in workgroup memory are for Vulkan alone.
+                if source.contains("array<f16, SLAB_a>") {
+                    to_msl(&module, &info, (2, 3))?;
+                }
+                Ok(())
+            });
+            complaints.extend(result.err().map(|e| format!("{}: {e}", title(&op))));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints[..complaints.len().min(3)].join("\n"));
 }
 
 /// Every file of a kernel belongs to one.

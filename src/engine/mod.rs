@@ -5,6 +5,8 @@ mod cpu;
 mod gpu;
 
 pub use cpu::CpuEngine;
+#[doc(hidden)]
+pub use gpu::Cooperative;
 pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
 
 use crate::error::{Error, Result};

@@ -1,7 +1,8 @@
 //! The tiled matrix product, and the sum of its parts where it is cut along its terms.
 
-use super::tile::{TILES, Tile};
+use super::tile::{CooperativeTile, TILES, Tile};
 use super::{Activation, Binding, Kernel, View, matrix_extent, spread};
+use crate::tensor::DType;
 use bytemuck::{Pod, Zeroable};
 
 /// Results of at most so many elements are summed block by block: cut along the terms, since their
@@ -102,6 +103,8 @@ pub struct Matmul {
     pub descending: bool,
     /// How the GPU engine cuts it, which it decides when it loads a recording.
     pub(crate) tile: Tile,
+    /// The tile of matrices that takes its place, and the threads of a subgroup: A and B lie in f16.
+    pub(crate) cooperative: Option<(CooperativeTile, usize)>,
     /// Each block of terms is summed from 0 and added, or written for [`SumParts`]; the GPU engine's
     /// decision too.
     pub(crate) by_blocks: bool,
@@ -167,6 +170,7 @@ impl Matmul {
             block: 0,
             descending: false,
             tile: TILES[0],
+            cooperative: None,
             by_blocks: false,
         }
         .with_tile(TILES[0])
@@ -176,7 +180,15 @@ impl Matmul {
     pub(crate) fn with_tile(mut self, tile: Tile) -> Self {
         let p = &mut self.params;
         [p.tiles_m, p.tiles_n] = tile.count(p.m as usize, p.n as usize).map(|x| x as u32);
-        self.tile = tile;
+        (self.tile, self.cooperative) = (tile, None);
+        self
+    }
+
+    /// The same product of two operands in f16, in matrices that subgroups of so many threads multiply.
+    pub(crate) fn with_cooperative(mut self, tile: CooperativeTile, subgroup: usize) -> Self {
+        let p = &mut self.params;
+        [p.tiles_m, p.tiles_n] = tile.count(p.m as usize, p.n as usize).map(|x| x as u32);
+        self.cooperative = Some((tile, subgroup));
         self
     }
 
@@ -320,6 +332,9 @@ impl Kernel for Matmul {
             .zip(self.in_vectors())
             .map(|(binding, vectors)| binding.in_vectors(vectors))
             .collect();
+        if self.cooperative.is_some() {
+            list[..2].iter_mut().for_each(|operand| operand.dtype = DType::F16);
+        }
         if self.bias {
             list.push(Binding::read("bias", (p.bias_offset + p.n) as usize));
         }
@@ -335,15 +350,18 @@ impl Kernel for Matmul {
 
     fn defines(&self) -> Vec<(&'static str, String)> {
         let [vector_a, vector_b, vector_c] = self.in_vectors();
+        let terms_in_line = [!self.a_transposed, self.b_transposed];
+        let at_end = self.by_blocks || self.cooperative.is_some();
         let flags = [
-            ("TERMS_IN_LINE_a", !self.a_transposed),
-            ("TERMS_IN_LINE_b", self.b_transposed),
+            ("TERMS_IN_LINE_a", terms_in_line[0]),
+            ("TERMS_IN_LINE_b", terms_in_line[1]),
             ("VECTOR_a", vector_a),
             ("VECTOR_b", vector_b),
             ("VECTOR_c", vector_c),
             ("BIAS", self.bias),
             ("ROW_SUM", self.row_sum),
             ("ACCUMULATE", self.accumulate),
+            ("ADD_AT_END", self.accumulate && at_end),
             ("ROW_FLAGS", self.flags && self.side == Some(SequenceSide::Rows)),
             ("TERM_FLAGS", self.flags && self.side == Some(SequenceSide::Terms)),
             ("DESCENDING", self.descending),
@@ -351,7 +369,11 @@ impl Kernel for Matmul {
         ];
         let flags = flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new()));
         let activation = self.activation.into_iter().flat_map(super::slope::defines);
-        self.tile.defines().into_iter().chain(flags).chain(activation).collect()
+        let tile = match &self.cooperative {
+            Some((tile, subgroup)) => tile.defines(*subgroup, terms_in_line),
+            None => self.tile.defines(),
+        };
+        tile.into_iter().chain(flags).chain(activation).collect()
     }
 
     fn params(&self) -> &[u8] {

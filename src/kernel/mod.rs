@@ -51,7 +51,7 @@ pub use normalise::{
 };
 pub use optimizer::{Adam, AdamParams, Sgd, SgdParams};
 pub use penalty::{ActivationPenalty, ActivationPenaltyParams};
-pub use permutations::permutations;
+pub use permutations::{cooperative_permutations, permutations};
 pub use reduce::{
     ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
 };
@@ -62,7 +62,7 @@ pub use step::{
     VALID, Zoneout,
 };
 pub use sum_parts::{SumParts, SumPartsParams};
-pub use tile::{TILES, Tile, TileRate};
+pub use tile::{COOPERATIVE_TILES, CooperativeTile, TILES, Tile, TileRate};
 
 use crate::tensor::DType;
 

@@ -133,4 +133,40 @@ pub fn permutations() -> Vec<Op> {
     list
 }
 
+/// Each permutation of the product of matrices that subgroups multiply, which not every device takes.
+pub fn cooperative_permutations() -> Vec<Op> {
+    let view = View { buffer: BufferId(0), offset: 0, len: 8 };
+    let mut list: Vec<Op> = Vec::new();
+    for tile in COOPERATIVE_TILES {
+        let subgroups: &[usize] = if tile.matrix == 8 { &[8, 32] } else { &[32] };
+        for (subgroup, bits) in subgroups.iter().flat_map(|&s| (0..32u32).map(move |b| (s, b))) {
+            let flag = |n: u32| bits >> n & 1 == 1;
+            for size in [2, 4] {
+                let operand = Operand::new(view, size);
+                let mut op = Matmul::new([size; 3], operand, operand, operand);
+                (op.a_transposed, op.b_transposed) = (flag(0), flag(1));
+                (op.bias, op.row_sum, op.accumulate) = (flag(2), flag(3), flag(4));
+                list.push(op.with_cooperative(tile, subgroup).into());
+            }
+            // Rows of a sequence.
+            let side = if flag(0) { SequenceSide::Terms } else { SequenceSide::Rows };
+            let (flags, descending) = (flag(1).then_some(view), flag(2));
+            if side == SequenceSide::Rows && (descending || flag(3) || !flag(1)) {
+                continue;
+            }
+            if !flag(1) && !descending && !flag(3) {
+                continue;
+            }
+            let operand = Operand::new(view, 2);
+            let rows = SequenceRows { flags, places: 1, first: 0, block: 2, descending };
+            let mut op = Matmul::new([2, 2, 2], operand, operand, operand).over(side, &rows);
+            op.a_transposed = side == SequenceSide::Terms;
+            (op.row_sum, op.accumulate) = (op.a_transposed, flag(4));
+            let op = if flag(3) { op.of_blocks(0, 1) } else { op };
+            list.push(op.with_cooperative(tile, subgroup).into());
+        }
+    }
+    list
+}
+
 use bytemuck::Zeroable;

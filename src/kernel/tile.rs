@@ -48,6 +48,118 @@ pub const TILES: [Tile; 6] = [
     tile("32x32 of small blocks", [32, 32, 16], [4, 4]),
 ];
 
+/// A tile of matrices that subgroups multiply together, from f16 into f32. All of one size of matrices give
+/// the same bits; the tiles of threads give others.
+///
+/// Matrices of 16×16 pass through workgroup memory in vectors, which Vulkan takes and Metal does not;
+/// Metal has 8×8 alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CooperativeTile {
+    /// As tables name it.
+    pub name: &'static str,
+    /// Rows and columns of a matrix: 8 or 16.
+    pub matrix: usize,
+    /// Rows of the result that a workgroup computes.
+    pub rows: usize,
+    /// Its columns.
+    pub columns: usize,
+    /// Terms of the sums that are in workgroup memory at once.
+    pub depth: usize,
+    /// Rows of a subgroup.
+    pub block_rows: usize,
+    /// Columns of a subgroup.
+    pub block_columns: usize,
+    /// Workgroup memory holds vectors of four.
+    pub vectors: bool,
+}
+
+const fn cooperative(
+    name: &'static str,
+    [matrix, rows, columns, depth]: [usize; 4],
+    [block_rows, block_columns]: [usize; 2],
+    vectors: bool,
+) -> CooperativeTile {
+    CooperativeTile { name, matrix, rows, columns, depth, block_rows, block_columns, vectors }
+}
+
+/// The tiles of matrices that there are, all within 32 KiB of workgroup memory.
+pub const COOPERATIVE_TILES: [CooperativeTile; 4] = [
+    cooperative("128x128 of 16x16 matrices", [16, 128, 128, 32], [64, 32], true),
+    cooperative("64x64 of 16x16 matrices", [16, 64, 64, 32], [32, 32], true),
+    cooperative("64x64 of 8x8 matrices", [8, 64, 64, 16], [32, 16], false),
+    cooperative("32x32 of 8x8 matrices", [8, 32, 32, 16], [16, 16], true),
+];
+
+/// Elements between the lines of a slab of matrices, beside the line's own.
+const PAD: usize = 8;
+
+impl CooperativeTile {
+    /// Subgroups of a workgroup.
+    fn subgroups(&self) -> usize {
+        self.rows / self.block_rows * (self.columns / self.block_columns)
+    }
+
+    /// Threads of a workgroup.
+    pub fn threads(&self, subgroup: usize) -> usize {
+        self.subgroups() * subgroup
+    }
+
+    /// Bytes of workgroup memory, at most: a slab of both operands, and a matrix of each subgroup.
+    pub fn workgroup_bytes(&self) -> usize {
+        let slab = |size: usize| (size * (self.depth + PAD)).max(self.depth * (size + PAD));
+        let sums = self.subgroups() * self.matrix * self.matrix;
+        2 * (slab(self.rows) + slab(self.columns)) + WORD_BYTES * sums
+    }
+
+    /// Whether a device with such subgroups can have it, as far as its sizes go.
+    pub(crate) fn fits(&self, subgroup: usize, max_threads: usize, max_bytes: usize) -> bool {
+        let threads = self.threads(subgroup);
+        let whole = |size: usize| size * self.depth % (4 * threads) == 0;
+        threads <= max_threads
+            && self.workgroup_bytes() <= max_bytes
+            && whole(self.rows)
+            && whole(self.columns)
+            && self.rows / 4 <= threads
+    }
+
+    /// Tiles along the rows and the columns of a product.
+    pub fn count(&self, m: usize, n: usize) -> [usize; 2] {
+        [m.div_ceil(self.rows), n.div_ceil(self.columns)]
+    }
+
+    /// What the shader is told. A matrix lies in memory by rows or by columns: A does by rows where terms
+    /// follow one another in a row, B where they do not.
+    pub(super) fn defines(
+        &self,
+        subgroup: usize,
+        terms_in_line: [bool; 2],
+    ) -> Vec<(&'static str, String)> {
+        let threads = self.threads(subgroup);
+        let loads = |size: usize| count(size * self.depth / (4 * threads));
+        let load = |by_rows: bool| if by_rows { "coopLoadT" } else { "coopLoad" }.to_string();
+        let mut list = vec![
+            ("COOPERATIVE", String::new()),
+            ("TILE_a", self.rows.to_string()),
+            ("TILE_b", self.columns.to_string()),
+            ("DEPTH", self.depth.to_string()),
+            ("THREADS", threads.to_string()),
+            ("LANES", subgroup.to_string()),
+            ("MATRIX", self.matrix.to_string()),
+            ("BLOCK_M", self.block_rows.to_string()),
+            ("BLOCK_N", self.block_columns.to_string()),
+            ("ROWS", count(self.block_rows / self.matrix)),
+            ("COLUMNS", count(self.block_columns / self.matrix)),
+            ("LOADS_a", loads(self.rows)),
+            ("LOADS_b", loads(self.columns)),
+            ("LOAD_a", load(terms_in_line[0])),
+            ("LOAD_b", load(!terms_in_line[1])),
+            ("ENTRY", if self.vectors { "4" } else { "1" }.to_string()),
+        ];
+        list.extend(self.vectors.then(|| ("STAGED_IN_VECTORS", String::new())));
+        list
+    }
+}
+
 /// "0 1 2 …": a list of the preprocessor.
 fn count(n: usize) -> String {
     (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(" ")
@@ -107,12 +219,21 @@ impl TileRate {
         std::array::from_fn(|i| TileRate { many: many[i], one: one[i] })
     }
 
-    /// Seconds (by the rates' scale) of a product with `tile`: all its tiles at the rate of many, but
-    /// no less than one takes.
-    fn predict(&self, tile: &Tile, [m, n, k]: [usize; 3], parts: usize) -> f64 {
-        let [tiles_m, tiles_n] = tile.count(m, n);
-        let flops = 2.0 * (tile.rows * tile.columns * k.div_ceil(parts)) as f64;
-        let all = flops * (tiles_m * tiles_n * parts) as f64;
+    /// What is assumed of tiles of matrices, on the scale of [`TileRate::assumed`]: that a GPU which has
+    /// them has units for them, and a driver on the CPU none.
+    pub(crate) fn assumed_cooperative(software: bool) -> [TileRate; COOPERATIVE_TILES.len()] {
+        let (many, one) = match software {
+            true => ([0.2; 4], [0.1; 4]),
+            false => ([6.0, 4.0, 1.5, 1.0], [4e-2, 2e-2, 1e-2, 4e-3]),
+        };
+        std::array::from_fn(|i| TileRate { many: many[i], one: one[i] })
+    }
+
+    /// Seconds (by the rates' scale) of a product in tiles of so many rows and columns: all its tiles at
+    /// the rate of many, but no less than one takes.
+    fn predict(&self, [rows, columns]: [usize; 2], [m, n, k]: [usize; 3], parts: usize) -> f64 {
+        let flops = 2.0 * (rows * columns * k.div_ceil(parts)) as f64;
+        let all = flops * (m.div_ceil(rows) * n.div_ceil(columns) * parts) as f64;
         (all / self.many).max(flops / self.one)
     }
 
@@ -122,8 +243,21 @@ impl TileRate {
         shape: [usize; 3],
         parts: usize,
     ) -> usize {
-        let time = |i: &usize| rates[*i].predict(&TILES[*i], shape, parts);
+        let size = |i: usize| [TILES[i].rows, TILES[i].columns];
+        let time = |i: &usize| rates[*i].predict(size(*i), shape, parts);
         (0..TILES.len()).min_by(|a, b| time(a).total_cmp(&time(b))).unwrap_or(0)
+    }
+
+    /// The same of the tiles of matrices that are `offered`, if any is.
+    pub(crate) fn choose_cooperative(
+        rates: &[TileRate; COOPERATIVE_TILES.len()],
+        offered: &[usize],
+        shape: [usize; 3],
+        parts: usize,
+    ) -> Option<usize> {
+        let size = |i: usize| [COOPERATIVE_TILES[i].rows, COOPERATIVE_TILES[i].columns];
+        let time = |i: &usize| rates[*i].predict(size(*i), shape, parts);
+        offered.iter().copied().min_by(|a, b| time(a).total_cmp(&time(b)))
     }
 }
 
@@ -146,6 +280,28 @@ mod tests {
             }
             assert!(tile.rows / 4 <= m * n);
         }
+    }
+
+    #[test]
+    fn tiles_of_matrices_fit_their_devices() {
+        for tile in COOPERATIVE_TILES {
+            let [block_m, block_n] = [tile.block_rows, tile.block_columns];
+            assert!(block_m % tile.matrix == 0 && block_n % tile.matrix == 0, "{tile:?}");
+            assert!(tile.rows % block_m == 0 && tile.columns % block_n == 0, "{tile:?}");
+            assert!(tile.depth % tile.matrix == 0, "{tile:?}");
+            assert!(tile.fits(32, 256, 32_768), "{tile:?}");
+            // A vector of a matrix's row is in that row, and eight threads a subgroup do too.
+            assert!(tile.matrix == 16 || tile.fits(8, 256, 16_384), "{tile:?}");
+            assert!(!tile.fits(32, 64, 32_768) && !tile.fits(32, 256, 4096), "{tile:?}");
+        }
+        let rates = TileRate::assumed_cooperative(false);
+        let chosen = |offered: &[usize], shape| {
+            TileRate::choose_cooperative(&rates, offered, shape, 1)
+                .map(|i| COOPERATIVE_TILES[i].name)
+        };
+        assert_eq!(chosen(&[0, 1], [4096, 4096, 512]), Some("128x128 of 16x16 matrices"));
+        assert_eq!(chosen(&[0, 1], [64, 64, 512]), Some("64x64 of 16x16 matrices"));
+        assert_eq!(chosen(&[], [64, 64, 512]), None);
     }
 
     #[test]

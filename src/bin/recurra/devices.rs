@@ -108,5 +108,8 @@ fn print_gpu(info: &DeviceInfo) -> Result<()> {
     fact("workgroup memory", &format!("{} KiB", info.max_workgroup_memory / 1024))?;
     fact("workgroup threads", &format!("{} at most", info.max_workgroup_threads))?;
     fact("subgroup", &format!("{smallest} to {largest} threads"))?;
+    let matrices = info.cooperative_matrices.iter().map(|size| format!("{size}x{size} f16 to f32"));
+    let matrices = matrices.collect::<Vec<_>>().join(", ");
+    fact("subgroup matrices", if matrices.is_empty() { "none" } else { &matrices })?;
     print_line("")
 }

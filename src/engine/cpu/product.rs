@@ -1,4 +1,4 @@
-//! The only module with unsafe code: a safe face for crate gemm's f32 matrix product.
+//! A safe face for crate gemm's f32 matrix product: the only unsafe code that computes.
 #![allow(unsafe_code)]
 
 use gemm_common::Parallelism;

@@ -1,8 +1,14 @@
 //! Finding adapters and opening devices.
 
+use super::experimental;
 use crate::error::{Error, Result};
 use serde::Serialize;
 use wgpu::{Adapter, DeviceType, Instance, InstanceDescriptor};
+
+/// What products of cooperative matrices need.
+pub(super) const COOPERATIVE: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::SHADER_F16);
 
 /// What an adapter is and offers.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +37,8 @@ pub struct DeviceInfo {
     pub max_storage_buffers: u32,
     /// Smallest and largest subgroup.
     pub subgroup_sizes: [u32; 2],
+    /// Sizes of the square matrices of f16 that a subgroup multiplies into f32.
+    pub cooperative_matrices: Vec<u32>,
 }
 
 impl DeviceInfo {
@@ -60,8 +68,20 @@ impl DeviceInfo {
             max_workgroup_threads: limits.max_compute_invocations_per_workgroup,
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
             subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+            cooperative_matrices: cooperative_sizes(adapter),
         }
     }
+}
+
+fn cooperative_sizes(adapter: &Adapter) -> Vec<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let offered = adapter.cooperative_matrix_properties();
+    let square = offered.iter().filter(|p| p.m_size == p.n_size && p.n_size == p.k_size);
+    let mut sizes: Vec<u32> =
+        square.filter(|p| (p.ab_type, p.cr_type) == (F16, F32)).map(|p| p.m_size).collect();
+    sizes.sort();
+    sizes.dedup();
+    sizes
 }
 
 /// How much a kind of device is preferred; software devices are last.
@@ -86,11 +106,18 @@ pub(super) fn adapters() -> Vec<Adapter> {
 
 /// Opens an adapter with all its limits.
 pub(super) fn open(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
+    let available = adapter.features();
+    // What profiling and 16-bit storage need, where they are there.
+    let mut features = available & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16);
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    if available.contains(COOPERATIVE) {
+        features |= COOPERATIVE;
+        experimental_features = experimental::enabled();
+    }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("recurra"),
-        // What profiling and 16-bit storage need, where they are there.
-        required_features: adapter.features()
-            & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16),
+        required_features: features,
+        experimental_features,
         required_limits: adapter.limits(),
         memory_hints: wgpu::MemoryHints::Performance,
         ..Default::default()

@@ -5,12 +5,13 @@
 //! compute pass, a dynamic offset a launch. Nothing is allocated, compiled or bound anew.
 
 mod device;
+mod experimental;
 mod pipeline;
 mod products;
 mod timestamps;
 
 pub use device::DeviceInfo;
-pub use products::Tuning;
+pub use products::{Cooperative, Tuning};
 
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost};
@@ -42,6 +43,9 @@ struct Context {
     own: bool,
     /// All products take this tile.
     tile: Option<usize>,
+    /// Tiles of cooperative matrices that the device takes, and whether products of f16 take one.
+    offered: Vec<usize>,
+    cooperative: Cooperative,
     /// Rows that a thread of the step kernels computes.
     thread_rows: usize,
     /// The first error that no scope caught; only for devices that this crate opened itself.
@@ -102,8 +106,20 @@ impl GpuEngine {
         let pipelines = Pipelines::default();
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
-        let context =
-            Context { info, device, queue, limits, pipelines, own, tile, thread_rows, failure };
+        let offered = products::offered(&info, device.features(), &limits);
+        let context = Context {
+            info,
+            device,
+            queue,
+            limits,
+            pipelines,
+            own,
+            tile,
+            offered,
+            cooperative: Cooperative::Measured,
+            thread_rows,
+            failure,
+        };
         GpuEngine { context: Arc::new(context) }
     }
 
@@ -129,6 +145,7 @@ impl GpuEngine {
             limits: from.limits.clone(),
             pipelines: Pipelines { fault: from.pipelines.fault.clone(), ..Pipelines::default() },
             failure: from.failure.clone(),
+            offered: from.offered.clone(),
             ..*from
         };
         change(&mut context);

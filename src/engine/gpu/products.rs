@@ -1,9 +1,11 @@
 //! How matrix products run on a device: which tile each takes, and which are cut along their terms.
 
+use super::device::COOPERATIVE;
 use super::{DeviceInfo, GpuEngine, lock};
 use crate::error::{Error, Result};
 use crate::kernel::{
-    BufferId, Matmul, Op, Operand, StepBackward, StepForward, SumParts, TILES, TileRate,
+    BufferId, COOPERATIVE_TILES, Fill, Matmul, Op, Operand, StepBackward, StepForward, SumParts,
+    TILES, TileRate,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -11,8 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-type Rates = [TileRate; TILES.len()];
 
 /// A recording whose products take so many floating-point operations has its device measured first.
 const LARGE: u64 = 20_000_000_000;
@@ -34,15 +34,96 @@ fn key(info: &DeviceInfo) -> [String; 2] {
     [info.name.clone(), info.driver.clone()]
 }
 
-/// What was measured on a device: how fast it multiplies with each tile. Nothing but speed depends on it.
+/// How fast a device multiplies with each tile.
+#[derive(Clone, Copy)]
+struct Rates {
+    tiles: [TileRate; TILES.len()],
+    cooperative: [TileRate; COOPERATIVE_TILES.len()],
+    /// Those of cooperative matrices were measured too, as far as the device takes them.
+    complete: bool,
+}
+
+impl Rates {
+    fn assumed(software: bool) -> Self {
+        Rates {
+            tiles: TileRate::assumed(software),
+            cooperative: TileRate::assumed_cooperative(software),
+            complete: false,
+        }
+    }
+
+    /// In proportion to what the first tile was found to do.
+    fn scaled(self, first: TileRate) -> Self {
+        let [many, one] = [first.many / self.tiles[0].many, first.one / self.tiles[0].one];
+        let scaled = |rate: TileRate| TileRate { many: rate.many * many, one: rate.one * one };
+        let (tiles, cooperative) = (self.tiles.map(scaled), self.cooperative.map(scaled));
+        Rates { tiles, cooperative, ..self }
+    }
+
+    /// Whether a device is faster with one of the tiles of cooperative matrices than with any other.
+    fn prefers_cooperative(&self, offered: &[usize]) -> bool {
+        let best = self.tiles.iter().map(|rate| rate.many).fold(0.0, f64::max);
+        offered.iter().any(|&i| self.cooperative[i].many > best)
+    }
+}
+
+/// Whether products whose operands are both f16 take tiles of cooperative matrices: for tests and
+/// measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cooperative {
+    /// All of them, where the device is faster so.
+    Measured,
+    /// None.
+    Never,
+    /// All of them this one.
+    Tile(usize),
+}
+
+/// The tiles of cooperative matrices that a device takes. They are of one size of matrices, the largest,
+/// so that all give the same bits.
+pub(super) fn offered(
+    info: &DeviceInfo,
+    features: wgpu::Features,
+    limits: &wgpu::Limits,
+) -> Vec<usize> {
+    let [subgroup, largest] = info.subgroup_sizes.map(|size| size as usize);
+    // Threads and loads are counted in subgroups: their size has to be known.
+    if !features.contains(COOPERATIVE) || subgroup == 0 || subgroup != largest {
+        return Vec::new();
+    }
+    let threads =
+        limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+    let bytes = limits.max_compute_workgroup_storage_size as usize;
+    let of_size = |size: u32| {
+        let tiles = COOPERATIVE_TILES.iter().enumerate().filter(|(_, tile)| {
+            tile.matrix == size as usize
+                && tile.fits(subgroup, threads as usize, bytes)
+                && !(tile.vectors && info.backend == "Metal")
+        });
+        tiles.map(|(i, _)| i).collect::<Vec<_>>()
+    };
+    let sizes = info.cooperative_matrices.iter().rev();
+    sizes.map(|&size| of_size(size)).find(|tiles| !tiles.is_empty()).unwrap_or_default()
+}
+
+/// What was measured on a device: how fast it multiplies with each tile. Only speed depends on it, but for
+/// products of f16, whose last bits depend on whether matrices of a subgroup multiply them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuning {
     /// The adapter's name.
     pub device: String,
     /// Its driver and the driver's version.
     pub driver: String,
-    /// Rates by the names of the tiles.
+    /// Rates by the names of the tiles: all of [`TILES`], and those of [`COOPERATIVE_TILES`] that the
+    /// device takes.
     pub tiles: BTreeMap<String, TileRate>,
+}
+
+/// A tile of either table.
+#[derive(Clone, Copy)]
+enum Way {
+    Threads(usize),
+    Matrices(usize),
 }
 
 impl GpuEngine {
@@ -55,47 +136,74 @@ impl GpuEngine {
     /// # Errors
     /// The device failed.
     pub fn tune(&self, budget: Duration) -> Result<Tuning> {
-        let info = &self.context.info;
-        let assumed = TileRate::assumed(info.software);
-        let mut rates: Option<Rates> = None;
+        self.measure(budget, true)?;
+        Ok(self.tuning())
+    }
+
+    /// The first tile sets the scale; the tiles of cooperative matrices come next, or last.
+    fn measure(&self, budget: Duration, cooperative_first: bool) -> Result<()> {
+        let offered = &self.context.offered;
+        let mut ways: Vec<Way> = (1..TILES.len()).map(Way::Threads).collect();
+        let at = if cooperative_first { 0 } else { ways.len() };
+        ways.splice(at..at, offered.iter().map(|&i| Way::Matrices(i)));
         let start = Instant::now();
-        for (i, tile) in TILES.iter().enumerate() {
-            if rates.is_some() && start.elapsed() >= budget {
+        let mut rates = self.rates().scaled(self.rate_of(Way::Threads(0))?);
+        let mut missing = offered.len();
+        for way in ways {
+            if start.elapsed() >= budget {
                 break;
             }
-            let engine = self.with_tile(i);
-            let (size, deep) =
-                if info.software { ([256, 256, 64], 64) } else { ([2048, 2048, 256], 2048) };
-            let launches = if info.software { 1 } else { 4 };
-            let many = engine.rate(size, launches)?;
-            let one = engine.rate([tile.rows, tile.columns, deep], 1)?;
-            let measured = TileRate { many, one };
-            let rates = rates.get_or_insert_with(|| {
-                // The others in proportion, until they are measured too.
-                let scaled = |rate: TileRate| TileRate {
-                    many: rate.many * many / assumed[i].many,
-                    one: rate.one * one / assumed[i].one,
-                };
-                assumed.map(scaled)
-            });
-            rates[i] = measured;
+            let rate = self.rate_of(way)?;
+            match way {
+                Way::Threads(i) => rates.tiles[i] = rate,
+                Way::Matrices(i) => {
+                    rates.cooperative[i] = rate;
+                    missing -= 1;
+                }
+            }
         }
-        lock(&KNOWN).insert(key(info), rates.unwrap_or(assumed));
-        Ok(self.tuning())
+        rates.complete |= missing == 0;
+        lock(&KNOWN).insert(key(&self.context.info), rates);
+        Ok(())
+    }
+
+    fn rate_of(&self, way: Way) -> Result<TileRate> {
+        let software = self.context.info.software;
+        let (engine, [rows, columns], dtype) = match way {
+            Way::Threads(i) => (self.with_tile(i), [TILES[i].rows, TILES[i].columns], DType::F32),
+            Way::Matrices(i) => {
+                let tile = &COOPERATIVE_TILES[i];
+                let engine = self.with_cooperative(Cooperative::Tile(i));
+                (engine, [tile.rows, tile.columns], DType::F16)
+            }
+        };
+        // Long enough that the submission of the run does not count.
+        let (size, deep, launches) = match (software, way) {
+            (true, Way::Threads(_)) => ([256, 256, 64], 64, 1),
+            (true, Way::Matrices(_)) => ([128, 128, 64], 64, 1),
+            (false, Way::Threads(_)) => ([2048, 2048, 256], 2048, 4),
+            (false, Way::Matrices(_)) => ([2048, 2048, 1024], 2048, 8),
+        };
+        let many = engine.rate(size, launches, dtype)?;
+        let one = engine.rate([rows, columns, deep], 1, dtype)?;
+        Ok(TileRate { many, one })
     }
 
     /// What this device was measured to do, or is assumed to.
     pub fn tuning(&self) -> Tuning {
         let info = &self.context.info;
         let rates = self.rates();
-        let tiles = TILES.iter().zip(rates).map(|(tile, rate)| (tile.name.to_string(), rate));
+        let tiles = TILES.iter().zip(rates.tiles).map(|(tile, rate)| (tile.name, rate));
+        let offered = self.context.offered.iter();
+        let matrices = offered.map(|&i| (COOPERATIVE_TILES[i].name, rates.cooperative[i]));
+        let tiles = tiles.chain(matrices).map(|(name, rate)| (name.to_string(), rate));
         Tuning { device: info.name.clone(), driver: info.driver.clone(), tiles: tiles.collect() }
     }
 
-    /// Uses what was measured before.
+    /// Uses what was measured before. Rates of cooperative matrices may be missing: they are estimated.
     ///
     /// # Errors
-    /// It is of another device or driver, lacks a tile, or has rates that are none.
+    /// It is of another device or driver, lacks another tile, or has rates that are none.
     pub fn set_tuning(&self, tuning: &Tuning) -> Result<()> {
         let info = &self.context.info;
         if [&tuning.device, &tuning.driver] != [&info.name, &info.driver] {
@@ -104,13 +212,24 @@ impl GpuEngine {
                 tuning.device, tuning.driver, info.name, info.driver
             )));
         }
-        let mut rates = TileRate::assumed(info.software);
-        for (rate, tile) in rates.iter_mut().zip(TILES) {
-            let found = tuning.tiles.get(tile.name).copied();
+        let find = |name: &str| {
+            let found = tuning.tiles.get(name).copied();
             let found = found.filter(|r| r.many.is_normal() && r.one.is_normal());
-            *rate = found.filter(|r| r.many > 0.0 && r.one > 0.0).ok_or_else(|| {
-                Error::invalid(format!("the tuning has no rates of tile '{}'", tile.name))
-            })?;
+            found
+                .filter(|r| r.many > 0.0 && r.one > 0.0)
+                .ok_or_else(|| Error::invalid(format!("the tuning has no rates of tile '{name}'")))
+        };
+        let mut rates = Rates::assumed(info.software).scaled(find(TILES[0].name)?);
+        for (rate, tile) in rates.tiles.iter_mut().zip(TILES) {
+            *rate = find(tile.name)?;
+        }
+        rates.complete = true;
+        for &i in &self.context.offered {
+            let name = COOPERATIVE_TILES[i].name;
+            match tuning.tiles.contains_key(name) {
+                true => rates.cooperative[i] = find(name)?,
+                false => rates.complete = false,
+            }
         }
         lock(&KNOWN).insert(key(info), rates);
         Ok(())
@@ -122,31 +241,54 @@ impl GpuEngine {
         self.copy(|context| context.tile = Some(tile))
     }
 
+    /// The same device with or without cooperative matrices: for tests and measurements. A tile must
+    /// be one of [`GpuEngine::cooperative_tiles`].
+    #[doc(hidden)]
+    pub fn with_cooperative(&self, cooperative: Cooperative) -> Self {
+        if let Cooperative::Tile(tile) = cooperative {
+            assert!(self.context.offered.contains(&tile), "the device does not take this tile");
+        }
+        self.copy(|context| context.cooperative = cooperative)
+    }
+
+    /// Which of [`COOPERATIVE_TILES`] the device takes.
+    #[doc(hidden)]
+    pub fn cooperative_tiles(&self) -> &[usize] {
+        &self.context.offered
+    }
+
     fn rates(&self) -> Rates {
         let info = &self.context.info;
-        lock(&KNOWN).get(&key(info)).copied().unwrap_or(TileRate::assumed(info.software))
+        lock(&KNOWN).get(&key(info)).copied().unwrap_or(Rates::assumed(info.software))
     }
 
     /// Measures where a recording is worth it and the device was not measured yet.
     pub(super) fn tune_for(&self, recording: &Recording) -> Result<()> {
         let context = &self.context;
-        let ready = context.tile.is_some() || !context.own || context.info.software;
-        if ready || lock(&KNOWN).contains_key(&key(&context.info)) {
+        let forced = context.tile.is_some() || context.cooperative != Cooperative::Measured;
+        let half = !context.offered.is_empty() && recording.find_half().is_some();
+        let known = lock(&KNOWN).get(&key(&context.info)).is_some_and(|r| r.complete || !half);
+        if forced || !context.own || context.info.software || known {
             return Ok(());
         }
         let products = recording.launches().iter().filter(|l| matches!(l.op, Op::Matmul(_)));
         let flops: u64 = products.map(|launch| launch.op.kernel().flops()).sum();
-        if flops >= LARGE { self.tune(BUDGET).map(drop) } else { Ok(()) }
+        if flops >= LARGE { self.measure(BUDGET, half) } else { Ok(()) }
     }
 
     /// 10⁹ floating-point operations a second of products of a shape, padding counted in.
-    fn rate(&self, shape: [usize; 3], launches: usize) -> Result<f64> {
+    fn rate(&self, shape: [usize; 3], launches: usize, dtype: DType) -> Result<f64> {
         let [m, n, k] = shape;
+        let half = dtype == DType::F16;
+        let operand = if half { Role::Temporary } else { Role::Input };
         let mut recording = Recording::new();
-        let mut matrix = |name, len, role| recording.buffer(name, len, DType::F32, role);
-        let a = matrix("a", m * k, Role::Input)?;
-        let b = matrix("b", k * n, Role::Input)?;
-        let c = matrix("c", m * n, Role::Output)?;
+        let a = recording.buffer("a", m * k, dtype, operand)?;
+        let b = recording.buffer("b", k * n, dtype, operand)?;
+        let c = recording.buffer("c", m * n, DType::F32, Role::Output)?;
+        // A temporary must be written before it is read; that takes little beside the products.
+        for view in [a, b].into_iter().filter(|_| half) {
+            recording.launch(Fill::new(view, 0.0), &[view])?;
+        }
         for _ in 0..launches {
             let [a, b, c] = [Operand::new(a, k), Operand::new(b, n), Operand::new(c, n)];
             recording.launch(Matmul::new(shape, a, b, c), &[a.view, b.view, c.view])?;
@@ -165,16 +307,30 @@ impl GpuEngine {
     /// that are summed block by block with what adds the blocks up. Partial sums lie in the two
     /// buffers after the recording's own; returns the words that they need.
     pub(super) fn arrange(&self, recording: &Recording) -> (Vec<Launch>, [usize; 2]) {
-        let rates = self.rates();
+        let (rates, context) = (self.rates(), &self.context);
+        let cooperative = match context.cooperative {
+            Cooperative::Tile(tile) => vec![tile],
+            Cooperative::Measured
+                if context.tile.is_none() && rates.prefers_cooperative(&context.offered) =>
+            {
+                context.offered.clone()
+            }
+            _ => Vec::new(),
+        };
         let mut out = Arranged {
-            software: self.context.info.software,
+            software: context.info.software,
             launches: Vec::new(),
             rates,
-            tile: self.context.tile,
+            tile: context.tile,
+            cooperative,
+            subgroup: context.info.subgroup_sizes[0] as usize,
+            half: false,
             scratch: [0, 1].map(|i| BufferId(recording.buffers().len() + i)),
             words: [0; 2],
         };
         for launch in recording.launches() {
+            let mut operands = launch.buffers.iter().take(2);
+            out.half = operands.all(|id| recording.get(*id).dtype == DType::F16);
             match &launch.op {
                 Op::Matmul(op) if op.sums_blocks() => out.blocks(op, &launch.buffers),
                 Op::Matmul(op) => out.product(op.clone(), 1, launch.buffers.clone()),
@@ -198,6 +354,12 @@ struct Arranged {
     launches: Vec<Launch>,
     rates: Rates,
     tile: Option<usize>,
+    /// Tiles of matrices that products of f16 take. Where there are any, all such products do: a product
+    /// over a part of a sequence has to do as the whole does.
+    cooperative: Vec<usize>,
+    subgroup: usize,
+    /// The first two buffers of the launch at hand hold f16.
+    half: bool,
     scratch: [BufferId; 2],
     words: [usize; 2],
 }
@@ -205,10 +367,17 @@ struct Arranged {
 impl Arranged {
     fn product(&mut self, op: Matmul, parts: usize, buffers: Vec<BufferId>) {
         let shape = op.shape();
+        let matrices = if self.half { self.cooperative.as_slice() } else { &[] };
+        let rates = &self.rates.cooperative;
+        if let Some(tile) = TileRate::choose_cooperative(rates, matrices, shape, parts) {
+            let op = op.with_cooperative(COOPERATIVE_TILES[tile], self.subgroup);
+            self.launches.push(Launch { op: op.into(), buffers });
+            return;
+        }
         let small = self.software && shape.iter().product::<usize>() < SMALL;
         let tile = self.tile.unwrap_or_else(|| match small {
             true => TILES.len() - 1,
-            false => TileRate::choose(&self.rates, shape, parts),
+            false => TileRate::choose(&self.rates.tiles, shape, parts),
         });
         self.launches.push(Launch { op: op.with_tile(TILES[tile]).into(), buffers });
     }
