@@ -209,7 +209,7 @@ const FAULTS: [[&str; 5]; 65] = [
     ["f16", "f16 kernel matmul 132x36x44", "a vector of f16 stored backwards",
         "= vec4<f16>(value);",
         "= vec4<f16>(value.wzyx);"],
-    ["shared/roles", "f16 lstm clip", "a clipped gate is none after it was stored in f16",
+    ["shared/roles", "f16 rnn_tanh clip", "a clipped gate is none after it was stored in f16",
         "ROUNDING = 4.9e-4",
         "ROUNDING = 5e-7"],
 ];
