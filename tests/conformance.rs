@@ -3,9 +3,10 @@
 mod common;
 
 use recurra::cell::CellKind;
-use recurra::conformance::{self, Report};
+use recurra::conformance::{self, RecurrentCase, Report};
 use recurra::engine::Engine;
 use recurra::kernel::Fill;
+use recurra::layer::Recurrent;
 use recurra::recording::{Recording, Role};
 use recurra::tensor::{DType, Precision};
 use std::collections::BTreeSet;
@@ -92,6 +93,32 @@ fn gpu_conforms() {
 #[test]
 fn gpu_conforms_in_the_other_cases() {
     check_half(1);
+}
+
+/// As long a sequence as is promised, step by step: 100,000 launches a pass.
+#[test]
+fn a_hundred_thousand_steps_conform() {
+    let stack = Recurrent::new("rnn", CellKind::RnnTanh, 2, 3);
+    let case = RecurrentCase::new(stack, 100_000, 1);
+    for engine in common::engines() {
+        for report in conformance::recurrent_reports(&engine, &case).unwrap() {
+            assert!(report.pass, "{}: {report:?}", engine.name());
+        }
+    }
+}
+
+/// Parameters in a uniform buffer, as where a device has no immediates.
+#[test]
+fn gpu_conforms_without_immediates() {
+    let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
+    let engine = Engine::Gpu(gpu.without_immediates());
+    let mut seen = Seen::default();
+    for case in conformance::recurrent_cases().iter().step_by(17) {
+        for report in conformance::recurrent_reports(&engine, case).unwrap() {
+            seen.report(&report);
+        }
+    }
+    assert!(seen.count > 20 && seen.failed.is_empty(), "{:?}", seen.failed);
 }
 
 /// The step kernels with the rows a thread that this device would not take.

@@ -7,7 +7,7 @@ use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validato
 use naga::{AddressSpace, ArraySize, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 use recurra::cell::CellKind;
 use recurra::conformance::{random_case, record_case, recurrent_cases};
-use recurra::kernel::{Access, Binding, Op, shader};
+use recurra::kernel::{Access, Binding, Matmul, Op, Operand, shader};
 use recurra::layer::{Embedding, InitialState, Linear, Recurrent};
 use recurra::loss::cross_entropy;
 use recurra::optim::Optimizer;
@@ -310,6 +310,28 @@ fn every_shader_is_valid_over_buffers_of_f16() {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
+/// Where a device has immediates, the parameters are one block of them, which every such device has room
+/// for.
+#[test]
+fn parameters_fit_immediates() {
+    let mut sizes = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for op in permutations() {
+        if !seen.insert(op.kernel().name()) {
+            continue;
+        }
+        let source = shader::with_immediates(&shader::source(op.kernel()).unwrap());
+        let (module, _) = read_with(&source, Capabilities::IMMEDIATES).unwrap();
+        let spaces = || module.global_variables.iter().map(|(_, global)| global.space);
+        assert_eq!(spaces().filter(|space| *space == AddressSpace::Immediate).count(), 1);
+        assert!(spaces().all(|space| space != AddressSpace::Uniform), "{}", title(&op));
+        let bytes = op.kernel().params().len();
+        assert!(bytes <= 128 && bytes.is_multiple_of(4), "{}: {bytes} bytes", title(&op));
+        sizes.insert(bytes);
+    }
+    assert!(sizes.len() > 5);
+}
+
 #[test]
 fn every_shader_has_its_kernels_interface() {
     for_all(|op, module, info| Interface::new(op).check(module, info));
@@ -335,6 +357,53 @@ fn products_keep_their_sums_in_registers() {
         let privates = privates.filter(|(_, g)| g.space == AddressSpace::Private).count();
         expect(privates == 0, || "there are private variables".into())
     });
+}
+
+/// The numbers of SPIR-V instructions of a shader: all, and the fused multiply-adds.
+fn instructions(op: &Op) -> [usize; 2] {
+    let (module, info) = read(&shader::source(op.kernel()).unwrap()).unwrap();
+    let words = spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap();
+    let (mut all, mut fma, mut at) = (0, 0, 5);
+    while at < words.len() {
+        let [length, code] = [words[at] >> 16, words[at] & 0xffff];
+        all += 1;
+        // OpExtInst with Fma of GLSL.std.450.
+        fma += usize::from(code == 12 && words[at + 4] == 50);
+        at += length as usize;
+    }
+    [all, fma]
+}
+
+/// What can be counted of speed without a device: the product's inner loop has one multiply-add of a
+/// vector for each four sums and term and nothing twice, and no kernel of a step has grown.
+#[test]
+fn shaders_have_few_instructions() {
+    let view = |len: usize| {
+        let mut recording = recurra::recording::Recording::new();
+        recording.buffer("x", len, DType::F32, recurra::recording::Role::Input).unwrap()
+    };
+    for tile in recurra::kernel::TILES {
+        let operand = Operand::new(view(64), 8);
+        let op = Matmul::new([8; 3], operand, operand, operand).cut_as(tile).into();
+        let [all, fma] = instructions(&op);
+        let sums = tile.thread_rows * tile.thread_columns;
+        println!("{}: {all} instructions, {fma} of them fma", tile.name);
+        assert_eq!(fma, 4 * sums / 4, "{}: four terms of the sums in vectors", tile.name);
+        assert!(all < 700 + 14 * sums, "{}: {all} instructions", tile.name);
+    }
+    for cell in [CellKind::RnnTanh, CellKind::Gru, CellKind::Lstm] {
+        let stack = Recurrent::new("rnn", cell, 4, 32);
+        let case = recurra::conformance::RecurrentCase::new(stack, 3, 2);
+        for launch in record_case(&case).unwrap().launches() {
+            let most = match launch.kernel().name() {
+                "step_forward" => 2100,
+                "step_backward" => 2400,
+                _ => continue,
+            };
+            let [all, _] = instructions(&launch.op);
+            assert!(all < most, "{}: {all} instructions", title(&launch.op));
+        }
+    }
 }
 
 #[test]

@@ -45,6 +45,14 @@ pub fn source(kernel: &dyn Kernel) -> Result<String> {
     source_with(kernel, &kernel.bindings(), None)
 }
 
+/// The parameter block as every shader declares it.
+const UNIFORM: &str = "@group(0) @binding(0) var<uniform> p: Params;";
+
+/// The shader with its parameter block as immediates, which a launch sets without a buffer.
+pub fn with_immediates(source: &str) -> String {
+    source.replace(UNIFORM, "var<immediate> p: Params;")
+}
+
 /// A fault to plant: in file `shaders/{stem}.wgsl`, the first `old` becomes `new`.
 #[derive(Clone, Debug)]
 pub struct Fault {

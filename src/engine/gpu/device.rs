@@ -107,8 +107,10 @@ pub(super) fn adapters() -> Vec<Adapter> {
 /// Opens an adapter with all its limits.
 pub(super) fn open(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     let available = adapter.features();
-    // What profiling and 16-bit storage need, where they are there.
-    let mut features = available & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16);
+    // What profiling, 16-bit storage and launches without a buffer of parameters need, where it is there.
+    let wanted =
+        wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::IMMEDIATES;
+    let mut features = available & wanted;
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
     if available.contains(COOPERATIVE) {
         features |= COOPERATIVE;

@@ -1,8 +1,8 @@
 //! The GPU engine: recordings on a wgpu device.
 //!
-//! Loading a recording compiles its pipelines, allocates its physical buffers, writes all launches'
-//! parameters into one uniform buffer and makes the bind groups. A run then only encodes: one
-//! compute pass, a dynamic offset a launch. Nothing is allocated, compiled or bound anew.
+//! Loading a recording compiles its pipelines, allocates its physical buffers and makes the bind groups.
+//! A run then only encodes one compute pass: a launch's parameters go with it as immediates, or, where a
+//! device has none, lie in one uniform buffer at a dynamic offset. Nothing is allocated or compiled anew.
 
 mod device;
 mod experimental;
@@ -25,6 +25,9 @@ use timestamps::Timestamps;
 
 /// How long the host waits for the runs in flight before the device is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Bytes of the largest parameter block, which are few enough for every device that has immediates.
+const MOST_PARAMS: u32 = 128;
 
 /// Runs of a program that the device may have before it.
 const IN_FLIGHT: usize = 3;
@@ -103,7 +106,9 @@ impl GpuEngine {
         failure: Arc<Mutex<Option<String>>>,
     ) -> Self {
         let limits = device.limits();
-        let pipelines = Pipelines::default();
+        let immediates = device.features().contains(wgpu::Features::IMMEDIATES)
+            && limits.max_immediate_size >= MOST_PARAMS;
+        let pipelines = Pipelines { immediates, ..Pipelines::default() };
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
         let offered = products::offered(&info, device.features(), &limits);
@@ -129,6 +134,12 @@ impl GpuEngine {
         self.copy(|context| context.pipelines.fault = Some(fault))
     }
 
+    /// The same device with parameters in a uniform buffer: for tests and measurements.
+    #[doc(hidden)]
+    pub fn without_immediates(&self) -> Self {
+        self.copy(|context| context.pipelines.immediates = false)
+    }
+
     /// The same device with so many rows a thread in the step kernels: for tests and measurements.
     #[doc(hidden)]
     pub fn with_thread_rows(&self, rows: usize) -> Self {
@@ -143,7 +154,11 @@ impl GpuEngine {
             device: from.device.clone(),
             queue: from.queue.clone(),
             limits: from.limits.clone(),
-            pipelines: Pipelines { fault: from.pipelines.fault.clone(), ..Pipelines::default() },
+            pipelines: Pipelines {
+                fault: from.pipelines.fault.clone(),
+                immediates: from.pipelines.immediates,
+                ..Pipelines::default()
+            },
             failure: from.failure.clone(),
             offered: from.offered.clone(),
             ..*from
@@ -250,35 +265,46 @@ impl GpuEngine {
         let mut planned = Vec::new();
         for launch in &arranged {
             let (kernel, bindings) = (launch.op.kernel(), recording.bindings(launch));
-            let offset = *offsets.entry(kernel.params().to_vec()).or_insert_with(|| {
-                let offset = blocks.len();
-                blocks.extend_from_slice(kernel.params());
-                blocks.resize(blocks.len().next_multiple_of(stride), 0);
-                offset as u32
-            });
+            let params = match context.pipelines.immediates {
+                true => LaunchParams::Immediate(kernel.params().into()),
+                false => {
+                    let offset = offsets.entry(kernel.params().to_vec()).or_insert_with(|| {
+                        let offset = blocks.len();
+                        blocks.extend_from_slice(kernel.params());
+                        blocks.resize(blocks.len().next_multiple_of(stride), 0);
+                        offset as u32
+                    });
+                    LaunchParams::Offset(*offset)
+                }
+            };
             let pipeline = context.pipelines.get(&context.device, kernel, &bindings)?;
-            planned.push((pipeline, offset, Cost::new(kernel, &bindings)));
+            planned.push((pipeline, params, Cost::new(kernel, &bindings)));
         }
         // A block is bound in whole vectors, the last one too.
-        blocks.resize(blocks.len().max(stride).next_multiple_of(stride), 0);
-        let params = context.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("parameters"),
-            size: blocks.len() as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        blocks.resize(blocks.len().next_multiple_of(stride), 0);
+        let params = (!blocks.is_empty()).then(|| {
+            let params = context.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("parameters"),
+                size: blocks.len() as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            context.queue.write_buffer(&params, 0, &blocks);
+            params
         });
-        context.queue.write_buffer(&params, 0, &blocks);
 
         type Key = (usize, Vec<BufferId>);
-        let mut groups: HashMap<Key, wgpu::BindGroup> = HashMap::new();
+        let mut groups: HashMap<Key, (usize, wgpu::BindGroup)> = HashMap::new();
         let mut launches = Vec::new();
-        for (launch, (pipeline, offset, cost)) in arranged.iter().zip(planned) {
+        for (launch, (pipeline, launch_params, cost)) in arranged.iter().zip(planned) {
             let key = (Arc::as_ptr(&pipeline) as usize, launch.buffers.clone());
             let bound = launch.buffers.iter().map(|id| &buffers[id.0]).collect::<Vec<_>>();
-            let make = || pipeline.bind(&context.device, &params, &bound);
+            let number = groups.len();
+            let make = || (number, pipeline.bind(&context.device, params.as_ref(), &bound));
             let group = groups.entry(key).or_insert_with(make).clone();
             let (kernel, size) = (launch.op.kernel().name(), launch.op.kernel().groups());
-            launches.push(GpuLaunch { kernel, cost, pipeline, group, offset, size });
+            let params = launch_params;
+            launches.push(GpuLaunch { kernel, cost, pipeline, group, params, size });
         }
         let in_flight = VecDeque::with_capacity(IN_FLIGHT + 1);
         let context = context.clone();
@@ -476,9 +502,18 @@ struct GpuLaunch {
     kernel: &'static str,
     cost: Cost,
     pipeline: Arc<Pipeline>,
-    group: wgpu::BindGroup,
-    offset: u32,
+    /// Numbered in the program: equal numbers are equal groups of one pipeline.
+    group: (usize, wgpu::BindGroup),
+    params: LaunchParams,
     size: [u32; 3],
+}
+
+/// How a launch gets its parameter block.
+enum LaunchParams {
+    /// With the launch.
+    Immediate(Box<[u8]>),
+    /// At an offset in the program's buffer of them.
+    Offset(u32),
 }
 
 /// A recording with its buffers and bind groups, ready to run.
@@ -502,12 +537,23 @@ fn encode_pass(
     let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
     let mut pass = encoder.begin_compute_pass(&descriptor);
     let mut pipeline: *const Pipeline = std::ptr::null();
+    let mut bound = usize::MAX;
     for launch in launches {
         if Arc::as_ptr(&launch.pipeline) != pipeline {
             pipeline = Arc::as_ptr(&launch.pipeline);
             pass.set_pipeline(&launch.pipeline.pipeline);
         }
-        pass.set_bind_group(0, &launch.group, &[launch.offset]);
+        let (number, group) = &launch.group;
+        match &launch.params {
+            LaunchParams::Offset(offset) => pass.set_bind_group(0, group, &[*offset]),
+            LaunchParams::Immediate(params) => {
+                if bound != *number {
+                    bound = *number;
+                    pass.set_bind_group(0, group, &[]);
+                }
+                pass.set_immediates(0, params);
+            }
+        }
         let [x, y, z] = launch.size;
         pass.dispatch_workgroups(x, y, z);
     }

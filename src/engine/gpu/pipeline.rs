@@ -15,7 +15,8 @@ pub type Key = (&'static str, Vec<(&'static str, String)>, Vec<DType>);
 pub struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
-    params_size: NonZeroU64,
+    /// Of the block in a uniform buffer; none where parameters are immediates.
+    params_size: Option<NonZeroU64>,
 }
 
 impl Pipeline {
@@ -23,9 +24,13 @@ impl Pipeline {
         device: &wgpu::Device,
         kernel: &dyn Kernel,
         bindings: &[Binding],
+        immediates: bool,
         fault: Option<&shader::Fault>,
     ) -> Result<Self> {
-        let source = shader::source_with(kernel, bindings, fault)?;
+        let mut source = shader::source_with(kernel, bindings, fault)?;
+        if immediates {
+            source = shader::with_immediates(&source);
+        }
         let label = Some(kernel.name());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label,
@@ -33,13 +38,16 @@ impl Pipeline {
         });
         // Uniform blocks are bound in whole vectors.
         let size = kernel.params().len().next_multiple_of(16).max(16) as u64;
-        let params_size = NonZeroU64::new(size).unwrap_or(NonZeroU64::MIN);
+        let params_size = NonZeroU64::new(size).filter(|_| !immediates);
         let entry = |binding: u32, ty, has_dynamic_offset, min_binding_size| {
             let ty = wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size };
             let visibility = wgpu::ShaderStages::COMPUTE;
             wgpu::BindGroupLayoutEntry { binding, visibility, ty, count: None }
         };
-        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform, true, Some(params_size))];
+        let mut entries = Vec::new();
+        if params_size.is_some() {
+            entries.push(entry(0, wgpu::BufferBindingType::Uniform, true, params_size));
+        }
         for (i, binding) in bindings.iter().enumerate() {
             let read_only = binding.access == Access::Read;
             let ty = wgpu::BufferBindingType::Storage { read_only };
@@ -52,7 +60,7 @@ impl Pipeline {
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
+            immediate_size: if immediates { kernel.params().len() as u32 } else { 0 },
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
@@ -69,19 +77,22 @@ impl Pipeline {
         Ok(Pipeline { pipeline, layout, params_size })
     }
 
-    /// The bind group of `buffers`, with the parameters at a dynamic offset.
+    /// The bind group of `buffers`, with the parameters at a dynamic offset where there is a buffer of them.
     pub fn bind(
         &self,
         device: &wgpu::Device,
-        params: &wgpu::Buffer,
+        params: Option<&wgpu::Buffer>,
         buffers: &[&wgpu::Buffer],
     ) -> wgpu::BindGroup {
-        let params =
-            wgpu::BufferBinding { buffer: params, offset: 0, size: Some(self.params_size) };
-        let mut entries = vec![wgpu::BindGroupEntry {
+        let params = params.map(|buffer| wgpu::BindGroupEntry {
             binding: 0,
-            resource: wgpu::BindingResource::Buffer(params),
-        }];
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset: 0,
+                size: self.params_size,
+            }),
+        });
+        let mut entries: Vec<_> = params.into_iter().collect();
         for (i, buffer) in buffers.iter().enumerate() {
             let resource = buffer.as_entire_binding();
             entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
@@ -99,6 +110,8 @@ impl Pipeline {
 pub struct Pipelines {
     /// Planted by a test.
     pub fault: Option<shader::Fault>,
+    /// Parameters are immediates.
+    pub immediates: bool,
     pub made: Mutex<HashMap<Key, Arc<Pipeline>>>,
 }
 
@@ -116,7 +129,13 @@ impl Pipelines {
         if let Some(pipeline) = made.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(Pipeline::new(device, kernel, bindings, self.fault.as_ref())?);
+        let pipeline = Arc::new(Pipeline::new(
+            device,
+            kernel,
+            bindings,
+            self.immediates,
+            self.fault.as_ref(),
+        )?);
         made.insert(key, pipeline.clone());
         Ok(pipeline)
     }
