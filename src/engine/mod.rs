@@ -342,6 +342,12 @@ pub struct Span {
     pub end_us: f64,
 }
 
+impl Span {
+    fn new(kernel: &'static str, cost: Cost, [start_us, end_us]: [f64; 2]) -> Self {
+        Span { kernel, cost, start_us, end_us }
+    }
+}
+
 enum ProgramKind {
     Cpu(cpu::CpuProgram),
     Gpu(gpu::GpuProgram),
@@ -446,22 +452,16 @@ impl Program {
     /// # Errors
     /// As [`Program::run`]; a GPU without timestamps.
     pub fn profile(&mut self) -> Result<Vec<Span>> {
-        let spans = match &mut self.kind {
-            ProgramKind::Gpu(gpu) => gpu.profile()?,
+        match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.profile(),
             ProgramKind::Cpu(cpu) => {
                 let mut begins = Vec::with_capacity(self.kernels.len() + 1);
                 cpu.run_each(|_| begins.push(Instant::now()))?;
-                let spans = since_first(begins.windows(2).map(|pair| [pair[0], pair[1]]));
-                self.kernels.iter().copied().zip(spans).collect()
+                let times = since_first(begins.windows(2).map(|pair| [pair[0], pair[1]]));
+                let spans = self.kernels.iter().zip(times);
+                Ok(spans.map(|(&(kernel, cost), times)| Span::new(kernel, cost, times)).collect())
             }
-        };
-        let span = |((kernel, cost), [start_us, end_us]): (_, [f64; 2])| Span {
-            kernel,
-            cost,
-            start_us,
-            end_us,
-        };
-        Ok(spans.into_iter().map(span).collect())
+        }
     }
 
     /// Notes when the next `runs` runs begin and end on the device; see [`Program::watched`].
@@ -495,9 +495,7 @@ impl Program {
                 since_first(self.watched.take().into_iter().flat_map(|watched| watched.1))
             }
         };
-        let (kernel, cost) = ("run", Cost::default());
-        let span = |[start_us, end_us]: [f64; 2]| Span { kernel, cost, start_us, end_us };
-        Ok(runs.into_iter().map(span).collect())
+        Ok(runs.into_iter().map(|times| Span::new("run", Cost::default(), times)).collect())
     }
 
     /// Waits until all that was submitted is done.

@@ -8,7 +8,7 @@
 //!   `#{NAME}`, nested at will: numbered variables instead of arrays, so that they stay in registers.
 //!
 //! Shaders compute in f32. Where a storage buffer holds f16, every place that indexes it is converted
-//! ([`half`](super::half)), and where `gates` does, SHORT_GATES is defined.
+//! (`kernel/half.rs`), and where `gates` does, SHORT_GATES is defined.
 //!
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
 //! hold another: `#{COUNT_#{X}}`.

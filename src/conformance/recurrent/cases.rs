@@ -29,12 +29,12 @@ pub fn recurrent_cases_in_f16() -> Vec<RecurrentCase> {
     let mut cases = Vec::new();
     for (number, kind) in CellKind::ALL.into_iter().enumerate() {
         cases.extend(shapes(kind).into_iter().skip(6).step_by(2).take(2));
-        cases.extend(options(kind).into_iter().skip(number % 4).step_by(4));
+        cases.extend(options(kind).into_iter().skip(number % 6).step_by(6));
     }
     // Rounding puts a gate near the border of a clip on the other side: of the many gates here there is such
     // a one, of the few in the activations' cases there is none.
     cases.extend(lstm_options().into_iter().filter(|case| case.stack.cell.clip.is_none()));
-    cases.extend(activations().into_iter().step_by(6));
+    cases.extend(activations().into_iter().step_by(8));
     cases.extend(convolutions().into_iter().step_by(5));
     cases.extend(segments().into_iter().step_by(3));
     cases.iter_mut().for_each(|case| case.precision = Precision::F16);

@@ -13,6 +13,7 @@ mod timestamps;
 pub use device::DeviceInfo;
 pub use products::{Cooperative, Tuning};
 
+use super::Span;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost};
 use crate::recording::{MemoryPlan, Recording, Role};
@@ -565,16 +566,17 @@ impl GpuProgram {
         encode_pass(&self.launches, encoder, None);
     }
 
-    /// One run with a pass a launch: its kernel and cost, beginning and end, in microseconds.
-    pub(super) fn profile(&mut self) -> Result<Vec<((&'static str, Cost), [f64; 2])>> {
+    /// One run with a pass a launch.
+    pub(super) fn profile(&mut self) -> Result<Vec<Span>> {
         let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         for launch in &self.launches {
             encode_pass(std::slice::from_ref(launch), &mut encoder, timestamps.next());
         }
         self.context.queue.submit([encoder.finish()]);
-        let kernels = self.launches.iter().map(|launch| (launch.kernel, launch.cost));
-        Ok(kernels.zip(timestamps.read(&self.context)?).collect())
+        let times = timestamps.read(&self.context)?;
+        let spans = self.launches.iter().zip(times);
+        Ok(spans.map(|(launch, times)| Span::new(launch.kernel, launch.cost, times)).collect())
     }
 
     /// Notes beginning and end of the next runs.
