@@ -1,5 +1,6 @@
 // destination[r,c] = scale·f(source[r,c], other[r,c]), rows apart by strides of their own (0: one row
-// for all), with f the first alone, the sum or the product. ACCUMULATE adds to the destination.
+// for all), with f the first alone, the sum or the product. ACCUMULATE adds to the destination. SCALED:
+// times the loss scale.
 #import shared/group_number
 
 struct Params {
@@ -17,6 +18,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 #bindings
+#ifdef SCALED
+#import shared/loss_scale
+#endif
 
 @compute @workgroup_size(256)
 fn main(
@@ -43,6 +47,9 @@ fn main(
     value *= other[p.other_offset + row * p.other_stride + column];
 #endif
     value *= p.scale;
+#ifdef SCALED
+    value *= power_of_two(scale_exponent());
+#endif
     let at = p.target_offset + row * p.target_stride + column;
 #ifdef ACCUMULATE
     value += destination[at];

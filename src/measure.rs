@@ -21,7 +21,7 @@ pub use timing::Timing;
 use crate::cell::CellKind;
 use crate::engine::{Engine, Program};
 use crate::error::{Error, Result};
-use crate::kernel::Cost;
+use crate::kernel::{Cost, LossScale};
 use crate::layer::{InitialState, Initializer, Memory, Recurrent, Sequence};
 use crate::recording::{Recording, Role};
 use crate::schedule::{Recorder, Var};
@@ -143,6 +143,8 @@ impl RecurrentShape {
         self.layer().init(&mut generator, &mut weights);
         let store = engine.store();
         store.set_all(&weights)?;
+        // The gradient of the outputs is what it is given as.
+        store.set(LossScale::NAME, &LossScale::NEUTRAL)?;
         let mut program = load(engine, &recording, &store, &mut generator)?;
         if let Ok(lengths) = program.find(NAMES[3]) {
             program.write_u32(lengths, &self.lengths())?;

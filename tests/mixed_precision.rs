@@ -151,6 +151,8 @@ fn updates_are_those_of_f32_under_any_scale() {
             let rate = Penalty::Activation(0.5);
             cross_entropy(&mut rec, run.output, targets).unwrap();
             penalise(&mut rec, "penalty", rate, run.output, [4, 3], None).unwrap();
+            let seed = rec.input("seed", [12, 8], false).unwrap();
+            rec.seed_gradient(run.output, seed).unwrap();
             rec.backward().unwrap();
             let descent = Optimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };
             descent.record(&mut rec, None).unwrap();
@@ -159,7 +161,7 @@ fn updates_are_those_of_f32_under_any_scale() {
         let mut weights = NamedTensors::new();
         let mut generator = recurra::layer::Initializer::new(5);
         rnn.init(&mut generator, &mut weights);
-        let x = generator.uniform(60, 1.0);
+        let (x, seed) = (generator.uniform(60, 1.0), generator.uniform(96, 0.02));
         let update = |precision, exponent: f32| -> Vec<f32> {
             let recording: Recording = record(precision);
             let store = engine.store();
@@ -169,6 +171,7 @@ fn updates_are_those_of_f32_under_any_scale() {
             }
             let mut program = engine.load(&recording, &store).unwrap();
             program.write(program.find("x").unwrap(), &x).unwrap();
+            program.write(program.find("seed").unwrap(), &seed).unwrap();
             let targets: Vec<u32> = (0..12).map(|i| i * 5 % 8).collect();
             program.write_u32(program.find("targets").unwrap(), &targets).unwrap();
             let optimizer = Optimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };

@@ -28,6 +28,10 @@ impl LossScale {
     /// Its name in the store.
     pub const NAME: &'static str = "optimizer.loss_scale";
 
+    /// The words of a scale of 1, for those who seed gradients that are large enough for 16 bits and look
+    /// at what becomes of them.
+    pub const NEUTRAL: [f32; Self::WORDS] = [-FIRST_EXPONENT as f32, 0.0, 0.0, 0.0, 0.0];
+
     /// From the words of the state: all zeros at first.
     pub fn new(words: &[f32]) -> Self {
         let word = |i: usize| words.get(i).copied().unwrap_or(0.0);
@@ -84,6 +88,7 @@ mod tests {
 
     #[test]
     fn the_scale_follows_the_gradients() {
+        assert_eq!(LossScale::new(&LossScale::NEUTRAL).scale(), 1.0);
         let mut state = LossScale::new(&[]);
         assert_eq!(state.scale(), 65_536.0);
         state = state.after(false, [0.9, 0.999]);

@@ -1,6 +1,6 @@
 //! Elementwise work on rows: copies, sums, products, fills, and rows chosen by flags.
 
-use super::{Binding, GROUP, Kernel, View, matrix_extent, spread};
+use super::{Binding, GROUP, Kernel, LossScale, View, matrix_extent, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Rows in a view: elements from one row to the next. A stride of 0 reads one row again and again.
@@ -67,6 +67,8 @@ pub struct Combine {
     pub with: With,
     /// Add to the target.
     pub accumulate: bool,
+    /// Times the loss scale.
+    pub scaled: bool,
 }
 
 impl Combine {
@@ -84,7 +86,7 @@ impl Combine {
             scale: 1.0,
             swap: 0,
         };
-        Combine { params, with: With::Nothing, accumulate: false }
+        Combine { params, with: With::Nothing, accumulate: false, scaled: false }
     }
 
     /// With a second operand.
@@ -146,6 +148,9 @@ impl Kernel for Combine {
             let other = Binding::read("other", extent(p.other_offset, p.other_stride));
             list.push(other.moving(read(p.other_stride)));
         }
+        if self.scaled {
+            list.push(Binding::read("loss_scale", LossScale::WORDS));
+        }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
@@ -154,7 +159,9 @@ impl Kernel for Combine {
             ("PRODUCT", self.with == With::Product),
             ("ACCUMULATE", self.accumulate),
         ];
-        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
+        let flags = flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new()));
+        let scale = if self.scaled { LossScale::defines() } else { Vec::new() };
+        scale.into_iter().chain(flags).collect()
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)

@@ -61,7 +61,8 @@ pub fn permutations() -> Vec<Op> {
     for with in [With::Nothing, With::Sum, With::Product] {
         for accumulate in flags {
             let op = Combine::copy([2, 2], rows, rows).and(with, rows);
-            list.push(op.accumulating(accumulate).into());
+            list.push(op.clone().accumulating(accumulate).into());
+            list.push(Combine { scaled: true, ..op.accumulating(accumulate) }.into());
         }
     }
     list.push(Fill::new(view, 0.0).into());

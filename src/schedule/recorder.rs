@@ -473,20 +473,31 @@ impl Recorder {
         Ok(Some((view, false)))
     }
 
-    /// Adds a matrix to the gradient of `var`: how a host seeds backward. With 16-bit activations the
-    /// host's numbers should be large enough for 16 bits, by the [`Recorder::loss_scale`] or another.
+    /// Adds a matrix to the gradient of `var`: how a host seeds backward. With 16-bit activations it is
+    /// multiplied with the loss scale, as the gradients of losses are.
     ///
     /// # Errors
     /// Unequal sizes.
     pub fn seed_gradient(&mut self, var: Var, seed: Var) -> Result<()> {
-        if var.view.len != seed.view.len {
-            return Err(Error::shape("gradient", &[var.view.len], &[seed.view.len]));
+        let scale = self.loss_scale()?;
+        self.contribute(var, seed, scale)
+    }
+
+    /// Adds a matrix that is a gradient already to that of `var`.
+    pub(crate) fn add_gradient(&mut self, var: Var, gradient: Var) -> Result<()> {
+        self.contribute(var, gradient, None)
+    }
+
+    fn contribute(&mut self, var: Var, from: Var, scale: Option<View>) -> Result<()> {
+        if var.view.len != from.view.len {
+            return Err(Error::shape("gradient", &[var.view.len], &[from.view.len]));
         }
-        match self.gradient_target(var)? {
-            None => Ok(()),
-            Some((view, false)) => self.copy(seed, Var { view, ..var }),
-            Some((view, true)) => self.add(seed.view, view),
-        }
+        let Some((target, accumulate)) = self.gradient_target(var)? else { return Ok(()) };
+        let n = from.view.len;
+        let op = Combine::copy([1, n], Rows::new(from.view, n), Rows::new(target, n));
+        let op = Combine { scaled: scale.is_some(), ..op.accumulating(accumulate) };
+        let views: Vec<View> = [from.view, target].into_iter().chain(scale).collect();
+        self.launch(op, &views)
     }
 
     /// The state of dynamic loss scaling ([`LossScale`]): all gradients are times its scale, so that small

@@ -11,7 +11,7 @@ use super::harness::{Tensors, run_once, short};
 use super::{Difference, Report, SHORT_BOUND, compare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::kernel::{CellKind, Control};
+use crate::kernel::{CellKind, Control, LossScale};
 use crate::layer::{InitialState, Initializer, Memory, Padding, Recurrent, Sequence};
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
@@ -150,6 +150,9 @@ fn data(case: &RecurrentCase) -> (Tensors, Vec<u32>) {
         }
     }
     tensors.insert("x".to_string(), x);
+    if case.precision == Precision::F16 {
+        tensors.insert(LossScale::NAME.to_string(), LossScale::NEUTRAL.to_vec());
+    }
     tensors.insert("d_output".to_string(), g.uniform(t * rows * s.output_width(), 1.0));
     for parameter in s.all_parameters() {
         let n = parameter.shape.iter().product();

@@ -1,7 +1,7 @@
 //! `combine`, `select_rows`, `sequence_flags`, `fill`; how much memory there is.
 
 use super::{Bound, Context};
-use crate::kernel::{Combine, Fill, RESET, SelectRows, SequenceFlags, VALID, With};
+use crate::kernel::{Combine, Fill, LossScale, RESET, SelectRows, SequenceFlags, VALID, With};
 use rayon::prelude::*;
 
 /// Elements from which on an elementwise kernel uses all threads.
@@ -15,6 +15,11 @@ pub fn combine(_: &Context, kernel: &Combine, mut bound: Bound) {
     let other = (from("other", p.other_offset), p.other_stride as usize);
     let [offset, stride] = [p.target_offset, p.target_stride].map(|x| x as usize);
     let target = &mut bound.write("destination")[offset..];
+    let factor = match kernel.scaled {
+        true => LossScale::new(bound.read("loss_scale")).scale(),
+        false => 1.0,
+    };
+    let scale = p.scale * factor;
     let one = |r: usize, target: &mut [f32]| {
         let target = &mut target[..columns];
         let from = match p.swap as usize {
@@ -22,7 +27,6 @@ pub fn combine(_: &Context, kernel: &Combine, mut bound: Bound) {
             inner => (r % inner) * (rows / inner) + r / inner,
         };
         let source = &source.0[from * source.1..][..columns];
-        let scale = p.scale;
         let other = |r: usize| &other.0[r * other.1..][..columns];
         match (kernel.with, kernel.accumulate) {
             (With::Nothing, false) if scale == 1.0 => target.copy_from_slice(source),

@@ -176,7 +176,7 @@ impl DirectionRecord {
         }
         match source {
             Some(source) => rec
-                .seed_gradient(source, Var { rows: source.rows, columns: source.columns, ..carry }),
+                .add_gradient(source, Var { rows: source.rows, columns: source.columns, ..carry }),
             None => Ok(()),
         }
     }
