@@ -226,9 +226,14 @@ fn cooperative_products_are_right_and_have_the_same_bits_in_all_tiles() {
     let Some(gpu) = gpu() else { return };
     let mut worst = [0.0, 0.0];
     let mut differ = 0;
+    // A driver that computes on the CPU compiles each for seconds, a large tile for ten.
+    let software = gpu.info().software;
     for (number, case) in cases().into_iter().enumerate() {
-        // A driver that computes on the CPU compiles a large tile for ten seconds.
-        let few = gpu.info().software && number % 3 > 0;
+        // Half of them, in which each way to transpose still comes with each size.
+        if software && number.count_ones() % 2 == 1 {
+            continue;
+        }
+        let few = software && number % 6 > 0;
         let tiles = if few { &gpu.cooperative_tiles()[1..] } else { gpu.cooperative_tiles() };
         let plain = case.run(&Engine::Gpu(gpu.with_cooperative(Cooperative::Never)));
         worst[0] = case.excess(&plain).max(worst[0]);

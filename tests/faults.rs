@@ -16,7 +16,7 @@ const MOST: usize = 3;
 
 /// The shader (`f16`: all, after they were made ones over buffers of f16), words of cases, what the fault is; the text that stands there, what takes its place.
 #[rustfmt::skip]
-const FAULTS: [[&str; 5]; 65] = [
+const FAULTS: [[&str; 5]; 69] = [
     ["cell/lstm", "lstm given", "two saved gates swapped",
         "out.saved[0] = i;\n    out.saved[GATE_G] = g;",
         "out.saved[0] = g;\n    out.saved[GATE_G] = i;"],
@@ -177,8 +177,20 @@ const FAULTS: [[&str; 5]; 65] = [
         "let end = min(COLUMNS, p.count - n0);",
         "let end = COLUMNS;"],
     ["cross_entropy", "kernel cross_entropy", "the scale of the mean",
-        "p.scale * (part / sum)",
-        "part / sum"],
+        "let scale = p.scale;",
+        "let scale = 1.0;"],
+    ["cross_entropy", "kernel cross_entropy scaled", "a loss without its scale",
+        "p.scale * power_of_two(scale_exponent())",
+        "p.scale"],
+    ["clip_scale", "kernel adam scaled", "an update of infinite gradients",
+        "clip[2] = select(0.0, 1.0, finite);",
+        "clip[2] = 1.0;"],
+    ["clip_scale", "kernel sgd scaled", "a scale that never falls",
+        "max(exponent - 1, 0)",
+        "exponent"],
+    ["slope", "kernel slope", "the slope forgotten",
+        "*= slope",
+        "*= 1.0"],
     ["adam", "kernel adam", "the second moment",
         "p.rest_2 * g * g",
         "p.rest_2 * g"],
