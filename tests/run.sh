@@ -25,4 +25,11 @@ if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
     export XDG_RUNTIME_DIR
 fi
 
-RECURRA_REQUIRE_GPU=1 cargo test --release --no-fail-fast
+export RECURRA_REQUIRE_GPU=1
+# nextest fills the cores over the borders of test programs; it has no documentation tests.
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo test --release --doc
+    cargo nextest run --release --no-fail-fast
+else
+    cargo test --release --no-fail-fast
+fi
