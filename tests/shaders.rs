@@ -384,7 +384,7 @@ fn shaders_have_few_instructions() {
     };
     for tile in recurra::kernel::TILES {
         let operand = Operand::new(view(64), 8);
-        let op = Matmul::new([8; 3], operand, operand, operand).cut_as(tile).into();
+        let op = Matmul::new([8; 3], operand, operand, operand).with_tile(tile).into();
         let [all, fma] = instructions(&op);
         let sums = tile.thread_rows * tile.thread_columns;
         println!("{}: {all} instructions, {fma} of them fma", tile.name);

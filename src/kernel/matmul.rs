@@ -176,14 +176,9 @@ impl Matmul {
         .with_tile(TILES[0])
     }
 
-    /// [`Matmul::with_tile`] for tests that count.
-    #[doc(hidden)]
-    pub fn cut_as(self, tile: Tile) -> Self {
-        self.with_tile(tile)
-    }
-
     /// The same product cut another way: the same bits at another speed.
-    pub(crate) fn with_tile(mut self, tile: Tile) -> Self {
+    #[doc(hidden)]
+    pub fn with_tile(mut self, tile: Tile) -> Self {
         let p = &mut self.params;
         [p.tiles_m, p.tiles_n] = tile.count(p.m as usize, p.n as usize).map(|x| x as u32);
         (self.tile, self.cooperative) = (tile, None);

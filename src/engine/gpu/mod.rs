@@ -8,21 +8,24 @@ mod device;
 mod experimental;
 mod pipeline;
 mod products;
+mod program;
+mod store;
 mod timestamps;
 
 pub use device::DeviceInfo;
 pub use products::{Cooperative, Tuning};
+pub use program::GpuProgram;
+pub(super) use store::GpuStore;
 
-use super::Span;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost};
-use crate::recording::{MemoryPlan, Recording, Role};
+use crate::recording::{Recording, Role};
 use crate::tensor::WORD_BYTES;
-use pipeline::{Pipeline, Pipelines};
+use pipeline::Pipelines;
+use program::{GpuLaunch, LaunchParams};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use timestamps::Timestamps;
 
 /// How long the host waits for the runs in flight before the device is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -446,202 +449,5 @@ impl Context {
         let poll = wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) };
         self.device.poll(poll).map_err(|e| self.failed(e.to_string()))?;
         self.check_failure()
-    }
-}
-
-/// Buffers by name, shared by programs.
-#[derive(Clone)]
-pub(super) struct GpuStore {
-    context: Arc<Context>,
-    values: Arc<Mutex<HashMap<String, wgpu::Buffer>>>,
-}
-
-impl GpuStore {
-    pub(super) fn set(&self, name: &str, value: &[f32]) -> Result<()> {
-        let context = &self.context;
-        let needed = std::mem::size_of_val(value) as u64;
-        let allowed = context.limits.max_buffer_size;
-        if needed > allowed {
-            return Err(Error::Limit {
-                device: context.info.name.clone(),
-                limit: "maxBufferSize",
-                allowed,
-                needed,
-                what: format!("tensor '{name}'"),
-            });
-        }
-        let mut values = lock(&self.values);
-        let fits = values.get(name).is_some_and(|buffer| buffer.size() == needed);
-        if !fits {
-            let scope = context.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-            let buffer = context.buffer(name, value.len());
-            if let Some(error) = pollster::block_on(scope.pop()) {
-                return Err(context.failed(error.to_string()));
-            }
-            values.insert(name.to_string(), buffer);
-        }
-        context.queue.write_buffer(&values[name], 0, bytemuck::cast_slice(value));
-        context.check_failure()
-    }
-
-    pub(super) fn get(&self, name: &str) -> Result<Option<Vec<f32>>> {
-        let Some(buffer) = lock(&self.values).get(name).cloned() else { return Ok(None) };
-        let staging = self.context.staging(buffer.size() as usize / WORD_BYTES);
-        self.context.read(&buffer, &staging).map(Some)
-    }
-
-    pub(super) fn names(&self) -> Vec<String> {
-        lock(&self.values).keys().cloned().collect()
-    }
-
-    pub(super) fn buffer(&self, name: &str) -> Option<wgpu::Buffer> {
-        lock(&self.values).get(name).cloned()
-    }
-}
-
-struct GpuLaunch {
-    kernel: &'static str,
-    cost: Cost,
-    pipeline: Arc<Pipeline>,
-    /// Numbered in the program: equal numbers are equal groups of one pipeline.
-    group: (usize, wgpu::BindGroup),
-    params: LaunchParams,
-    size: [u32; 3],
-}
-
-/// How a launch gets its parameter block.
-enum LaunchParams {
-    /// With the launch.
-    Immediate(Box<[u8]>),
-    /// At an offset in the program's buffer of them.
-    Offset(u32),
-}
-
-/// A recording with its buffers and bind groups, ready to run.
-pub struct GpuProgram {
-    context: Arc<Context>,
-    launches: Vec<GpuLaunch>,
-    buffers: Vec<wgpu::Buffer>,
-    staging: HashMap<BufferId, wgpu::Buffer>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
-    plan: MemoryPlan,
-    /// Runs that are watched.
-    watch: Option<Timestamps>,
-}
-
-/// Encodes launches as one compute pass.
-fn encode_pass(
-    launches: &[GpuLaunch],
-    encoder: &mut wgpu::CommandEncoder,
-    timestamps: Option<wgpu::ComputePassTimestampWrites>,
-) {
-    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
-    let mut pass = encoder.begin_compute_pass(&descriptor);
-    let mut pipeline: *const Pipeline = std::ptr::null();
-    let mut bound = usize::MAX;
-    for launch in launches {
-        if Arc::as_ptr(&launch.pipeline) != pipeline {
-            pipeline = Arc::as_ptr(&launch.pipeline);
-            pass.set_pipeline(&launch.pipeline.pipeline);
-        }
-        let (number, group) = &launch.group;
-        match &launch.params {
-            LaunchParams::Offset(offset) => pass.set_bind_group(0, group, &[*offset]),
-            LaunchParams::Immediate(params) => {
-                if bound != *number {
-                    bound = *number;
-                    pass.set_bind_group(0, group, &[]);
-                }
-                pass.set_immediates(0, params);
-            }
-        }
-        let [x, y, z] = launch.size;
-        pass.dispatch_workgroups(x, y, z);
-    }
-}
-
-impl GpuProgram {
-    /// Appends the whole recording to a host's encoder, as one compute pass.
-    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
-        encode_pass(&self.launches, encoder, None);
-    }
-
-    /// One run with a pass a launch.
-    pub(super) fn profile(&mut self) -> Result<Vec<Span>> {
-        let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;
-        let mut encoder = self.context.device.create_command_encoder(&Default::default());
-        for launch in &self.launches {
-            encode_pass(std::slice::from_ref(launch), &mut encoder, timestamps.next());
-        }
-        self.context.queue.submit([encoder.finish()]);
-        let times = timestamps.read(&self.context)?;
-        let spans = self.launches.iter().zip(times);
-        Ok(spans.map(|(launch, times)| Span::new(launch.kernel, launch.cost, times)).collect())
-    }
-
-    /// Notes beginning and end of the next runs.
-    pub(super) fn watch(&mut self, runs: usize) -> Result<()> {
-        self.watch = Some(Timestamps::new(&self.context, runs)?);
-        Ok(())
-    }
-
-    /// What was noted since.
-    pub(super) fn watched(&mut self) -> Result<Vec<[f64; 2]>> {
-        self.watch.take().map_or(Ok(Vec::new()), |watch| watch.read(&self.context))
-    }
-
-    /// The device buffer behind an input, output, parameter or state.
-    pub fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
-        &self.buffers[id.0]
-    }
-
-    /// Submits the launches. At most [`IN_FLIGHT`] runs wait on the device: a host that is faster
-    /// waits for the oldest.
-    pub(super) fn run(&mut self) -> Result<()> {
-        let mut encoder = self.context.device.create_command_encoder(&Default::default());
-        let timestamps = self.watch.as_mut().and_then(Timestamps::next);
-        encode_pass(&self.launches, &mut encoder, timestamps);
-        self.in_flight.push_back(self.context.queue.submit([encoder.finish()]));
-        if self.in_flight.len() > IN_FLIGHT {
-            self.context.wait_for(self.in_flight.pop_front())?;
-        }
-        self.context.check_failure()
-    }
-
-    pub(super) fn write(&self, id: BufferId, words: &[u8]) -> Result<()> {
-        let buffer = &self.buffers[id.0];
-        self.check_usage(buffer, wgpu::BufferUsages::COPY_DST, "COPY_DST")?;
-        self.context.queue.write_buffer(buffer, 0, words);
-        Ok(())
-    }
-
-    pub(super) fn read(&self, id: BufferId, len: usize) -> Result<Vec<f32>> {
-        let buffer = &self.buffers[id.0];
-        self.check_usage(buffer, wgpu::BufferUsages::COPY_SRC, "COPY_SRC")?;
-        match self.staging.get(&id) {
-            Some(staging) => self.context.read(buffer, staging),
-            None => self.context.read(buffer, &self.context.staging(len)),
-        }
-    }
-
-    /// A host's buffer may lack what the program's own all have.
-    fn check_usage(
-        &self,
-        buffer: &wgpu::Buffer,
-        usage: wgpu::BufferUsages,
-        name: &str,
-    ) -> Result<()> {
-        if buffer.usage().contains(usage) {
-            return Ok(());
-        }
-        Err(Error::invalid(format!("the host's buffer lacks {name} usage for this")))
-    }
-
-    pub(super) fn wait(&self) -> Result<()> {
-        self.context.wait()
-    }
-
-    pub(super) fn plan(&self) -> &MemoryPlan {
-        &self.plan
     }
 }

@@ -1,0 +1,159 @@
+//! A loaded recording: its launches with their pipelines and bind groups, and how a run is encoded.
+
+use super::pipeline::Pipeline;
+use super::timestamps::Timestamps;
+use super::{Context, IN_FLIGHT};
+use crate::engine::Span;
+use crate::error::{Error, Result};
+use crate::kernel::{BufferId, Cost};
+use crate::recording::MemoryPlan;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A kernel's launch.
+pub(super) struct GpuLaunch {
+    pub(super) kernel: &'static str,
+    pub(super) cost: Cost,
+    pub(super) pipeline: Arc<Pipeline>,
+    /// Numbered in the program: equal numbers are equal groups of one pipeline.
+    pub(super) group: (usize, wgpu::BindGroup),
+    pub(super) params: LaunchParams,
+    pub(super) size: [u32; 3],
+}
+
+/// How a launch gets its parameter block.
+pub(super) enum LaunchParams {
+    /// With the launch.
+    Immediate(Box<[u8]>),
+    /// At an offset in the program's buffer of them.
+    Offset(u32),
+}
+
+/// A recording with its buffers and bind groups, ready to run.
+pub struct GpuProgram {
+    pub(super) context: Arc<Context>,
+    pub(super) launches: Vec<GpuLaunch>,
+    pub(super) buffers: Vec<wgpu::Buffer>,
+    pub(super) staging: HashMap<BufferId, wgpu::Buffer>,
+    pub(super) in_flight: VecDeque<wgpu::SubmissionIndex>,
+    pub(super) plan: MemoryPlan,
+    /// Runs that are watched.
+    pub(super) watch: Option<Timestamps>,
+}
+
+/// Encodes launches as one compute pass.
+fn encode_pass(
+    launches: &[GpuLaunch],
+    encoder: &mut wgpu::CommandEncoder,
+    timestamps: Option<wgpu::ComputePassTimestampWrites>,
+) {
+    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
+    let mut pass = encoder.begin_compute_pass(&descriptor);
+    let mut pipeline: *const Pipeline = std::ptr::null();
+    let mut bound = usize::MAX;
+    for launch in launches {
+        if Arc::as_ptr(&launch.pipeline) != pipeline {
+            pipeline = Arc::as_ptr(&launch.pipeline);
+            pass.set_pipeline(&launch.pipeline.pipeline);
+        }
+        let (number, group) = &launch.group;
+        match &launch.params {
+            LaunchParams::Offset(offset) => pass.set_bind_group(0, group, &[*offset]),
+            LaunchParams::Immediate(params) => {
+                if bound != *number {
+                    bound = *number;
+                    pass.set_bind_group(0, group, &[]);
+                }
+                pass.set_immediates(0, params);
+            }
+        }
+        let [x, y, z] = launch.size;
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+impl GpuProgram {
+    /// Appends the whole recording to a host's encoder, as one compute pass.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        encode_pass(&self.launches, encoder, None);
+    }
+
+    /// One run with a pass a launch.
+    pub(in crate::engine) fn profile(&mut self) -> Result<Vec<Span>> {
+        let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        for launch in &self.launches {
+            encode_pass(std::slice::from_ref(launch), &mut encoder, timestamps.next());
+        }
+        self.context.queue.submit([encoder.finish()]);
+        let times = timestamps.read(&self.context)?;
+        let spans = self.launches.iter().zip(times);
+        Ok(spans.map(|(launch, times)| Span::new(launch.kernel, launch.cost, times)).collect())
+    }
+
+    /// Notes beginning and end of the next runs.
+    pub(in crate::engine) fn watch(&mut self, runs: usize) -> Result<()> {
+        self.watch = Some(Timestamps::new(&self.context, runs)?);
+        Ok(())
+    }
+
+    /// What was noted since.
+    pub(in crate::engine) fn watched(&mut self) -> Result<Vec<[f64; 2]>> {
+        self.watch.take().map_or(Ok(Vec::new()), |watch| watch.read(&self.context))
+    }
+
+    /// The device buffer behind an input, output, parameter or state.
+    pub fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
+        &self.buffers[id.0]
+    }
+
+    /// Submits the launches. At most [`IN_FLIGHT`] runs wait on the device: a host that is faster
+    /// waits for the oldest.
+    pub(in crate::engine) fn run(&mut self) -> Result<()> {
+        let mut encoder = self.context.device.create_command_encoder(&Default::default());
+        let timestamps = self.watch.as_mut().and_then(Timestamps::next);
+        encode_pass(&self.launches, &mut encoder, timestamps);
+        self.in_flight.push_back(self.context.queue.submit([encoder.finish()]));
+        if self.in_flight.len() > IN_FLIGHT {
+            self.context.wait_for(self.in_flight.pop_front())?;
+        }
+        self.context.check_failure()
+    }
+
+    pub(in crate::engine) fn write(&self, id: BufferId, words: &[u8]) -> Result<()> {
+        let buffer = &self.buffers[id.0];
+        self.check_usage(buffer, wgpu::BufferUsages::COPY_DST, "COPY_DST")?;
+        self.context.queue.write_buffer(buffer, 0, words);
+        Ok(())
+    }
+
+    pub(in crate::engine) fn read(&self, id: BufferId, len: usize) -> Result<Vec<f32>> {
+        let buffer = &self.buffers[id.0];
+        self.check_usage(buffer, wgpu::BufferUsages::COPY_SRC, "COPY_SRC")?;
+        match self.staging.get(&id) {
+            Some(staging) => self.context.read(buffer, staging),
+            None => self.context.read(buffer, &self.context.staging(len)),
+        }
+    }
+
+    /// A host's buffer may lack what the program's own all have.
+    fn check_usage(
+        &self,
+        buffer: &wgpu::Buffer,
+        usage: wgpu::BufferUsages,
+        name: &str,
+    ) -> Result<()> {
+        if buffer.usage().contains(usage) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the host's buffer lacks {name} usage for this")))
+    }
+
+    pub(in crate::engine) fn wait(&self) -> Result<()> {
+        self.context.wait()
+    }
+
+    pub(in crate::engine) fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+}
