@@ -1,4 +1,4 @@
-// A row a workgroup: losses[n] = log Σ_v exp(x_v − max) + max − x_target (log(1 + others) where the
+// A row for LANES threads: losses[n] = log Σ_v exp(x_v − max) + max − x_target (log(1 + others) where the
 // target is the largest, so that a small loss keeps its digits), and with GRADIENT
 // d_logits[n,v] = scale·(exp(x_v − max)/Σ − [v = target]); at the target this is written as minus
 // the others' share, which keeps its digits where the target's share is near 1. SCALED: times the loss
@@ -34,26 +34,30 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let row = group_number(group, groups);
-    // Uniform in the workgroup: the barriers below are reached by all threads or by none.
-    if row >= p.rows {
-        return;
-    }
+    let row = group_number(group, groups) * (256u / LANES) + index / LANES;
+    let lane = index % LANES;
+    // Threads past the last row go along to the barriers.
+    let present = row < p.rows;
     let first = p.logits_offset + row * p.classes;
+    let end = select(0u, p.classes, present);
     var most = -3.0e38;
-    for (var v = index; v < p.classes; v += 256u) {
+    for (var v = lane; v < end; v += LANES) {
         most = max(most, logits[first + v]);
     }
     most = tree_max(index, most);
-    let label = min(targets[p.targets_offset + row], p.classes - 1u);
+    let label = min(targets[p.targets_offset + min(row, p.rows - 1u)], p.classes - 1u);
     var others = 0.0;
-    for (var v = index; v < p.classes; v += 256u) {
+    for (var v = lane; v < end; v += LANES) {
         others += select(exp(logits[first + v] - most), 0.0, v == label);
     }
     others = tree_sum(index, others);
-    let sum = others + exp(logits[first + label] - most);
-    if index == 0u {
-        let gap = most - logits[first + label];
+    if !present {
+        return;
+    }
+    let own = logits[first + label];
+    let sum = others + exp(own - most);
+    if lane == 0u {
+        let gap = most - own;
         losses[row] = select(log(sum) + gap, log_of_one_plus(others), gap == 0.0);
     }
 #ifdef GRADIENT
@@ -62,7 +66,7 @@ fn main(
 #else
     let scale = p.scale;
 #endif
-    for (var v = index; v < p.classes; v += 256u) {
+    for (var v = lane; v < p.classes; v += LANES) {
         let part = select(exp(logits[first + v] - most), -others, v == label);
         d_logits[row * p.classes + v] = scale * (part / sum);
     }

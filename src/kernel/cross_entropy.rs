@@ -1,6 +1,6 @@
 //! Softmax and cross-entropy in one kernel, with the gradient.
 
-use super::{Binding, Kernel, LossScale, View, spread};
+use super::{Binding, GROUP, Kernel, LossScale, View, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// The uniform block of `shaders/cross_entropy.wgsl`.
@@ -46,6 +46,11 @@ impl CrossEntropy {
             scaled: false,
         }
     }
+
+    /// Threads a row: enough that each has about eight classes.
+    fn lanes(&self) -> usize {
+        (self.params.classes as usize / 8).next_power_of_two().clamp(8, GROUP)
+    }
 }
 
 impl Kernel for CrossEntropy {
@@ -76,6 +81,7 @@ impl Kernel for CrossEntropy {
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = if self.scaled { LossScale::defines() } else { Vec::new() };
+        list.push(("LANES", self.lanes().to_string()));
         if self.gradient {
             list.push(("GRADIENT", String::new()));
         }
@@ -85,7 +91,7 @@ impl Kernel for CrossEntropy {
         bytemuck::bytes_of(&self.params)
     }
     fn groups(&self) -> [u32; 3] {
-        spread(self.params.rows as usize)
+        spread((self.params.rows as usize).div_ceil(GROUP / self.lanes()))
     }
     fn flops(&self) -> u64 {
         8 * u64::from(self.params.rows) * u64::from(self.params.classes)

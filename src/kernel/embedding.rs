@@ -4,7 +4,7 @@ use super::{Binding, GROUP, Kernel, View, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Columns of the table that one workgroup of the backward kernel sums.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 256;
 
 /// The uniform block of `shaders/embedding_forward.wgsl` and `shaders/embedding_backward.wgsl`.
 #[repr(C)]
@@ -84,7 +84,7 @@ impl Kernel for EmbeddingForward {
     }
 }
 
-/// d_table\[v\] = Σ over n with ids\[n\] = v of d_output\[n\], summed in the order of n.
+/// d_table\[v\] = Σ over n with ids\[n\] = v of d_output\[n\], summed in a fixed order.
 #[derive(Clone, Debug)]
 pub struct EmbeddingBackward {
     /// Sizes and offsets.

@@ -43,7 +43,9 @@ pub fn permutations() -> Vec<Op> {
         list.push(Dropout { accumulate, ..Dropout::new(view, view, 0, 0.5) }.into());
     }
     for gradient in flags {
-        list.push(CrossEntropy::new(2, view, view, gradient).into());
+        for classes in [2, 1000, 10_000] {
+            list.push(CrossEntropy::new(classes, view, view, gradient).into());
+        }
     }
     list.push(SumSquares::new(view, 0).into());
     list.push(CrossEntropy { scaled: true, ..CrossEntropy::new(2, view, view, true) }.into());

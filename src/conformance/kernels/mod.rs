@@ -255,7 +255,7 @@ pub fn kernel_reports(
 
 /// The kernels over activations and their gradients.
 fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
-    for (n, v, e) in [(1, 1, 1), (7, 5, 3), (130, 33, 65), (200, 70_000, 1)] {
+    for (n, v, e) in [(1, 1, 1), (7, 5, 3), (130, 33, 65), (200, 70_000, 1), (4100, 3, 300)] {
         for case in embedding(g, n, v, e)? {
             run(case)?;
         }
@@ -263,7 +263,7 @@ fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result
     for n in [1, 7, 33, 1000, 70_001] {
         run(dropout(g, n)?)?;
     }
-    for (n, v) in [(1, 1), (3, 2), (33, 257), (7, 1000), (70_000, 2)] {
+    for (n, v) in [(1, 1), (3, 2), (33, 257), (7, 1000), (3, 4100), (70_000, 2)] {
         run(cross_entropy(g, n, v)?)?;
     }
     for shape in [[1, 1, 1], [2, 1, 1], [5, 7, 33], [40, 3, 257], [70_000, 1, 1]] {
