@@ -21,7 +21,7 @@
 #import shared/activations
 #import shared/cell
 #endif
-
+#import shared/backward
 #ifdef FROM_COLUMNS
 #import shared/from_columns
 #endif
@@ -31,7 +31,6 @@ const DEPTH = 32u;
 // A thread computes one unit of every THREAD_ROWS-th row of the tile.
 const THREAD_ROWS = #{THREAD_ROWS}u;
 const THREADS = TILE * THREAD_ROWS;
-const MASKS = #{MASKS}u;
 const PARTS = #{PARTS}u;
 
 #ifndef BY_UNIT
@@ -41,15 +40,6 @@ var<workgroup> w_tile: array<vec4<f32>, LINE * TILE>;    // [k / 4][unit]
 #endif
 
 #ifndef FROM_COLUMNS
-// The saved block that holds the gradient of the recurrent product of weight block `gate`.
-fn recurrent_block(gate: u32) -> u32 {
-#ifdef GRU
-    return select(gate, 3u, gate == 2u);
-#else
-    return gate;
-#endif
-}
-
 // Term k of gate `gate` of the product's left operand.
 fn source(gate: u32, row: u32, k: u32) -> f32 {
 #ifdef OF_CANDIDATE
@@ -70,21 +60,7 @@ fn source(gate: u32, row: u32, k: u32) -> f32 {
 #endif
 #endif
 }
-
-fn weight(gate: u32, k: u32, column: u32) -> f32 {
-    return w[p.w_offset + (gate * p.hidden + k) * p.depth + column];
-}
 #endif
-
-// What the mask of the recurrent dropout makes of gate `gate`'s share of dh.
-fn masked(gate: u32, row: u32, unit: u32, value: f32) -> f32 {
-#ifdef HAS_hidden_mask
-#ifndef PHASE_CANDIDATE
-    return value * hidden_mask[(min(gate, MASKS - 1u) * p.batch + row) * p.width + unit];
-#endif
-#endif
-    return value;
-}
 
 // A gate's own share of the columns' gradient.
 fn set_part(gate: u32, row: u32, unit: u32, share: f32) {
@@ -115,32 +91,18 @@ fn epilogue(row: u32, unit: u32, product: f32, heard: bool) {
     here_row = row;
 #endif
 #ifdef COMPLETE_DH
-    // What reached the old state through the product of a step that was reset is not its own.
-    if heard {
-        sum = select(sum, 0.0, has_flag(p.later, row, RESET));
-    }
-    let total = sum + carry[carry_index(0u, at)];
+    let total = passed(at, sum, heard);
 #endif
 #ifdef PHASE_INITIAL
     carry[carry_index(0u, at)] = total;
-#else
-#ifdef COMPLETE_DH
-    var complete = total;
-#ifdef HAS_d_output
-    complete += d_output[p.d_output_offset + (p.t * p.batch + row) * p.width + unit];
-#endif
-    let d = split(0u, at, complete);
 #endif
 #ifdef PHASE_PROJECT
+    let d = split(0u, at, total + output_gradient(at));
     d_candidate[p.candidate_offset + row * p.width + unit] = d.candidate;
     set_carry(0u, at, d.old);
 #endif
 #ifdef PHASE_CELL
-    if has_flag(p.t, row, VALID) {
-        backward_cell(at, d);
-    } else {
-        drop_cell(at, d);
-    }
+    settle(at, total);
 #endif
 #ifdef PHASE_UNPROJECT
     if has_flag(p.t, row, VALID) {
@@ -153,7 +115,6 @@ fn epilogue(row: u32, unit: u32, product: f32, heard: bool) {
     if has_flag(p.t, row, VALID) {
         backward_candidate(at, sum);
     }
-#endif
 #endif
 #endif
 }

@@ -13,22 +13,25 @@
 #ifdef CELL_PHASE
 #import shared/cell
 #endif
+#import shared/forward
 
-const PRODUCTS = #{PRODUCTS}u;   // gates of this phase
 // A workgroup computes TILE batch rows by TILE units, DEPTH terms of the product at a time; a thread one
 // unit of every THREAD_ROWS-th row.
 const TILE = 16u;
 const DEPTH = 32u;
 const THREAD_ROWS = #{THREAD_ROWS}u;
 const THREADS = TILE * THREAD_ROWS;
-// Left operands: one for all gates, or h under each gate's own mask.
-const SOURCES = #{SOURCES}u;
 
 #ifndef DIRECT
 const LINE = DEPTH / 4u;
 const MASK = TILE * LINE;
 var<workgroup> h_tile: array<vec4<f32>, SOURCES * MASK>;    // [mask][row][k / 4]
 var<workgroup> w_tile: array<Sum, DEPTH * TILE>;            // [k][unit]
+
+// Term i of a vector of the tile.
+fn tile_term(at: u32, i: u32) -> f32 {
+    return h_tile[at][i];
+}
 #import shared/gates_#{PRODUCTS}
 #endif
 
@@ -52,27 +55,16 @@ fn source(row: u32, k: u32, mask: u32) -> f32 {
 #endif
 }
 
-fn weight(gate: u32, unit: u32, k: u32) -> f32 {
-    return w[p.w_offset + (gate * p.hidden + unit) * p.depth + k];
-}
-
 // What becomes of the sums of one row and unit.
 fn epilogue(row: u32, unit: u32, products: array<f32, PRODUCTS>) {
-    var r = products;
+    let r = products;
 #ifdef CELL_PHASE
     here = unit;
 #endif
     let at = At(row, unit);
     let valid = has_flag(p.t, row, VALID);
 #ifdef PHASE_CELL
-    if valid {
-        for (var gate = 0u; gate < PRODUCTS; gate++) {
-            r[gate] += b[p.b_offset + gate * p.hidden + unit];
-        }
-        forward_cell(at, r);
-    } else {
-        keep_cell(at);
-    }
+    settle(at, r);
 #endif
 #ifdef PHASE_CANDIDATE
     if valid {

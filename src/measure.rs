@@ -211,7 +211,7 @@ pub fn recurrent(
     budget: Duration,
 ) -> Result<Measurement> {
     let recordings = [shape.record(false)?, shape.record(true)?];
-    let predicted_ms = recordings.each_ref().map(|recording| rates.predicted_ms(recording));
+    let predicted_ms = recordings.each_ref().map(|r| rates.predicted_ms(&engine.arranged(r)));
     let cost = recordings[1].cost();
     drop(recordings);
     let training = shape.load(engine, true)?;

@@ -241,6 +241,11 @@ impl Recording {
         census
     }
 
+    /// Other launches over the same buffers.
+    pub(crate) fn with_launches(&self, launches: Vec<Launch>) -> Self {
+        Recording { buffers: self.buffers.clone(), names: self.names.clone(), launches }
+    }
+
     /// The sum of the launches' costs.
     pub fn cost(&self) -> Cost {
         self.launches.iter().map(|l| self.launch_cost(l)).fold(Cost::default(), |a, b| a + b)
@@ -414,6 +419,7 @@ mod tests {
             depth: 1,
             head: 1,
             places: 1,
+            count: 1,
             ..bytemuck::Zeroable::zeroed()
         };
         let kind = StepKind::plain(Cell::from(CellKind::Gru));

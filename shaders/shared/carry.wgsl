@@ -13,7 +13,20 @@ fn split(state: u32, at: At, total: f32) -> Split {
     return Split((1.0 - z) * total, z * total);
 }
 
+fn carry_of(state: u32, at: At) -> f32 {
+#ifdef SEQUENCE
+    return held_carry[state];
+#else
+    return carry[carry_index(state, at)];
+#endif
+}
+
 // The old state's gradient; a reset lets nothing through.
 fn set_carry(state: u32, at: At, value: f32) {
-    carry[carry_index(state, at)] = select(value, 0.0, has_flag(p.t, at.row, RESET));
+    let passed = select(value, 0.0, has_flag(p.t, at.row, RESET));
+#ifdef SEQUENCE
+    held_carry[state] = passed;
+#else
+    carry[carry_index(state, at)] = passed;
+#endif
 }

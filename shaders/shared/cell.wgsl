@@ -2,6 +2,22 @@
 // unit, cell_forward and cell_backward; reset-before GRU has two phases and its own file.
 #import shared/unit
 
+// A word of the unit at this step: what came before it, and what it leaves.
+fn gate_word(block: u32, at: At) -> f32 {
+#ifdef SEQUENCE
+    return held_words[block];
+#else
+    return gates[gate_index(p.t, block, at)];
+#endif
+}
+
+fn set_gate_word(block: u32, at: At, value: f32) {
+    gates[gate_index(p.t, block, at)] = value;
+#ifdef SEQUENCE
+    held_words[block] = stored_word(value);
+#endif
+}
+
 #ifdef PURE
 const GATES = G_COUNT;
 // What a cell returns. Forward: the words kept for backward and the new states. Backward: the
@@ -21,7 +37,7 @@ struct CellOut {
 fn forward_cell(at: At, r: array<f32, GATES>) {
     var x: array<f32, GATES>;
     for (var gate = 0u; gate < GATES; gate++) {
-        x[gate] = gates[gate_index(p.t, gate, at)];
+        x[gate] = gate_word(gate, at);
     }
     var old: array<f32, STATES>;
     for (var state = FIRST_STATE; state < STATES; state++) {
@@ -29,7 +45,7 @@ fn forward_cell(at: At, r: array<f32, GATES>) {
     }
     let out = cell_forward(x, r, old);
     for (var block = 0u; block < CELL_SAVED; block++) {
-        gates[gate_index(p.t, block, at)] = out.saved[block];
+        set_gate_word(block, at, out.saved[block]);
     }
 #ifndef NORM_CELL
 #ifdef PROJECTED
@@ -52,7 +68,7 @@ fn keep_cell(at: At) {
 fn backward_cell(at: At, dh: Split) {
     var saved: array<f32, SAVED>;
     for (var block = 0u; block < CELL_SAVED; block++) {
-        saved[block] = gates[gate_index(p.t, block, at)];
+        saved[block] = gate_word(block, at);
     }
     var old: array<f32, STATES>;
     var d_new: array<f32, STATES>;
@@ -62,14 +78,14 @@ fn backward_cell(at: At, dh: Split) {
     for (var state = FIRST_STATE; state < STATES; state++) {
         old[state] = old_state(state, at);
         if state > 0u {
-            let d = split(state, at, carry[carry_index(state, at)]);
+            let d = split(state, at, carry_of(state, at));
             d_new[state] = d.candidate;
             passed[state] = d.old;
         }
     }
     let out = cell_backward(saved, old, d_new);
     for (var block = 0u; block < CELL_SAVED; block++) {
-        gates[gate_index(p.t, block, at)] = out.saved[block];
+        set_gate_word(block, at, out.saved[block]);
     }
     for (var state = FIRST_STATE; state < STATES; state++) {
         set_carry(state, at, passed[state] + out.states[state]);
@@ -84,13 +100,13 @@ fn backward_cell(at: At, dh: Split) {
 // A row that is not valid: no gate gradients, and the states' gradients pass.
 fn drop_cell(at: At, dh: Split) {
     for (var block = 0u; block < CELL_SAVED; block++) {
-        gates[gate_index(p.t, block, at)] = 0.0;
+        set_gate_word(block, at, 0.0);
     }
     if FIRST_STATE == 0u {
         set_carry(0u, at, dh.old);
     }
     for (var state = 1u; state < STATES; state++) {
-        set_carry(state, at, carry[carry_index(state, at)]);
+        set_carry(state, at, carry_of(state, at));
     }
 }
 #endif

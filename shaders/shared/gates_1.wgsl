@@ -4,7 +4,7 @@ alias Sum = f32;
 
 #ifdef PER_GATE
 fn tile_sources(at: u32, i: u32) -> Sum {
-    return h_tile[at][i];
+    return tile_term(at, i);
 }
 #endif
 

@@ -5,8 +5,8 @@ alias Sum = vec2<f32>;
 // Each gate's own source: term i of the vector.
 fn tile_sources(at: u32, i: u32) -> Sum {
     return vec2<f32>(
-        h_tile[at][i],
-        h_tile[at + MASK][i],
+        tile_term(at, i),
+        tile_term(at + MASK, i),
     );
 }
 #endif

@@ -5,9 +5,9 @@ alias Sum = vec3<f32>;
 // Each gate's own source: term i of the vector.
 fn tile_sources(at: u32, i: u32) -> Sum {
     return vec3<f32>(
-        h_tile[at][i],
-        h_tile[at + MASK][i],
-        h_tile[at + 2u * MASK][i],
+        tile_term(at, i),
+        tile_term(at + MASK, i),
+        tile_term(at + 2u * MASK, i),
     );
 }
 #endif

@@ -5,10 +5,10 @@ alias Sum = vec4<f32>;
 // Each gate's own source: term i of the vector.
 fn tile_sources(at: u32, i: u32) -> Sum {
     return vec4<f32>(
-        h_tile[at][i],
-        h_tile[at + MASK][i],
-        h_tile[at + 2u * MASK][i],
-        h_tile[at + 3u * MASK][i],
+        tile_term(at, i),
+        tile_term(at + MASK, i),
+        tile_term(at + 2u * MASK, i),
+        tile_term(at + 3u * MASK, i),
     );
 }
 #endif

@@ -33,9 +33,16 @@ struct Params {
     kernel_width: u32,
     epsilon: f32,
     first: u32,
+    count: u32,
 }
 
+#ifdef SEQUENCE
+@group(0) @binding(0) var<uniform> given: Params;
+// The step at hand of those that were given.
+var<private> p: Params;
+#else
 @group(0) @binding(0) var<uniform> p: Params;
+#endif
 
 #bindings
 

@@ -16,7 +16,7 @@ pub use recurrent::{
     recurrent_reports,
 };
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Strategy};
 use crate::error::Result;
 use crate::tensor::Precision;
 use serde::Serialize;
@@ -89,8 +89,18 @@ pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
         }
     }
     let short = engine.supports(Precision::F16).then(recurrent_cases_in_f16);
-    for case in recurrent_cases().into_iter().chain(short.into_iter().flatten()) {
-        recurrent_reports(engine, &case)?.iter().for_each(&mut each);
+    let cases = || recurrent_cases().into_iter().chain(short.iter().flatten().cloned());
+    // Each way of launching the steps, and the cases that it serves.
+    let step = engine.with_strategy(Strategy::Step)?;
+    for case in cases() {
+        recurrent_reports(&step, &case)?.iter().for_each(&mut each);
+    }
+    let Ok(sequence) = engine.with_strategy(Strategy::Sequence) else { return Ok(()) };
+    for case in cases() {
+        let recording = record_case(&case)?;
+        if sequence.arranged(&recording).census().contains_key("sequence_forward") {
+            recurrent_reports(&sequence, &case)?.iter().for_each(&mut each);
+        }
     }
     Ok(())
 }

@@ -13,9 +13,51 @@ use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control, Cost};
 use crate::recording::{Buffer, CONTROL, Launch, MemoryPlan, Recording, Role};
 use crate::tensor::{DType, NamedTensors, Precision, WORD_BYTES, require_finite};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
+
+/// How the steps of a recurrence are launched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// What is taken to be faster for the device and the shape.
+    #[default]
+    Auto,
+    /// A launch a step.
+    Step,
+    /// All steps of a layer and direction in one launch, wherever the kernel serves them.
+    Sequence,
+}
+
+impl Strategy {
+    /// All of them.
+    pub const ALL: [Strategy; 3] = [Strategy::Auto, Strategy::Step, Strategy::Sequence];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Auto => "auto",
+            Strategy::Step => "step",
+            Strategy::Sequence => "sequence",
+        }
+    }
+}
+
+/// How the steps of a layer and direction are launched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Steps of the layer.
+    pub steps: usize,
+    /// The strategy.
+    pub strategy: Strategy,
+    /// Milliseconds a step, launched each and in one launch, where that was measured.
+    pub measured_ms: Option<[f64; 2]>,
+    /// Why, and how the kernel is cut.
+    pub reason: String,
+}
 
 /// Where recordings run: the CPU, or a wgpu device.
 #[derive(Clone)]
@@ -56,6 +98,42 @@ impl Engine {
             (_, Precision::F32) => true,
             (Engine::Cpu(_), Precision::F16) => false,
             (Engine::Gpu(gpu), Precision::F16) => gpu.has_f16(),
+        }
+    }
+
+    /// The same engine with another way of launching the steps of recurrences. The CPU engine has steps
+    /// alone.
+    ///
+    /// # Errors
+    /// A strategy that the engine does not have.
+    pub fn with_strategy(&self, strategy: Strategy) -> Result<Self> {
+        match (self, strategy) {
+            (Engine::Cpu(_), Strategy::Sequence) => {
+                let name = strategy.name();
+                Err(Error::invalid(format!("the CPU engine does not have the strategy {name}")))
+            }
+            (Engine::Cpu(_), _) => Ok(self.clone()),
+            (Engine::Gpu(gpu), _) => Ok(Engine::Gpu(gpu.with_strategy(strategy))),
+        }
+    }
+
+    /// A recording as this engine runs it: a GPU may put the steps of a recurrence together.
+    pub fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
+        match self {
+            Engine::Cpu(_) => Cow::Borrowed(recording),
+            Engine::Gpu(gpu) => gpu.arranged(recording),
+        }
+    }
+
+    /// How the steps of a recording are launched and why, each way once. Of the CPU engine nothing: it has
+    /// one way. Measures where [`Engine::load`] would.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn choices(&self, recording: &Recording) -> Result<Vec<Choice>> {
+        match self {
+            Engine::Cpu(_) => Ok(Vec::new()),
+            Engine::Gpu(gpu) => gpu.choices(recording),
         }
     }
 
@@ -526,7 +604,10 @@ impl Program {
 
     /// Kernel launches of a run.
     pub fn launches(&self) -> usize {
-        self.kernels.len()
+        match &self.kind {
+            ProgramKind::Cpu(_) => self.kernels.len(),
+            ProgramKind::Gpu(gpu) => gpu.launches(),
+        }
     }
 
     /// How the recording's memory is laid out.

@@ -58,8 +58,8 @@ pub use reduce::{
 pub use scan::{SCAN_BLOCK, ScanBackward, ScanForward};
 pub use slope::{Slope, SlopeParams};
 pub use step::{
-    BackwardPhase, ForwardPhase, NONE, RESET, StepBackward, StepForward, StepKind, StepParams,
-    VALID, Zoneout,
+    BackwardPhase, ForwardPhase, GroupLimits, NONE, RESET, SequenceBackward, SequenceCut,
+    SequenceForward, StepBackward, StepForward, StepKind, StepParams, VALID, Zoneout,
 };
 pub use sum_parts::{SumParts, SumPartsParams};
 pub use tile::{COOPERATIVE_TILES, CooperativeTile, TILES, Tile, TileRate};
@@ -229,6 +229,8 @@ ops!(
     Slope,
     StepForward,
     StepBackward,
+    SequenceForward,
+    SequenceBackward,
     EmbeddingForward,
     EmbeddingBackward,
     Dropout,

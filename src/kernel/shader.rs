@@ -8,7 +8,7 @@
 //!   `#{NAME}`, nested at will: numbered variables instead of arrays, so that they stay in registers.
 //!
 //! Shaders compute in f32. Where a storage buffer holds f16, every place that indexes it is converted
-//! (`kernel/half.rs`), and where `gates` does, SHORT_GATES is defined.
+//! (`kernel/half.rs`), and where `gates` or `states` does, SHORT_GATES or SHORT_STATES is defined.
 //!
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
 //! hold another: `#{COUNT_#{X}}`.
@@ -45,12 +45,12 @@ pub fn source(kernel: &dyn Kernel) -> Result<String> {
     source_with(kernel, &kernel.bindings(), None)
 }
 
-/// The parameter block as every shader declares it.
-const UNIFORM: &str = "@group(0) @binding(0) var<uniform> p: Params;";
+/// How every shader declares its parameter block.
+const UNIFORM: &str = "@group(0) @binding(0) var<uniform> ";
 
 /// The shader with its parameter block as immediates, which a launch sets without a buffer.
 pub fn with_immediates(source: &str) -> String {
-    source.replace(UNIFORM, "var<immediate> p: Params;")
+    source.replacen(UNIFORM, "var<immediate> ", 1)
 }
 
 /// A fault to plant: in file `shaders/{stem}.wgsl`, the first `old` becomes `new`.
@@ -81,8 +81,10 @@ pub fn source_with(
 ) -> Result<String> {
     let mut defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
     let short = |binding: &&Binding| binding.dtype == DType::F16;
-    if bindings.iter().filter(short).any(|binding| binding.name == "gates") {
-        defines.insert("SHORT_GATES", String::new());
+    for (name, define) in [("gates", "SHORT_GATES"), ("states", "SHORT_STATES")] {
+        if bindings.iter().filter(short).any(|binding| binding.name == name) {
+            defines.insert(define, String::new());
+        }
     }
     let declarations = declarations(bindings);
     let imported = BTreeSet::new();

@@ -229,6 +229,7 @@ impl Recurrence {
             kernel_width: word(kernel[1]),
             epsilon: self.kind.cell.layer_norm.unwrap_or(0.0),
             first: word(self.first),
+            count: 1,
             ..StepParams::zeroed()
         }
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use recurra::cell::CellKind;
-use recurra::engine::Engine;
+use recurra::engine::{Engine, Strategy};
 use recurra::layer::Memory;
 use recurra::measure::{DeviceRates, KernelTime, Profile};
 use recurra::tensor::Precision;
@@ -19,21 +19,36 @@ pub struct DeviceArgs {
     /// Threads of the CPU engine [default: a thread a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// How the steps of a recurrence are launched on a GPU: a launch each, or all of a layer in one
+    /// wherever that is there
+    #[arg(long, default_value = "auto", value_name = "auto|step|sequence", value_parser = strategy_parser())]
+    pub strategy: Strategy,
 }
 
 impl Default for DeviceArgs {
     fn default() -> Self {
-        DeviceArgs { device: "auto".to_string(), threads: None }
+        DeviceArgs { device: "auto".to_string(), threads: None, strategy: Strategy::Auto }
     }
+}
+
+fn strategy_parser() -> impl TypedValueParser<Value = Strategy> {
+    PossibleValuesParser::new(Strategy::ALL.map(Strategy::name)).map(|name| {
+        let found = Strategy::ALL.into_iter().find(|strategy| strategy.name() == name);
+        found.unwrap_or_default()
+    })
 }
 
 impl DeviceArgs {
     /// Opens the device.
     ///
     /// # Errors
-    /// No such device.
+    /// No such device, or it does not have the strategy.
     pub fn engine(&self) -> Result<Engine> {
-        Engine::named(&self.device, self.threads.map(usize::from))
+        let engine = Engine::named(&self.device, self.threads.map(usize::from))?;
+        match self.strategy {
+            Strategy::Auto => Ok(engine),
+            strategy => engine.with_strategy(strategy),
+        }
     }
 }
 

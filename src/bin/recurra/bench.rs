@@ -21,8 +21,13 @@ use std::time::Duration;
 /// The commit that this program was built from.
 const COMMIT: &str = env!("RECURRA_COMMIT");
 
-/// How the recurrence is run; there is one way so far.
-pub const STRATEGY: &str = "step";
+/// How the recurrence of a shape is run: `step`, `sequence`, `scan`, or several of them.
+fn strategy(engine: &Engine, shape: &RecurrentShape) -> Result<String> {
+    let recording = shape.record(true)?;
+    let census = engine.arranged(&recording).census();
+    let runs = |name: &&str| census.keys().any(|kernel| kernel.starts_with(&format!("{name}_")));
+    Ok(["sequence", "step", "scan"].into_iter().filter(runs).collect::<Vec<_>>().join("+"))
+}
 
 /// A stack of recurrent layers over a batch.
 #[derive(Args)]
@@ -142,7 +147,7 @@ struct Line {
     driver: String,
     commit: &'static str,
     engine: &'static str,
-    strategy: &'static str,
+    strategy: String,
     threads: usize,
     launches: usize,
     memory_bytes: u64,
@@ -183,9 +188,9 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
     let found = measure::recurrent(&engine, &rates, &shape, budget)?;
     picture.add(&shape, &found)?;
     if args.json {
-        print_line(&json_line(&line(&engine, &shape, &found))?)?;
+        print_line(&json_line(&line(&engine, &shape, strategy(&engine, &shape)?, &found))?)?;
     } else {
-        for row in table(&engine, &shape, &found) {
+        for row in table(&engine, &shape, &strategy(&engine, &shape)?, &found) {
             print_line(&row)?;
         }
     }
@@ -247,7 +252,7 @@ fn run_suite(
             left_out(format!("does not fit: {error}"))?;
             continue;
         }
-        let predicted = rates.predicted_ms(&recording);
+        let predicted = rates.predicted_ms(&engine.arranged(&recording));
         drop(recording);
         if predicted > LONGEST_MS {
             left_out(format!("left out: about {:.0} s a run", predicted / 1e3))?;
@@ -256,7 +261,7 @@ fn run_suite(
         let found = measure::recurrent(engine, rates, shape, budget)?;
         picture.add(shape, &found)?;
         if json {
-            print_line(&json_line(&line(engine, shape, &found))?)?;
+            print_line(&json_line(&line(engine, shape, strategy(engine, shape)?, &found))?)?;
             continue;
         }
         print_line(&format!(
@@ -349,14 +354,14 @@ fn shape_name(shape: &RecurrentShape) -> String {
     name
 }
 
-fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
+fn line(engine: &Engine, shape: &RecurrentShape, strategy: String, found: &Measurement) -> Line {
     Line {
         shape: ShapeLine::new(shape),
         device: engine.name(),
         driver: engine.driver(),
         commit: COMMIT,
         engine: engine.kind(),
-        strategy: STRATEGY,
+        strategy,
         threads: engine.threads(),
         launches: found.launches,
         memory_bytes: found.peak_bytes,
@@ -370,7 +375,12 @@ fn line(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Line {
     }
 }
 
-fn table(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Vec<String> {
+fn table(
+    engine: &Engine,
+    shape: &RecurrentShape,
+    strategy: &str,
+    found: &Measurement,
+) -> Vec<String> {
     let fact = |name: &str, value: String| format!("{name:<18}{value}");
     let timing = |name: &str, timing: Timing, gflops: f64, predicted: Option<f64>| {
         let over = predicted.map_or(String::new(), |ms| format!("{:.2}", timing.median_ms / ms));
@@ -390,7 +400,7 @@ fn table(engine: &Engine, shape: &RecurrentShape, found: &Measurement) -> Vec<St
         fact("driver", engine.driver()),
         fact("commit", COMMIT.to_string()),
         fact("shape", shape_name(shape)),
-        fact("strategy", STRATEGY.to_string()),
+        fact("strategy", strategy.to_string()),
         fact("launches", format!("{} (forward+backward)", found.launches)),
         fact("memory", format!("{:.1} MiB", found.peak_bytes as f64 / f64::from(1 << 20))),
         String::new(),

@@ -1,9 +1,10 @@
 //! `recurra explain`: what a recurrent layer should cost on a device, and why.
 
 use crate::args::{DeviceArgs, json_line, print_line};
-use crate::bench::{STRATEGY, ShapeArgs};
+use crate::bench::ShapeArgs;
 use clap::Args;
 use recurra::Result;
+use recurra::engine::Engine;
 use recurra::measure::{DeviceRates, KernelCost};
 use recurra::recording::Recording;
 use serde::Serialize;
@@ -58,12 +59,12 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         if engine.kind() != "cpu" {
             fact("recording again", format!("{:.2} us a launch, on the host", rates.submit_us))?;
         }
-        fact(
-            "strategy",
-            format!("{STRATEGY}: a launch a phase and time step; the only one so far"),
-        )?;
+        for (pass, recording) in &passes {
+            fact("strategy", strategies(&engine, pass, recording)?)?;
+        }
     }
     for (pass, recording) in &passes {
+        let recording = &*engine.arranged(recording);
         let kernels = rates.predict(recording);
         if args.json {
             for kernel in &kernels {
@@ -75,6 +76,30 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the steps of a pass are launched and why, a line each.
+fn strategies(engine: &Engine, pass: &str, recording: &Recording) -> Result<String> {
+    let choices = engine.choices(recording)?;
+    if choices.is_empty() {
+        return Ok(format!("{pass}: step, the only one here"));
+    }
+    let lines: Vec<String> = choices
+        .iter()
+        .map(|choice| {
+            let measured = choice.measured_ms.map(|[step, sequence]| {
+                format!(" (us a step: step {:.2}, sequence {:.2})", 1e3 * step, 1e3 * sequence)
+            });
+            format!(
+                "{pass}: {} for {} steps{}: {}",
+                choice.kernel,
+                choice.steps,
+                measured.unwrap_or_default(),
+                choice.reason
+            )
+        })
+        .collect();
+    Ok(lines.join("\n                  "))
 }
 
 fn line(pass: &'static str, kernel: &KernelCost) -> Line {

@@ -285,7 +285,8 @@ fn condition(case: &RecurrentCase, data: &Tensors) -> f64 {
 pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Report>> {
     let (data, lengths) = data(case);
     let ids = [("lengths", &lengths[..])];
-    let got = run_once(engine, &record_case(case)?, &data, &ids, Control::new(STEP, SEED))?;
+    let recording = record_case(case)?;
+    let got = run_once(engine, &recording, &data, &ids, Control::new(STEP, SEED))?;
     let expected = expected::expected(case, &data, &lengths)?;
     let differences: Vec<(String, Difference)> = expected
         .iter()
@@ -309,9 +310,12 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
             false => weigh(report, case, &data, &lengths, &expected, &differences),
         }
     };
-    let kernels = match case.stack.cell.kind.is_scan() {
-        true => ["scan_forward", "scan_backward"],
-        false => ["step_forward", "step_backward"],
+    let kernels = if case.stack.cell.kind.is_scan() {
+        ["scan_forward", "scan_backward"]
+    } else if engine.arranged(&recording).census().contains_key("sequence_forward") {
+        ["sequence_forward", "sequence_backward"]
+    } else {
+        ["step_forward", "step_backward"]
     };
     let mut reports = vec![report(kernels[0], FORWARD_BOUND, forward)?];
     if !case.inference {

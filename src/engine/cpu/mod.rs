@@ -203,7 +203,9 @@ impl CpuEngine {
             let names = Names { reads: names(Access::Read), writes: names(Access::Write) };
             let phase = match &launch.op {
                 Op::StepForward(k) => Some(k.phase as u8),
+                Op::SequenceForward(k) => Some(k.step.phase as u8),
                 Op::StepBackward(k) => Some(16 + k.phase as u8),
+                Op::SequenceBackward(k) => Some(16 + k.step.phase as u8),
                 _ => None,
             };
             let weights = bindings.iter().position(|b| b.name == "w");
@@ -340,11 +342,19 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
         for (slice, bound) in reads.iter_mut().zip(&launch.reads) {
             *slice = &memory[bound.place][..bound.len];
         }
-        let mut writes: [&mut [f32]; MOST] = Default::default();
-        for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
-            *slice = &mut vec[..bound.len];
+        let steps: Vec<Op> = match &launch.op {
+            Op::SequenceForward(k) => k.steps().into_iter().map(Op::from).collect(),
+            Op::SequenceBackward(k) => k.steps().into_iter().map(Op::from).collect(),
+            _ => Vec::new(),
+        };
+        let ops = if steps.is_empty() { std::slice::from_ref(&launch.op) } else { &steps };
+        for op in ops {
+            let mut writes: [&mut [f32]; MOST] = Default::default();
+            for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
+                *slice = &mut vec[..bound.len];
+            }
+            run(context, op, launch, &reads, writes, scratch);
         }
-        run(context, launch, &reads, writes, scratch);
     }
     for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
         memory[bound.place] = std::mem::take(vec);
@@ -353,6 +363,7 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
 
 fn run<'a>(
     context: &Context,
+    op: &Op,
     launch: &'a CpuLaunch,
     reads: &'a [&'a [f32]; MOST],
     writes: [&'a mut [f32]; MOST],
@@ -360,7 +371,9 @@ fn run<'a>(
 ) {
     let reads = &reads[..launch.reads.len()];
     let bound = Bound { names: &launch.names, reads, writes };
-    match &launch.op {
+    match op {
+        // Their steps were taken apart.
+        Op::SequenceForward(_) | Op::SequenceBackward(_) => {}
         Op::Matmul(k) => matmul::matmul(context, k, bound, scratch),
         Op::Slope(k) => slope::slope(context, k, bound),
         Op::SumParts(k) => sum_parts::sum_parts(context, k, bound),

@@ -9,6 +9,7 @@ mod experimental;
 mod pipeline;
 mod products;
 mod program;
+mod sequences;
 mod store;
 mod timestamps;
 
@@ -17,8 +18,9 @@ pub use products::{Cooperative, Tuning};
 pub use program::GpuProgram;
 pub(super) use store::GpuStore;
 
+use super::Strategy;
 use crate::error::{Error, Result};
-use crate::kernel::{BufferId, Cost};
+use crate::kernel::{BufferId, Cost, GroupLimits};
 use crate::recording::{Recording, Role};
 use crate::tensor::WORD_BYTES;
 use pipeline::Pipelines;
@@ -55,6 +57,9 @@ struct Context {
     cooperative: Cooperative,
     /// Rows that a thread of the step kernels computes.
     thread_rows: usize,
+    /// How steps are launched, and what a workgroup of a sequence kernel may have.
+    strategy: Strategy,
+    group_limits: GroupLimits,
     /// The first error that no scope caught; only for devices that this crate opened itself.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -116,6 +121,7 @@ impl GpuEngine {
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
         let offered = products::offered(&info, device.features(), &limits);
+        let group_limits = sequences::group_limits(&limits, info.software);
         let context = Context {
             info,
             device,
@@ -127,6 +133,8 @@ impl GpuEngine {
             offered,
             cooperative: Cooperative::Measured,
             thread_rows,
+            strategy: Strategy::Auto,
+            group_limits,
             failure,
         };
         GpuEngine { context: Arc::new(context) }
@@ -205,9 +213,20 @@ impl GpuEngine {
         store: &GpuStore,
         external: &[(BufferId, wgpu::Buffer)],
     ) -> Result<GpuProgram> {
-        let context = &self.context;
         self.check(recording)?;
         self.tune_for(recording)?;
+        self.measure_strategies(recording)?;
+        self.load_arranged(&self.arranged(recording), store, external)
+    }
+
+    /// Loads a recording as it is.
+    fn load_arranged(
+        &self,
+        recording: &Recording,
+        store: &GpuStore,
+        external: &[(BufferId, wgpu::Buffer)],
+    ) -> Result<GpuProgram> {
+        let context = &self.context;
         let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
             .map(|filter| context.device.push_error_scope(filter));
         let program = self.load_unchecked(recording, store, external);

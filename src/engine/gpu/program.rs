@@ -78,6 +78,10 @@ impl GpuProgram {
         encode_pass(&self.launches, encoder, None);
     }
 
+    pub(in crate::engine) fn launches(&self) -> usize {
+        self.launches.len()
+    }
+
     /// One run with a pass a launch.
     pub(in crate::engine) fn profile(&mut self) -> Result<Vec<Span>> {
         let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;

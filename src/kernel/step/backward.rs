@@ -78,6 +78,33 @@ impl StepBackward {
     pub fn column_parts(&self) -> usize {
         if self.of_candidate() || self.kind.masks < 2 { 1 } else { self.products() }
     }
+
+    /// The permutation's names but for how it is cut.
+    pub(super) fn cell_defines(&self) -> Vec<(&'static str, String)> {
+        let mut list = self.kind.defines(self);
+        let phase = match self.phase {
+            BackwardPhase::Cell => "PHASE_CELL",
+            BackwardPhase::Candidate => "PHASE_CANDIDATE",
+            BackwardPhase::Project => "PHASE_PROJECT",
+            BackwardPhase::Unproject => "PHASE_UNPROJECT",
+            BackwardPhase::Raw => "PHASE_RAW",
+            BackwardPhase::Columns | BackwardPhase::CandidateColumns => "PHASE_COLUMNS",
+            BackwardPhase::Initial => "PHASE_INITIAL",
+        };
+        list.push((phase, String::new()));
+        list.push(("PRODUCTS", self.products().to_string()));
+        list.push(("PARTS", self.column_parts().to_string()));
+        let flags = [
+            (true, "BACKWARD"),
+            (self.has_cell(), "CELL_PHASE"),
+            (self.completes(), "COMPLETE_DH"),
+            (self.of_candidate(), "OF_CANDIDATE"),
+            (matches!(self.phase, BackwardPhase::Unproject | BackwardPhase::Raw), "FROM_CANDIDATE"),
+            (self.from_columns(), "FROM_COLUMNS"),
+        ];
+        list.extend(flags.iter().filter(|f| f.0).map(|f| (f.1, String::new())));
+        list
+    }
 }
 
 impl Kernel for StepBackward {
@@ -189,31 +216,12 @@ impl Kernel for StepBackward {
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
-        let mut list = self.kind.defines(self);
-        let phase = match self.phase {
-            BackwardPhase::Cell => "PHASE_CELL",
-            BackwardPhase::Candidate => "PHASE_CANDIDATE",
-            BackwardPhase::Project => "PHASE_PROJECT",
-            BackwardPhase::Unproject => "PHASE_UNPROJECT",
-            BackwardPhase::Raw => "PHASE_RAW",
-            BackwardPhase::Columns | BackwardPhase::CandidateColumns => "PHASE_COLUMNS",
-            BackwardPhase::Initial => "PHASE_INITIAL",
-        };
-        list.push((phase, String::new()));
-        list.push(("PRODUCTS", self.products().to_string()));
-        list.push(("PARTS", self.column_parts().to_string()));
+        let mut list = self.cell_defines();
         let by_unit = self.params.is_direct() || self.from_columns();
-        let flags = [
-            (true, "BACKWARD"),
-            (self.has_cell(), "CELL_PHASE"),
-            (self.completes(), "COMPLETE_DH"),
-            (self.of_candidate(), "OF_CANDIDATE"),
-            (matches!(self.phase, BackwardPhase::Unproject | BackwardPhase::Raw), "FROM_CANDIDATE"),
-            (self.from_columns(), "FROM_COLUMNS"),
-            (by_unit, "BY_UNIT"),
-        ];
+        if by_unit {
+            list.push(("BY_UNIT", String::new()));
+        }
         list.extend(rows_defines(if by_unit { 1 } else { self.kind.thread_rows }));
-        list.extend(flags.iter().filter(|f| f.0).map(|f| (f.1, String::new())));
         list
     }
 

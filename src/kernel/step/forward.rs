@@ -72,6 +72,31 @@ impl StepForward {
             _ => None,
         }
     }
+
+    /// The permutation's names but for how it is cut.
+    pub(super) fn cell_defines(&self) -> Vec<(&'static str, String)> {
+        let mut list = self.kind.defines(self);
+        let phase = match self.phase {
+            ForwardPhase::Cell => "PHASE_CELL",
+            ForwardPhase::Candidate => "PHASE_CANDIDATE",
+            ForwardPhase::Project => "PHASE_PROJECT",
+            ForwardPhase::Product | ForwardPhase::CandidateProduct => "PHASE_PRODUCT",
+        };
+        list.push((phase, String::new()));
+        list.push(("PRODUCTS", self.products().to_string()));
+        list.push(("SOURCES", self.sources().to_string()));
+        list.push(("FIRST_GATE", self.first_gate().to_string()));
+        if self.sources() > 1 {
+            list.push(("PER_GATE", String::new()));
+        }
+        if let Some(block) = self.source_block() {
+            list.push(("SOURCE_BLOCK", block.to_string()));
+        }
+        if matches!(self.phase, ForwardPhase::Cell | ForwardPhase::Candidate) {
+            list.push(("CELL_PHASE", String::new()));
+        }
+        list
+    }
 }
 
 impl Kernel for StepForward {
@@ -150,31 +175,12 @@ impl Kernel for StepForward {
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
-        let mut list = self.kind.defines(self);
-        let phase = match self.phase {
-            ForwardPhase::Cell => "PHASE_CELL",
-            ForwardPhase::Candidate => "PHASE_CANDIDATE",
-            ForwardPhase::Project => "PHASE_PROJECT",
-            ForwardPhase::Product | ForwardPhase::CandidateProduct => "PHASE_PRODUCT",
-        };
-        list.push((phase, String::new()));
-        list.push(("PRODUCTS", self.products().to_string()));
-        list.push(("SOURCES", self.sources().to_string()));
-        list.push(("FIRST_GATE", self.first_gate().to_string()));
-        if self.sources() > 1 {
-            list.push(("PER_GATE", String::new()));
-        }
-        if let Some(block) = self.source_block() {
-            list.push(("SOURCE_BLOCK", block.to_string()));
-        }
+        let mut list = self.cell_defines();
         let direct = self.params.is_direct();
         if direct {
             list.push(("DIRECT", String::new()));
         }
         list.extend(rows_defines(if direct { 1 } else { self.kind.thread_rows }));
-        if matches!(self.phase, ForwardPhase::Cell | ForwardPhase::Candidate) {
-            list.push(("CELL_PHASE", String::new()));
-        }
         list
     }
 

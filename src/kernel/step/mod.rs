@@ -8,12 +8,14 @@
 
 mod backward;
 mod forward;
+mod sequence;
 
 pub use backward::{BackwardPhase, StepBackward};
 pub use forward::{ForwardPhase, StepForward};
+pub use sequence::{GroupLimits, SequenceBackward, SequenceCut, SequenceForward};
 
 use super::cell::{Cell, CellKind};
-use super::{Binding, Kernel};
+use super::{Binding, Kernel, all_positive};
 use bytemuck::{Pod, Zeroable};
 
 /// Units and batch rows that one workgroup computes.
@@ -100,6 +102,9 @@ pub struct StepParams {
     /// Steps of the sequence before this recording's first: a segment's place among the flags and
     /// the random numbers.
     pub first: u32,
+    /// Steps that the launch makes, in the direction's order (backward: against it), of which `t` is the
+    /// first.
+    pub count: u32,
 }
 
 /// How zoneout goes.
@@ -179,7 +184,8 @@ impl StepKind {
 
 /// The permutation's name that says that a binding is there.
 fn has(binding: &str) -> Option<&'static str> {
-    const NAMES: [(&str, &str); 12] = [
+    const NAMES: [(&str, &str); 13] = [
+        ("w", "HAS_w"),
         ("flags", "HAS_flags"),
         ("hidden_mask", "HAS_hidden_mask"),
         ("unit_parameters", "HAS_unit_parameters"),
@@ -199,8 +205,8 @@ fn has(binding: &str) -> Option<&'static str> {
 impl StepParams {
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let sizes = [self.time, self.batch, self.hidden, self.width, self.units, self.depth];
-        super::all_positive(&sizes)?;
-        super::all_positive(&[self.head, self.places])?;
+        all_positive(&sizes)?;
+        all_positive(&[self.head, self.places, self.count])?;
         if !self.batch.is_multiple_of(self.places) {
             return Err("the rows are no whole number of maps");
         }
@@ -229,6 +235,26 @@ impl StepParams {
         };
         let [old_slot, new_slot] = if reverse { [t + 1, t] } else { [t, t + 1] };
         StepParams { t, old_slot, new_slot, later, ..self }
+    }
+
+    /// Whether this is the step after `other` in the direction's order, and all else is the same.
+    pub(crate) fn is_after(&self, other: &Self) -> bool {
+        let next = StepParams { later: self.later, ..other.moved(false) };
+        bytemuck::bytes_of(&next) == bytemuck::bytes_of(self)
+    }
+
+    /// Whether this is the step before `other` in the direction's order, and all else is the same.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        let next = StepParams { later: other.t, ..other.moved(true) };
+        bytemuck::bytes_of(&next) == bytemuck::bytes_of(self)
+    }
+
+    /// One step on in the direction's order, or back.
+    fn moved(self, back: bool) -> Self {
+        let reverse = self.new_slot < self.old_slot;
+        let by = |x: u32| if reverse != back { x.wrapping_sub(1) } else { x.wrapping_add(1) };
+        let [t, old_slot, new_slot] = [self.t, self.old_slot, self.new_slot].map(by);
+        StepParams { t, old_slot, new_slot, ..self }
     }
 
     pub(super) fn words(&self, parts: &[u32]) -> usize {

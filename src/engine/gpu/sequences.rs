@@ -1,0 +1,318 @@
+//! How the steps of a recurrence run on a device: a launch each, or all of a layer and direction in one.
+//!
+//! A recording has a launch a step. Those that follow one another over the same buffers become one
+//! sequence kernel here, where the device and the shape are served by it and it is the faster way.
+
+use super::{Context, GpuEngine, lock};
+use crate::engine::{Choice, Strategy};
+use crate::error::Result;
+use crate::kernel::{
+    BackwardPhase, Fill, GroupLimits, Op, SequenceBackward, SequenceCut, SequenceForward,
+    StepBackward, StepForward, StepKind, StepParams, VALID,
+};
+use crate::recording::{Launch, Recording, Role};
+use crate::tensor::DType;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Units of a head up to which one workgroup is taken to do better alone than a launch a step, where
+/// that was not measured.
+const FEW: u32 = 128;
+
+/// Steps that are measured.
+const STEPS: usize = 32;
+
+/// How long a measurement of the two ways may take.
+const BUDGET: Duration = Duration::from_millis(200);
+
+/// Milliseconds of [`STEPS`] steps, each launched and in one launch, by device and kernel: for the life
+/// of the process.
+static KNOWN: Mutex<BTreeMap<String, [f64; 2]>> = Mutex::new(BTreeMap::new());
+
+impl GpuEngine {
+    /// The same device with another way of launching the steps of a recurrence.
+    pub(in crate::engine) fn with_strategy(&self, strategy: Strategy) -> Self {
+        self.copy(|context| context.strategy = strategy)
+    }
+
+    /// A recording with the steps put together.
+    pub(in crate::engine) fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
+        if self.context.strategy == Strategy::Step {
+            return Cow::Borrowed(recording);
+        }
+        let mut launches = Vec::new();
+        for run in Runs(recording.launches()) {
+            match candidate(&self.context, &run).filter(|op| self.takes(recording, &run, op)) {
+                Some(op) => launches.push(Launch { op, buffers: run.steps[0].buffers.clone() }),
+                None => launches.extend_from_slice(run.all),
+            }
+        }
+        Cow::Owned(recording.with_launches(launches))
+    }
+
+    /// How the steps of a recording are launched, and why.
+    pub(in crate::engine) fn choices(&self, recording: &Recording) -> Result<Vec<Choice>> {
+        self.measure_strategies(recording)?;
+        let mut list: Vec<Choice> = Vec::new();
+        for run in Runs(recording.launches()).filter(|run| is_step(&run.steps[0].op)) {
+            let op = candidate(&self.context, &run);
+            let taken = op.as_ref().filter(|op| self.takes(recording, &run, op));
+            let measured = op.as_ref().and_then(|op| self.measured(recording, &run, op));
+            let choice = Choice {
+                kernel: taken.unwrap_or(&run.steps[0].op).kernel().name(),
+                steps: run.steps.len(),
+                strategy: if taken.is_some() { Strategy::Sequence } else { Strategy::Step },
+                measured_ms: measured.map(|ms| ms.map(|ms| ms / STEPS as f64)),
+                reason: self.reason(op.as_ref(), measured.is_some()),
+            };
+            if !list.contains(&choice) {
+                list.push(choice);
+            }
+        }
+        Ok(list)
+    }
+
+    fn reason(&self, op: Option<&Op>, measured: bool) -> String {
+        let cut = match op {
+            Some(Op::SequenceForward(op)) => op.to_string(),
+            Some(Op::SequenceBackward(op)) => op.to_string(),
+            _ => return "no sequence kernel serves it".to_string(),
+        };
+        let why = match (self.context.strategy, measured) {
+            (Strategy::Auto, true) => "measured".to_string(),
+            (Strategy::Auto, false) => format!("heads of up to {FEW} units are taken so"),
+            _ => "asked for".to_string(),
+        };
+        format!("{why}; {cut}")
+    }
+
+    /// Whether a run goes into one launch.
+    fn takes(&self, recording: &Recording, run: &Run, op: &Op) -> bool {
+        match (self.context.strategy, self.measured(recording, run, op)) {
+            (Strategy::Step, _) => false,
+            (Strategy::Sequence, _) => true,
+            (Strategy::Auto, Some([step, sequence])) => sequence <= step,
+            (Strategy::Auto, None) => head(op) <= FEW,
+        }
+    }
+
+    fn measured(&self, recording: &Recording, run: &Run, op: &Op) -> Option<[f64; 2]> {
+        lock(&KNOWN).get(&self.key(recording, run, op)).copied()
+    }
+
+    /// What the time depends on: device, kernel and permutation, element types, rows.
+    fn key(&self, recording: &Recording, run: &Run, op: &Op) -> String {
+        let info = &self.context.info;
+        let launch = Launch { op: op.clone(), buffers: run.steps[0].buffers.clone() };
+        let types: Vec<_> = recording.bindings(&launch).iter().map(|b| b.dtype).collect();
+        let (kernel, groups) = (op.kernel(), op.kernel().groups());
+        let (name, defines) = (kernel.name(), kernel.defines());
+        format!("{} {} {name} {defines:?} {types:?} {groups:?}", info.name, info.driver)
+    }
+
+    /// Measures both ways for every kind of run that was not measured yet; not on a driver that computes
+    /// on the CPU, where compiling takes longer, nor in a host's device.
+    pub(super) fn measure_strategies(&self, recording: &Recording) -> Result<()> {
+        let context = &self.context;
+        if context.strategy != Strategy::Auto || !context.own || context.info.software {
+            return Ok(());
+        }
+        for run in Runs(recording.launches()) {
+            let Some(op) = candidate(context, &run) else { continue };
+            if self.measured(recording, &run, &op).is_none() {
+                let found = self.measure_run(recording, &run, &op)?;
+                lock(&KNOWN).insert(self.key(recording, &run, &op), found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Milliseconds of some steps over buffers of their own, each launched and in one launch.
+    fn measure_run(&self, recording: &Recording, run: &Run, op: &Op) -> Result<[f64; 2]> {
+        let count = run.steps.len().min(STEPS);
+        let mut base = Recording::new();
+        let mut views = Vec::new();
+        let mut flags = None;
+        for (binding, id) in op.kernel().bindings().iter().zip(&run.steps[0].buffers) {
+            let buffer = recording.get(*id);
+            let half = buffer.dtype == DType::F16;
+            let role = if half { Role::Temporary } else { Role::Input };
+            let view = base.buffer(binding.name, buffer.len, buffer.dtype, role)?;
+            if half {
+                base.launch(Fill::new(view, 0.0), &[view])?;
+            }
+            if binding.name == "flags" {
+                flags = Some(view);
+            }
+            views.push(view);
+        }
+        let mut ways = [base.clone(), base];
+        for step in &run.steps[..count] {
+            ways[0].launch(step.op.clone(), &views)?;
+        }
+        ways[1].launch(with_count(op.clone(), count), &views)?;
+        let store = self.store();
+        let mut times = [0.0; 2];
+        for (time, recording) in times.iter_mut().zip(&ways) {
+            let mut program = self.load_arranged(recording, &store, &[])?;
+            if let Some(flags) = flags {
+                let words = vec![VALID; flags.len];
+                program.write(flags.buffer, bytemuck::cast_slice(&words))?;
+            }
+            program.run()?;
+            program.wait()?;
+            let (start, mut all) = (Instant::now(), Vec::new());
+            while all.is_empty() || (all.len() < 9 && start.elapsed() < BUDGET / 2) {
+                let start = Instant::now();
+                program.run()?;
+                program.wait()?;
+                all.push(start.elapsed().as_secs_f64() * 1e3);
+            }
+            all.sort_by(f64::total_cmp);
+            *time = all[all.len() / 2];
+        }
+        Ok(times.map(|ms| ms * STEPS as f64 / count as f64))
+    }
+
+    /// The same device with other limits for sequence kernels: for tests and measurements.
+    #[doc(hidden)]
+    pub fn with_group_limits(&self, limits: GroupLimits) -> Self {
+        self.copy(|context| context.group_limits = limits)
+    }
+
+    /// What a workgroup of a sequence kernel may have.
+    #[doc(hidden)]
+    pub fn group_limits(&self) -> GroupLimits {
+        self.context.group_limits
+    }
+}
+
+/// What a device lets a workgroup of a sequence kernel have.
+pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits {
+    let threads =
+        limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+    GroupLimits {
+        threads: threads.min(512) as usize,
+        bytes: limits.max_compute_workgroup_storage_size as usize,
+        // With 512 threads of a few dozen words besides, what a multiprocessor of today's GPUs has.
+        registers: 64,
+        groups: if software { 2 } else { 128 },
+        slices: 8,
+    }
+}
+
+/// Launches of which the first are steps that follow one another, or a single other launch.
+struct Run<'a> {
+    steps: &'a [Launch],
+    /// With the phase Initial behind backward steps.
+    all: &'a [Launch],
+}
+
+/// Cuts launches into runs.
+struct Runs<'a>(&'a [Launch]);
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
+
+    fn next(&mut self) -> Option<Run<'a>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let pairs = self.0.windows(2);
+        let count = 1 + pairs.take_while(|pair| follows(&pair[0], &pair[1])).count();
+        let tail = self.0.get(count).is_some_and(|next| ends(&self.0[count - 1], next));
+        let (all, rest) = self.0.split_at(count + usize::from(tail));
+        self.0 = rest;
+        Some(Run { steps: &all[..count], all })
+    }
+}
+
+fn is_step(op: &Op) -> bool {
+    matches!(op, Op::StepForward(_) | Op::StepBackward(_))
+}
+
+/// Whether a launch is the step that comes after another.
+fn follows(before: &Launch, after: &Launch) -> bool {
+    let same = |kinds: [&StepKind; 2]| kinds[0] == kinds[1] && before.buffers == after.buffers;
+    match (&before.op, &after.op) {
+        (Op::StepForward(a), Op::StepForward(b)) => {
+            a.phase == b.phase && b.params.is_after(&a.params) && same([&a.kind, &b.kind])
+        }
+        (Op::StepBackward(a), Op::StepBackward(b)) => {
+            a.phase == b.phase
+                && a.d_output == b.d_output
+                && b.params.is_before(&a.params)
+                && same([&a.kind, &b.kind])
+        }
+        _ => false,
+    }
+}
+
+/// Whether a launch is the phase Initial behind the last of the backward steps.
+fn ends(last: &Launch, after: &Launch) -> bool {
+    let (Op::StepBackward(a), Op::StepBackward(b)) = (&last.op, &after.op) else { return false };
+    // All that Initial binds, the steps bind too.
+    let bound = |launch: &Launch, name: &str| {
+        let bindings = launch.op.kernel().bindings();
+        let at = bindings.iter().position(|binding| binding.name == name);
+        at.map(|at| launch.buffers[at])
+    };
+    let bindings = after.op.kernel().bindings();
+    let same = |name: &str| bound(last, name) == bound(after, name);
+    let params = StepParams { d_output_offset: a.params.d_output_offset, ..b.params };
+    let here = StepParams { later: a.params.t, ..a.params };
+    a.phase == BackwardPhase::Cell
+        && b.phase == BackwardPhase::Initial
+        && a.kind == b.kind
+        && bytemuck::bytes_of(&params) == bytemuck::bytes_of(&here)
+        && bindings.iter().all(|binding| same(binding.name))
+}
+
+/// The kernel that makes a run in one launch, where there is one.
+fn candidate(context: &Context, run: &Run) -> Option<Op> {
+    let cut = |params: &StepParams, kind: &StepKind, products| {
+        let limit = context.limits.max_compute_workgroups_per_dimension;
+        let cut = SequenceCut::choose(params, kind, products, &context.group_limits)?;
+        (params.batch.div_ceil(cut.rows as u32) <= limit).then_some(cut)
+    };
+    let op = match &run.steps[0].op {
+        _ if run.steps.len() < 2 => return None,
+        Op::StepForward(step) if SequenceForward::serves(step) => {
+            let cut = cut(&step.params, &step.kind, step.products())?;
+            SequenceForward { step: step.clone(), cut }.into()
+        }
+        Op::StepBackward(step) if SequenceBackward::serves(step) => {
+            let cut = cut(&step.params, &step.kind, step.products())?;
+            let initial = run.all.len() > run.steps.len();
+            SequenceBackward { step: step.clone(), initial, cut }.into()
+        }
+        _ => return None,
+    };
+    Some(with_count(op, run.steps.len()))
+}
+
+/// A sequence kernel of another number of steps.
+fn with_count(op: Op, count: usize) -> Op {
+    let count = count as u32;
+    match op {
+        Op::SequenceForward(op) => {
+            let params = StepParams { count, ..op.step.params };
+            SequenceForward { step: StepForward { params, ..op.step }, ..op }.into()
+        }
+        Op::SequenceBackward(op) => {
+            let params = StepParams { count, ..op.step.params };
+            SequenceBackward { step: StepBackward { params, ..op.step }, ..op }.into()
+        }
+        other => other,
+    }
+}
+
+fn head(op: &Op) -> u32 {
+    match op {
+        Op::SequenceForward(op) => op.step.params.head,
+        Op::SequenceBackward(op) => op.step.params.head,
+        _ => u32::MAX,
+    }
+}

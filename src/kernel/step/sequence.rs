@@ -1,0 +1,305 @@
+//! All steps of a layer and direction in one launch, for cells whose step is one phase.
+
+use super::{BackwardPhase, ForwardPhase, StepBackward, StepForward, StepKind, StepParams};
+use crate::kernel::cell::CellKind;
+use crate::kernel::{Binding, Kernel};
+use std::fmt;
+
+/// What a device lets a workgroup have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Threads.
+    pub threads: usize,
+    /// Bytes of workgroup memory.
+    pub bytes: usize,
+    /// Words of weights that a thread should keep in registers, at most.
+    pub registers: usize,
+    /// Slices of a product.
+    pub slices: usize,
+    /// Workgroups that the device should be given before one has several rows.
+    pub groups: usize,
+}
+
+/// How a sequence kernel is cut; `shaders/shared/sequence.wgsl` has the picture. Sizes are rounded up, so
+/// that shapes share pipelines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SequenceCut {
+    /// Heads of a workgroup: one, or several where they are small.
+    pub heads: usize,
+    /// Threads for the units of those heads.
+    pub units: usize,
+    /// Parts into which the terms of a product go, a thread each.
+    pub slices: usize,
+    /// Terms of a slice, a multiple of 4.
+    pub places: usize,
+    /// Batch rows of a workgroup, at most as many as slices.
+    pub rows: usize,
+    /// Terms of a slice whose weights stay in registers, a multiple of 4.
+    pub pinned: usize,
+}
+
+/// Units that a workgroup should have at least, of several heads where one is smaller.
+const FEW_UNITS: usize = 64;
+
+/// What sizes are rounded up to.
+const STEP: usize = 16;
+
+impl SequenceCut {
+    /// A cut within the limits: none where the units of a head are more than the threads of a workgroup.
+    pub fn choose(
+        params: &StepParams,
+        kind: &StepKind,
+        products: usize,
+        limits: &GroupLimits,
+    ) -> Option<Self> {
+        let [head, batch] = [params.head as usize, params.batch as usize];
+        let heads = (FEW_UNITS / head).clamp(1, params.heads());
+        let units = (head * heads).next_multiple_of(STEP);
+        // Of a dense layer; a head's own terms where there are several.
+        let terms = if heads == 1 { units } else { head };
+        let with = |slices: usize, rows| {
+            let places = terms.div_ceil(slices).next_multiple_of(4);
+            let pinned = places.min(limits.registers / products / 4 * 4);
+            SequenceCut { heads, units, slices, places, rows, pinned }
+        };
+        let fits = |cut: &SequenceCut| {
+            cut.units * cut.slices <= limits.threads
+                && cut.workgroup_bytes(products, kind.masks) <= limits.bytes
+        };
+        let enough = |slices: &usize| *slices <= limits.slices && *slices <= (terms / 8).max(1);
+        let slices =
+            [8, 4, 2, 1].into_iter().filter(enough).find(|&slices| fits(&with(slices, 1)))?;
+        // More rows a workgroup only where there are enough workgroups without them.
+        let groups = params.heads().div_ceil(heads);
+        let wanted = (batch * groups).div_ceil(limits.groups).min(batch);
+        let rows = [8, 4, 2].into_iter().filter(|&rows| rows <= slices && rows < 2 * wanted);
+        Some(rows.map(|rows| with(slices, rows)).find(fits).unwrap_or(with(slices, 1)))
+    }
+
+    /// Bytes of workgroup memory.
+    pub fn workgroup_bytes(&self, products: usize, masks: usize) -> usize {
+        let sum = if products == 3 { 16 } else { 4 * products };
+        let line = self.heads * self.slices * self.places;
+        // The tile holds h under each mask, or the gate gradients side by side.
+        let tile = self.rows * line * sum.max(4 * masks);
+        self.rows * self.slices * self.units * sum + tile
+    }
+
+    /// Weights that a thread reads again at every step.
+    pub fn reread(&self, products: usize) -> usize {
+        (self.places - self.pinned) * products
+    }
+
+    /// The cut in words.
+    fn describe(&self, f: &mut fmt::Formatter<'_>, products: usize) -> fmt::Result {
+        let SequenceCut { units, slices, rows, pinned, .. } = self;
+        let reread = self.reread(products);
+        write!(
+            f,
+            "workgroups of {rows} rows and {units} units, {slices} threads a unit, each with {} weights in \
+             registers and {reread} read again a step",
+            pinned * products
+        )
+    }
+
+    fn check(&self, params: &StepParams) -> Result<(), &'static str> {
+        let head = params.head as usize;
+        let sizes = [self.heads, self.units, self.slices, self.places, self.rows];
+        super::all_positive(&sizes.map(|x| x as u32))?;
+        if self.heads * head > self.units || head > self.slices * self.places {
+            return Err(
+                "the heads of a workgroup have more units, or terms, than there is room for",
+            );
+        }
+        if self.rows > self.slices {
+            return Err("a workgroup has more rows than slices");
+        }
+        if !self.pinned.is_multiple_of(4) || self.pinned > self.places {
+            return Err("the weights in registers are no whole vectors, or too many");
+        }
+        Ok(())
+    }
+
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let list = |count: usize| (0..count).map(|i| i.to_string()).collect::<Vec<_>>().join(" ");
+        vec![
+            ("SEQUENCE", String::new()),
+            ("HEADS", self.heads.to_string()),
+            ("UNITS", self.units.to_string()),
+            ("SLICES", self.slices.to_string()),
+            ("THREADS", (self.units * self.slices).to_string()),
+            ("ROWS_COUNT", self.rows.to_string()),
+            ("ROWS", list(self.rows)),
+            ("PLACES", self.places.to_string()),
+            ("PINNED", self.pinned.to_string()),
+            ("QUADS", list(self.pinned / 4)),
+        ]
+    }
+
+    fn groups(&self, params: &StepParams) -> [u32; 3] {
+        let heads = params.heads().div_ceil(self.heads);
+        [heads as u32, params.batch.div_ceil(self.rows as u32), 1]
+    }
+}
+
+/// The bindings of one step for all of them: the weights move once.
+fn all_steps(bindings: Vec<Binding>, count: u32) -> Vec<Binding> {
+    let times = |b: Binding| match b.name {
+        "w" | "b" | "carry" => b,
+        _ => b.moving(b.moved * count as usize),
+    };
+    bindings.into_iter().map(times).collect()
+}
+
+/// [`StepForward`]s of the phase Cell, from the step at hand on, `count` of them.
+#[derive(Clone, Debug)]
+pub struct SequenceForward {
+    /// The first step.
+    pub step: StepForward,
+    /// How the kernel is cut.
+    pub cut: SequenceCut,
+}
+
+impl SequenceForward {
+    /// The steps, each alone.
+    pub fn steps(&self) -> Vec<StepForward> {
+        let steps = single_steps(&self.step.params, false);
+        steps.map(|params| StepForward { params, ..self.step.clone() }).collect()
+    }
+
+    /// Whether the steps of such a kind can go in one launch.
+    pub fn serves(step: &StepForward) -> bool {
+        step.phase == ForwardPhase::Cell && one_phase(&step.kind)
+    }
+}
+
+/// The parameters of `count` steps one by one, in the direction's order or `back`.
+fn single_steps(first: &StepParams, back: bool) -> impl Iterator<Item = StepParams> + use<> {
+    let count = first.count;
+    (0..count).scan(StepParams { count: 1, ..*first }, move |next, _| {
+        let now = *next;
+        *next = StepParams { later: now.t, ..now.moved(back) };
+        Some(now)
+    })
+}
+
+/// The step is a product over h and an epilogue, and nothing else.
+fn one_phase(kind: &StepKind) -> bool {
+    let cell = &kind.cell;
+    cell.kind != CellKind::GruResetBefore
+        && !cell.kind.is_scan()
+        && cell.layer_norm.is_none()
+        && cell.projection.is_none()
+        && !kind.columns
+}
+
+impl fmt::Display for SequenceForward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cut.describe(f, self.step.products())
+    }
+}
+
+impl Kernel for SequenceForward {
+    fn name(&self) -> &'static str {
+        "sequence_forward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.step.check()?;
+        self.cut.check(&self.step.params)
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        all_steps(self.step.bindings(), self.step.params.count)
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let mut list = self.step.cell_defines();
+        list.extend(self.cut.defines());
+        list
+    }
+    fn params(&self) -> &[u8] {
+        self.step.params()
+    }
+    fn groups(&self) -> [u32; 3] {
+        self.cut.groups(&self.step.params)
+    }
+    fn flops(&self) -> u64 {
+        self.step.flops() * u64::from(self.step.params.count)
+    }
+}
+
+/// [`StepBackward`]s of the phase Cell, from the step at hand back, `count` of them.
+#[derive(Clone, Debug)]
+pub struct SequenceBackward {
+    /// The first step, which is the last in the direction's order.
+    pub step: StepBackward,
+    /// The phase Initial comes after them.
+    pub initial: bool,
+    /// How the kernel is cut.
+    pub cut: SequenceCut,
+}
+
+impl SequenceBackward {
+    /// The steps, each alone.
+    pub fn steps(&self) -> Vec<StepBackward> {
+        let mut last = None;
+        let steps = single_steps(&self.step.params, true);
+        let step = |params| StepBackward { params, ..self.step.clone() };
+        let mut list: Vec<_> = steps.inspect(|p| last = Some(*p)).map(step).collect();
+        if let Some(last) = last.filter(|_| self.initial) {
+            let params = StepParams { later: last.t, ..last };
+            let phase = BackwardPhase::Initial;
+            list.push(StepBackward { params, phase, d_output: false, ..self.step.clone() });
+        }
+        list
+    }
+
+    /// Whether the steps of such a kind can go in one launch.
+    pub fn serves(step: &StepBackward) -> bool {
+        step.phase == BackwardPhase::Cell && one_phase(&step.kind)
+    }
+}
+
+impl fmt::Display for SequenceBackward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cut.describe(f, self.step.products())
+    }
+}
+
+impl Kernel for SequenceBackward {
+    fn name(&self) -> &'static str {
+        "sequence_backward"
+    }
+    fn check(&self) -> Result<(), &'static str> {
+        self.step.check()?;
+        self.cut.check(&self.step.params)
+    }
+    fn bindings(&self) -> Vec<Binding> {
+        all_steps(self.step.bindings(), self.step.params.count)
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        let mut list = self.step.cell_defines();
+        list.extend(self.cut.defines());
+        let blocks: Vec<String> = self
+            .step
+            .kind
+            .cell
+            .recurrent_blocks()
+            .iter()
+            .flat_map(|&(saved, _, count)| saved..saved + count)
+            .map(|block| format!("held_words[{block}]"))
+            .collect();
+        list.push(("LEFT", blocks.join(", ")));
+        if self.initial {
+            list.push(("INITIAL", String::new()));
+        }
+        list
+    }
+    fn params(&self) -> &[u8] {
+        self.step.params()
+    }
+    fn groups(&self) -> [u32; 3] {
+        self.cut.groups(&self.step.params)
+    }
+    fn flops(&self) -> u64 {
+        self.steps().iter().map(Kernel::flops).sum()
+    }
+}
