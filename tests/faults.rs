@@ -6,7 +6,7 @@ mod common;
 use recurra::conformance::{
     Report, kernel_reports, recurrent_cases, recurrent_cases_in_f16, recurrent_reports,
 };
-use recurra::engine::Engine;
+use recurra::engine::{Engine, Strategy};
 use recurra::kernel::shader::Fault;
 use recurra::tensor::Precision;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ const MOST: usize = 3;
 
 /// The shader (`f16`: all, after they were made ones over buffers of f16), words of cases, what the fault is; the text that stands there, what takes its place.
 #[rustfmt::skip]
-const FAULTS: [[&str; 5]; 71] = [
+const FAULTS: [[&str; 5]; 80] = [
     ["cell/lstm", "lstm given", "two saved gates swapped",
         "out.saved[0] = i;\n    out.saved[GATE_G] = g;",
         "out.saved[0] = g;\n    out.saved[GATE_G] = i;"],
@@ -50,25 +50,25 @@ const FAULTS: [[&str; 5]; 71] = [
     ["cell/rnn", "rnn_tanh", "no slope",
         "d_new[0] * slope(0u, saved[0])",
         "d_new[0]"],
-    ["step_backward", "gru given", "the wrong gradient of n in the product",
+    ["shared/backward", "gru given", "the wrong gradient of n in the product",
         "return select(gate, 3u, gate == 2u);",
         "return gate;"],
     ["step_backward", "lstm given", "each step differentiated alone",
         "p.later == NONE",
         "true"],
-    ["step_backward", "gru given", "the carry forgotten",
-        "let total = sum + carry[carry_index(0u, at)];",
-        "let total = sum;"],
-    ["step_backward", "lstm given", "an output gradient of the wrong step",
-        "complete += d_output[p.d_output_offset + (p.t * p.batch",
-        "complete += d_output[p.d_output_offset + ((p.t + 1u) % p.time * p.batch"],
-    ["step_backward", "lstm resets", "a gradient through a reset",
-        "sum = select(sum, 0.0, has_flag(p.later, row, RESET));",
+    ["shared/backward", "gru given", "the carry forgotten",
+        "return sum + carry_of(0u, at);",
+        "return sum;"],
+    ["shared/backward", "lstm given", "an output gradient of the wrong step",
+        "return d_output[p.d_output_offset + (p.t * p.batch",
+        "return d_output[p.d_output_offset + ((p.t + 1u) % p.time * p.batch"],
+    ["shared/backward", "lstm resets", "a gradient through a reset",
+        "sum = select(sum, 0.0, has_flag(p.later, at.row, RESET));",
         ""],
-    ["step_backward", "lstm recurrent-dropout", "the mask missing in backward",
+    ["shared/backward", "lstm recurrent-dropout", "the mask missing in backward",
         "return value * hidden_mask[",
         "return value + 0.0 * hidden_mask["],
-    ["step_forward", "lstm given", "a sign",
+    ["shared/forward", "lstm given", "a sign",
         "r[gate] += b[p.b_offset",
         "r[gate] -= b[p.b_offset"],
     ["step_forward", "lstm given", "the last term of the product missing",
@@ -221,6 +221,33 @@ const FAULTS: [[&str; 5]; 71] = [
     ["norm_backward", "gru_reset_before layer-norm", "n's norm with the statistics of r and z",
         "let mean = norms[at_norms + FIRST_GATE];",
         "let mean = norms[at_norms];"],
+    ["sequence_forward", "sequence lstm given", "the states of the step before forgotten",
+        "let h = old_state(0u, at);",
+        "let h = states[state_index(0u, given.old_slot, at)];"],
+    ["sequence_forward", "sequence gru resets", "time stands still",
+        "p.t += stride;",
+        "p.old_slot += 0u;"],
+    ["sequence_forward", "sequence gru per-gate", "a gate hears h under another's mask",
+        "h_tile[mask * MASK",
+        "h_tile[(mask & 1u) * MASK"],
+    ["shared/sequence", "sequence lstm heads3", "a head hears another head",
+        "place / p.head, HEADS - 1u) * LINE",
+        "place / p.head, 0u) * LINE"],
+    ["shared/sequence", "sequence lstm given", "a slice of the terms forgotten",
+        "slice < SLICES; slice++",
+        "slice + 1u < SLICES; slice++"],
+    ["shared/sequence", "sequence gru given", "a row settled as another",
+        "let row = group.y * ROWS + slice;",
+        "let row = group.y * ROWS + (slice ^ 1u);"],
+    ["sequence_backward", "sequence lstm given", "the later step's gate gradients kept from the last step",
+        "d_tile[place.own] = left();\n            } else {",
+        "if s == 0u { d_tile[place.own] = left(); }\n            } else {"],
+    ["sequence_backward", "sequence lstm given", "the initial states' gradient without the product",
+        "held_carry[0] = total;",
+        ""],
+    ["sequence_backward", "sequence lstm given", "carry from beyond the sequence lost",
+        "held_carry[state] = carry[carry_index(state, at)];",
+        "held_carry[state] = 0.0;"],
     ["f16", "f16 gru_reset_before given", "a sum in f16 forgets what was there",
         "f16(f32(gates[gate_index(p.t, 1u, at)]) + (products[1]))",
         "f16(products[1])"],
@@ -264,6 +291,15 @@ fn reports(engine: &Engine, words: &str) -> recurra::Result<Vec<Report>> {
     Ok(list)
 }
 
+/// The engine that launches steps as the first word says, and the other words: `sequence`, or each step.
+fn by_strategy<'a>(engine: &Engine, words: &'a str) -> (Engine, &'a str) {
+    let (strategy, words) = match words.strip_prefix("sequence ") {
+        Some(words) => (Strategy::Sequence, words),
+        None => (Strategy::Step, words),
+    };
+    (engine.with_strategy(strategy).unwrap(), words)
+}
+
 /// Whether the device has what a fault's cases need.
 fn has_cases(engine: &Engine, words: &str) -> bool {
     let has = !words.starts_with("f16 ") || engine.supports(Precision::F16);
@@ -279,6 +315,7 @@ fn notices(half: usize) {
     let mut missed = Vec::new();
     for [stem, words, what, old, new] in FAULTS.into_iter().skip(half).step_by(2) {
         let engine = Engine::Gpu(gpu.with_fault(Fault { stem, old, new }));
+        let (engine, words) = by_strategy(&engine, words);
         if !has_cases(&engine, words) {
             continue;
         }
@@ -307,7 +344,10 @@ fn every_other_planted_fault_is_noticed() {
 fn without_a_fault_the_same_cases_pass() {
     let Some(engine) = common::gpu_engine() else { return };
     let all: BTreeSet<&str> = FAULTS.iter().map(|[_, words, ..]| *words).collect();
-    for words in all.into_iter().filter(|words| has_cases(&engine, words)) {
+    for (engine, words) in all.into_iter().map(|words| by_strategy(&engine, words)) {
+        if !has_cases(&engine, words) {
+            continue;
+        }
         assert!(reports(&engine, words).unwrap().iter().all(|r| r.pass), "{words}");
     }
 }

@@ -2,59 +2,12 @@
 
 mod common;
 
+use common::seeded::{assert_equal, run};
 use recurra::cell::CellKind;
 use recurra::conformance::{RecurrentCase, random_case, record_case, recurrent_cases};
-use recurra::engine::{Engine, Store};
-use recurra::kernel::Control;
-use recurra::layer::{Direction, InitialState, Initializer, Memory, Merge, Recurrent, Sequence};
-use recurra::recording::{Recording, Role};
+use recurra::engine::Engine;
+use recurra::layer::{Direction, InitialState, Memory, Merge, Recurrent, Sequence};
 use recurra::schedule::Recorder;
-use recurra::tensor::DType;
-use std::collections::BTreeMap;
-
-type Outputs = BTreeMap<String, Vec<u32>>;
-
-/// Runs `times` times from seeded inputs and parameters; the bits of all outputs and parameters.
-fn run(engine: &Engine, recording: &Recording, steps: usize, times: u32) -> Outputs {
-    let store: Store = engine.store();
-    let mut generator = Initializer::new(11);
-    // By name: the recordings that are compared make their buffers in different orders.
-    let mut buffers: Vec<_> = recording.iter().map(|(id, b)| (b.name.clone(), id)).collect();
-    buffers.sort();
-    let mut inputs = Vec::new();
-    for (name, id) in buffers {
-        let buffer = recording.get(id);
-        let values = generator.uniform(if name.contains('#') { 0 } else { buffer.len }, 0.6);
-        match buffer.role {
-            Role::Input if name != "control" => inputs.push((name, id, values)),
-            Role::Parameter => store.set(&name, &values).unwrap(),
-            _ => {}
-        }
-    }
-    let mut program = engine.load(recording, &store).unwrap();
-    for (name, id, values) in inputs {
-        if recording.get(id).dtype == DType::U32 {
-            let lengths = values.iter().map(|v| ((v + 0.6) / 1.2 * steps as f32) as u32);
-            program.write_u32(id, &lengths.collect::<Vec<_>>()).unwrap();
-        } else if name == "mask" || name == "resets" {
-            let flags: Vec<f32> = values.iter().map(|&v| f32::from(v > 0.2)).collect();
-            program.write(id, &flags).unwrap();
-        } else {
-            program.write(id, &values).unwrap();
-        }
-    }
-    for step in 1..=times {
-        program.set_control(Control::new(step, 77));
-        program.run().unwrap();
-    }
-    program.wait().unwrap();
-    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
-    recording
-        .iter()
-        .filter(|(_, b)| b.role == Role::Output)
-        .map(|(id, b)| (b.name.clone(), bits(program.read(id).unwrap())))
-        .collect()
-}
 
 /// Every output and gradient has the same bits in segments; returns in how many launches more.
 fn assert_same_bits(engine: &Engine, case: &RecurrentCase, steps: usize) -> usize {
@@ -63,19 +16,7 @@ fn assert_same_bits(engine: &Engine, case: &RecurrentCase, steps: usize) -> usiz
     cut.stack.memory = Memory::Segments(steps);
     let cut = record_case(&cut).unwrap();
     let [want, got] = [&whole, &cut].map(|r| run(engine, r, case.time, 1));
-    assert!(want.keys().eq(got.keys()));
-    for (name, want) in &want {
-        assert_eq!(want.len(), got[name].len(), "{name}");
-        let differ = want.iter().zip(&got[name]).filter(|(a, b)| a != b).count();
-        let of = want.len();
-        assert_eq!(
-            differ,
-            0,
-            "{} {}: {differ} of {of} of {name}",
-            case.stack.cell.name(),
-            case.name()
-        );
-    }
+    assert_equal(&format!("{} {}", case.stack.cell.name(), case.name()), &want, &got);
     let some = want.values().any(|v| v.iter().any(|&bits| f32::from_bits(bits) != 0.0));
     // A single unit of a rectifier may be dead.
     let dead = case.stack.cell.kind == CellKind::RnnRelu;

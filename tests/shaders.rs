@@ -7,13 +7,16 @@ use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validato
 use naga::{AddressSpace, ArraySize, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 use recurra::cell::CellKind;
 use recurra::conformance::{random_case, record_case, recurrent_cases};
-use recurra::kernel::{Access, Binding, Matmul, Op, Operand, shader};
+use recurra::kernel::{
+    Access, Binding, GroupLimits, Matmul, Op, Operand, SequenceBackward, SequenceForward, shader,
+};
 use recurra::layer::{Embedding, InitialState, Linear, Recurrent};
 use recurra::loss::cross_entropy;
 use recurra::optim::Optimizer;
 use recurra::schedule::Recorder;
 use recurra::tensor::DType;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What WebGPU promises on every device.
 const MAX_THREADS: u32 = 256;
@@ -257,12 +260,34 @@ fn permutations() -> Vec<Op> {
     let recordings = cases.map(|case| record_case(&case).unwrap()).chain(training_steps());
     for recording in recordings {
         for launch in recording.launches() {
-            if seen.insert(title(&launch.op)) {
-                list.push(launch.op.clone());
+            let sequences = in_sequence(&launch.op);
+            for op in std::iter::once(launch.op.clone()).chain(sequences) {
+                if seen.insert(title(&op)) {
+                    list.push(op);
+                }
             }
         }
     }
     list
+}
+
+/// A step's sequence kernels, cut for what WebGPU promises: with all weights in registers, and with few.
+fn in_sequence(op: &Op) -> Vec<Op> {
+    let limits = GroupLimits { threads: 256, bytes: 16_384, registers: 64, groups: 2, slices: 8 };
+    let few = GroupLimits { registers: 16, groups: 1000, ..limits };
+    match op {
+        Op::StepForward(step) => [limits, few]
+            .iter()
+            .filter_map(|limits| Some(SequenceForward::new(step, 3, limits)?.into()))
+            .collect(),
+        Op::StepBackward(step) => [(limits, true), (few, false)]
+            .iter()
+            .filter_map(|(limits, initial)| {
+                Some(SequenceBackward::new(step, 3, *initial, limits)?.into())
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// A readable name of a permutation.
@@ -404,6 +429,29 @@ fn shaders_have_few_instructions() {
             assert!(all < most, "{}: {all} instructions", title(&launch.op));
         }
     }
+}
+
+/// A sequence kernel keeps in private memory what stays from step to step, which is little: its weights are
+/// values, not an array. It has two barriers a step, and one before the first.
+#[test]
+fn sequences_keep_little_beside_their_weights() {
+    let seen = AtomicUsize::new(0);
+    for_all(|op, module, _| {
+        if !op.kernel().name().starts_with("sequence_") || op.kernel().name() == "sequence_flags" {
+            return Ok(());
+        }
+        seen.fetch_add(1, Ordering::Relaxed);
+        let mut layouter = Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
+        let globals = module.global_variables.iter();
+        let private = globals.filter(|(_, global)| global.space == AddressSpace::Private);
+        let words: u32 = private.map(|(_, global)| layouter[global.ty].size / 4).sum();
+        // The parameters, four states and their gradients, five words, the output's gradient, unit and row.
+        expect(words <= 28 + 8 + 5 + 3, || format!("{words} words in private memory"))?;
+        let barriers = shader::source(op.kernel()).unwrap().matches("workgroupBarrier()").count();
+        expect(barriers == 3, || format!("{barriers} barriers"))
+    });
+    assert!(seen.into_inner() > 100);
 }
 
 #[test]

@@ -2,9 +2,15 @@
 
 mod common;
 
-use recurra::conformance::{RecurrentCase, record_case, recurrent_cases, recurrent_reports};
+use common::seeded::{assert_equal, run};
+use recurra::cell::CellKind;
+use recurra::conformance::{
+    RecurrentCase, random_case, record_case, recurrent_cases, recurrent_cases_in_f16,
+    recurrent_reports,
+};
 use recurra::engine::{Engine, GpuEngine, Strategy};
-use recurra::kernel::GroupLimits;
+use recurra::kernel::{GroupLimits, Op};
+use recurra::layer::Recurrent;
 use recurra::recording::Recording;
 
 /// The device with sequence kernels wherever they serve, and a workgroup's limits changed.
@@ -62,5 +68,70 @@ fn every_cut_conforms() {
     for cut in cuts {
         let count = conforms(&sequences(&gpu, cut), some());
         assert!(count > 20, "only {count} reports");
+    }
+}
+
+#[test]
+fn sequences_conform_in_f16() {
+    let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
+    if !gpu.has_f16() {
+        println!("SKIPPED: {} lacks shader-f16", gpu.info().name);
+        return;
+    }
+    let count = conforms(&sequences(&gpu, |_| {}), recurrent_cases_in_f16().into_iter().step_by(3));
+    assert!(count > 20, "only {count} reports");
+}
+
+/// Where a thread sums all terms of a unit, in the order of the steps, every bit is that of the steps.
+#[test]
+fn one_slice_has_the_bits_of_steps() {
+    let Some(engine) = common::gpu_engine() else { return };
+    let Engine::Gpu(gpu) = &engine else { return };
+    let step = engine.with_strategy(Strategy::Step).unwrap();
+    let ways = [64, 16, 0].map(|registers| {
+        sequences(gpu, |limits| (limits.slices, limits.registers) = (1, registers))
+    });
+    let small = |case: &RecurrentCase| case.stack.hidden <= 40;
+    let cases = recurrent_cases().into_iter().filter(small).step_by(19);
+    let mut count = 0;
+    for case in cases.chain((0..40).map(random_case)) {
+        let recording = record_case(&case).unwrap();
+        let sequence = &ways[count % ways.len()];
+        if is_served(sequence, &recording) {
+            let [want, got] = [&step, sequence].map(|e| run(e, &recording, case.time, 1));
+            assert_equal(&format!("{} {}", case.stack.cell.name(), case.name()), &want, &got);
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} cases");
+}
+
+/// A layer's launches, forward and backward, are as many whatever T is, and no weight is read twice.
+#[test]
+fn launches_do_not_grow_with_time() {
+    let Some(engine) = common::gpu_engine() else { return };
+    for cell in CellKind::CLASSIC {
+        for hidden in [16, 64] {
+            let counts = [8, 100, 1000].map(|time| {
+                let stack = Recurrent::new("rnn", cell, 24, hidden);
+                let case = RecurrentCase { given: true, ..RecurrentCase::new(stack, time, 4) };
+                let recording = record_case(&case).unwrap();
+                let arranged = engine.arranged(&recording);
+                for launch in arranged.launches() {
+                    let reread = match &launch.op {
+                        Op::SequenceForward(op) => op.cut.reread(op.step.products()),
+                        Op::SequenceBackward(op) => op.cut.reread(op.step.products()),
+                        _ => 0,
+                    };
+                    assert_eq!(reread, 0, "{cell:?} H{hidden}");
+                }
+                arranged.census()
+            });
+            assert_eq!(counts[0]["sequence_forward"], 1);
+            assert_eq!(counts[0]["sequence_backward"], 1);
+            assert!(!counts[0].contains_key("step_forward"), "{:?}", counts[0]);
+            assert_eq!(counts[0], counts[1], "{cell:?} H{hidden}");
+            assert_eq!(counts[0], counts[2], "{cell:?} H{hidden}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod golden;
 pub mod reference;
+pub mod seeded;
 pub mod stack;
 
 use recurra::engine::{Engine, GpuEngine};

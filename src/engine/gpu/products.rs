@@ -27,6 +27,9 @@ const SMALL: usize = 10_000_000;
 /// Words of partial sums that are in memory at once.
 const PARTS_WORDS: usize = 1 << 21;
 
+/// Blocks of terms that a launch sums side by side, at most.
+const MOST_PARTS: usize = 128;
+
 /// Adapters that were measured, by name and driver: for the life of the process.
 static KNOWN: Mutex<BTreeMap<[String; 2], Rates>> = Mutex::new(BTreeMap::new());
 
@@ -387,7 +390,7 @@ impl Arranged {
     fn blocks(&mut self, op: &Matmul, buffers: &[BufferId]) {
         let [m, n, _] = op.shape();
         let blocks = op.blocks();
-        let at_once = (PARTS_WORDS / (m * n)).clamp(2, 16);
+        let at_once = (PARTS_WORDS / (m * n)).clamp(2, MOST_PARTS);
         let groups = blocks.div_ceil(at_once);
         let mut accumulate = op.accumulate;
         for number in 0..groups {

@@ -7,8 +7,8 @@ use super::{Context, GpuEngine, lock};
 use crate::engine::{Choice, Strategy};
 use crate::error::Result;
 use crate::kernel::{
-    BackwardPhase, Fill, GroupLimits, Op, SequenceBackward, SequenceCut, SequenceForward,
-    StepBackward, StepForward, StepKind, StepParams, VALID,
+    BackwardPhase, Fill, GroupLimits, Op, SequenceBackward, SequenceForward, StepKind, StepParams,
+    VALID,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -152,7 +152,10 @@ impl GpuEngine {
         for step in &run.steps[..count] {
             ways[0].launch(step.op.clone(), &views)?;
         }
-        ways[1].launch(with_count(op.clone(), count), &views)?;
+        let few = Run { steps: &run.steps[..count], all: &run.steps[..count] };
+        if let Some(op) = candidate(&self.context, &few) {
+            ways[1].launch(op, &views)?;
+        }
         let store = self.store();
         let mut times = [0.0; 2];
         for (time, recording) in times.iter_mut().zip(&ways) {
@@ -272,41 +275,18 @@ fn ends(last: &Launch, after: &Launch) -> bool {
 
 /// The kernel that makes a run in one launch, where there is one.
 fn candidate(context: &Context, run: &Run) -> Option<Op> {
-    let cut = |params: &StepParams, kind: &StepKind, products| {
-        let limit = context.limits.max_compute_workgroups_per_dimension;
-        let cut = SequenceCut::choose(params, kind, products, &context.group_limits)?;
-        (params.batch.div_ceil(cut.rows as u32) <= limit).then_some(cut)
-    };
-    let op = match &run.steps[0].op {
-        _ if run.steps.len() < 2 => return None,
-        Op::StepForward(step) if SequenceForward::serves(step) => {
-            let cut = cut(&step.params, &step.kind, step.products())?;
-            SequenceForward { step: step.clone(), cut }.into()
-        }
-        Op::StepBackward(step) if SequenceBackward::serves(step) => {
-            let cut = cut(&step.params, &step.kind, step.products())?;
-            let initial = run.all.len() > run.steps.len();
-            SequenceBackward { step: step.clone(), initial, cut }.into()
+    let (count, limits) = (run.steps.len(), &context.group_limits);
+    let op: Op = match &run.steps[0].op {
+        _ if count < 2 => return None,
+        Op::StepForward(step) => SequenceForward::new(step, count, limits)?.into(),
+        Op::StepBackward(step) => {
+            let initial = run.all.len() > count;
+            SequenceBackward::new(step, count, initial, limits)?.into()
         }
         _ => return None,
     };
-    Some(with_count(op, run.steps.len()))
-}
-
-/// A sequence kernel of another number of steps.
-fn with_count(op: Op, count: usize) -> Op {
-    let count = count as u32;
-    match op {
-        Op::SequenceForward(op) => {
-            let params = StepParams { count, ..op.step.params };
-            SequenceForward { step: StepForward { params, ..op.step }, ..op }.into()
-        }
-        Op::SequenceBackward(op) => {
-            let params = StepParams { count, ..op.step.params };
-            SequenceBackward { step: StepBackward { params, ..op.step }, ..op }.into()
-        }
-        other => other,
-    }
+    let most = context.limits.max_compute_workgroups_per_dimension;
+    op.kernel().groups().into_iter().all(|groups| groups <= most).then_some(op)
 }
 
 fn head(op: &Op) -> u32 {

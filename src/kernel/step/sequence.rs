@@ -167,9 +167,14 @@ impl SequenceForward {
         steps.map(|params| StepForward { params, ..self.step.clone() }).collect()
     }
 
-    /// Whether the steps of such a kind can go in one launch.
-    pub fn serves(step: &StepForward) -> bool {
-        step.phase == ForwardPhase::Cell && one_phase(&step.kind)
+    /// `count` steps from `step` on: none where their kind can't go in one launch, or not within the limits.
+    pub fn new(step: &StepForward, count: usize, limits: &GroupLimits) -> Option<Self> {
+        if step.phase != ForwardPhase::Cell || !one_phase(&step.kind) {
+            return None;
+        }
+        let cut = SequenceCut::choose(&step.params, &step.kind, step.products(), limits)?;
+        let params = StepParams { count: count as u32, ..step.params };
+        Some(SequenceForward { step: StepForward { params, ..step.clone() }, cut })
     }
 }
 
@@ -252,9 +257,20 @@ impl SequenceBackward {
         list
     }
 
-    /// Whether the steps of such a kind can go in one launch.
-    pub fn serves(step: &StepBackward) -> bool {
-        step.phase == BackwardPhase::Cell && one_phase(&step.kind)
+    /// `count` steps from `step` back, with Initial behind them on request: none where their kind can't go
+    /// in one launch, or not within the limits.
+    pub fn new(
+        step: &StepBackward,
+        count: usize,
+        initial: bool,
+        limits: &GroupLimits,
+    ) -> Option<Self> {
+        if step.phase != BackwardPhase::Cell || !one_phase(&step.kind) {
+            return None;
+        }
+        let cut = SequenceCut::choose(&step.params, &step.kind, step.products(), limits)?;
+        let params = StepParams { count: count as u32, ..step.params };
+        Some(SequenceBackward { step: StepBackward { params, ..step.clone() }, initial, cut })
     }
 }
 
