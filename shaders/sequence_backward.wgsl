@@ -10,6 +10,11 @@
 
 const PRODUCTS = #{PRODUCTS}u;
 #import shared/gates_#{PRODUCTS}
+#ifdef HAS_hidden_mask
+alias Part = Sum;
+#else
+alias Part = f32;
+#endif
 #import shared/sequence
 
 #ifdef INITIAL
@@ -20,12 +25,12 @@ const TAIL = 0u;
 const TILE = ROWS * WIDTH;
 var<workgroup> d_tile: array<Sum, TILE>;        // [row][head, term], the gates side by side
 
-// The weights of the terms that the gate gradients of unit `k` of the head give to `unit`.
-fn weights_of(place: Place, k: u32) -> Sum {
+// The weights with which the gate gradients of unit `k` of a head reach a place's unit.
+fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
     var value: Sum;
-    if place.is_unit && k < p.head {
-        let column = place.unit % p.head;
-        value = weights(place.unit - column + k, column);
+    if is_unit(group, place) && k < p.head {
+        let unit = unit_of(group, place);
+        value = weights(unit - unit % p.head + k, unit % p.head);
     }
     return value;
 }
@@ -35,26 +40,38 @@ fn left() -> Sum {
     return Sum(#{LEFT});
 }
 
+fn part_of(sum: Sum) -> Part {
+#ifdef HAS_hidden_mask
+    return sum;
+#else
+    let shares = spread_gates(sum);
+    var part = shares[0];
+    for (var gate = 1u; gate < PRODUCTS; gate++) {
+        part += shares[gate];
+    }
+    return part;
+#endif
+}
+
 @compute @workgroup_size(#{THREADS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
     p = given;
-    let place = place_of(group, index);
-    let unit = place.unit;
-    let row = place.row;
-    let at = At(row, unit);
-    let owns = place.owns;
-    here = unit;
+    let own = own_of(group, index);
+    let share = share_of(index);
+    let at = own.at;
+    here = at.unit;
 #ifdef HAS_d_unit
-    here_row = row;
+    here_row = at.row;
 #endif
-    let first_k = place.slice * PLACES;
-    let from_k = place.terms + first_k;
+#for J in #{SPAN}
 #for Q in #{QUADS}
 #for I in 0 1 2 3
-    let w_#{Q}_#{I} = weights_of(place, first_k + #{Q}u * 4u + #{I}u);
+    let w_#{J}_#{Q}_#{I} =
+        weights_of(group, share.lane + #{J}u * LANES, share.first_k + #{Q}u * 4u + #{I}u);
+#end
 #end
 #end
     // Padding is multiplied with weights of 0, and before the last step there is nothing.
@@ -62,7 +79,7 @@ fn main(
         d_tile[i] = Sum();
     }
     workgroupBarrier();
-    if owns {
+    if own.there {
         for (var state = 0u; state < STATES; state++) {
             held_carry[state] = carry[carry_index(state, at)];
         }
@@ -70,12 +87,12 @@ fn main(
             for (var block = 0u; block < SAVED; block++) {
                 held_words[block] = gates[gate_index(p.later, block, at)];
             }
-            d_tile[place.own] = left();
+            d_tile[own.tile] = left();
         }
     }
     let stride = p.new_slot - p.old_slot;
     for (var s = 0u; s < given.count + TAIL; s++) {
-        if owns && s < given.count {
+        if own.there && s < given.count {
             // Under way while the products are summed.
             for (var block = 0u; block < SAVED; block++) {
                 held_words[block] = gates[gate_index(p.t, block, at)];
@@ -84,40 +101,61 @@ fn main(
                 held_states[state] = states[state_index(state, p.old_slot, at)];
             }
 #ifdef HAS_d_output
-            held_output = d_output[p.d_output_offset + (p.t * p.batch + row) * p.width + unit];
+            held_output = d_output[p.d_output_offset + (p.t * p.batch + at.row) * p.width + at.unit];
 #endif
         }
         workgroupBarrier();
+#for J in #{SPAN}
 #for R in #{ROWS}
-        var sum_#{R}: Sum;
+        var sum_#{R}_#{J}: Sum;
+#end
 #end
 #for Q in #{QUADS}
 #for R in #{ROWS}
 #for I in 0 1 2 3
-        sum_#{R} += d_tile[#{R}u * WIDTH + from_k + #{Q}u * 4u + #{I}u] * w_#{Q}_#{I};
+        {
+            let term = d_tile[#{R}u * WIDTH + share.from_k + #{Q}u * 4u + #{I}u];
+#for J in #{SPAN}
+            sum_#{R}_#{J} += term * w_#{J}_#{Q}_#{I};
+#end
+        }
 #end
 #end
 #end
         for (var k = PINNED; k < PLACES; k++) {
-            let w = weights_of(place, first_k + k);
+#for J in #{SPAN}
+            let w_#{J} = weights_of(group, share.lane + #{J}u * LANES, share.first_k + k);
+#end
 #for R in #{ROWS}
-            sum_#{R} += d_tile[#{R}u * WIDTH + from_k + k] * w;
+            {
+                let term = d_tile[#{R}u * WIDTH + share.from_k + k];
+#for J in #{SPAN}
+                sum_#{R}_#{J} += term * w_#{J};
+#end
+            }
 #end
         }
+#for J in #{SPAN}
 #for R in #{ROWS}
-        parts[(#{R}u * SLICES + place.slice) * UNITS + index % UNITS] = sum_#{R};
+        parts[(#{R}u * SLICES + share.slice) * UNITS + share.lane + #{J}u * LANES] =
+            part_of(sum_#{R}_#{J});
+#end
 #end
         workgroupBarrier();
-        if owns {
-            let shares = spread_gates(added(place.slice, index % UNITS));
+        if own.there {
+#ifdef HAS_hidden_mask
+            let shares = spread_gates(added(own.row, index % UNITS));
             var product = 0.0;
             for (var gate = 0u; gate < PRODUCTS; gate++) {
-                product += masked(gate, row, unit, shares[gate]);
+                product += masked(gate, at.row, at.unit, shares[gate]);
             }
+#else
+            let product = masked(0u, at.row, at.unit, added(own.row, index % UNITS));
+#endif
             let total = passed(at, product, p.later != NONE);
             if s < given.count {
                 settle(at, total);
-                d_tile[place.own] = left();
+                d_tile[own.tile] = left();
             } else {
                 held_carry[0] = total;
             }
@@ -127,7 +165,7 @@ fn main(
         p.old_slot -= stride;
         p.new_slot -= stride;
     }
-    if owns {
+    if own.there {
         for (var state = 0u; state < STATES; state++) {
             carry[carry_index(state, at)] = held_carry[state];
         }

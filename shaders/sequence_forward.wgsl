@@ -13,16 +13,27 @@ fn tile_term(at: u32, i: u32) -> f32 {
     return h_tile[at + i];
 }
 #import shared/gates_#{PRODUCTS}
+alias Part = Sum;
 #import shared/sequence
 
-// The weights of term `k` of the unit's head, none beyond its terms.
-fn weights_of(place: Place, k: u32) -> Sum {
+// The weights of term `k` of the head of a place's unit, none beyond its terms.
+fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
     var value: Sum;
-    if place.is_unit && k < p.head {
-        value = weights(place.unit, k);
+    if is_unit(group, place) && k < p.head {
+        value = weights(unit_of(group, place), k);
     }
     return value;
 }
+
+#ifdef PER_GATE
+fn term_of(at: u32, k: u32) -> Sum {
+    return tile_sources(at, k);
+}
+#else
+fn term_of(at: u32, k: u32) -> f32 {
+    return h_tile[at + k];
+}
+#endif
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -30,24 +41,23 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 ) {
     p = given;
-    let place = place_of(group, index);
-    let unit = place.unit;
-    let row = place.row;
-    let at = At(row, unit);
-    let owns = place.owns;
-    here = unit;
-    let first_k = place.slice * PLACES;
-    let from_k = place.terms + first_k;
+    let own = own_of(group, index);
+    let share = share_of(index);
+    let at = own.at;
+    here = at.unit;
+#for J in #{SPAN}
 #for Q in #{QUADS}
 #for I in 0 1 2 3
-    let w_#{Q}_#{I} = weights_of(place, first_k + #{Q}u * 4u + #{I}u);
+    let w_#{J}_#{Q}_#{I} =
+        weights_of(group, share.lane + #{J}u * LANES, share.first_k + #{Q}u * 4u + #{I}u);
+#end
 #end
 #end
     // Padding is multiplied with weights of 0.
     for (var i = index; i < SOURCES * MASK; i += THREADS) {
         h_tile[i] = 0.0;
     }
-    if owns {
+    if own.there {
         for (var state = 0u; state < STATES; state++) {
             held_states[state] = states[state_index(state, p.old_slot, at)];
         }
@@ -55,14 +65,14 @@ fn main(
     let stride = p.new_slot - p.old_slot;
     workgroupBarrier();
     for (var s = 0u; s < given.count; s++) {
-        if owns {
+        if own.there {
             let h = old_state(0u, at);
             for (var mask = 0u; mask < SOURCES; mask++) {
                 var value = h;
 #ifdef HAS_hidden_mask
-                value *= hidden_mask[(mask * p.batch + row) * p.width + unit];
+                value *= hidden_mask[(mask * p.batch + at.row) * p.width + at.unit];
 #endif
-                h_tile[mask * MASK + place.own] = value;
+                h_tile[mask * MASK + own.tile] = value;
             }
             // Under way while the products are summed.
             for (var gate = 0u; gate < GATES; gate++) {
@@ -70,36 +80,44 @@ fn main(
             }
         }
         workgroupBarrier();
+#for J in #{SPAN}
 #for R in #{ROWS}
-        var sum_#{R}: Sum;
+        var sum_#{R}_#{J}: Sum;
+#end
 #end
 #for Q in #{QUADS}
 #for R in #{ROWS}
 #for I in 0 1 2 3
-#ifdef PER_GATE
-        sum_#{R} += tile_sources(#{R}u * WIDTH + from_k + #{Q}u * 4u, #{I}u) * w_#{Q}_#{I};
-#else
-        sum_#{R} += h_tile[#{R}u * WIDTH + from_k + #{Q}u * 4u + #{I}u] * w_#{Q}_#{I};
-#endif
+        {
+            let term = term_of(#{R}u * WIDTH + share.from_k, #{Q}u * 4u + #{I}u);
+#for J in #{SPAN}
+            sum_#{R}_#{J} += term * w_#{J}_#{Q}_#{I};
+#end
+        }
 #end
 #end
 #end
         for (var k = PINNED; k < PLACES; k++) {
-            let w = weights_of(place, first_k + k);
+#for J in #{SPAN}
+            let w_#{J} = weights_of(group, share.lane + #{J}u * LANES, share.first_k + k);
+#end
 #for R in #{ROWS}
-#ifdef PER_GATE
-            sum_#{R} += tile_sources(#{R}u * WIDTH + from_k, k) * w;
-#else
-            sum_#{R} += h_tile[#{R}u * WIDTH + from_k + k] * w;
-#endif
+            {
+                let term = term_of(#{R}u * WIDTH + share.from_k, k);
+#for J in #{SPAN}
+                sum_#{R}_#{J} += term * w_#{J};
+#end
+            }
 #end
         }
+#for J in #{SPAN}
 #for R in #{ROWS}
-        parts[(#{R}u * SLICES + place.slice) * UNITS + index % UNITS] = sum_#{R};
+        parts[(#{R}u * SLICES + share.slice) * UNITS + share.lane + #{J}u * LANES] = sum_#{R}_#{J};
+#end
 #end
         workgroupBarrier();
-        if owns {
-            settle(at, spread_gates(added(place.slice, index % UNITS)));
+        if own.there {
+            settle(at, spread_gates(added(own.row, index % UNITS)));
         }
         p.t += stride;
         p.old_slot += stride;

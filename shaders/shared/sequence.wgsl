@@ -1,7 +1,8 @@
 // How a sequence kernel is cut. A workgroup owns ROWS batch rows of the units of HEADS heads, UNITS with
-// the padding, for all steps. A thread sums PLACES terms, one of SLICES, of one unit's products, for
-// every row; the weights of the first PINNED terms stay in registers, the others are read again at every
-// step. Then the slices are added in order, and the thread of slice i settles the unit of row i.
+// the padding, for all steps. A thread sums PLACES terms, one of SLICES, of the products of SPAN units, LANES
+// apart, for every row: what it reads of the tile serves all of them. The weights of the first PINNED terms
+// stay in registers, the others are read again at every step. Then the slices are added in order, and the
+// thread that is i times UNITS in settles its unit of row i.
 #import shared/held
 
 const HEADS = #{HEADS}u;
@@ -10,39 +11,58 @@ const SLICES = #{SLICES}u;
 const ROWS = #{ROWS_COUNT}u;
 const PLACES = #{PLACES}u;
 const PINNED = #{PINNED}u;
-const THREADS = UNITS * SLICES;
+const SPAN = #{SPAN_COUNT}u;
+const LANES = UNITS / SPAN;
+const THREADS = LANES * SLICES;
 const LINE = SLICES * PLACES;       // terms of a head with the padding
 const WIDTH = HEADS * LINE;         // those of all heads, a row
 
-// A thread's place: the unit that it sums, the slice of the terms, and of which row it settles the unit.
-struct Place {
-    unit: u32,
+// What a thread sums: of the units that are LANES apart from this one, the slice of the terms.
+struct Share {
+    lane: u32,
     slice: u32,
+    // Where the slice begins in a head, and in a row of the tile.
+    first_k: u32,
+    from_k: u32,
+}
+
+fn share_of(index: u32) -> Share {
+    let lane = index % LANES;
+    let slice = index / LANES;
+    // An idle thread reads along with the last head; heads side by side have a SPAN of 1.
+    let head = min(lane / p.head, HEADS - 1u);
+    return Share(lane, slice, slice * PLACES, head * LINE + slice * PLACES);
+}
+
+// Whether a place of the workgroup is a unit, and which.
+fn is_unit(group: vec3<u32>, place: u32) -> bool {
+    return place < HEADS * p.head && unit_of(group, place) < p.units;
+}
+
+fn unit_of(group: vec3<u32>, place: u32) -> u32 {
+    return group.x * HEADS * p.head + place;
+}
+
+// Which row and unit a thread settles, if any, and where they lie in the tile.
+struct Own {
+    at: At,
+    there: bool,
     row: u32,
-    // The unit is one, and this thread settles it.
-    is_unit: bool,
-    owns: bool,
-    // Where the terms of the unit's head begin in a row of the tile, and where its own is.
-    terms: u32,
-    own: u32,
+    tile: u32,
 }
 
-fn place_of(group: vec3<u32>, index: u32) -> Place {
+fn own_of(group: vec3<u32>, index: u32) -> Own {
     let place = index % UNITS;
-    let slice = index / UNITS;
-    let unit = group.x * HEADS * p.head + place;
-    let row = group.y * ROWS + slice;
-    let is_unit = place < HEADS * p.head && unit < p.units;
-    // An idle thread reads along with the last head.
-    let terms = min(place / p.head, HEADS - 1u) * LINE;
-    let own = slice * WIDTH + terms + place % p.head;
-    return Place(unit, slice, row, is_unit, is_unit && slice < ROWS && row < p.batch, terms, own);
+    let row = index / UNITS;
+    let at = At(group.y * ROWS + row, unit_of(group, place));
+    let there = is_unit(group, place) && row < ROWS && at.row < p.batch;
+    return Own(at, there, row, row * WIDTH + place / p.head * LINE + place % p.head);
 }
 
-var<workgroup> parts: array<Sum, ROWS * SLICES * UNITS>;
+var<workgroup> parts: array<Part, ROWS * SLICES * UNITS>;
 
 // The products of the unit of row `row` of the workgroup, of `place` of its units.
-fn added(row: u32, place: u32) -> Sum {
+fn added(row: u32, place: u32) -> Part {
     let first = row * SLICES * UNITS + place;
     var sum = parts[first];
     for (var slice = 1u; slice < SLICES; slice++) {

@@ -89,8 +89,27 @@ pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
         }
     }
     let short = engine.supports(Precision::F16).then(recurrent_cases_in_f16);
-    let cases = || recurrent_cases().into_iter().chain(short.iter().flatten().cloned());
-    // Each way of launching the steps, and the cases that it serves.
+    recurrent(engine, || recurrent_cases().into_iter().chain(short.iter().flatten().cloned()), each)
+}
+
+/// The stacks with random options of these seeds ([`random_case`]), as [`run`] does its own.
+///
+/// # Errors
+/// The engine failed.
+pub fn run_random(
+    engine: &Engine,
+    seeds: std::ops::Range<u64>,
+    each: impl FnMut(&Report),
+) -> Result<()> {
+    recurrent(engine, || seeds.clone().map(random_case), each)
+}
+
+/// Cases in each way of launching the steps that serves them.
+fn recurrent<I: Iterator<Item = RecurrentCase>>(
+    engine: &Engine,
+    cases: impl Fn() -> I,
+    mut each: impl FnMut(&Report),
+) -> Result<()> {
     let step = engine.with_strategy(Strategy::Step)?;
     for case in cases() {
         recurrent_reports(&step, &case)?.iter().for_each(&mut each);

@@ -12,6 +12,12 @@ use std::process::ExitCode;
 pub struct VerifyArgs {
     #[command(flatten)]
     device: DeviceArgs,
+    /// Stacks with random options, so many, instead of the suite
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    random: Option<u64>,
+    /// The first random stack's seed
+    #[arg(long, value_name = "SEED", default_value = "0", requires = "random")]
+    seed: u64,
     /// One JSON line a case
     #[arg(long)]
     json: bool,
@@ -35,7 +41,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     eprintln!("verifying {} against the float64 oracle", engine.name());
     let mut kernels: BTreeMap<String, Summary> = BTreeMap::new();
     let mut printed: Result<()> = Ok(());
-    conformance::run(&engine, |report: &Report| {
+    let each = |report: &Report| {
         let summary = kernels.entry(report.kernel.clone()).or_default();
         summary.cases += 1;
         summary.failed += usize::from(!report.pass);
@@ -59,7 +65,14 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
                 report.tensor
             ));
         }
-    })?;
+    };
+    match args.random {
+        Some(count) => {
+            let seeds = args.seed..args.seed.saturating_add(count);
+            conformance::run_random(&engine, seeds, each)?;
+        }
+        None => conformance::run(&engine, each)?,
+    }
     printed?;
     let failed: usize = kernels.values().map(|s| s.failed).sum();
     if !args.json {

@@ -202,7 +202,7 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
         // With 512 threads of a few dozen words besides, what a multiprocessor of today's GPUs has.
         registers: 64,
         groups: if software { 2 } else { 128 },
-        slices: 8,
+        slices: 32,
     }
 }
 

@@ -14,7 +14,7 @@ pub struct GroupLimits {
     pub bytes: usize,
     /// Words of weights that a thread should keep in registers, at most.
     pub registers: usize,
-    /// Slices of a product.
+    /// Slices of a product, at most.
     pub slices: usize,
     /// Workgroups that the device should be given before one has several rows.
     pub groups: usize,
@@ -30,12 +30,20 @@ pub struct SequenceCut {
     pub units: usize,
     /// Parts into which the terms of a product go, a thread each.
     pub slices: usize,
+    /// Units whose products a thread sums.
+    pub span: usize,
     /// Terms of a slice, a multiple of 4.
     pub places: usize,
-    /// Batch rows of a workgroup, at most as many as slices.
+    /// Batch rows of a workgroup, at most as many as there are threads a unit.
     pub rows: usize,
     /// Terms of a slice whose weights stay in registers, a multiple of 4.
     pub pinned: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Forward,
+    Backward,
 }
 
 /// Units that a workgroup should have at least, of several heads where one is smaller.
@@ -45,11 +53,13 @@ const FEW_UNITS: usize = 64;
 const STEP: usize = 16;
 
 impl SequenceCut {
-    /// A cut within the limits: none where the units of a head are more than the threads of a workgroup.
-    pub fn choose(
+    /// A cut within the limits for a step of so many `products`: none where the units of a head are more
+    /// than the threads of a workgroup.
+    fn choose(
         params: &StepParams,
         kind: &StepKind,
         products: usize,
+        pass: Pass,
         limits: &GroupLimits,
     ) -> Option<Self> {
         let [head, batch] = [params.head as usize, params.batch as usize];
@@ -57,62 +67,90 @@ impl SequenceCut {
         let units = (head * heads).next_multiple_of(STEP);
         // Of a dense layer; a head's own terms where there are several.
         let terms = if heads == 1 { units } else { head };
-        let with = |slices: usize, rows| {
+        // What is read of the tile should serve four multiply-adds: forward that is one word for all gates,
+        // backward a word a gate.
+        let most_span = match pass {
+            _ if heads > 1 => 1,
+            Pass::Forward => (4 / products).max(1),
+            Pass::Backward => 4,
+        };
+        let with = |threads: usize, span: usize, rows| {
+            let slices = threads * span;
             let places = terms.div_ceil(slices).next_multiple_of(4);
-            let pinned = places.min(limits.registers / products / 4 * 4);
-            SequenceCut { heads, units, slices, places, rows, pinned }
+            let pinned = places.min(limits.registers / (products * span) / 4 * 4);
+            SequenceCut { heads, units, slices, span, places, rows, pinned }
         };
         let fits = |cut: &SequenceCut| {
-            cut.units * cut.slices <= limits.threads
-                && cut.workgroup_bytes(products, kind.masks) <= limits.bytes
+            cut.threads() <= limits.threads
+                && cut.slices <= limits.slices
+                && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
         };
-        let enough = |slices: &usize| *slices <= limits.slices && *slices <= (terms / 8).max(1);
-        let slices =
-            [8, 4, 2, 1].into_iter().filter(enough).find(|&slices| fits(&with(slices, 1)))?;
+        // Threads a unit, and units a thread.
+        let ways = [8, 4, 2, 1].into_iter().flat_map(|n| [4, 2, 1].map(|span| [n, span]));
+        let mut ways = ways.filter(|&[n, span]| {
+            let whole = terms.is_multiple_of(4 * n * span);
+            n <= (terms / 8).max(1) && span <= most_span && (span == 1 || whole)
+        });
+        let [threads, span] = ways.find(|&[n, span]| fits(&with(n, span, 1)))?;
         // More rows a workgroup only where there are enough workgroups without them.
         let groups = params.heads().div_ceil(heads);
         let wanted = (batch * groups).div_ceil(limits.groups).min(batch);
-        let rows = [8, 4, 2].into_iter().filter(|&rows| rows <= slices && rows < 2 * wanted);
-        Some(rows.map(|rows| with(slices, rows)).find(fits).unwrap_or(with(slices, 1)))
+        let rows = [8, 4, 2].into_iter().filter(|&rows| rows <= threads && rows < 2 * wanted);
+        let one = with(threads, span, 1);
+        Some(rows.map(|rows| with(threads, span, rows)).find(fits).unwrap_or(one))
+    }
+
+    /// Threads of a workgroup.
+    pub fn threads(&self) -> usize {
+        self.units / self.span * self.slices
     }
 
     /// Bytes of workgroup memory.
-    pub fn workgroup_bytes(&self, products: usize, masks: usize) -> usize {
+    fn workgroup_bytes(&self, products: usize, masks: usize, pass: Pass) -> usize {
         let sum = if products == 3 { 16 } else { 4 * products };
         let line = self.heads * self.slices * self.places;
         // The tile holds h under each mask, or the gate gradients side by side.
-        let tile = self.rows * line * sum.max(4 * masks);
-        self.rows * self.slices * self.units * sum + tile
+        let (tile, part) = match pass {
+            Pass::Forward => (4 * masks.max(1), sum),
+            Pass::Backward => (sum, if masks > 0 { sum } else { 4 }),
+        };
+        self.rows * (line * tile + self.slices * self.units * part)
     }
 
     /// Weights that a thread reads again at every step.
     pub fn reread(&self, products: usize) -> usize {
-        (self.places - self.pinned) * products
+        (self.places - self.pinned) * products * self.span
     }
 
     /// The cut in words.
     fn describe(&self, f: &mut fmt::Formatter<'_>, products: usize) -> fmt::Result {
-        let SequenceCut { units, slices, rows, pinned, .. } = self;
+        let SequenceCut { units, rows, pinned, span, .. } = self;
         let reread = self.reread(products);
         write!(
             f,
-            "workgroups of {rows} rows and {units} units, {slices} threads a unit, each with {} weights in \
-             registers and {reread} read again a step",
-            pinned * products
+            "workgroups of {rows} rows, {units} units and {} threads, each with {} weights in registers and \
+             {reread} read again a step",
+            self.threads(),
+            pinned * products * span
         )
     }
 
     fn check(&self, params: &StepParams) -> Result<(), &'static str> {
         let head = params.head as usize;
-        let sizes = [self.heads, self.units, self.slices, self.places, self.rows];
+        let sizes = [self.heads, self.units, self.slices, self.span, self.places, self.rows];
         super::all_positive(&sizes.map(|x| x as u32))?;
         if self.heads * head > self.units || head > self.slices * self.places {
             return Err(
                 "the heads of a workgroup have more units, or terms, than there is room for",
             );
         }
-        if self.rows > self.slices {
-            return Err("a workgroup has more rows than slices");
+        if !self.units.is_multiple_of(self.span) || self.heads > 1 && self.span > 1 {
+            return Err(
+                "the units of a thread are of several heads, or no whole part of the workgroup's",
+            );
+        }
+        if self.rows * self.units > self.threads() {
+            return Err("a workgroup has more rows than threads a unit");
         }
         if !self.pinned.is_multiple_of(4) || self.pinned > self.places {
             return Err("the weights in registers are no whole vectors, or too many");
@@ -127,7 +165,9 @@ impl SequenceCut {
             ("HEADS", self.heads.to_string()),
             ("UNITS", self.units.to_string()),
             ("SLICES", self.slices.to_string()),
-            ("THREADS", (self.units * self.slices).to_string()),
+            ("THREADS", self.threads().to_string()),
+            ("SPAN_COUNT", self.span.to_string()),
+            ("SPAN", list(self.span)),
             ("ROWS_COUNT", self.rows.to_string()),
             ("ROWS", list(self.rows)),
             ("PLACES", self.places.to_string()),
@@ -172,7 +212,8 @@ impl SequenceForward {
         if step.phase != ForwardPhase::Cell || !one_phase(&step.kind) {
             return None;
         }
-        let cut = SequenceCut::choose(&step.params, &step.kind, step.products(), limits)?;
+        let cut =
+            SequenceCut::choose(&step.params, &step.kind, step.products(), Pass::Forward, limits)?;
         let params = StepParams { count: count as u32, ..step.params };
         Some(SequenceForward { step: StepForward { params, ..step.clone() }, cut })
     }
@@ -268,7 +309,8 @@ impl SequenceBackward {
         if step.phase != BackwardPhase::Cell || !one_phase(&step.kind) {
             return None;
         }
-        let cut = SequenceCut::choose(&step.params, &step.kind, step.products(), limits)?;
+        let cut =
+            SequenceCut::choose(&step.params, &step.kind, step.products(), Pass::Backward, limits)?;
         let params = StepParams { count: count as u32, ..step.params };
         Some(SequenceBackward { step: StepBackward { params, ..step.clone() }, initial, cut })
     }
