@@ -55,8 +55,10 @@ pub struct Choice {
     pub strategy: Strategy,
     /// Milliseconds a step, launched each and in one launch, where that was measured.
     pub measured_ms: Option<[f64; 2]>,
-    /// Why, and how the kernel is cut.
+    /// Why.
     pub reason: String,
+    /// How the sequence kernel is cut, where there is one, taken or not.
+    pub cut: Option<String>,
 }
 
 /// Where recordings run: the CPU, or a wgpu device.

@@ -4,7 +4,7 @@ use crate::args::{DeviceArgs, json_line, print_line};
 use crate::bench::ShapeArgs;
 use clap::Args;
 use recurra::Result;
-use recurra::engine::Engine;
+use recurra::engine::Choice;
 use recurra::measure::{DeviceRates, KernelCost};
 use recurra::recording::Recording;
 use serde::Serialize;
@@ -59,8 +59,19 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         if engine.kind() != "cpu" {
             fact("recording again", format!("{:.2} us a launch, on the host", rates.submit_us))?;
         }
-        for (pass, recording) in &passes {
-            fact("strategy", strategies(&engine, pass, recording)?)?;
+        // Training has the forward passes of inference too, or its own.
+        let mut choices = Vec::new();
+        for (_, recording) in &passes {
+            let more = engine.choices(recording)?;
+            choices.extend(more.into_iter().filter(|c| !choices.contains(c)).collect::<Vec<_>>());
+        }
+        if choices.is_empty() {
+            fact("strategy", "step, the only one here".to_string())?;
+        }
+        for choice in &choices {
+            for line in strategy(choice) {
+                fact("strategy", line)?;
+            }
         }
     }
     for (pass, recording) in &passes {
@@ -78,28 +89,18 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How the steps of a pass are launched and why, a line each.
-fn strategies(engine: &Engine, pass: &str, recording: &Recording) -> Result<String> {
-    let choices = engine.choices(recording)?;
-    if choices.is_empty() {
-        return Ok(format!("{pass}: step, the only one here"));
+/// How the steps of a layer are launched, why, and what each way was measured to take.
+fn strategy(choice: &Choice) -> Vec<String> {
+    let Choice { kernel, steps, reason, .. } = choice;
+    let mut lines = vec![format!("{kernel}, {steps} steps: {reason}")];
+    if let Some([step, sequence]) = choice.measured_ms {
+        let [step, sequence] = [step, sequence].map(|ms| 1e3 * ms);
+        lines.push(format!(
+            "  a step took {step:.2} us in launches of its own, {sequence:.2} in one of all"
+        ));
     }
-    let lines: Vec<String> = choices
-        .iter()
-        .map(|choice| {
-            let measured = choice.measured_ms.map(|[step, sequence]| {
-                format!(" (us a step: step {:.2}, sequence {:.2})", 1e3 * step, 1e3 * sequence)
-            });
-            format!(
-                "{pass}: {} for {} steps{}: {}",
-                choice.kernel,
-                choice.steps,
-                measured.unwrap_or_default(),
-                choice.reason
-            )
-        })
-        .collect();
-    Ok(lines.join("\n                  "))
+    lines.extend(choice.cut.iter().map(|cut| format!("  {cut}")));
+    lines
 }
 
 fn line(pass: &'static str, kernel: &KernelCost) -> Line {

@@ -60,6 +60,8 @@ struct Context {
     /// How steps are launched, and what a workgroup of a sequence kernel may have.
     strategy: Strategy,
     group_limits: GroupLimits,
+    /// Ways of launching steps are measured before they are chosen.
+    measures: bool,
     /// The first error that no scope caught; only for devices that this crate opened itself.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -122,6 +124,7 @@ impl GpuEngine {
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
         let offered = products::offered(&info, device.features(), &limits);
         let group_limits = sequences::group_limits(&limits, info.software);
+        let measures = own && !info.software;
         let context = Context {
             info,
             device,
@@ -135,6 +138,7 @@ impl GpuEngine {
             thread_rows,
             strategy: Strategy::Auto,
             group_limits,
+            measures,
             failure,
         };
         GpuEngine { context: Arc::new(context) }

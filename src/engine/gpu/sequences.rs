@@ -66,6 +66,7 @@ impl GpuEngine {
                 strategy: if taken.is_some() { Strategy::Sequence } else { Strategy::Step },
                 measured_ms: measured.map(|ms| ms.map(|ms| ms / STEPS as f64)),
                 reason: self.reason(op.as_ref(), measured.is_some()),
+                cut: op.as_ref().and_then(cut_in_words),
             };
             if !list.contains(&choice) {
                 list.push(choice);
@@ -75,17 +76,14 @@ impl GpuEngine {
     }
 
     fn reason(&self, op: Option<&Op>, measured: bool) -> String {
-        let cut = match op {
-            Some(Op::SequenceForward(op)) => op.to_string(),
-            Some(Op::SequenceBackward(op)) => op.to_string(),
-            _ => return "no sequence kernel serves it".to_string(),
-        };
-        let why = match (self.context.strategy, measured) {
-            (Strategy::Auto, true) => "measured".to_string(),
-            (Strategy::Auto, false) => format!("heads of up to {FEW} units are taken so"),
-            _ => "asked for".to_string(),
-        };
-        format!("{why}; {cut}")
+        match (op, self.context.strategy, measured) {
+            (_, Strategy::Step, _) | (Some(_), Strategy::Sequence, _) => "asked for".to_string(),
+            (None, _, _) => "no sequence kernel serves it".to_string(),
+            (Some(_), Strategy::Auto, true) => "the faster one, measured".to_string(),
+            (Some(_), Strategy::Auto, false) => {
+                format!("not measured here: heads of up to {FEW} units go in sequence")
+            }
+        }
     }
 
     /// Whether a run goes into one launch.
@@ -116,7 +114,7 @@ impl GpuEngine {
     /// on the CPU, where compiling takes longer, nor in a host's device.
     pub(super) fn measure_strategies(&self, recording: &Recording) -> Result<()> {
         let context = &self.context;
-        if context.strategy != Strategy::Auto || !context.own || context.info.software {
+        if context.strategy != Strategy::Auto || !context.measures {
             return Ok(());
         }
         for run in Runs(recording.launches()) {
@@ -177,6 +175,12 @@ impl GpuEngine {
             *time = all[all.len() / 2];
         }
         Ok(times.map(|ms| ms * STEPS as f64 / count as f64))
+    }
+
+    /// The same device with strategies measured, or not: for tests.
+    #[doc(hidden)]
+    pub fn with_measuring(&self, measures: bool) -> Self {
+        self.copy(|context| context.measures = measures)
     }
 
     /// The same device with other limits for sequence kernels: for tests and measurements.
@@ -287,6 +291,14 @@ fn candidate(context: &Context, run: &Run) -> Option<Op> {
     };
     let most = context.limits.max_compute_workgroups_per_dimension;
     op.kernel().groups().into_iter().all(|groups| groups <= most).then_some(op)
+}
+
+fn cut_in_words(op: &Op) -> Option<String> {
+    match op {
+        Op::SequenceForward(op) => Some(op.to_string()),
+        Op::SequenceBackward(op) => Some(op.to_string()),
+        _ => None,
+    }
 }
 
 fn head(op: &Op) -> u32 {
