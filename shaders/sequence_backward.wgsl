@@ -150,7 +150,7 @@ fn main(
                 product += masked(gate, at.row, at.unit, shares[gate]);
             }
 #else
-            let product = masked(0u, at.row, at.unit, added(own.row, index % UNITS));
+            let product = added(own.row, index % UNITS);
 #endif
             let total = passed(at, product, p.later != NONE);
             if s < given.count {

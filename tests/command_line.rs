@@ -259,7 +259,7 @@ fn profiles_are_traces_on_every_device() {
         if device == "gpu" && common::gpu_engine().is_none() {
             continue;
         }
-        let bench = ["bench", "--device", device, "--profile", path];
+        let bench = ["bench", "--device", device, "--strategy", "step", "--profile", path];
         let output = run(&[&bench[..], &small].concat());
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(stdout(&output).contains("us a launch"), "{}", stdout(&output));

@@ -97,13 +97,16 @@ fn gpu_conforms_in_the_other_cases() {
     check_half(1);
 }
 
-/// As long a sequence as is promised, step by step: 100,000 launches.
+/// As long a sequence as is promised.
 #[test]
 fn a_hundred_thousand_steps_conform() {
     let stack = Recurrent::new("rnn", CellKind::RnnTanh, 2, 3);
     let case = RecurrentCase { inference: true, ..RecurrentCase::new(stack, 100_000, 1) };
-    for engine in common::engines() {
-        for report in conformance::recurrent_reports(&engine, &case).unwrap() {
+    let engines = common::engines();
+    // Step by step as well: 100,000 launches.
+    let steps = engines.iter().map(|engine| engine.with_strategy(Strategy::Step).unwrap());
+    for engine in steps.collect::<Vec<_>>().iter().chain(&engines) {
+        for report in conformance::recurrent_reports(engine, &case).unwrap() {
             assert!(report.pass, "{}: {report:?}", engine.name());
         }
     }
@@ -129,6 +132,7 @@ fn gpu_conforms_with_other_rows_a_thread() {
     let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
     let rows = if gpu.info().software { 1 } else { 4 };
     let engine = Engine::Gpu(gpu.with_thread_rows(rows));
+    let engine = engine.with_strategy(Strategy::Step).unwrap();
     let mut seen = Seen::default();
     for case in conformance::recurrent_cases().iter().step_by(23) {
         for report in conformance::recurrent_reports(&engine, case).unwrap() {
@@ -151,6 +155,8 @@ fn gpu_with_f16() -> Option<Engine> {
 #[test]
 fn gpu_conforms_in_f16() {
     let Some(engine) = gpu_with_f16() else { return };
+    // Sequences have their own tests.
+    let engine = engine.with_strategy(Strategy::Step).unwrap();
     let mut seen = Seen::default();
     let each = &mut |report: &Report| seen.report(report);
     conformance::kernel_reports(&engine, Precision::F16, None, each).unwrap();

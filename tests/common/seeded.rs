@@ -57,7 +57,9 @@ pub fn assert_equal(what: &str, want: &Outputs, got: &Outputs) {
     assert!(want.keys().eq(got.keys()), "{what}: other outputs");
     for (name, want) in want {
         assert_eq!(want.len(), got[name].len(), "{what}: {name}");
-        let differ = want.iter().zip(&got[name]).filter(|(a, b)| a != b).count();
-        assert_eq!(differ, 0, "{what}: {differ} of {} of {name}", want.len());
+        let differ: Vec<_> = want.iter().zip(&got[name]).filter(|(a, b)| a != b).collect();
+        let first = differ.first().map(|(a, b)| [**a, **b].map(f32::from_bits));
+        let count = differ.len();
+        assert_eq!(count, 0, "{what}: {count} of {} of {name}, first {first:?}", want.len());
     }
 }

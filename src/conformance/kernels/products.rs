@@ -30,7 +30,7 @@ pub(super) fn cases(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> R
     for bits in 0..32u32 {
         let flag = |i: u32| bits >> i & 1 == 1;
         // A few blocks, or one more than are summed at once.
-        let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 101, 6] };
+        let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 387, 3] };
         run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3), flag(4)])?)?;
     }
     for accumulate in [false, true] {
@@ -64,7 +64,7 @@ fn cases_in_f16(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Resul
     }
     for bits in [0, 7, 9, 14, 18, 21, 28, 31u32] {
         let flag = |i: u32| bits >> i & 1 == 1;
-        let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 101, 6] };
+        let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 387, 3] };
         run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3), flag(4)])?)?;
     }
     g.sums = Precision::F16;

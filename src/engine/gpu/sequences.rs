@@ -24,6 +24,10 @@ const FEW: u32 = 128;
 /// Steps that are measured.
 const STEPS: usize = 32;
 
+/// Steps in one launch, at most: a device is not kept from others for long, and drivers that compute on the
+/// CPU end a loop after 65,535 rounds.
+const MOST_STEPS: usize = 1 << 14;
+
 /// How long a measurement of the two ways may take.
 const BUDGET: Duration = Duration::from_millis(200);
 
@@ -44,9 +48,15 @@ impl GpuEngine {
         }
         let mut launches = Vec::new();
         for run in Runs(recording.launches()) {
-            match candidate(&self.context, &run).filter(|op| self.takes(recording, &run, op)) {
-                Some(op) => launches.push(Launch { op, buffers: run.steps[0].buffers.clone() }),
-                None => launches.extend_from_slice(run.all),
+            let first = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
+            if !first.is_some_and(|op| self.takes(recording, &run, &op)) {
+                launches.extend_from_slice(run.all);
+                continue;
+            }
+            for part in run.parts() {
+                let op = candidate(&self.context, &part);
+                let buffers = part.steps[0].buffers.clone();
+                launches.extend(op.map(|op| Launch { op, buffers }));
             }
         }
         Cow::Owned(recording.with_launches(launches))
@@ -57,7 +67,7 @@ impl GpuEngine {
         self.measure_strategies(recording)?;
         let mut list: Vec<Choice> = Vec::new();
         for run in Runs(recording.launches()).filter(|run| is_step(&run.steps[0].op)) {
-            let op = candidate(&self.context, &run);
+            let op = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
             let taken = op.as_ref().filter(|op| self.takes(recording, &run, op));
             let measured = op.as_ref().and_then(|op| self.measured(recording, &run, op));
             let choice = Choice {
@@ -118,7 +128,8 @@ impl GpuEngine {
             return Ok(());
         }
         for run in Runs(recording.launches()) {
-            let Some(op) = candidate(context, &run) else { continue };
+            let op = candidate(context, &run).filter(|_| run.steps.len() > 1);
+            let Some(op) = op else { continue };
             if self.measured(recording, &run, &op).is_none() {
                 let found = self.measure_run(recording, &run, &op)?;
                 lock(&KNOWN).insert(self.key(recording, &run, &op), found);
@@ -217,6 +228,19 @@ struct Run<'a> {
     all: &'a [Launch],
 }
 
+impl<'a> Run<'a> {
+    /// The run in parts of [`MOST_STEPS`].
+    fn parts(&self) -> impl Iterator<Item = Run<'a>> + use<'a> {
+        let Run { steps, all } = *self;
+        let count = steps.len();
+        (0..count).step_by(MOST_STEPS).map(move |from| {
+            let to = (from + MOST_STEPS).min(count);
+            let end = if to == count { all.len() } else { to };
+            Run { steps: &all[from..to], all: &all[from..end] }
+        })
+    }
+}
+
 /// Cuts launches into runs.
 struct Runs<'a>(&'a [Launch]);
 
@@ -277,11 +301,11 @@ fn ends(last: &Launch, after: &Launch) -> bool {
         && bindings.iter().all(|binding| same(binding.name))
 }
 
-/// The kernel that makes a run in one launch, where there is one.
+/// The kernel that makes a run in one launch, where there is one. A single step is its own kernel's, unless it
+/// is what is left of a longer run.
 fn candidate(context: &Context, run: &Run) -> Option<Op> {
     let (count, limits) = (run.steps.len(), &context.group_limits);
     let op: Op = match &run.steps[0].op {
-        _ if count < 2 => return None,
         Op::StepForward(step) => SequenceForward::new(step, count, limits)?.into(),
         Op::StepBackward(step) => {
             let initial = run.all.len() > count;
