@@ -211,12 +211,15 @@ pub fn recurrent(
     budget: Duration,
 ) -> Result<Measurement> {
     let recordings = [shape.record(false)?, shape.record(true)?];
-    let predicted_ms = recordings.each_ref().map(|r| rates.predicted_ms(&engine.arranged(r)));
-    let cost = recordings[1].cost();
-    drop(recordings);
     let training = shape.load(engine, true)?;
     let (launches, peak_bytes) = (training.launches(), training.plan().peak_bytes());
     let inference = shape.load(engine, false)?;
+    // As they were loaded: by now the strategies are measured.
+    let arranged = recordings.each_ref().map(|recording| engine.arranged(recording));
+    let predicted_ms = arranged.each_ref().map(|recording| rates.predicted_ms(recording));
+    let cost = arranged[1].cost();
+    drop(arranged);
+    drop(recordings);
     let (product_size, products, product) = large_product(engine, shape.precision)?;
     let mut programs = [inference, training, product];
     let [forward, forward_backward, product] = take_turns(&mut programs, budget)?;

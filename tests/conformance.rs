@@ -118,7 +118,7 @@ fn gpu_conforms_without_immediates() {
     let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
     let engine = Engine::Gpu(gpu.without_immediates());
     let mut seen = Seen::default();
-    for case in conformance::recurrent_cases().iter().step_by(40) {
+    for case in conformance::recurrent_cases().iter().step_by(80) {
         for report in conformance::recurrent_reports(&engine, case).unwrap() {
             seen.report(&report);
         }

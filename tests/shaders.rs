@@ -273,7 +273,15 @@ fn permutations() -> Vec<Op> {
 
 /// A step's sequence kernels, cut for what WebGPU promises: with all weights in registers, and with few.
 fn in_sequence(op: &Op) -> Vec<Op> {
-    let limits = GroupLimits { threads: 256, bytes: 16_384, registers: 64, groups: 2, slices: 32 };
+    let limits = GroupLimits {
+        threads: 256,
+        bytes: 16_384,
+        registers: 64,
+        groups: 2,
+        slices: 32,
+        steps: 99,
+        rounds: usize::MAX,
+    };
     let few = GroupLimits { registers: 16, groups: 1000, ..limits };
     match op {
         Op::StepForward(step) => [limits, few]

@@ -104,15 +104,20 @@ pub fn run_random(
     recurrent(engine, || seeds.clone().map(random_case), each)
 }
 
-/// Cases in each way of launching the steps that serves them.
+/// Cases in each way of launching the steps that serves them, or in the one that the engine was asked for.
 fn recurrent<I: Iterator<Item = RecurrentCase>>(
     engine: &Engine,
     cases: impl Fn() -> I,
     mut each: impl FnMut(&Report),
 ) -> Result<()> {
-    let step = engine.with_strategy(Strategy::Step)?;
-    for case in cases() {
-        recurrent_reports(&step, &case)?.iter().for_each(&mut each);
+    if engine.strategy() != Strategy::Sequence {
+        let step = engine.with_strategy(Strategy::Step)?;
+        for case in cases() {
+            recurrent_reports(&step, &case)?.iter().for_each(&mut each);
+        }
+    }
+    if engine.strategy() == Strategy::Step {
+        return Ok(());
     }
     let Ok(sequence) = engine.with_strategy(Strategy::Sequence) else { return Ok(()) };
     for case in cases() {

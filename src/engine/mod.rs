@@ -49,7 +49,7 @@ impl Strategy {
 pub struct Choice {
     /// The kernel.
     pub kernel: &'static str,
-    /// Steps of the layer.
+    /// Steps that follow one another in launches of this kernel.
     pub steps: usize,
     /// The strategy.
     pub strategy: Strategy,
@@ -119,7 +119,16 @@ impl Engine {
         }
     }
 
-    /// A recording as this engine runs it: a GPU may put the steps of a recurrence together.
+    /// The strategy that was asked for.
+    pub fn strategy(&self) -> Strategy {
+        match self {
+            Engine::Cpu(_) => Strategy::Step,
+            Engine::Gpu(gpu) => gpu.strategy(),
+        }
+    }
+
+    /// A recording as this engine runs it: a GPU may put the steps of a recurrence together. Nothing is
+    /// measured: before [`Engine::load`] or [`Engine::choices`] did, it is what would be assumed.
     pub fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
         match self {
             Engine::Cpu(_) => Cow::Borrowed(recording),

@@ -46,6 +46,12 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         engine.check(recording)?;
     }
     let rates = DeviceRates::measure(&engine)?;
+    // Training has the forward passes of inference too, or its own.
+    let mut choices = Vec::new();
+    for (_, recording) in &passes {
+        let more = engine.choices(recording)?;
+        choices.extend(more.into_iter().filter(|c| !choices.contains(c)).collect::<Vec<_>>());
+    }
     if !args.json {
         let fact = |name: &str, value: String| print_line(&format!("{name:<18}{value}"));
         fact("device", engine.name())?;
@@ -59,14 +65,11 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
         if engine.kind() != "cpu" {
             fact("recording again", format!("{:.2} us a launch, on the host", rates.submit_us))?;
         }
-        // Training has the forward passes of inference too, or its own.
-        let mut choices = Vec::new();
-        for (_, recording) in &passes {
-            let more = engine.choices(recording)?;
-            choices.extend(more.into_iter().filter(|c| !choices.contains(c)).collect::<Vec<_>>());
-        }
+        let scan = passes.iter().any(|p| p.1.census().contains_key("scan_forward"));
         if choices.is_empty() {
-            fact("strategy", "step, the only one here".to_string())?;
+            let only =
+                if scan { "scan, all steps in one launch" } else { "step, the only one here" };
+            fact("strategy", only.to_string())?;
         }
         for choice in &choices {
             for line in strategy(choice) {
@@ -92,7 +95,10 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
 /// How the steps of a layer are launched, why, and what each way was measured to take.
 fn strategy(choice: &Choice) -> Vec<String> {
     let Choice { kernel, steps, reason, .. } = choice;
-    let mut lines = vec![format!("{kernel}, {steps} steps: {reason}")];
+    let mut lines = vec![match steps {
+        1 => format!("{kernel}, a launch each: {reason}"),
+        _ => format!("{kernel}, {steps} steps: {reason}"),
+    }];
     if let Some([step, sequence]) = choice.measured_ms {
         let [step, sequence] = [step, sequence].map(|ms| 1e3 * ms);
         lines.push(format!(

@@ -24,9 +24,11 @@ const FEW: u32 = 128;
 /// Steps that are measured.
 const STEPS: usize = 32;
 
-/// Steps in one launch, at most: a device is not kept from others for long, and drivers that compute on the
-/// CPU end a loop after 65,535 rounds.
+/// Steps in one launch, at most, so that a device is not kept from others for too long.
 const MOST_STEPS: usize = 1 << 14;
+
+/// Rounds after which Mesa's driver on the CPU ends a loop, in silence; all loops of a shader share them.
+const ROUNDS: usize = 65_000;
 
 /// How long a measurement of the two ways may take.
 const BUDGET: Duration = Duration::from_millis(200);
@@ -41,6 +43,10 @@ impl GpuEngine {
         self.copy(|context| context.strategy = strategy)
     }
 
+    pub(in crate::engine) fn strategy(&self) -> Strategy {
+        self.context.strategy
+    }
+
     /// A recording with the steps put together.
     pub(in crate::engine) fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
         if self.context.strategy == Strategy::Step {
@@ -49,17 +55,31 @@ impl GpuEngine {
         let mut launches = Vec::new();
         for run in Runs(recording.launches()) {
             let first = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
-            if !first.is_some_and(|op| self.takes(recording, &run, &op)) {
+            let taken = first.filter(|op| self.takes(recording, &run, op));
+            let Some(steps) = taken.as_ref().and_then(|op| self.most_steps(op)) else {
                 launches.extend_from_slice(run.all);
                 continue;
-            }
-            for part in run.parts() {
-                let op = candidate(&self.context, &part);
-                let buffers = part.steps[0].buffers.clone();
-                launches.extend(op.map(|op| Launch { op, buffers }));
+            };
+            for part in run.parts(steps) {
+                match candidate(&self.context, &part) {
+                    Some(op) => {
+                        launches.push(Launch { op, buffers: part.steps[0].buffers.clone() });
+                    }
+                    None => launches.extend_from_slice(part.all),
+                }
             }
         }
         Cow::Owned(recording.with_launches(launches))
+    }
+
+    /// Steps that a launch of a sequence kernel may have.
+    fn most_steps(&self, op: &Op) -> Option<usize> {
+        let limits = &self.context.group_limits;
+        match op {
+            Op::SequenceForward(op) => Some(op.cut.most_steps(limits)),
+            Op::SequenceBackward(op) => Some(op.cut.most_steps(limits)),
+            _ => None,
+        }
     }
 
     /// How the steps of a recording are launched, and why.
@@ -88,7 +108,9 @@ impl GpuEngine {
     fn reason(&self, op: Option<&Op>, measured: bool) -> String {
         match (op, self.context.strategy, measured) {
             (_, Strategy::Step, _) | (Some(_), Strategy::Sequence, _) => "asked for".to_string(),
-            (None, _, _) => "no sequence kernel serves it".to_string(),
+            (None, _, _) => {
+                "no sequence kernel serves a single step, or several phases".to_string()
+            }
             (Some(_), Strategy::Auto, true) => "the faster one, measured".to_string(),
             (Some(_), Strategy::Auto, false) => {
                 format!("not measured here: heads of up to {FEW} units go in sequence")
@@ -110,9 +132,14 @@ impl GpuEngine {
         lock(&KNOWN).get(&self.key(recording, run, op)).copied()
     }
 
-    /// What the time depends on: device, kernel and permutation, element types, rows.
+    /// What the time depends on: device, kernel and permutation, element types, rows. Whether Initial comes
+    /// behind is left out: a part of a sequence has to go as the whole does.
     fn key(&self, recording: &Recording, run: &Run, op: &Op) -> String {
         let info = &self.context.info;
+        let op = &match op.clone() {
+            Op::SequenceBackward(op) => SequenceBackward { initial: false, ..op }.into(),
+            other => other,
+        };
         let launch = Launch { op: op.clone(), buffers: run.steps[0].buffers.clone() };
         let types: Vec<_> = recording.bindings(&launch).iter().map(|b| b.dtype).collect();
         let (kernel, groups) = (op.kernel(), op.kernel().groups());
@@ -131,8 +158,9 @@ impl GpuEngine {
             let op = candidate(context, &run).filter(|_| run.steps.len() > 1);
             let Some(op) = op else { continue };
             if self.measured(recording, &run, &op).is_none() {
-                let found = self.measure_run(recording, &run, &op)?;
-                lock(&KNOWN).insert(self.key(recording, &run, &op), found);
+                // A driver that refuses the kernel leaves the steps, which always work.
+                let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, f64::INFINITY]);
+                lock(&KNOWN).entry(self.key(recording, &run, &op)).or_insert(found);
             }
         }
         Ok(())
@@ -218,6 +246,8 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
         registers: 64,
         groups: if software { 2 } else { 128 },
         slices: 32,
+        steps: MOST_STEPS,
+        rounds: if software { ROUNDS } else { usize::MAX },
     }
 }
 
@@ -229,12 +259,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// The run in parts of [`MOST_STEPS`].
-    fn parts(&self) -> impl Iterator<Item = Run<'a>> + use<'a> {
+    /// The run in parts of so many steps.
+    fn parts(&self, most: usize) -> impl Iterator<Item = Run<'a>> + use<'a> {
         let Run { steps, all } = *self;
         let count = steps.len();
-        (0..count).step_by(MOST_STEPS).map(move |from| {
-            let to = (from + MOST_STEPS).min(count);
+        (0..count).step_by(most).map(move |from| {
+            let to = (from + most).min(count);
             let end = if to == count { all.len() } else { to };
             Run { steps: &all[from..to], all: &all[from..end] }
         })

@@ -249,6 +249,13 @@ impl StepParams {
         bytemuck::bytes_of(&next) == bytemuck::bytes_of(self)
     }
 
+    /// Whether all of `count` steps, on in the direction's order or back, are steps of the layer.
+    fn check_steps(&self, back: bool) -> Result<(), &'static str> {
+        let reverse = self.new_slot < self.old_slot;
+        let before = if reverse != back { self.t + 1 } else { self.time.saturating_sub(self.t) };
+        if self.count > before { Err("there are fewer steps") } else { Ok(()) }
+    }
+
     /// One step on in the direction's order, or back.
     fn moved(self, back: bool) -> Self {
         let reverse = self.new_slot < self.old_slot;

@@ -16,6 +16,11 @@ pub struct GroupLimits {
     pub registers: usize,
     /// Slices of a product, at most.
     pub slices: usize,
+    /// Steps of a launch, at most.
+    pub steps: usize,
+    /// Rounds of all loops of a launch together, at most, where a driver counts them: then a launch has
+    /// fewer steps.
+    pub rounds: usize,
     /// Workgroups that the device should be given before one has several rows.
     pub groups: usize,
 }
@@ -100,6 +105,14 @@ impl SequenceCut {
         Some(rows.map(|rows| with(threads, span, rows)).find(fits).unwrap_or(one))
     }
 
+    /// Steps that a launch may have within the limits.
+    pub fn most_steps(&self, limits: &GroupLimits) -> usize {
+        // A step is a round itself, has one for each term that is not in registers, and a few for gates
+        // and states.
+        let each = 24 + self.places - self.pinned;
+        limits.steps.min(limits.rounds / each).max(1)
+    }
+
     /// Threads of a workgroup.
     pub fn threads(&self) -> usize {
         self.units / self.span * self.slices
@@ -182,11 +195,12 @@ impl SequenceCut {
     }
 }
 
-/// The bindings of one step for all of them: the weights move once.
-fn all_steps(bindings: Vec<Binding>, count: u32) -> Vec<Binding> {
+/// The bindings of one step for all of them: what does not change with time moves once.
+fn all_steps(bindings: Vec<Binding>, params: &StepParams) -> Vec<Binding> {
+    let count = params.count as usize;
     let times = |b: Binding| match b.name {
-        "w" | "b" | "carry" => b,
-        _ => b.moving(b.moved * count as usize),
+        "w" | "b" | "carry" | "hidden_mask" | "unit_parameters" | "d_unit" | "control" => b,
+        _ => b.moving(b.moved * count),
     };
     bindings.into_iter().map(times).collect()
 }
@@ -250,11 +264,15 @@ impl Kernel for SequenceForward {
         "sequence_forward"
     }
     fn check(&self) -> Result<(), &'static str> {
+        if self.step.phase != ForwardPhase::Cell || !one_phase(&self.step.kind) {
+            return Err("the steps are of several phases");
+        }
+        self.step.params.check_steps(false)?;
         self.step.check()?;
         self.cut.check(&self.step.params)
     }
     fn bindings(&self) -> Vec<Binding> {
-        all_steps(self.step.bindings(), self.step.params.count)
+        all_steps(self.step.bindings(), &self.step.params)
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
@@ -327,11 +345,23 @@ impl Kernel for SequenceBackward {
         "sequence_backward"
     }
     fn check(&self) -> Result<(), &'static str> {
+        if self.step.phase != BackwardPhase::Cell || !one_phase(&self.step.kind) {
+            return Err("the steps are of several phases");
+        }
+        self.step.params.check_steps(true)?;
         self.step.check()?;
         self.cut.check(&self.step.params)
     }
     fn bindings(&self) -> Vec<Binding> {
-        all_steps(self.step.bindings(), self.step.params.count)
+        // Of a step that hears from none: what it hands on does not leave the workgroup.
+        let alone = StepParams { later: super::NONE, ..self.step.params };
+        let step = StepBackward { params: alone, ..self.step.clone() };
+        let mut list = all_steps(step.bindings(), &self.step.params);
+        let p = &self.step.params;
+        for weights in list.iter_mut().filter(|binding| binding.name == "w") {
+            weights.moved = step.products() * p.words(&[p.terms, p.depth]) * p.heads();
+        }
+        list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();

@@ -88,6 +88,8 @@ fn gate_rows<'a>(p: &StepParams, slab: usize, bound: &mut Bound<'a>) -> (&'a [f3
     let (gates, after) = rest.split_at_mut(slab);
     let later = match p.later {
         NONE => &[],
+        // The phase Initial behind the steps of a sequence: it only reads.
+        later if later == p.t => return (gates, &mut []),
         later if later > p.t => &after[..slab],
         _ => &before[before.len() - slab..],
     };
