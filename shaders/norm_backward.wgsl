@@ -30,14 +30,7 @@ fn d_hidden(at: At) -> f32 {
 
 #endif
 
-// The saved block with the gradient of R of `gate`.
-fn recurrent_block(gate: u32) -> u32 {
-#ifdef GRU
-    return select(gate, 3u, gate == 2u);
-#else
-    return gate;
-#endif
-}
+#import shared/recurrent_block
 
 @compute @workgroup_size(256)
 fn main(

@@ -40,6 +40,10 @@ fn left() -> Sum {
     return Sum(#{LEFT});
 }
 
+fn term_of(at: u32, k: u32) -> Sum {
+    return d_tile[at + k];
+}
+
 fn part_of(sum: Sum) -> Part {
 #ifdef HAS_hidden_mask
     return sum;
@@ -66,14 +70,7 @@ fn main(
 #ifdef HAS_d_unit
     here_row = at.row;
 #endif
-#for J in #{SPAN}
-#for Q in #{QUADS}
-#for I in 0 1 2 3
-    let w_#{J}_#{Q}_#{I} =
-        weights_of(group, share.lane + #{J}u * LANES, share.first_k + #{Q}u * 4u + #{I}u);
-#end
-#end
-#end
+#import shared/sequence_weights
     // Padding is multiplied with weights of 0, and before the last step there is nothing.
     for (var i = index; i < TILE; i += THREADS) {
         d_tile[i] = Sum();
@@ -105,42 +102,7 @@ fn main(
 #endif
         }
         workgroupBarrier();
-#for J in #{SPAN}
-#for R in #{ROWS}
-        var sum_#{R}_#{J}: Sum;
-#end
-#end
-#for Q in #{QUADS}
-#for R in #{ROWS}
-#for I in 0 1 2 3
-        {
-            let term = d_tile[#{R}u * WIDTH + share.from_k + #{Q}u * 4u + #{I}u];
-#for J in #{SPAN}
-            sum_#{R}_#{J} += term * w_#{J}_#{Q}_#{I};
-#end
-        }
-#end
-#end
-#end
-        for (var k = PINNED; k < PLACES; k++) {
-#for J in #{SPAN}
-            let w_#{J} = weights_of(group, share.lane + #{J}u * LANES, share.first_k + k);
-#end
-#for R in #{ROWS}
-            {
-                let term = d_tile[#{R}u * WIDTH + share.from_k + k];
-#for J in #{SPAN}
-                sum_#{R}_#{J} += term * w_#{J};
-#end
-            }
-#end
-        }
-#for J in #{SPAN}
-#for R in #{ROWS}
-        parts[(#{R}u * SLICES + share.slice) * UNITS + share.lane + #{J}u * LANES] =
-            part_of(sum_#{R}_#{J});
-#end
-#end
+#import shared/sequence_products
         workgroupBarrier();
         if own.there {
 #ifdef HAS_hidden_mask

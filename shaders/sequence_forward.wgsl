@@ -35,6 +35,10 @@ fn term_of(at: u32, k: u32) -> f32 {
 }
 #endif
 
+fn part_of(sum: Sum) -> Part {
+    return sum;
+}
+
 @compute @workgroup_size(#{THREADS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -45,14 +49,7 @@ fn main(
     let share = share_of(index);
     let at = own.at;
     here = at.unit;
-#for J in #{SPAN}
-#for Q in #{QUADS}
-#for I in 0 1 2 3
-    let w_#{J}_#{Q}_#{I} =
-        weights_of(group, share.lane + #{J}u * LANES, share.first_k + #{Q}u * 4u + #{I}u);
-#end
-#end
-#end
+#import shared/sequence_weights
     // Padding is multiplied with weights of 0.
     for (var i = index; i < SOURCES * MASK; i += THREADS) {
         h_tile[i] = 0.0;
@@ -80,41 +77,7 @@ fn main(
             }
         }
         workgroupBarrier();
-#for J in #{SPAN}
-#for R in #{ROWS}
-        var sum_#{R}_#{J}: Sum;
-#end
-#end
-#for Q in #{QUADS}
-#for R in #{ROWS}
-#for I in 0 1 2 3
-        {
-            let term = term_of(#{R}u * WIDTH + share.from_k, #{Q}u * 4u + #{I}u);
-#for J in #{SPAN}
-            sum_#{R}_#{J} += term * w_#{J}_#{Q}_#{I};
-#end
-        }
-#end
-#end
-#end
-        for (var k = PINNED; k < PLACES; k++) {
-#for J in #{SPAN}
-            let w_#{J} = weights_of(group, share.lane + #{J}u * LANES, share.first_k + k);
-#end
-#for R in #{ROWS}
-            {
-                let term = term_of(#{R}u * WIDTH + share.from_k, k);
-#for J in #{SPAN}
-                sum_#{R}_#{J} += term * w_#{J};
-#end
-            }
-#end
-        }
-#for J in #{SPAN}
-#for R in #{ROWS}
-        parts[(#{R}u * SLICES + share.slice) * UNITS + share.lane + #{J}u * LANES] = sum_#{R}_#{J};
-#end
-#end
+#import shared/sequence_products
         workgroupBarrier();
         if own.there {
             settle(at, spread_gates(added(own.row, index % UNITS)));

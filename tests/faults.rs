@@ -50,7 +50,7 @@ const FAULTS: [[&str; 5]; 81] = [
     ["cell/rnn", "rnn_tanh", "no slope",
         "d_new[0] * slope(0u, saved[0])",
         "d_new[0]"],
-    ["shared/backward", "gru given", "the wrong gradient of n in the product",
+    ["shared/recurrent_block", "gru given", "the wrong gradient of n in the product",
         "return select(gate, 3u, gate == 2u);",
         "return gate;"],
     ["step_backward", "lstm given", "each step differentiated alone",

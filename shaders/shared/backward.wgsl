@@ -1,14 +1,7 @@
 // What a time step's backward kernels share: the weights, and what becomes of the gradient of h.
 const MASKS = #{MASKS}u;
 
-// The saved block that holds the gradient of the recurrent product of weight block `gate`.
-fn recurrent_block(gate: u32) -> u32 {
-#ifdef GRU
-    return select(gate, 3u, gate == 2u);
-#else
-    return gate;
-#endif
-}
+#import shared/recurrent_block
 
 #ifdef HAS_w
 fn weight(gate: u32, k: u32, column: u32) -> f32 {

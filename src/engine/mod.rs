@@ -3,11 +3,13 @@
 
 mod cpu;
 mod gpu;
+mod strategy;
 
 pub use cpu::CpuEngine;
 #[doc(hidden)]
 pub use gpu::Cooperative;
 pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
+pub use strategy::{Choice, Strategy};
 
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control, Cost};
@@ -17,49 +19,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
-
-/// How the steps of a recurrence are launched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// What is taken to be faster for the device and the shape.
-    #[default]
-    Auto,
-    /// A launch a step.
-    Step,
-    /// All steps of a layer and direction in one launch, wherever the kernel serves them.
-    Sequence,
-}
-
-impl Strategy {
-    /// All of them.
-    pub const ALL: [Strategy; 3] = [Strategy::Auto, Strategy::Step, Strategy::Sequence];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Strategy::Auto => "auto",
-            Strategy::Step => "step",
-            Strategy::Sequence => "sequence",
-        }
-    }
-}
-
-/// How the steps of a layer and direction are launched.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
-    /// The kernel.
-    pub kernel: &'static str,
-    /// Steps that follow one another in launches of this kernel.
-    pub steps: usize,
-    /// The strategy.
-    pub strategy: Strategy,
-    /// Milliseconds a step, launched each and in one launch, where that was measured.
-    pub measured_ms: Option<[f64; 2]>,
-    /// Why.
-    pub reason: String,
-    /// How the sequence kernel is cut, where there is one, taken or not.
-    pub cut: Option<String>,
-}
 
 /// Where recordings run: the CPU, or a wgpu device.
 #[derive(Clone)]

@@ -148,7 +148,8 @@ impl SequenceCut {
         )
     }
 
-    fn check(&self, params: &StepParams) -> Result<(), &'static str> {
+    fn check(&self, params: &StepParams, pass: Pass) -> Result<(), &'static str> {
+        params.check_steps(pass == Pass::Backward)?;
         let head = params.head as usize;
         let sizes = [self.heads, self.units, self.slices, self.span, self.places, self.rows];
         super::all_positive(&sizes.map(|x| x as u32))?;
@@ -223,7 +224,7 @@ impl SequenceForward {
 
     /// `count` steps from `step` on: none where their kind can't go in one launch, or not within the limits.
     pub fn new(step: &StepForward, count: usize, limits: &GroupLimits) -> Option<Self> {
-        if step.phase != ForwardPhase::Cell || !one_phase(&step.kind) {
+        if !serves_forward(step) {
             return None;
         }
         let cut =
@@ -241,6 +242,14 @@ fn single_steps(first: &StepParams, back: bool) -> impl Iterator<Item = StepPara
         *next = StepParams { later: now.t, ..now.moved(back) };
         Some(now)
     })
+}
+
+fn serves_forward(step: &StepForward) -> bool {
+    step.phase == ForwardPhase::Cell && one_phase(&step.kind)
+}
+
+fn serves_backward(step: &StepBackward) -> bool {
+    step.phase == BackwardPhase::Cell && one_phase(&step.kind)
 }
 
 /// The step is a product over h and an epilogue, and nothing else.
@@ -264,12 +273,11 @@ impl Kernel for SequenceForward {
         "sequence_forward"
     }
     fn check(&self) -> Result<(), &'static str> {
-        if self.step.phase != ForwardPhase::Cell || !one_phase(&self.step.kind) {
+        if !serves_forward(&self.step) {
             return Err("the steps are of several phases");
         }
-        self.step.params.check_steps(false)?;
         self.step.check()?;
-        self.cut.check(&self.step.params)
+        self.cut.check(&self.step.params, Pass::Forward)
     }
     fn bindings(&self) -> Vec<Binding> {
         all_steps(self.step.bindings(), &self.step.params)
@@ -324,7 +332,7 @@ impl SequenceBackward {
         initial: bool,
         limits: &GroupLimits,
     ) -> Option<Self> {
-        if step.phase != BackwardPhase::Cell || !one_phase(&step.kind) {
+        if !serves_backward(step) {
             return None;
         }
         let cut =
@@ -345,12 +353,11 @@ impl Kernel for SequenceBackward {
         "sequence_backward"
     }
     fn check(&self) -> Result<(), &'static str> {
-        if self.step.phase != BackwardPhase::Cell || !one_phase(&self.step.kind) {
+        if !serves_backward(&self.step) {
             return Err("the steps are of several phases");
         }
-        self.step.params.check_steps(true)?;
         self.step.check()?;
-        self.cut.check(&self.step.params)
+        self.cut.check(&self.step.params, Pass::Backward)
     }
     fn bindings(&self) -> Vec<Binding> {
         // Of a step that hears from none: what it hands on does not leave the workgroup.

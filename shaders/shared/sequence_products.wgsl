@@ -1,0 +1,38 @@
+        // A step's products: what each thread's share of the terms gives, for every row and unit, into parts.
+        // term_of reads the tile, part_of is what is kept of a sum.
+#for J in #{SPAN}
+#for R in #{ROWS}
+        var sum_#{R}_#{J}: Sum;
+#end
+#end
+#for Q in #{QUADS}
+#for R in #{ROWS}
+#for I in 0 1 2 3
+        {
+            let term = term_of(#{R}u * WIDTH + share.from_k, #{Q}u * 4u + #{I}u);
+#for J in #{SPAN}
+            sum_#{R}_#{J} += term * w_#{J}_#{Q}_#{I};
+#end
+        }
+#end
+#end
+#end
+        for (var k = PINNED; k < PLACES; k++) {
+#for J in #{SPAN}
+            let w_#{J} = weights_of(group, share.lane + #{J}u * LANES, share.first_k + k);
+#end
+#for R in #{ROWS}
+            {
+                let term = term_of(#{R}u * WIDTH + share.from_k, k);
+#for J in #{SPAN}
+                sum_#{R}_#{J} += term * w_#{J};
+#end
+            }
+#end
+        }
+#for J in #{SPAN}
+#for R in #{ROWS}
+        parts[(#{R}u * SLICES + share.slice) * UNITS + share.lane + #{J}u * LANES] =
+            part_of(sum_#{R}_#{J});
+#end
+#end
