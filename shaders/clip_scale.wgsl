@@ -48,7 +48,10 @@ fn update_scale(finite: bool) {
 #endif
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) index: u32) {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
     var sum = 0.0;
     for (var i = index; i < p.count; i += 256u) {
         sum += partials[i];

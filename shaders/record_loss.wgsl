@@ -12,7 +12,10 @@ struct Params {
 #bindings
 
 @compute @workgroup_size(256)
-fn main(@builtin(local_invocation_index) index: u32) {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
     var sum = 0.0;
     for (var n = index; n < p.count; n += 256u) {
         sum += losses[n];

@@ -340,6 +340,12 @@ impl MemoryPlan {
         Ok(MemoryPlan { slots, slot_of, fixed_bytes: (fixed_words * WORD_BYTES) as u64 })
     }
 
+    /// For so many members of an ensemble.
+    pub(crate) fn times(self, members: usize) -> Self {
+        let slots = self.slots.iter().map(|words| words * members).collect();
+        MemoryPlan { slots, slot_of: self.slot_of, fixed_bytes: self.fixed_bytes * members as u64 }
+    }
+
     /// Bytes of all physical slots: the peak of temporary memory.
     pub fn temporary_bytes(&self) -> u64 {
         (self.slots.iter().sum::<usize>() * WORD_BYTES) as u64

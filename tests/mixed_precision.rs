@@ -52,8 +52,8 @@ fn options(steps: u64) -> TrainOptions {
 fn trained(task: &mut LanguageTask, engine: &Engine, steps: u64) -> (f32, LossScale, Checkpoint) {
     let mut trainer = Trainer::new(engine, task, options(steps), None).unwrap();
     trainer.run(None, |_| Ok(())).unwrap();
-    let scale = trainer.loss_scale().unwrap().unwrap_or_default();
-    (trainer.evaluate().unwrap(), scale, trainer.checkpoint().unwrap())
+    let scale = trainer.loss_scales().unwrap().pop().unwrap_or_default();
+    (trainer.evaluate().unwrap().mean(), scale, trainer.checkpoint().unwrap())
 }
 
 /// The loss in f16 is within 1 % of that in f32, and both have learned.
@@ -108,7 +108,7 @@ fn a_step_of_infinite_gradients_is_left_out() {
     store.set(LossScale::NAME, &[8.0, 5.0, 0.0, 0.0, 0.0]).unwrap();
     let mut program = engine.load(&recording, &store).unwrap();
     let mut run = |step: u32| {
-        task.feed(&mut program, 0, 1).unwrap();
+        task.feed(&mut program.inputs(), 0, 1).unwrap();
         program.set_control(optimizer.control(step, 1, 0.01));
         program.run().unwrap();
         LossScale::new(&store.get(LossScale::NAME).unwrap())

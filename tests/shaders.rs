@@ -328,7 +328,7 @@ fn every_shader_is_valid_over_buffers_of_f16() {
     let mut complaints = Vec::new();
     let listed = permutations();
     for (number, op) in listed.iter().filter(|op| !is_wide(op)).enumerate() {
-        let source = shader::source_with(op.kernel(), &short_bindings(op), None).unwrap();
+        let source = shader::source_with(op.kernel(), &short_bindings(op), 1, None).unwrap();
         let result = read_with(&source, Capabilities::SHADER_FLOAT16).and_then(|(module, info)| {
             Interface::short(op).check(&module, &info)?;
             check_limits(&module)?;
@@ -345,6 +345,50 @@ fn every_shader_is_valid_over_buffers_of_f16() {
 
 /// Where a device has immediates, the parameters are one block of them, which every such device has room
 /// for.
+/// The same for the members of an ensemble: the first of every kernel and every fourth, in f32 and f16; some are
+/// translated.
+#[test]
+fn every_shader_is_valid_for_ensembles() {
+    let mut complaints = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (number, op) in permutations().iter().enumerate() {
+        if !seen.insert(op.kernel().name()) && number % 4 != 0 {
+            continue;
+        }
+        let bindings = [Some(op.kernel().bindings()), (!is_wide(op)).then(|| short_bindings(op))];
+        for bindings in bindings.into_iter().flatten() {
+            let source = shader::source_with(op.kernel(), &bindings, 3, None).unwrap();
+            let result =
+                read_with(&source, Capabilities::SHADER_FLOAT16).and_then(|(module, info)| {
+                    // Every buffer that is touched is touched at the member's place.
+                    let places =
+                        bindings.iter().map(|b| (b.name, format!("{}[of_{} + (", b.name, b.name)));
+                    for (name, moved) in places {
+                        let [all, moved] = [&format!("{name}["), &moved].map(|t| count(&source, t));
+                        expect(all == moved, || {
+                            format!("{name}: {moved} of {all} places are moved")
+                        })?;
+                    }
+                    check_limits(&module)?;
+                    if number % 16 == 0 { translate(&module, &info) } else { Ok(()) }
+                });
+            complaints.extend(result.err().map(|e| format!("{}: {e}", title(op))));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints[..complaints.len().min(5)].join("\n"));
+}
+
+/// How often a word and what follows it stand in the code of a text.
+fn count(text: &str, what: &str) -> usize {
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let longer = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let places = |line: &str| {
+        let at = line.match_indices(what).map(|(at, _)| at);
+        at.filter(|&at| !line[..at].chars().next_back().is_some_and(longer)).count()
+    };
+    code.map(places).sum()
+}
+
 #[test]
 fn parameters_fit_immediates() {
     let mut sizes = BTreeSet::new();
@@ -484,7 +528,7 @@ fn cooperative_products_are_valid() {
         for c in [DType::F32, DType::F16] {
             let mut interface = Interface::new(&op);
             interface.bindings[2].dtype = c;
-            let source = shader::source_with(op.kernel(), &interface.bindings, None).unwrap();
+            let source = shader::source_with(op.kernel(), &interface.bindings, 1, None).unwrap();
             let result = read_with(&source, capabilities).and_then(|(module, info)| {
                 interface.check(&module, &info)?;
                 check_limits_with(&module, 32_768)?;

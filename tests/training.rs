@@ -10,7 +10,7 @@ use recurra::layer::{InitialState, Recurrent};
 use recurra::optim::Optimizer;
 use recurra::schedule::Recorder;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
-use recurra::train::{Checkpoint, Event, Task, TrainOptions, Trainer};
+use recurra::train::{Checkpoint, Event, MemberLosses, Task, TrainOptions, Trainer, member_folder};
 use recurra::{Error, Result};
 use std::path::Path;
 
@@ -61,7 +61,7 @@ fn train(
         let mut trainer = Trainer::new(engine, &mut task, options(steps), None).unwrap();
         let stopped: Result<()> = trainer.run(Some(folder), |event| match event {
             Event::Losses(_, more) => {
-                losses.extend(more);
+                losses.extend(more.iter().map(MemberLosses::mean));
                 Ok(())
             }
             Event::Saved(step) if *step == stop => Err(Error::Invalid("cut off".to_string())),
@@ -76,7 +76,7 @@ fn train(
     let mut trainer = Trainer::new(engine, &mut task, options(steps), checkpoint).unwrap();
     let run = trainer.run(Some(folder), |event| {
         if let Event::Losses(_, more) = event {
-            losses.extend(more);
+            losses.extend(more.iter().map(MemberLosses::mean));
         }
         Ok(())
     });
@@ -281,4 +281,98 @@ fn carried_states_join_windows() {
             assert!(apart(&whole, &anew) > 1e-2, "{cell:?} {engine:?}: the state matters");
         }
     }
+}
+
+/// Three models side by side: each has the bits that it has alone, in its losses, weights and moments; and the
+/// run goes on from a checkpoint.
+fn ensemble_is_its_members(engine: &Engine) {
+    let options = |seed| TrainOptions { seed, ..options(20) };
+    let alone = [7, 8, 9].map(|seed| {
+        let mut task = task(CellKind::Gru, 12);
+        let mut trainer = Trainer::new(engine, &mut task, options(seed), None).unwrap();
+        let mut losses = Vec::new();
+        let run = trainer.run(None, |event| {
+            match event {
+                Event::Losses(_, more) => losses.extend(more.iter().map(|l| l.0[0].to_bits())),
+                Event::Validation(_, loss) => losses.push(loss.0[0].to_bits()),
+                _ => {}
+            }
+            Ok(())
+        });
+        run.unwrap();
+        (losses, bits(&trainer.checkpoint().unwrap()))
+    });
+    assert!(alone[0].0 != alone[1].0 && alone[1].0 != alone[2].0);
+    let folder = tempfile::tempdir().unwrap();
+    let ensemble = engine.ensemble(3).unwrap();
+    let mut together = vec![Vec::new(); 3];
+    let mut checkpoint = None;
+    for part in 0..2 {
+        let mut task = task(CellKind::Gru, 12);
+        let mut trainer = Trainer::new(&ensemble, &mut task, options(7), checkpoint).unwrap();
+        let result: Result<()> = trainer.run(Some(folder.path()), |event| {
+            let mut add = |losses: &MemberLosses| {
+                assert!(losses.spread().unwrap() > 0.0);
+                let pairs = together.iter_mut().zip(&losses.0);
+                pairs.for_each(|(all, loss)| all.push(loss.to_bits()));
+            };
+            match event {
+                Event::Losses(_, more) => more.iter().for_each(add),
+                Event::Validation(_, losses) => add(losses),
+                Event::Saved(10) if part == 0 => {
+                    return Err(Error::Invalid("cut off".to_string()));
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        match result {
+            Err(error) => assert!(part == 0 && error.to_string().contains("cut off"), "{error}"),
+            Ok(()) => assert_eq!(part, 1),
+        }
+        checkpoint = Some(Checkpoint::load(folder.path()).unwrap());
+    }
+    let checkpoint = checkpoint.unwrap();
+    assert_eq!((checkpoint.step, checkpoint.members), (20, 3));
+    for (member, (losses, tensors)) in alone.iter().enumerate() {
+        assert_eq!(&together[member], losses, "losses of member {member}");
+        let prefix = format!("{member}/");
+        let of = bits(&checkpoint).into_iter();
+        let of: Vec<_> =
+            of.filter_map(|(n, t)| Some((n.strip_prefix(&prefix)?.to_string(), t))).collect();
+        assert_eq!(&of, tensors, "tensors of member {member}");
+        // Its folder holds the weights under their own names.
+        let seed = 7 + member as u64;
+        let path = member_folder(folder.path(), seed).join("model.safetensors");
+        let model = recurra::format::read_tensors(&path).unwrap().tensors;
+        let weights = task(CellKind::Gru, 12).weight_shapes();
+        assert!(model.keys().eq(weights.keys()));
+        for (name, tensor) in model {
+            let words: Vec<u32> = tensor.iter().map(|x| x.to_bits()).collect();
+            assert!(tensors.contains(&(name, words)));
+        }
+    }
+    // Another number of members is another run.
+    let mut task = task(CellKind::Gru, 12);
+    let refused = Trainer::new(engine, &mut task, options(7), Some(checkpoint));
+    assert!(refused.err().unwrap().to_string().contains("members are 3, not 1"));
+}
+
+#[test]
+fn an_ensemble_is_its_members_on_the_cpu() {
+    ensemble_is_its_members(&Engine::cpu(Some(2)).unwrap());
+}
+
+#[test]
+fn an_ensemble_is_its_members_on_a_gpu() {
+    if let Some(engine) = common::gpu_engine() {
+        ensemble_is_its_members(&engine);
+    }
+}
+
+#[test]
+fn mean_and_spread_meet_a_hand_count() {
+    let losses = MemberLosses(vec![1.0, 2.0, 6.0]);
+    assert_eq!((losses.mean(), losses.spread()), (3.0, Some(7f32.sqrt())));
+    assert_eq!(MemberLosses(vec![2.5]).spread(), None);
 }

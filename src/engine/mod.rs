@@ -3,22 +3,26 @@
 
 mod cpu;
 mod gpu;
+mod program;
+mod store;
 mod strategy;
 
 pub use cpu::CpuEngine;
 #[doc(hidden)]
 pub use gpu::Cooperative;
 pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
+pub use program::{Inputs, Program, Span};
+pub use store::Store;
 pub use strategy::{Choice, Strategy};
 
 use crate::error::{Error, Result};
-use crate::kernel::{BufferId, Control, Cost};
-use crate::recording::{Buffer, CONTROL, Launch, MemoryPlan, Recording, Role};
-use crate::tensor::{DType, NamedTensors, Precision, WORD_BYTES, require_finite};
+use crate::kernel::BufferId;
+use crate::recording::{Buffer, Recording, Role};
+use crate::tensor::Precision;
+use program::ProgramKind;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
+use store::StoreKind;
 
 /// Where recordings run: the CPU, or a wgpu device.
 #[derive(Clone)]
@@ -184,10 +188,34 @@ impl Engine {
         }
     }
 
+    /// The same engine for an ensemble: every recording that it loads runs for so many members side by side,
+    /// each with its own tensors, inputs and outputs, and computes for each what it would alone. On a
+    /// GPU a launch serves all members; on the CPU they take turns.
+    ///
+    /// # Errors
+    /// No members, or more than the device has workgroups in a dimension.
+    pub fn ensemble(&self, members: usize) -> Result<Self> {
+        match self {
+            _ if members == 0 => Err(Error::invalid("an ensemble needs a member at least")),
+            Engine::Cpu(cpu) => Ok(Engine::Cpu(cpu.ensemble(members))),
+            Engine::Gpu(gpu) => Ok(Engine::Gpu(gpu.ensemble(members)?)),
+        }
+    }
+
+    /// Members of the ensemble; 1 without one.
+    pub fn members(&self) -> usize {
+        match self {
+            Engine::Cpu(cpu) => cpu.members,
+            Engine::Gpu(gpu) => gpu.members(),
+        }
+    }
+
     /// An empty store on this engine.
     pub fn store(&self) -> Store {
-        Store(match self {
-            Engine::Cpu(_) => StoreKind::Cpu(Default::default()),
+        Store::new(match self {
+            Engine::Cpu(cpu) => {
+                StoreKind::Cpu((0..cpu.members).map(|_| Default::default()).collect())
+            }
             Engine::Gpu(gpu) => StoreKind::Gpu(gpu.store()),
         })
     }
@@ -224,24 +252,26 @@ impl Engine {
         store: &Store,
         external: &[(BufferId, wgpu::Buffer)],
     ) -> Result<Program> {
-        let kind = match (self, &store.0) {
-            (Engine::Cpu(cpu), StoreKind::Cpu(store)) if external.is_empty() => {
-                ProgramKind::Cpu(cpu.load(recording, store)?)
+        if !store.is_of(self.members()) {
+            let members = self.members();
+            return Err(Error::invalid(format!(
+                "the store is not one of {members} members: take the whole store of this engine"
+            )));
+        }
+        let kind = match (self, &store.kind) {
+            (Engine::Cpu(cpu), StoreKind::Cpu(stores)) if external.is_empty() => {
+                let programs = stores.iter().map(|store| cpu.load(recording, store));
+                ProgramKind::Cpu(programs.collect::<Result<_>>()?)
             }
             (Engine::Cpu(_), StoreKind::Cpu(_)) => {
                 return Err(Error::invalid("the CPU engine takes no wgpu buffers"));
             }
             (Engine::Gpu(gpu), StoreKind::Gpu(store)) => {
-                ProgramKind::Gpu(gpu.load(recording, store, external)?)
+                ProgramKind::Gpu(Box::new(gpu.load(recording, store, external)?))
             }
             _ => return Err(Error::invalid("the store belongs to another engine")),
         };
-        let buffers = recording.buffers().to_vec();
-        let names = recording.iter().map(|(id, buffer)| (buffer.name.clone(), id)).collect();
-        let control = recording.find(CONTROL);
-        let kernel = |l| (Launch::kernel(l).name(), recording.launch_cost(l));
-        let kernels = recording.launches().iter().map(kernel).collect();
-        Ok(Program { kind, buffers, names, control, kernels, watched: None })
+        Ok(Program::new(kind, recording, self.members()))
     }
 }
 
@@ -259,17 +289,6 @@ fn find_device(devices: &[DeviceInfo], wanted: &str) -> Option<usize> {
         .or_else(|| devices.iter().position(|d| !wanted.is_empty() && full(d).contains(wanted)))
 }
 
-/// Microseconds after the first beginning.
-fn since_first(spans: impl Iterator<Item = [Instant; 2]>) -> Vec<[f64; 2]> {
-    let mut zero = None;
-    let mut list = Vec::new();
-    for span in spans {
-        let zero = *zero.get_or_insert(span[0]);
-        list.push(span.map(|t| t.duration_since(zero).as_secs_f64() * 1e6));
-    }
-    list
-}
-
 /// The size a store's tensor must have; an absent one may only be a state.
 fn check_shared(words: Option<usize>, buffer: &Buffer) -> Result<()> {
     match words {
@@ -277,322 +296,5 @@ fn check_shared(words: Option<usize>, buffer: &Buffer) -> Result<()> {
         Some(words) => Err(Error::shape(buffer.name.as_str(), &[buffer.len], &[words])),
         None if buffer.role == Role::State => Ok(()),
         None => Err(Error::Missing { tensor: buffer.name.clone(), place: "the store".to_string() }),
-    }
-}
-
-/// Named tensors that live on an engine, shared by the programs loaded with them: parameters,
-/// optimizer moments, recurrent states.
-#[derive(Clone)]
-pub struct Store(StoreKind);
-
-#[derive(Clone)]
-enum StoreKind {
-    Cpu(cpu::CpuStore),
-    Gpu(gpu::GpuStore),
-}
-
-impl Store {
-    /// Sets a tensor. Programs that are loaded see the new values if the size stayed the same.
-    ///
-    /// # Errors
-    /// A value that is NaN or infinite; too large for the device.
-    pub fn set(&self, name: &str, value: &[f32]) -> Result<()> {
-        require_finite(name, ndarray::ArrayView1::from(value).into_dyn())?;
-        self.put(name, value)
-    }
-
-    fn put(&self, name: &str, value: &[f32]) -> Result<()> {
-        match &self.0 {
-            StoreKind::Cpu(store) => {
-                store.lock().insert(name.to_string(), value.to_vec());
-                Ok(())
-            }
-            StoreKind::Gpu(store) => store.set(name, value),
-        }
-    }
-
-    /// Sets every tensor of a map; none of them where one can't be.
-    ///
-    /// # Errors
-    /// A value that is NaN or infinite, by its tensor and place; too large for the device.
-    pub fn set_all(&self, tensors: &NamedTensors) -> Result<()> {
-        for (name, tensor) in tensors {
-            require_finite(name, tensor.view())?;
-        }
-        for (name, tensor) in tensors {
-            match tensor.as_slice() {
-                Some(values) => self.put(name, values)?,
-                None => self.put(name, &tensor.iter().copied().collect::<Vec<_>>())?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies a tensor to the host.
-    ///
-    /// # Errors
-    /// There is none of that name, or the device failed.
-    pub fn get(&self, name: &str) -> Result<Vec<f32>> {
-        let found = match &self.0 {
-            StoreKind::Cpu(store) => store.lock().get(name).cloned(),
-            StoreKind::Gpu(store) => store.get(name)?,
-        };
-        found.ok_or_else(|| Error::Missing {
-            tensor: name.to_string(),
-            place: "the store".to_string(),
-        })
-    }
-
-    /// All names, sorted.
-    pub fn names(&self) -> Vec<String> {
-        let mut names = match &self.0 {
-            StoreKind::Cpu(store) => store.lock().keys().cloned().collect(),
-            StoreKind::Gpu(store) => store.names(),
-        };
-        names.sort();
-        names
-    }
-
-    /// The wgpu buffer of a tensor, on a GPU engine.
-    pub fn wgpu_buffer(&self, name: &str) -> Option<wgpu::Buffer> {
-        match &self.0 {
-            StoreKind::Cpu(_) => None,
-            StoreKind::Gpu(store) => store.buffer(name),
-        }
-    }
-}
-
-/// A recording that is ready to run.
-pub struct Program {
-    kind: ProgramKind,
-    buffers: Vec<Buffer>,
-    names: BTreeMap<String, BufferId>,
-    control: Option<BufferId>,
-    /// Each launch's kernel and cost.
-    kernels: Vec<(&'static str, Cost)>,
-    /// Runs on the CPU that are watched: how many more, and those so far.
-    watched: Option<(usize, Vec<[Instant; 2]>)>,
-}
-
-/// Runs that can be watched at once.
-const MOST_WATCHED: usize = 1 << 16;
-
-/// When something was executed, in microseconds after the first of its kind began.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Span {
-    /// The kernel; of whole runs "run".
-    pub kernel: &'static str,
-    /// Its operations and bytes; of whole runs none are counted.
-    pub cost: Cost,
-    /// Beginning.
-    pub start_us: f64,
-    /// End.
-    pub end_us: f64,
-}
-
-impl Span {
-    fn new(kernel: &'static str, cost: Cost, [start_us, end_us]: [f64; 2]) -> Self {
-        Span { kernel, cost, start_us, end_us }
-    }
-}
-
-enum ProgramKind {
-    Cpu(cpu::CpuProgram),
-    Gpu(gpu::GpuProgram),
-}
-
-impl Program {
-    /// The buffer of that name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn find(&self, name: &str) -> Result<BufferId> {
-        self.names.get(name).copied().ok_or_else(|| Error::Missing {
-            tensor: name.to_string(),
-            place: "the program".to_string(),
-        })
-    }
-
-    /// Writes an input.
-    ///
-    /// # Errors
-    /// Not an input of 32-bit floats, or another length.
-    pub fn write(&mut self, id: BufferId, values: &[f32]) -> Result<()> {
-        self.write_words(id, DType::F32, bytemuck::cast_slice(values))
-    }
-
-    /// Writes an input of integers: token ids, targets, lengths.
-    ///
-    /// # Errors
-    /// Not an input of 32-bit integers, another length, or a value beyond what the recording allows
-    /// (the table's rows, the classes, the steps). A negative number that was cast is such a one.
-    pub fn write_u32(&mut self, id: BufferId, values: &[u32]) -> Result<()> {
-        let Buffer { name, most, .. } = &self.buffers[id.0];
-        if let Some(place) = values.iter().position(|value| value > most) {
-            let value = values[place];
-            let negative = match value as i32 {
-                ..0 => format!(" ({} as a signed number)", value as i32),
-                _ => String::new(),
-            };
-            return Err(Error::invalid(format!(
-                "'{name}': element {place} is {value}{negative}; it must be {most} at most"
-            )));
-        }
-        self.write_words(id, DType::U32, bytemuck::cast_slice(values))
-    }
-
-    /// Sets the control words, where the recording has them.
-    pub fn set_control(&mut self, control: Control) {
-        if let Some(id) = self.control {
-            // The control buffer is the program's own: only a lost device could fail, and the next
-            // run says so.
-            let _ = self.put(id, bytemuck::bytes_of(&control));
-        }
-    }
-
-    fn write_words(&mut self, id: BufferId, dtype: DType, bytes: &[u8]) -> Result<()> {
-        let buffer = &self.buffers[id.0];
-        if buffer.role != Role::Input || buffer.dtype != dtype {
-            return Err(Error::invalid(format!("'{}' is no input of type {dtype:?}", buffer.name)));
-        }
-        let words = bytes.len() / WORD_BYTES;
-        if words != buffer.len {
-            return Err(Error::shape(buffer.name.as_str(), &[buffer.len], &[words]));
-        }
-        self.put(id, bytes)
-    }
-
-    fn put(&mut self, id: BufferId, bytes: &[u8]) -> Result<()> {
-        match &mut self.kind {
-            ProgramKind::Cpu(cpu) => {
-                bytemuck::cast_slice_mut(cpu.buffer_mut(id)).copy_from_slice(bytes);
-                Ok(())
-            }
-            ProgramKind::Gpu(gpu) => gpu.write(id, bytes),
-        }
-    }
-
-    /// Runs all launches. On a GPU this returns when they are submitted.
-    ///
-    /// # Errors
-    /// A tensor of the store has another size than when the program was loaded (on the CPU); the
-    /// device was lost.
-    pub fn run(&mut self) -> Result<()> {
-        match &mut self.kind {
-            ProgramKind::Cpu(cpu) => {
-                let start = Instant::now();
-                cpu.run()?;
-                if let Some((more, runs)) = &mut self.watched
-                    && runs.len() < *more
-                {
-                    runs.push([start, Instant::now()]);
-                }
-                Ok(())
-            }
-            ProgramKind::Gpu(gpu) => gpu.run(),
-        }
-    }
-
-    /// One run that notes when each launch was executed, in their order: on a GPU by the device's
-    /// timestamps, each launch in a pass of its own (which takes longer than the run that is profiled),
-    /// with what a product became there. Waits for the run.
-    ///
-    /// # Errors
-    /// As [`Program::run`]; a GPU without timestamps.
-    pub fn profile(&mut self) -> Result<Vec<Span>> {
-        match &mut self.kind {
-            ProgramKind::Gpu(gpu) => gpu.profile(),
-            ProgramKind::Cpu(cpu) => {
-                let mut begins = Vec::with_capacity(self.kernels.len() + 1);
-                cpu.run_each(|_| begins.push(Instant::now()))?;
-                let times = since_first(begins.windows(2).map(|pair| [pair[0], pair[1]]));
-                let spans = self.kernels.iter().zip(times);
-                Ok(spans.map(|(&(kernel, cost), times)| Span::new(kernel, cost, times)).collect())
-            }
-        }
-    }
-
-    /// Notes when the next `runs` runs begin and end on the device; see [`Program::watched`].
-    ///
-    /// # Errors
-    /// More than 65,536 runs; a GPU without timestamps.
-    pub fn watch(&mut self, runs: usize) -> Result<()> {
-        if runs > MOST_WATCHED {
-            return Err(Error::invalid(format!(
-                "{runs} runs are too many to watch: {MOST_WATCHED} at most"
-            )));
-        }
-        match &mut self.kind {
-            ProgramKind::Gpu(gpu) => gpu.watch(runs),
-            ProgramKind::Cpu(_) => {
-                self.watched = Some((runs, Vec::with_capacity(runs)));
-                Ok(())
-            }
-        }
-    }
-
-    /// When the runs since [`Program::watch`] began and ended: between them the device idled, or ran
-    /// other programs. Waits for them.
-    ///
-    /// # Errors
-    /// The device was lost.
-    pub fn watched(&mut self) -> Result<Vec<Span>> {
-        let runs = match &mut self.kind {
-            ProgramKind::Gpu(gpu) => gpu.watched()?,
-            ProgramKind::Cpu(_) => {
-                since_first(self.watched.take().into_iter().flat_map(|watched| watched.1))
-            }
-        };
-        Ok(runs.into_iter().map(|times| Span::new("run", Cost::default(), times)).collect())
-    }
-
-    /// Waits until all that was submitted is done.
-    ///
-    /// # Errors
-    /// The device was lost.
-    pub fn wait(&self) -> Result<()> {
-        match &self.kind {
-            ProgramKind::Cpu(_) => Ok(()),
-            ProgramKind::Gpu(gpu) => gpu.wait(),
-        }
-    }
-
-    /// Copies an output to the host; waits for the run.
-    ///
-    /// # Errors
-    /// Not an output, or the device was lost.
-    pub fn read(&self, id: BufferId) -> Result<Vec<f32>> {
-        let buffer = &self.buffers[id.0];
-        if buffer.role != Role::Output {
-            return Err(Error::invalid(format!("'{}' is no output", buffer.name)));
-        }
-        match &self.kind {
-            ProgramKind::Cpu(cpu) => Ok(cpu.buffer(id).to_vec()),
-            ProgramKind::Gpu(gpu) => gpu.read(id, buffer.len),
-        }
-    }
-
-    /// Kernel launches of a run.
-    pub fn launches(&self) -> usize {
-        match &self.kind {
-            ProgramKind::Cpu(_) => self.kernels.len(),
-            ProgramKind::Gpu(gpu) => gpu.launches(),
-        }
-    }
-
-    /// How the recording's memory is laid out.
-    pub fn plan(&self) -> &MemoryPlan {
-        match &self.kind {
-            ProgramKind::Cpu(cpu) => cpu.plan(),
-            ProgramKind::Gpu(gpu) => gpu.plan(),
-        }
-    }
-
-    /// The GPU side, to encode into a host's command encoder and to reach its buffers.
-    pub fn gpu(&self) -> Option<&GpuProgram> {
-        match &self.kind {
-            ProgramKind::Cpu(_) => None,
-            ProgramKind::Gpu(gpu) => Some(gpu),
-        }
     }
 }

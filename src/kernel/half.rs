@@ -36,7 +36,7 @@ pub(super) fn converted(text: &str, name: &str, vectors: bool) -> String {
 }
 
 /// Where `name[` stands next outside comments, and no longer name ends so.
-fn next(text: &str, name: &str) -> Option<usize> {
+pub(super) fn next(text: &str, name: &str) -> Option<usize> {
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {
         let code = line.find("//").map_or(line, |comment| &line[..comment]);
@@ -53,7 +53,7 @@ fn next(text: &str, name: &str) -> Option<usize> {
 }
 
 /// The place of the bracket that closes the one which `text` starts with.
-fn closing(text: &str) -> Option<usize> {
+pub(super) fn closing(text: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, c) in text.char_indices() {
         match c {

@@ -14,6 +14,7 @@ mod cross_entropy;
 mod custom;
 mod dropout;
 mod embedding;
+mod ensemble;
 mod half;
 mod loss_scale;
 mod matmul;
@@ -172,6 +173,11 @@ impl Cost {
     pub fn new(kernel: &dyn Kernel, bindings: &[Binding]) -> Self {
         let bytes = bindings.iter().map(|b| b.moved as u64 * b.dtype.bytes() as u64).sum();
         Cost { flops: kernel.flops(), bytes }
+    }
+
+    /// Of so many like it.
+    pub fn times(self, count: u64) -> Self {
+        Cost { flops: self.flops * count, bytes: self.bytes * count }
     }
 }
 

@@ -13,7 +13,7 @@
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
 //! hold another: `#{COUNT_#{X}}`.
 
-use super::{Access, Binding, Kernel, half};
+use super::{Access, Binding, Kernel, ensemble, half};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 use include_dir::{Dir, include_dir};
@@ -42,7 +42,7 @@ pub fn stems() -> Vec<String> {
 /// # Errors
 /// A directive that is unknown, unbalanced or names what does not exist.
 pub fn source(kernel: &dyn Kernel) -> Result<String> {
-    source_with(kernel, &kernel.bindings(), None)
+    source_with(kernel, &kernel.bindings(), 1, None)
 }
 
 /// How every shader declares its parameter block.
@@ -67,16 +67,19 @@ pub struct Fault {
 impl Fault {
     /// For a stem: what was made of shaders over buffers of f16, wherever the text stands in it.
     pub const CONVERTED: &str = "f16";
+    /// For a stem: what was made of shaders for the members of an ensemble, wherever the text stands in it.
+    pub const MEMBERS: &str = "members";
 }
 
-/// The same over buffers of other element types, and with a fault planted: how the tests show that the
-/// conformance suite notices faults.
+/// The same over buffers of other element types, for the members of an ensemble, and with a fault planted: how
+/// the tests show that the conformance suite notices faults.
 ///
 /// # Errors
 /// As [`source`]; the fault's text does not stand in its file.
 pub fn source_with(
     kernel: &dyn Kernel,
     bindings: &[Binding],
+    members: u32,
     fault: Option<&Fault>,
 ) -> Result<String> {
     let mut defines: BTreeMap<_, _> = kernel.defines().into_iter().collect();
@@ -91,16 +94,20 @@ pub fn source_with(
     let mut expander = Expander { defines, declarations, fault, imported, out: String::new() };
     expander.expand(kernel.name())?;
     let mut text = expander.out;
+    let planted = |text: String, stem| match fault.filter(|fault| fault.stem == stem) {
+        Some(fault) => text.replace(fault.old, fault.new),
+        None => text,
+    };
+    if members > 1 {
+        text = planted(ensemble::of_members(&text, bindings, members), Fault::MEMBERS);
+    }
     if bindings.iter().filter(short).count() == 0 {
         return Ok(text);
     }
     for binding in bindings.iter().filter(short) {
         text = half::converted(&text, binding.name, binding.vectors);
     }
-    if let Some(fault) = fault.filter(|fault| fault.stem == Fault::CONVERTED) {
-        text = text.replace(fault.old, fault.new);
-    }
-    Ok(format!("enable f16;\n{text}"))
+    Ok(format!("enable f16;\n{}", planted(text, Fault::CONVERTED)))
 }
 
 /// The storage variables of a kernel, in binding order.

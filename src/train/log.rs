@@ -16,8 +16,14 @@ pub struct LogLine {
     pub step: u64,
     /// The training loss of the step, in nats per character.
     pub loss: f32,
+    /// Of an ensemble, whose losses are means: their standard deviation over the members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_spread: Option<f32>,
     /// The validation loss after the step, where it was evaluated.
     pub val_loss: Option<f32>,
+    /// Its standard deviation over the members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_loss_spread: Option<f32>,
     /// The training loss in bits: loss / ln 2.
     pub bits_per_char: f32,
     /// Characters trained on per second.
@@ -104,7 +110,9 @@ mod tests {
         let line = |step| LogLine {
             step,
             loss: 1.0,
+            loss_spread: None,
             val_loss: (step % 2 == 0).then_some(2.0),
+            val_loss_spread: None,
             bits_per_char: 1.44,
             chars_per_second: 10.0,
             elapsed_s: 0.5,

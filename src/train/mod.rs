@@ -9,8 +9,8 @@ mod log;
 mod plot;
 mod trainer;
 
-pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING};
+pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
 pub use log::{LOG, LogLine, TrainLog};
 #[cfg(feature = "plot")]
 pub use plot::loss_curve;
-pub use trainer::{Event, Progress, Task, TrainOptions, Trainer};
+pub use trainer::{Event, MemberLosses, Progress, Task, TrainOptions, Trainer};

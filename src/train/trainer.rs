@@ -1,7 +1,8 @@
 //! The loop.
 
 use super::Checkpoint;
-use crate::engine::{Engine, Program, Store};
+use super::checkpoint::{member_tensor, seeds};
+use crate::engine::{Engine, Inputs, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::LossScale;
 use crate::loss::{LOSS, RING};
@@ -38,14 +39,14 @@ pub trait Task {
     ///
     /// # Errors
     /// The device failed.
-    fn feed(&mut self, program: &mut Program, step: u64, seed: u64) -> Result<()>;
+    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()>;
     /// Validation batches of one evaluation.
     fn validation_batches(&self) -> u64;
     /// Writes the inputs of a validation batch.
     ///
     /// # Errors
     /// The device failed.
-    fn feed_validation(&mut self, program: &mut Program, batch: u64) -> Result<()>;
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()>;
     /// Symbols (characters) that one training step sees.
     fn symbols_per_step(&self) -> u64;
 }
@@ -61,7 +62,7 @@ pub struct TrainOptions {
     pub optimizer: Optimizer,
     /// The largest gradient norm.
     pub max_norm: Option<f32>,
-    /// The seed of masks and data order.
+    /// The seed of masks and data order; member m of an ensemble has the one m further on.
     pub seed: u64,
     /// Steps from one evaluation to the next.
     pub evaluate_every: u64,
@@ -107,7 +108,7 @@ impl TrainOptions {
 pub struct Progress {
     /// Steps done.
     pub step: u64,
-    /// The loss of the last step.
+    /// The loss of the last step; of an ensemble, the mean.
     pub loss: f32,
     /// Symbols a second since the last report, evaluation and saving left out.
     pub symbols_per_second: f64,
@@ -115,13 +116,37 @@ pub struct Progress {
     pub elapsed: f64,
 }
 
+/// A loss of each member of an ensemble; of one model, its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberLosses(pub Vec<f32>);
+
+impl MemberLosses {
+    /// The mean over the members.
+    pub fn mean(&self) -> f32 {
+        let sum: f64 = self.0.iter().map(|&loss| f64::from(loss)).sum();
+        (sum / self.0.len().max(1) as f64) as f32
+    }
+
+    /// The standard deviation over the members (of a sample: n − 1); none of one model.
+    pub fn spread(&self) -> Option<f32> {
+        let (count, mean) = (self.0.len(), f64::from(self.mean()));
+        let squares: f64 = self.0.iter().map(|&loss| (f64::from(loss) - mean).powi(2)).sum();
+        (count > 1).then(|| (squares / (count - 1) as f64).sqrt() as f32)
+    }
+
+    fn first_bad(&self) -> Option<(usize, f32)> {
+        let bad = self.0.iter().position(|loss| !loss.is_finite())?;
+        Some((bad, self.0[bad]))
+    }
+}
+
 /// What a run tells while it goes.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Losses of the steps since the last report, the last of them at `progress.step`.
-    Losses(Progress, Vec<f32>),
+    Losses(Progress, Vec<MemberLosses>),
     /// The validation loss after a step.
-    Validation(Progress, f32),
+    Validation(Progress, MemberLosses),
     /// A checkpoint is about to be written: whatever should be on the disk before it, now.
     Saving(u64),
     /// A checkpoint was written.
@@ -138,6 +163,7 @@ pub struct Trainer<'a, T: Task> {
     validation: Program,
     validation_recording: Recording,
     step: u64,
+    members: usize,
 }
 
 impl<'a, T: Task> Trainer<'a, T> {
@@ -164,38 +190,54 @@ impl<'a, T: Task> Trainer<'a, T> {
         // Before any weight is drawn: a model that is far too large fails here.
         engine.check(&recording)?;
         let store = engine.store();
-        let (step, tensors) = match checkpoint {
-            Some(checkpoint) if checkpoint.seed != options.seed => {
-                return Err(Error::invalid(format!(
-                    "the checkpoint's seed is {}, not {}: masks and data order would change",
-                    checkpoint.seed, options.seed
-                )));
-            }
-            Some(checkpoint) => (checkpoint.step, checkpoint.tensors),
-            None => (0, task.initial_weights(options.seed)),
-        };
+        let members = engine.members();
         let shapes = task.weight_shapes();
-        for buffer in recording.buffers() {
-            let found = tensors.get(&buffer.name);
-            if let (Some(shape), Some(tensor)) = (shapes.get(&buffer.name), found)
-                && tensor.shape() != shape.as_slice()
-            {
-                return Err(Error::shape(buffer.name.as_str(), shape, tensor.shape()));
+        let (step, tensors) = match checkpoint {
+            Some(checkpoint) => {
+                let reason = if checkpoint.seed != options.seed {
+                    let (found, asked) = (checkpoint.seed, options.seed);
+                    format!("seed is {found}, not {asked}: masks and data order would change")
+                } else {
+                    format!("members are {}, not {members}", checkpoint.members)
+                };
+                if checkpoint.seed != options.seed || checkpoint.members != members {
+                    return Err(Error::invalid(format!("the checkpoint's {reason}")));
+                }
+                (checkpoint.step, checkpoint.tensors)
             }
-            match (buffer.role, found) {
-                (Role::Parameter | Role::State, Some(tensor)) => {
-                    if tensor.len() != buffer.len {
-                        let (want, got) = ([buffer.len], [tensor.len()]);
-                        return Err(Error::shape(buffer.name.as_str(), &want, &got));
+            None => {
+                let mut all = NamedTensors::new();
+                for (member, seed) in seeds(options.seed, members).enumerate() {
+                    let of = |name: &str| member_tensor(name, member, members);
+                    let weights = task.initial_weights(seed).into_iter();
+                    all.extend(weights.map(|(name, tensor)| (of(&name), tensor)));
+                }
+                (0, all)
+            }
+        };
+        for buffer in recording.buffers() {
+            if !matches!(buffer.role, Role::Parameter | Role::State) {
+                continue;
+            }
+            for member in 0..members {
+                let name = member_tensor(&buffer.name, member, members);
+                let Some(tensor) = tensors.get(&name) else {
+                    if buffer.role == Role::State && step > 0 {
+                        let place = "the checkpoint".to_string();
+                        return Err(Error::Missing { tensor: name, place });
                     }
-                    let values: Vec<f32> = tensor.iter().copied().collect();
-                    store.set(&buffer.name, &values)?;
+                    continue;
+                };
+                let shape = shapes.get(&buffer.name).cloned().unwrap_or(vec![buffer.len]);
+                let same = match shapes.contains_key(&buffer.name) {
+                    true => tensor.shape() == shape,
+                    false => tensor.len() == buffer.len,
+                };
+                if !same {
+                    return Err(Error::shape(name, &shape, tensor.shape()));
                 }
-                (Role::State, None) if step > 0 => {
-                    let place = "the checkpoint".to_string();
-                    return Err(Error::Missing { tensor: buffer.name.clone(), place });
-                }
-                _ => {}
+                let values: Vec<f32> = tensor.iter().copied().collect();
+                store.member(member)?.set(&buffer.name, &values)?;
             }
         }
         let training = engine.load(&recording, &store)?;
@@ -209,6 +251,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             validation,
             validation_recording,
             step,
+            members,
         })
     }
 
@@ -232,15 +275,16 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.store
     }
 
-    /// Where the loss scale stands; none where activations are f32.
+    /// Where the members' loss scales stand; none where activations are f32.
     ///
     /// # Errors
     /// The device failed.
-    pub fn loss_scale(&self) -> Result<Option<LossScale>> {
+    pub fn loss_scales(&self) -> Result<Vec<LossScale>> {
         if self.recording.find(LossScale::NAME).is_none() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        Ok(Some(LossScale::new(&self.store.get(LossScale::NAME)?)))
+        let scale = |member| Ok(LossScale::new(&self.store.member(member)?.get(LossScale::NAME)?));
+        (0..self.members).map(scale).collect()
     }
 
     /// Trains to the last step. Saves to `folder` at intervals and at the end.
@@ -267,8 +311,7 @@ impl<'a, T: Task> Trainer<'a, T> {
                 continue;
             }
             let ring = self.training.read(loss)?;
-            let losses: Vec<f32> =
-                (reported..done).map(|s| ring[(s % RING as u64) as usize]).collect();
+            let losses: Vec<_> = (reported..done).map(|step| entry(&ring, step)).collect();
             let symbols = (done - reported) * self.task.symbols_per_step();
             let rate = symbols as f64 / since.elapsed().as_secs_f64().max(1e-9);
             let progress = |step: u64, loss: f32| Progress {
@@ -277,24 +320,24 @@ impl<'a, T: Task> Trainer<'a, T> {
                 symbols_per_second: rate,
                 elapsed: start.elapsed().as_secs_f64(),
             };
-            if let Some(bad) = losses.iter().position(|l| !l.is_finite()) {
-                let step = reported + bad as u64 + 1;
-                let value = losses[bad];
-                let (whole, _) = losses.split_at(bad);
-                if let Some(&loss) = whole.last() {
-                    on_event(&Event::Losses(progress(step - 1, loss), whole.to_vec()))?;
+            let bad = losses.iter().enumerate().find_map(|(at, l)| Some((at, l.first_bad()?)));
+            if let Some((at, (member, value))) = bad {
+                let step = reported + at as u64 + 1;
+                let (whole, _) = losses.split_at(at);
+                if let Some(last) = whole.last() {
+                    on_event(&Event::Losses(progress(step - 1, last.mean()), whole.to_vec()))?;
                 }
-                return Err(not_finite("the loss", step, value));
+                return Err(self.not_finite("the loss", step, value, member));
             }
-            let progress = progress(done, losses.last().copied().unwrap_or(f32::NAN));
+            let progress = progress(done, losses.last().map_or(f32::NAN, MemberLosses::mean));
             on_event(&Event::Losses(progress, losses))?;
             if evaluate {
-                let loss = self.evaluate()?;
-                if !loss.is_finite() {
-                    return Err(not_finite("the validation loss", done, loss));
+                let losses = self.evaluate()?;
+                if let Some((member, value)) = losses.first_bad() {
+                    return Err(self.not_finite("the validation loss", done, value, member));
                 }
                 let elapsed = start.elapsed().as_secs_f64();
-                on_event(&Event::Validation(Progress { elapsed, ..progress }, loss))?;
+                on_event(&Event::Validation(Progress { elapsed, ..progress }, losses))?;
             }
             if save && let Some(folder) = folder {
                 on_event(&Event::Saving(done))?;
@@ -336,38 +379,44 @@ impl<'a, T: Task> Trainer<'a, T> {
         if self.step.is_multiple_of(self.task.steps_per_epoch()) {
             zero_states(&self.store, &self.recording)?;
         }
-        self.task.feed(&mut self.training, self.step, self.options.seed)?;
+        let done = self.step;
         self.step += 1;
         let step = u32::try_from(self.step)
             .map_err(|_| Error::invalid("more than 2^32 training steps"))?;
         let rate = self.options.rate(self.step);
-        let control = self.options.optimizer.control(step, self.options.seed, rate);
-        self.training.set_control(control);
+        for (member, seed) in seeds(self.options.seed, self.members).enumerate() {
+            let mut inputs = self.training.member(member)?;
+            self.task.feed(&mut inputs, done, seed)?;
+            inputs.set_control(self.options.optimizer.control(step, seed, rate));
+        }
         Ok(())
     }
 
-    /// The mean loss over the validation data.
+    /// The members' mean losses over the validation data.
     ///
     /// # Errors
     /// The device failed.
-    pub fn evaluate(&mut self) -> Result<f32> {
+    pub fn evaluate(&mut self) -> Result<MemberLosses> {
         zero_states(&self.store, &self.validation_recording)?;
         let loss = self.validation_recording.require(LOSS)?;
         let batches = self.task.validation_batches();
-        let mut sum = 0.0;
+        let mut sums = vec![0.0; self.members];
         let mut summed = 0;
         for batch in 0..batches {
-            self.task.feed_validation(&mut self.validation, batch)?;
+            self.task.feed_validation(&mut self.validation.inputs(), batch)?;
             self.validation.set_control(crate::kernel::Control::new(batch as u32 + 1, 0));
             self.validation.run()?;
             if (batch + 1).is_multiple_of(RING as u64) || batch + 1 == batches {
                 let ring = self.validation.read(loss)?;
-                let entries = (summed..=batch).map(|b| f64::from(ring[(b % RING as u64) as usize]));
-                sum += entries.sum::<f64>();
+                for (sum, ring) in sums.iter_mut().zip(ring.chunks(RING)) {
+                    let entries = (summed..=batch).map(|b| ring[(b % RING as u64) as usize]);
+                    *sum += entries.map(f64::from).sum::<f64>();
+                }
                 summed = batch + 1;
             }
         }
-        Ok((sum / batches.max(1) as f64) as f32)
+        let mean = |sum: f64| (sum / batches.max(1) as f64) as f32;
+        Ok(MemberLosses(sums.into_iter().map(mean).collect()))
     }
 
     /// Weights, moments and states as they are now.
@@ -382,12 +431,16 @@ impl<'a, T: Task> Trainer<'a, T> {
                 continue;
             }
             let values = self.store.get(&buffer.name)?;
-            let shape = shapes.get(&buffer.name).cloned().unwrap_or(vec![values.len()]);
-            let tensor = HostTensor::from_shape_vec(shape, values)
-                .map_err(|e| Error::invalid(format!("'{}': {e}", buffer.name)))?;
-            tensors.insert(buffer.name.clone(), tensor);
+            let shape = shapes.get(&buffer.name).cloned().unwrap_or(vec![buffer.len]);
+            for (member, values) in values.chunks(buffer.len).enumerate() {
+                let name = member_tensor(&buffer.name, member, self.members);
+                let tensor = HostTensor::from_shape_vec(shape.clone(), values.to_vec())
+                    .map_err(|e| Error::invalid(format!("'{name}': {e}")))?;
+                tensors.insert(name, tensor);
+            }
         }
-        Ok(Checkpoint { step: self.step, seed: self.options.seed, tensors })
+        let (seed, members) = (self.options.seed, self.members);
+        Ok(Checkpoint { step: self.step, seed, members, tensors })
     }
 
     /// Writes a checkpoint of now: at the start of a run, before anything says that the folder holds
@@ -399,7 +452,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         let checkpoint = self.checkpoint()?;
         let bad = checkpoint.tensors.iter().find(|t| t.1.iter().any(|x| !x.is_finite()));
         if let Some((name, _)) = bad {
-            return Err(not_finite(&format!("'{name}'"), self.step, f32::NAN));
+            let what = format!("'{name}'");
+            return Err(self.not_finite(&what, self.step, f32::NAN, self.members));
         }
         let recording = &self.recording;
         let is_weight = |name: &str| {
@@ -407,12 +461,22 @@ impl<'a, T: Task> Trainer<'a, T> {
         };
         checkpoint.save(folder, is_weight)
     }
+
+    fn not_finite(&self, what: &str, step: u64, value: f32, member: usize) -> Error {
+        let hint = "the last checkpoint holds the weights from before; \
+                    try a smaller learning rate or clipping norm";
+        let of = match seeds(self.options.seed, self.members).nth(member) {
+            Some(seed) if self.members > 1 => format!(" of seed {seed}"),
+            _ => String::new(),
+        };
+        Error::NotFinite { what: format!("{what}{of}"), step, value, hint: hint.to_string() }
+    }
 }
 
-fn not_finite(what: &str, step: u64, value: f32) -> Error {
-    let hint = "the last checkpoint holds the weights from before; \
-                try a smaller learning rate or clipping norm";
-    Error::NotFinite { what: what.to_string(), step, value, hint: hint.to_string() }
+/// The members' losses of a step, from their rings one after another.
+fn entry(rings: &[f32], step: u64) -> MemberLosses {
+    let of = |ring: &[f32]| ring[(step % RING as u64) as usize];
+    MemberLosses(rings.chunks(RING).map(of).collect())
 }
 
 /// Zeros in every carried state of a recording.

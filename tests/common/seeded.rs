@@ -10,46 +10,69 @@ use std::collections::BTreeMap;
 /// The bits of every output by name.
 pub type Outputs = BTreeMap<String, Vec<u32>>;
 
-/// Runs `times` times from seeded inputs and parameters; the bits of all outputs and parameters.
+/// The seed of what [`run`] is given.
+pub const SEED: u64 = 11;
+
+/// Runs `times` times from seeded inputs and parameters; the bits of all outputs.
 pub fn run(engine: &Engine, recording: &Recording, steps: usize, times: u32) -> Outputs {
+    run_members(engine, recording, steps, times, &[SEED]).remove(0)
+}
+
+/// The same for the members of an ensemble, each with a seed of its own.
+pub fn run_members(
+    engine: &Engine,
+    recording: &Recording,
+    steps: usize,
+    times: u32,
+    seeds: &[u64],
+) -> Vec<Outputs> {
     let store: Store = engine.store();
-    let mut generator = Initializer::new(11);
     // By name: the recordings that are compared make their buffers in different orders.
     let mut buffers: Vec<_> = recording.iter().map(|(id, b)| (b.name.clone(), id)).collect();
     buffers.sort();
     let mut inputs = Vec::new();
-    for (name, id) in buffers {
-        let buffer = recording.get(id);
-        let values = generator.uniform(if name.contains('#') { 0 } else { buffer.len }, 0.6);
-        match buffer.role {
-            Role::Input if name != "control" => inputs.push((name, id, values)),
-            Role::Parameter => store.set(&name, &values).unwrap(),
-            _ => {}
+    for (member, &seed) in seeds.iter().enumerate() {
+        let mut generator = Initializer::new(seed);
+        for (name, id) in &buffers {
+            let buffer = recording.get(*id);
+            let len = if name.contains('#') { 0 } else { buffer.len };
+            let values = generator.uniform(len, 0.6);
+            match buffer.role {
+                Role::Input if name != "control" => inputs.push((member, name, *id, values)),
+                Role::Parameter => store.member(member).unwrap().set(name, &values).unwrap(),
+                _ => {}
+            }
         }
     }
     let mut program = engine.load(recording, &store).unwrap();
-    for (name, id, values) in inputs {
+    for (member, name, id, values) in inputs {
+        let mut of = program.member(member).unwrap();
         if recording.get(id).dtype == DType::U32 {
             let lengths = values.iter().map(|v| ((v + 0.6) / 1.2 * steps as f32) as u32);
-            program.write_u32(id, &lengths.collect::<Vec<_>>()).unwrap();
+            of.write_u32(id, &lengths.collect::<Vec<_>>()).unwrap();
         } else if name == "mask" || name == "resets" {
             let flags: Vec<f32> = values.iter().map(|&v| f32::from(v > 0.2)).collect();
-            program.write(id, &flags).unwrap();
+            of.write(id, &flags).unwrap();
         } else {
-            program.write(id, &values).unwrap();
+            of.write(id, &values).unwrap();
         }
     }
     for step in 1..=times {
-        program.set_control(Control::new(step, 77));
+        for (member, seed) in seeds.iter().enumerate() {
+            program.member(member).unwrap().set_control(Control::new(step, 66 + seed));
+        }
         program.run().unwrap();
     }
     program.wait().unwrap();
-    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
-    recording
-        .iter()
-        .filter(|(_, b)| b.role == Role::Output)
-        .map(|(id, b)| (b.name.clone(), bits(program.read(id).unwrap())))
-        .collect()
+    let mut outputs = vec![Outputs::new(); seeds.len()];
+    for (id, buffer) in recording.iter().filter(|(_, b)| b.role == Role::Output) {
+        let values = program.read(id).unwrap();
+        assert_eq!(values.len(), buffer.len * seeds.len());
+        for (of, values) in outputs.iter_mut().zip(values.chunks(buffer.len)) {
+            of.insert(buffer.name.clone(), values.iter().map(|x| x.to_bits()).collect());
+        }
+    }
+    outputs
 }
 
 /// Every output has the same bits.

@@ -98,6 +98,8 @@ fn control(words: &[f32]) -> Control {
 #[derive(Clone)]
 pub struct CpuEngine {
     context: Arc<Context>,
+    /// Members of an ensemble, which run one after another; 1 without one.
+    pub(super) members: usize,
 }
 
 impl CpuEngine {
@@ -133,7 +135,12 @@ impl CpuEngine {
             .num_threads(threads)
             .build()
             .map_err(|e| Error::Device(format!("could not start {threads} threads: {e}")))?;
-        Ok(CpuEngine { context: Arc::new(Context { threads, pool }) })
+        Ok(CpuEngine { context: Arc::new(Context { threads, pool }), members: 1 })
+    }
+
+    /// The same engine for so many members, one after another.
+    pub(super) fn ensemble(&self, members: usize) -> Self {
+        CpuEngine { members, ..self.clone() }
     }
 
     /// Threads of the engine.
@@ -148,7 +155,7 @@ impl CpuEngine {
                 "the CPU engine computes in f32, and buffer '{name}' is f16: use precision f32 or a GPU"
             )));
         }
-        let needed = recording.plan()?.peak_bytes();
+        let needed = recording.plan()?.times(self.members).peak_bytes();
         match memory::available_bytes() {
             Some(allowed) if needed > allowed => Err(Error::Limit {
                 device: "cpu".to_string(),
@@ -161,6 +168,7 @@ impl CpuEngine {
         }
     }
 
+    /// The recording over one member's store.
     pub(super) fn load(&self, recording: &Recording, store: &CpuStore) -> Result<CpuProgram> {
         self.check(recording)?;
         let plan = recording.plan()?;

@@ -17,6 +17,7 @@ pub use device::DeviceInfo;
 pub use products::{Cooperative, Tuning};
 pub use program::GpuProgram;
 pub(super) use store::GpuStore;
+use store::Tensor;
 
 use super::Strategy;
 use crate::error::{Error, Result};
@@ -119,7 +120,7 @@ impl GpuEngine {
         let limits = device.limits();
         let immediates = device.features().contains(wgpu::Features::IMMEDIATES)
             && limits.max_immediate_size >= MOST_PARAMS;
-        let pipelines = Pipelines { immediates, ..Pipelines::default() };
+        let pipelines = Pipelines::new(immediates);
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
         let offered = products::offered(&info, device.features(), &limits);
@@ -170,11 +171,7 @@ impl GpuEngine {
             device: from.device.clone(),
             queue: from.queue.clone(),
             limits: from.limits.clone(),
-            pipelines: Pipelines {
-                fault: from.pipelines.fault.clone(),
-                immediates: from.pipelines.immediates,
-                ..Pipelines::default()
-            },
+            pipelines: from.pipelines.fresh(),
             failure: from.failure.clone(),
             offered: from.offered.clone(),
             ..*from
@@ -209,6 +206,22 @@ impl GpuEngine {
 
     pub(super) fn store(&self) -> GpuStore {
         GpuStore { context: self.context.clone(), values: Arc::default() }
+    }
+
+    /// The same device, over which each recording runs for so many members at once.
+    pub(super) fn ensemble(&self, members: usize) -> Result<Self> {
+        let most = self.context.limits.max_compute_workgroups_per_dimension as usize;
+        if members > most {
+            let device = self.context.info.name.clone();
+            let (limit, what) = ("maxComputeWorkgroupsPerDimension", "an ensemble".to_string());
+            let (allowed, needed) = (most as u64, members as u64);
+            return Err(Error::Limit { device, limit, allowed, needed, what });
+        }
+        Ok(self.copy(|context| context.pipelines.members = members as u32))
+    }
+
+    pub(super) fn members(&self) -> usize {
+        self.context.pipelines.members as usize
     }
 
     pub(super) fn load(
@@ -255,36 +268,40 @@ impl GpuEngine {
             .slots
             .iter()
             .enumerate()
-            .map(|(i, &words)| context.buffer(&format!("slot {i}"), words))
+            .map(|(i, &words)| context.tensors(&format!("slot {i}"), words))
             .collect();
         let mut buffers = Vec::new();
         let mut staging = HashMap::new();
         let mut values = lock(&store.values);
         for (id, buffer) in recording.iter() {
             if let Some(given) = external.iter().find(|e| e.0 == id) {
+                if self.members() > 1 {
+                    return Err(Error::invalid("an ensemble takes no buffers of the host's"));
+                }
                 buffers.push(check_external(buffer.name.as_str(), buffer.len, &given.1)?);
                 continue;
             }
             buffers.push(match (plan.slot_of[id.0], buffer.role) {
                 (Some(slot), _) => slots[slot].clone(),
                 // No launch uses it.
-                (None, Role::Temporary) => context.buffer(&buffer.name, 1),
-                (None, Role::Input) => context.buffer(&buffer.name, buffer.len),
+                (None, Role::Temporary) => context.tensors(&buffer.name, 1),
+                (None, Role::Input) => context.tensors(&buffer.name, buffer.len),
                 (None, Role::Output) => {
-                    staging.insert(id, context.staging(buffer.len));
-                    context.buffer(&buffer.name, buffer.len)
+                    let tensors = context.tensors(&buffer.name, buffer.len);
+                    staging.insert(id, context.staging(tensors.size()));
+                    tensors
                 }
                 (None, Role::Parameter | Role::State) => {
-                    let words = values.get(&buffer.name).map(|b| b.size() as usize / WORD_BYTES);
-                    super::check_shared(words, buffer)?;
-                    let make = || context.buffer(&buffer.name, buffer.len);
-                    values.entry(buffer.name.clone()).or_insert_with(make).clone()
+                    super::check_shared(values.get(&buffer.name).map(|t| t.len), buffer)?;
+                    let (name, len) = (buffer.name.clone(), buffer.len);
+                    let make = || Tensor { len, buffer: context.tensors(&buffer.name, len) };
+                    values.entry(name).or_insert_with(make).buffer.clone()
                 }
             });
         }
         drop(values);
         let (arranged, scratch) = self.arrange(recording);
-        buffers.extend(scratch.map(|words| context.buffer("partial sums", words.max(1))));
+        buffers.extend(scratch.map(|words| context.tensors("partial sums", words.max(1))));
 
         let stride = (context.limits.min_uniform_buffer_offset_alignment as usize).max(64);
         let mut blocks: Vec<u8> = Vec::new();
@@ -305,7 +322,8 @@ impl GpuEngine {
                 }
             };
             let pipeline = context.pipelines.get(&context.device, kernel, &bindings)?;
-            planned.push((pipeline, params, Cost::new(kernel, &bindings)));
+            let cost = Cost::new(kernel, &bindings).times(self.members() as u64);
+            planned.push((pipeline, params, cost));
         }
         // A block is bound in whole vectors, the last one too.
         blocks.resize(blocks.len().next_multiple_of(stride), 0);
@@ -329,7 +347,9 @@ impl GpuEngine {
             let number = groups.len();
             let make = || (number, pipeline.bind(&context.device, params.as_ref(), &bound));
             let group = groups.entry(key).or_insert_with(make).clone();
-            let (kernel, size) = (launch.op.kernel().name(), launch.op.kernel().groups());
+            // No kernel has workgroups in z of its own: they are the members.
+            let [x, y, _] = launch.op.kernel().groups();
+            let (kernel, size) = (launch.op.kernel().name(), [x, y, context.pipelines.members]);
             let params = launch_params;
             launches.push(GpuLaunch { kernel, cost, pipeline, group, params, size });
         }
@@ -387,7 +407,7 @@ impl Context {
         let binding = self.limits.max_storage_buffer_binding_size;
         let whole = self.limits.max_buffer_size;
         for buffer in recording.buffers() {
-            let needed = (buffer.words() * WORD_BYTES) as u64;
+            let needed = (self.stride(buffer.words()) * self.members() * WORD_BYTES) as u64;
             let what = || format!("buffer '{}'", buffer.name);
             if needed > binding {
                 return fail("maxStorageBufferBindingSize", binding, needed, what());
@@ -415,10 +435,20 @@ impl Context {
         Ok(())
     }
 
-    fn buffer(&self, label: &str, words: usize) -> wgpu::Buffer {
+    fn members(&self) -> usize {
+        self.pipelines.members as usize
+    }
+
+    /// Words from a member's tensor to the next one's: whole vectors, where there are several.
+    fn stride(&self, words: usize) -> usize {
+        if self.members() > 1 { words.next_multiple_of(4) } else { words }
+    }
+
+    /// A buffer with a tensor of so many words for each member.
+    fn tensors(&self, label: &str, words: usize) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
-            size: (words * WORD_BYTES) as u64,
+            size: (self.stride(words) * self.members() * WORD_BYTES) as u64,
             usage: wgpu::BufferUsages::STORAGE
                 | wgpu::BufferUsages::COPY_DST
                 | wgpu::BufferUsages::COPY_SRC,
@@ -426,12 +456,37 @@ impl Context {
         })
     }
 
-    fn staging(&self, words: usize) -> wgpu::Buffer {
+    fn staging(&self, size: u64) -> wgpu::Buffer {
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("staging"),
-            size: (words * WORD_BYTES) as u64,
+            size,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
+        })
+    }
+
+    /// Writes a tensor of 32-bit words: a member's, or all members' the same.
+    fn write(&self, buffer: &wgpu::Buffer, bytes: &[u8], member: Option<usize>) {
+        let stride = self.stride(bytes.len() / WORD_BYTES) * WORD_BYTES;
+        let members = member.map_or(0..self.members(), |member| member..member + 1);
+        for member in members {
+            self.queue.write_buffer(buffer, (member * stride) as u64, bytes);
+        }
+    }
+
+    /// Copies tensors of `len` words through `staging` to the host: a member's, or all of them one after another.
+    fn read_tensors(
+        &self,
+        buffer: &wgpu::Buffer,
+        staging: &wgpu::Buffer,
+        len: usize,
+        member: Option<usize>,
+    ) -> Result<Vec<f32>> {
+        let all: Vec<f32> = self.read(buffer, staging)?;
+        let mut tensors = all.chunks(self.stride(len)).map(|tensor| &tensor[..len]);
+        Ok(match member {
+            Some(member) => tensors.nth(member).unwrap_or_default().to_vec(),
+            None => tensors.flatten().copied().collect(),
         })
     }
 

@@ -24,10 +24,10 @@ impl Pipeline {
         device: &wgpu::Device,
         kernel: &dyn Kernel,
         bindings: &[Binding],
-        immediates: bool,
-        fault: Option<&shader::Fault>,
+        all: &Pipelines,
     ) -> Result<Self> {
-        let mut source = shader::source_with(kernel, bindings, fault)?;
+        let immediates = all.immediates;
+        let mut source = shader::source_with(kernel, bindings, all.members, all.fault.as_ref())?;
         if immediates {
             source = shader::with_immediates(&source);
         }
@@ -106,16 +106,26 @@ impl Pipeline {
 }
 
 /// All pipelines of an engine.
-#[derive(Default)]
 pub struct Pipelines {
     /// Planted by a test.
     pub fault: Option<shader::Fault>,
     /// Parameters are immediates.
     pub immediates: bool,
-    pub made: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    /// Members of an ensemble; 1 without one.
+    pub members: u32,
+    made: Mutex<HashMap<Key, Arc<Pipeline>>>,
 }
 
 impl Pipelines {
+    pub fn new(immediates: bool) -> Self {
+        Pipelines { fault: None, immediates, members: 1, made: Mutex::default() }
+    }
+
+    /// None made yet, of the same kind.
+    pub fn fresh(&self) -> Self {
+        Pipelines { fault: self.fault.clone(), members: self.members, ..Self::new(self.immediates) }
+    }
+
     /// The pipeline of the kernel's permutation over buffers of such types, compiled on first use.
     pub fn get(
         &self,
@@ -129,13 +139,7 @@ impl Pipelines {
         if let Some(pipeline) = made.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(Pipeline::new(
-            device,
-            kernel,
-            bindings,
-            self.immediates,
-            self.fault.as_ref(),
-        )?);
+        let pipeline = Arc::new(Pipeline::new(device, kernel, bindings, self)?);
         made.insert(key, pipeline.clone());
         Ok(pipeline)
     }

@@ -302,7 +302,7 @@ impl GpuEngine {
         let start = Instant::now();
         program.run()?;
         program.wait()?;
-        let flops = recording.cost().flops as f64;
+        let flops = recording.cost().times(self.members() as u64).flops as f64;
         Ok(flops / start.elapsed().as_secs_f64().max(1e-9) * 1e-9)
     }
 
@@ -328,6 +328,7 @@ impl GpuEngine {
             cooperative,
             subgroup: context.info.subgroup_sizes[0] as usize,
             half: false,
+            members: self.members(),
             scratch: [0, 1].map(|i| BufferId(recording.buffers().len() + i)),
             words: [0; 2],
         };
@@ -363,6 +364,7 @@ struct Arranged {
     subgroup: usize,
     /// The first two buffers of the launch at hand hold f16.
     half: bool,
+    members: usize,
     scratch: [BufferId; 2],
     words: [usize; 2],
 }
@@ -370,6 +372,7 @@ struct Arranged {
 impl Arranged {
     fn product(&mut self, op: Matmul, parts: usize, buffers: Vec<BufferId>) {
         let shape = op.shape();
+        let parts = parts * self.members;
         let matrices = if self.half { self.cooperative.as_slice() } else { &[] };
         let rates = &self.rates.cooperative;
         if let Some(tile) = TileRate::choose_cooperative(rates, matrices, shape, parts) {

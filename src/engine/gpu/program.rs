@@ -7,6 +7,7 @@ use crate::engine::Span;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost};
 use crate::recording::MemoryPlan;
+use crate::tensor::WORD_BYTES;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -124,19 +125,31 @@ impl GpuProgram {
         self.context.check_failure()
     }
 
-    pub(in crate::engine) fn write(&self, id: BufferId, words: &[u8]) -> Result<()> {
+    pub(in crate::engine) fn write(
+        &self,
+        id: BufferId,
+        words: &[u8],
+        member: Option<usize>,
+    ) -> Result<()> {
         let buffer = &self.buffers[id.0];
         self.check_usage(buffer, wgpu::BufferUsages::COPY_DST, "COPY_DST")?;
-        self.context.queue.write_buffer(buffer, 0, words);
+        self.context.write(buffer, words, member);
         Ok(())
     }
 
-    pub(in crate::engine) fn read(&self, id: BufferId, len: usize) -> Result<Vec<f32>> {
+    pub(in crate::engine) fn read(
+        &self,
+        id: BufferId,
+        len: usize,
+        member: Option<usize>,
+    ) -> Result<Vec<f32>> {
         let buffer = &self.buffers[id.0];
         self.check_usage(buffer, wgpu::BufferUsages::COPY_SRC, "COPY_SRC")?;
+        let read = |staging| self.context.read_tensors(buffer, staging, len, member);
         match self.staging.get(&id) {
-            Some(staging) => self.context.read(buffer, staging),
-            None => self.context.read(buffer, &self.context.staging(len)),
+            Some(staging) => read(staging),
+            // A host's buffer may be longer than the tensor.
+            None => read(&self.context.staging((len * WORD_BYTES) as u64)),
         }
     }
 

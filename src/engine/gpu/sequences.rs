@@ -144,7 +144,8 @@ impl GpuEngine {
         let types: Vec<_> = recording.bindings(&launch).iter().map(|b| b.dtype).collect();
         let (kernel, groups) = (op.kernel(), op.kernel().groups());
         let (name, defines) = (kernel.name(), kernel.defines());
-        format!("{} {} {name} {defines:?} {types:?} {groups:?}", info.name, info.driver)
+        let members = self.members();
+        format!("{} {} {name} {defines:?} {types:?} {groups:?} {members}", info.name, info.driver)
     }
 
     /// Measures both ways for every kind of run that was not measured yet; not on a driver that computes
@@ -199,7 +200,7 @@ impl GpuEngine {
             let mut program = self.load_arranged(recording, &store, &[])?;
             if let Some(flags) = flags {
                 let words = vec![VALID; flags.len];
-                program.write(flags.buffer, bytemuck::cast_slice(&words))?;
+                program.write(flags.buffer, bytemuck::cast_slice(&words), None)?;
             }
             program.run()?;
             program.wait()?;

@@ -6,17 +6,27 @@ use crate::tensor::WORD_BYTES;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+/// A tensor of each member.
+#[derive(Clone)]
+pub struct Tensor {
+    /// Elements of one.
+    pub len: usize,
+    pub buffer: wgpu::Buffer,
+}
+
 /// Buffers by name, shared by programs.
 #[derive(Clone)]
 pub struct GpuStore {
     pub(super) context: Arc<Context>,
-    pub(super) values: Arc<Mutex<HashMap<String, wgpu::Buffer>>>,
+    pub(super) values: Arc<Mutex<HashMap<String, Tensor>>>,
 }
 
 impl GpuStore {
-    pub fn set(&self, name: &str, value: &[f32]) -> Result<()> {
+    /// Sets the tensor of a member, or of all.
+    pub fn set(&self, name: &str, value: &[f32], member: Option<usize>) -> Result<()> {
         let context = &self.context;
-        let needed = std::mem::size_of_val(value) as u64;
+        let len = value.len();
+        let needed = (context.stride(len) * context.members() * WORD_BYTES) as u64;
         let allowed = context.limits.max_buffer_size;
         if needed > allowed {
             return Err(Error::Limit {
@@ -28,23 +38,30 @@ impl GpuStore {
             });
         }
         let mut values = lock(&self.values);
-        let fits = values.get(name).is_some_and(|buffer| buffer.size() == needed);
+        let fits = values.get(name).is_some_and(|tensor| tensor.len == len);
         if !fits {
             let scope = context.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-            let buffer = context.buffer(name, value.len());
+            let buffer = context.tensors(name, len);
             if let Some(error) = pollster::block_on(scope.pop()) {
                 return Err(context.failed(error.to_string()));
             }
-            values.insert(name.to_string(), buffer);
+            values.insert(name.to_string(), Tensor { len, buffer });
         }
-        context.queue.write_buffer(&values[name], 0, bytemuck::cast_slice(value));
+        context.write(&values[name].buffer, bytemuck::cast_slice(value), member);
         context.check_failure()
     }
 
-    pub fn get(&self, name: &str) -> Result<Option<Vec<f32>>> {
-        let Some(buffer) = lock(&self.values).get(name).cloned() else { return Ok(None) };
-        let staging = self.context.staging(buffer.size() as usize / WORD_BYTES);
-        self.context.read(&buffer, &staging).map(Some)
+    /// The tensor of a member, or of all one after another.
+    pub fn get(&self, name: &str, member: Option<usize>) -> Result<Option<Vec<f32>>> {
+        let Some(Tensor { len, buffer }) = lock(&self.values).get(name).cloned() else {
+            return Ok(None);
+        };
+        let staging = self.context.staging(buffer.size());
+        self.context.read_tensors(&buffer, &staging, len, member).map(Some)
+    }
+
+    pub fn members(&self) -> usize {
+        self.context.members()
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -52,6 +69,6 @@ impl GpuStore {
     }
 
     pub fn buffer(&self, name: &str) -> Option<wgpu::Buffer> {
-        lock(&self.values).get(name).cloned()
+        lock(&self.values).get(name).map(|tensor| tensor.buffer.clone())
     }
 }

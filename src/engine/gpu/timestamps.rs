@@ -56,10 +56,10 @@ impl Timestamps {
             return Ok(Vec::new());
         }
         // Two words a query.
-        let words = 4 * self.spans;
+        let size = 4 * 4 * self.spans as u64;
         let resolved = context.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("timestamps"),
-            size: 4 * words as u64,
+            size,
             usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
@@ -71,7 +71,7 @@ impl Timestamps {
             }
         }
         context.queue.submit([encoder.finish()]);
-        let words: Vec<u32> = context.read(&resolved, &context.staging(words))?;
+        let words: Vec<u32> = context.read(&resolved, &context.staging(size))?;
         let ticks = |i: usize| u64::from(words[2 * i]) | u64::from(words[2 * i + 1]) << 32;
         let (zero, period) = (ticks(0), f64::from(context.queue.get_timestamp_period()));
         let us = |i: usize| ticks(i).wrapping_sub(zero) as i64 as f64 * period * 1e-3;

@@ -2,10 +2,9 @@
 
 use crate::cell::CellKind;
 use crate::data::{Streams, Vocabulary};
-use crate::engine::Program;
+use crate::engine::Inputs;
 use crate::error::{Error, Result};
 use crate::format::{read_tensors, write_atomic};
-use crate::kernel::BufferId;
 use crate::layer::{Embedding, InitialState, Initializer, Linear, Memory, Recurrent};
 use crate::loss::cross_entropy;
 use crate::optim::Optimizer;
@@ -298,7 +297,7 @@ impl LanguageTask {
 
     fn feed_window(
         &mut self,
-        program: &mut Program,
+        inputs: &mut Inputs,
         training: bool,
         window: u64,
         offset: usize,
@@ -308,10 +307,9 @@ impl LanguageTask {
         self.inputs.resize(words, 0);
         self.targets.resize(words, 0);
         streams.window(window as usize, offset, &mut self.inputs, &mut self.targets);
-        let find = |name: &str| -> Result<BufferId> { program.find(name) };
-        let (ids, targets) = (find(IDS)?, find(TARGETS)?);
-        program.write_u32(ids, &self.inputs)?;
-        program.write_u32(targets, &self.targets)
+        let (ids, targets) = (inputs.find(IDS)?, inputs.find(TARGETS)?);
+        inputs.write_u32(ids, &self.inputs)?;
+        inputs.write_u32(targets, &self.targets)
     }
 }
 
@@ -343,20 +341,20 @@ impl Task for LanguageTask {
     }
 
     /// Each pass starts at another offset, so that windows are cut at other places.
-    fn feed(&mut self, program: &mut Program, step: u64, seed: u64) -> Result<()> {
+    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
         let windows = self.steps_per_epoch();
         let (epoch, window) = (step / windows, step % windows);
         let mixed = (seed ^ epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let offset = mixed as usize % self.training.time();
-        self.feed_window(program, true, window, offset)
+        self.feed_window(inputs, true, window, offset)
     }
 
     fn validation_batches(&self) -> u64 {
         self.validation.windows() as u64
     }
 
-    fn feed_validation(&mut self, program: &mut Program, batch: u64) -> Result<()> {
-        self.feed_window(program, false, batch, 0)
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
+        self.feed_window(inputs, false, batch, 0)
     }
 
     fn symbols_per_step(&self) -> u64 {

@@ -12,7 +12,9 @@ use recurra::data::{Vocabulary, own_sources, read_text};
 use recurra::engine::Engine;
 use recurra::measure::DeviceRates;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig, SampleOptions};
-use recurra::train::{CONFIG, Checkpoint, MODEL, TRAINING, TrainLog, Trainer, loss_curve};
+use recurra::train::{
+    CONFIG, Checkpoint, MODEL, MemberLosses, TRAINING, TrainLog, Trainer, loss_curve, member_folder,
+};
 use recurra::{Error, Result};
 use show::Show;
 use std::fs::File;
@@ -118,6 +120,7 @@ impl Job {
             evaluate_every: args.eval_every.unwrap_or(often),
             save_every: args.save_every.unwrap_or(often),
             seed: args.seed,
+            ensemble: args.ensemble,
             precision: args.precision.precision,
         };
         Ok(Job { model, config, text, checkpoint: None })
@@ -154,8 +157,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         }
         None => (Job::new(&args)?, None),
     };
-    let engine = args.device.engine()?;
     let Job { model, config, text, checkpoint } = job;
+    let device = args.device.engine()?;
+    let engine = device.ensemble(config.ensemble)?;
     let model = model.with_memory(args.memory.memory());
     let task = LanguageTask::new(model.clone(), &text, config.seq, config.batch)?;
     let mut task = task.with_precision(config.precision);
@@ -182,6 +186,11 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     // between two files, this makes them agree again.
     trainer.save(&folder)?;
     if step == 0 {
+        if config.ensemble > 1 {
+            for seed in config.seeds() {
+                model.save_config(&member_folder(&folder, seed), &config.member(seed))?;
+            }
+        }
         model.save_config(&folder, &config)?;
     }
     describe(&engine, &model, &config, &trainer);
@@ -190,7 +199,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     show.bar.finish_and_clear();
     show.flush()?;
     result?;
-    let scale = trainer.loss_scale()?;
+    let scales = trainer.loss_scales()?;
     drop(trainer);
     let curve = folder.join(CURVE);
     let title = format!(
@@ -205,19 +214,38 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         eprintln!("the run in {} is complete: {step} steps", folder.display());
     }
     if !args.json {
-        show.summary();
-        if let Some(scale) = scale {
+        show.summary(config.seeds());
+        for scale in scales {
             let (factor, skipped) = (scale.scale(), scale.skipped);
             eprintln!(
                 "f16      loss scale {factor}; {skipped} steps left out for infinite gradients"
             );
         }
-        finish_with_sample(&engine, model, &text, &folder)?;
+        let best = best_member(&folder, &config, show.validation.as_ref());
+        finish_with_sample(&device, model, &text, &best)?;
         eprintln!("the loss curve: {}", curve.display());
-        eprintln!("the model:      {}", folder.display());
-        eprintln!("let it write:   recurra sample --model {}", folder.display());
+        let (what, place) = match config.ensemble {
+            1 => ("model: ", folder.display().to_string()),
+            _ => ("models:", member_folder(&folder, config.seed).display().to_string() + " …"),
+        };
+        eprintln!("the {what}     {place}");
+        eprintln!("let it write:   recurra sample --model {}", best.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of the model with the lowest validation loss; of the first, where none was evaluated.
+fn best_member(
+    folder: &Path,
+    config: &TrainingConfig,
+    validation: Option<&MemberLosses>,
+) -> PathBuf {
+    if config.ensemble == 1 {
+        return folder.to_path_buf();
+    }
+    let losses = validation.map_or(&[][..], |losses| &losses.0);
+    let best = config.seeds().zip(losses).min_by(|a, b| a.1.total_cmp(b.1));
+    member_folder(folder, best.map_or(config.seed, |(seed, _)| seed))
 }
 
 fn data_name(config: &TrainingConfig) -> String {
@@ -254,6 +282,10 @@ fn describe<T: recurra::train::Task>(
         trainer.program().plan().temporary_bytes() as f64 / f64::from(1 << 20),
     );
     eprintln!("device   {}", engine.name());
+    if config.ensemble > 1 {
+        let last = config.seeds().last().unwrap_or(config.seed);
+        eprintln!("ensemble {} models, seeds {} to {last}", config.ensemble, config.seed);
+    }
     if trainer.step() > 0 {
         eprintln!("resumed  after step {}", trainer.step());
     }

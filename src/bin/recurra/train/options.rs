@@ -103,6 +103,9 @@ pub struct TrainArgs {
     /// Seed of weights, masks and data order
     #[arg(long, value_name = "S", default_value = "1")]
     pub seed: u64,
+    /// Train N models side by side, with the seeds S, S+1, …: each as it would be alone
+    #[arg(long, value_name = "N", default_value = "1", value_parser = size)]
+    pub ensemble: usize,
     /// Steps between evaluations [default: a tenth of all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub eval_every: Option<u64>,
@@ -123,7 +126,7 @@ pub struct TrainArgs {
     /// Go on with the run in this folder: its options hold, but for device, threads and memory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "cell", "hidden", "layers",
           "embedding", "seq", "batch", "dropout", "optimizer", "lr", "clip", "steps", "epochs",
-          "seed", "eval_every", "save_every", "precision"])]
+          "seed", "ensemble", "eval_every", "save_every", "precision"])]
     pub resume: Option<PathBuf>,
     /// One JSON line a step on stdout, instead of the progress bar
     #[arg(long)]
@@ -148,12 +151,33 @@ pub struct TrainingConfig {
     pub evaluate_every: u64,
     pub save_every: u64,
     pub seed: u64,
+    /// Models that are trained side by side.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub ensemble: usize,
     /// Absent in folders of version 0.1, which had none but f32.
     #[serde(default)]
     pub precision: Precision,
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(members: &usize) -> bool {
+    *members == 1
+}
+
 impl TrainingConfig {
+    /// How one member of the ensemble is trained: as if it were alone.
+    pub fn member(&self, seed: u64) -> Self {
+        TrainingConfig { seed, ensemble: 1, ..self.clone() }
+    }
+
+    /// The members' seeds.
+    pub fn seeds(&self) -> impl Iterator<Item = u64> {
+        (0..self.ensemble as u64).map(|member| self.seed.wrapping_add(member))
+    }
+
     pub fn options(&self) -> TrainOptions {
         TrainOptions {
             steps: self.steps,

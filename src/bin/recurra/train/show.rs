@@ -4,7 +4,7 @@ use super::options::TrainingConfig;
 use crate::args::{json_line, print_line};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use recurra::Result;
-use recurra::train::{Event, LogLine, Progress, TrainLog};
+use recurra::train::{Event, LogLine, MemberLosses, Progress, TrainLog};
 
 /// What the run shows and logs.
 pub struct Show {
@@ -13,7 +13,7 @@ pub struct Show {
     pub log: TrainLog,
     /// The lines of the last report, held back until it is known whether an evaluation follows.
     last: Option<Progress>,
-    validation: Option<f32>,
+    pub validation: Option<MemberLosses>,
     pending: Vec<LogLine>,
 }
 
@@ -38,11 +38,13 @@ impl Show {
             Event::Losses(progress, losses) => {
                 self.flush()?;
                 let first = progress.step + 1 - losses.len() as u64;
-                self.pending.extend(losses.iter().zip(first..).map(|(&loss, step)| LogLine {
+                self.pending.extend(losses.iter().zip(first..).map(|(losses, step)| LogLine {
                     step,
-                    loss,
+                    loss: losses.mean(),
+                    loss_spread: losses.spread(),
                     val_loss: None,
-                    bits_per_char: loss / std::f32::consts::LN_2,
+                    val_loss_spread: None,
+                    bits_per_char: losses.mean() / std::f32::consts::LN_2,
                     chars_per_second: progress.symbols_per_second,
                     elapsed_s: progress.elapsed,
                 }));
@@ -55,18 +57,20 @@ impl Show {
                 ));
                 self.last = Some(*progress);
             }
-            Event::Validation(progress, loss) => {
+            Event::Validation(progress, losses) => {
                 if let Some(line) = self.pending.last_mut() {
-                    line.val_loss = Some(*loss);
+                    line.val_loss = Some(losses.mean());
+                    line.val_loss_spread = losses.spread();
                 }
-                self.validation = Some(*loss);
+                self.validation = Some(losses.clone());
                 self.flush()?;
                 if !self.json {
                     let line = format!(
-                        "step {:6}  loss {:.4}  validation {loss:.4} ({:.3} bits/char)  {:.0} s",
+                        "step {:6}  loss {:.4}  validation {} ({:.3} bits/char)  {:.0} s",
                         progress.step,
                         progress.loss,
-                        loss / std::f32::consts::LN_2,
+                        with_spread(losses),
+                        losses.mean() / std::f32::consts::LN_2,
                         progress.elapsed
                     );
                     self.print(&line);
@@ -98,15 +102,29 @@ impl Show {
         Ok(())
     }
 
-    pub fn summary(&self) {
-        if let (Some(last), Some(validation)) = (self.last, self.validation) {
+    pub fn summary(&self, seeds: impl Iterator<Item = u64>) {
+        if let (Some(last), Some(validation)) = (self.last, &self.validation) {
             eprintln!(
-                "done     {} steps in {:.0} s; validation loss {validation:.4} nats, \
+                "done     {} steps in {:.0} s; validation loss {} nats, \
                  {:.3} bits per character",
                 last.step,
                 last.elapsed,
-                validation / std::f32::consts::LN_2
+                with_spread(validation),
+                validation.mean() / std::f32::consts::LN_2
             );
+            if validation.spread().is_some() {
+                for (seed, loss) in seeds.zip(&validation.0) {
+                    eprintln!("seed {seed:<5}validation loss {loss:.4}");
+                }
+            }
         }
+    }
+}
+
+/// The mean, and of an ensemble the standard deviation behind it.
+fn with_spread(losses: &MemberLosses) -> String {
+    match losses.spread() {
+        Some(spread) => format!("{:.4} ± {spread:.4}", losses.mean()),
+        None => format!("{:.4}", losses.mean()),
     }
 }

@@ -1,0 +1,331 @@
+//! A loaded recording: its inputs, its runs, its outputs.
+
+use super::{cpu, gpu};
+use crate::error::{Error, Result};
+use crate::kernel::{BufferId, Control, Cost};
+use crate::recording::{Buffer, CONTROL, Launch, MemoryPlan, Recording, Role};
+use crate::tensor::{DType, WORD_BYTES};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Microseconds after the first beginning.
+fn since_first(spans: impl Iterator<Item = [Instant; 2]>) -> Vec<[f64; 2]> {
+    let mut zero = None;
+    let mut list = Vec::new();
+    for span in spans {
+        let zero = *zero.get_or_insert(span[0]);
+        list.push(span.map(|t| t.duration_since(zero).as_secs_f64() * 1e6));
+    }
+    list
+}
+
+/// A recording that is ready to run.
+pub struct Program {
+    kind: ProgramKind,
+    buffers: Vec<Buffer>,
+    names: BTreeMap<String, BufferId>,
+    control: Option<BufferId>,
+    /// Each launch's kernel and cost.
+    kernels: Vec<(&'static str, Cost)>,
+    /// Runs on the CPU that are watched: how many more, and those so far.
+    watched: Option<(usize, Vec<[Instant; 2]>)>,
+    members: usize,
+    plan: MemoryPlan,
+}
+
+/// Runs that can be watched at once.
+const MOST_WATCHED: usize = 1 << 16;
+
+/// When something was executed, in microseconds after the first of its kind began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// The kernel; of whole runs "run".
+    pub kernel: &'static str,
+    /// Its operations and bytes; of whole runs none are counted.
+    pub cost: Cost,
+    /// Beginning.
+    pub start_us: f64,
+    /// End.
+    pub end_us: f64,
+}
+
+impl Span {
+    pub(super) fn new(kernel: &'static str, cost: Cost, [start_us, end_us]: [f64; 2]) -> Self {
+        Span { kernel, cost, start_us, end_us }
+    }
+}
+
+pub(super) enum ProgramKind {
+    /// A program a member.
+    Cpu(Vec<cpu::CpuProgram>),
+    Gpu(Box<gpu::GpuProgram>),
+}
+
+/// What a program is given, for one member of an ensemble or for all.
+pub struct Inputs<'a> {
+    program: &'a mut Program,
+    member: Option<usize>,
+}
+
+impl Inputs<'_> {
+    /// As [`Program::find`].
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn find(&self, name: &str) -> Result<BufferId> {
+        self.program.find(name)
+    }
+
+    /// Writes an input.
+    ///
+    /// # Errors
+    /// As [`Program::write`].
+    pub fn write(&mut self, id: BufferId, values: &[f32]) -> Result<()> {
+        self.words(id, DType::F32, bytemuck::cast_slice(values))
+    }
+
+    /// Writes an input of integers.
+    ///
+    /// # Errors
+    /// As [`Program::write_u32`].
+    pub fn write_u32(&mut self, id: BufferId, values: &[u32]) -> Result<()> {
+        let Buffer { name, most, .. } = &self.program.buffers[id.0];
+        if let Some(place) = values.iter().position(|value| value > most) {
+            let value = values[place];
+            let negative = match value as i32 {
+                ..0 => format!(" ({} as a signed number)", value as i32),
+                _ => String::new(),
+            };
+            return Err(Error::invalid(format!(
+                "'{name}': element {place} is {value}{negative}; it must be {most} at most"
+            )));
+        }
+        self.words(id, DType::U32, bytemuck::cast_slice(values))
+    }
+
+    /// Sets the control words, where the recording has them.
+    pub fn set_control(&mut self, control: Control) {
+        if let Some(id) = self.program.control {
+            // The control buffer is the program's own: only a lost device could fail, and the next
+            // run says so.
+            let _ = self.put(id, bytemuck::bytes_of(&control));
+        }
+    }
+
+    fn words(&mut self, id: BufferId, dtype: DType, bytes: &[u8]) -> Result<()> {
+        let buffer = &self.program.buffers[id.0];
+        if buffer.role != Role::Input || buffer.dtype != dtype {
+            return Err(Error::invalid(format!("'{}' is no input of type {dtype:?}", buffer.name)));
+        }
+        let words = bytes.len() / WORD_BYTES;
+        if words != buffer.len {
+            return Err(Error::shape(buffer.name.as_str(), &[buffer.len], &[words]));
+        }
+        self.put(id, bytes)
+    }
+
+    fn put(&mut self, id: BufferId, bytes: &[u8]) -> Result<()> {
+        match &mut self.program.kind {
+            ProgramKind::Cpu(programs) => {
+                let members = self.member.map_or(0..programs.len(), |i| i..i + 1);
+                for program in &mut programs[members] {
+                    bytemuck::cast_slice_mut(program.buffer_mut(id)).copy_from_slice(bytes);
+                }
+                Ok(())
+            }
+            ProgramKind::Gpu(gpu) => gpu.write(id, bytes, self.member),
+        }
+    }
+}
+
+impl Program {
+    pub(super) fn new(kind: ProgramKind, recording: &Recording, members: usize) -> Self {
+        let plan = match &kind {
+            ProgramKind::Cpu(programs) => programs[0].plan(),
+            ProgramKind::Gpu(gpu) => gpu.plan(),
+        };
+        let plan = plan.clone().times(members);
+        let buffers = recording.buffers().to_vec();
+        let names = recording.iter().map(|(id, buffer)| (buffer.name.clone(), id)).collect();
+        let control = recording.find(CONTROL);
+        let kernel = |l| (Launch::kernel(l).name(), recording.launch_cost(l));
+        let kernels = recording.launches().iter().map(kernel).collect();
+        Program { kind, buffers, names, control, kernels, watched: None, members, plan }
+    }
+
+    /// The buffer of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: &str) -> Result<BufferId> {
+        self.names.get(name).copied().ok_or_else(|| Error::Missing {
+            tensor: name.to_string(),
+            place: "the program".to_string(),
+        })
+    }
+
+    /// What is given to all members of an ensemble.
+    pub fn inputs(&mut self) -> Inputs<'_> {
+        Inputs { program: self, member: None }
+    }
+
+    /// What is given to one member of an ensemble.
+    ///
+    /// # Errors
+    /// There is no such member.
+    pub fn member(&mut self, member: usize) -> Result<Inputs<'_>> {
+        let members = self.members;
+        if member >= members {
+            return Err(Error::invalid(format!("there is no member {member} of {members}")));
+        }
+        Ok(Inputs { program: self, member: Some(member) })
+    }
+
+    /// Writes an input; in every member the same.
+    ///
+    /// # Errors
+    /// Not an input of 32-bit floats, or another length.
+    pub fn write(&mut self, id: BufferId, values: &[f32]) -> Result<()> {
+        self.inputs().write(id, values)
+    }
+
+    /// Writes an input of integers: token ids, targets, lengths; in every member the same.
+    ///
+    /// # Errors
+    /// Not an input of 32-bit integers, another length, or a value beyond what the recording allows
+    /// (the table's rows, the classes, the steps). A negative number that was cast is such a one.
+    pub fn write_u32(&mut self, id: BufferId, values: &[u32]) -> Result<()> {
+        self.inputs().write_u32(id, values)
+    }
+
+    /// Sets the control words, where the recording has them; in every member the same.
+    pub fn set_control(&mut self, control: Control) {
+        self.inputs().set_control(control);
+    }
+
+    /// Runs all launches. On a GPU this returns when they are submitted.
+    ///
+    /// # Errors
+    /// A tensor of the store has another size than when the program was loaded (on the CPU); the
+    /// device was lost.
+    pub fn run(&mut self) -> Result<()> {
+        match &mut self.kind {
+            ProgramKind::Cpu(programs) => {
+                let start = Instant::now();
+                programs.iter_mut().try_for_each(|program| program.run())?;
+                if let Some((more, runs)) = &mut self.watched
+                    && runs.len() < *more
+                {
+                    runs.push([start, Instant::now()]);
+                }
+                Ok(())
+            }
+            ProgramKind::Gpu(gpu) => gpu.run(),
+        }
+    }
+
+    /// One run that notes when each launch was executed, in their order: on a GPU by the device's
+    /// timestamps, each launch in a pass of its own (which takes longer than the run that is profiled),
+    /// with what a product became there. Waits for the run.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; a GPU without timestamps.
+    pub fn profile(&mut self) -> Result<Vec<Span>> {
+        match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.profile(),
+            ProgramKind::Cpu(programs) => {
+                let mut times = Vec::new();
+                for program in programs {
+                    let mut begins = Vec::with_capacity(self.kernels.len() + 1);
+                    program.run_each(|_| begins.push(Instant::now()))?;
+                    times.extend(begins.windows(2).map(|pair| [pair[0], pair[1]]));
+                }
+                let spans = self.kernels.iter().cycle().zip(since_first(times.into_iter()));
+                Ok(spans.map(|(&(kernel, cost), times)| Span::new(kernel, cost, times)).collect())
+            }
+        }
+    }
+
+    /// Notes when the next `runs` runs begin and end on the device; see [`Program::watched`].
+    ///
+    /// # Errors
+    /// More than 65,536 runs; a GPU without timestamps.
+    pub fn watch(&mut self, runs: usize) -> Result<()> {
+        if runs > MOST_WATCHED {
+            return Err(Error::invalid(format!(
+                "{runs} runs are too many to watch: {MOST_WATCHED} at most"
+            )));
+        }
+        match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.watch(runs),
+            ProgramKind::Cpu(_) => {
+                self.watched = Some((runs, Vec::with_capacity(runs)));
+                Ok(())
+            }
+        }
+    }
+
+    /// When the runs since [`Program::watch`] began and ended: between them the device idled, or ran
+    /// other programs. Waits for them.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn watched(&mut self) -> Result<Vec<Span>> {
+        let runs = match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.watched()?,
+            ProgramKind::Cpu(_) => {
+                since_first(self.watched.take().into_iter().flat_map(|watched| watched.1))
+            }
+        };
+        Ok(runs.into_iter().map(|times| Span::new("run", Cost::default(), times)).collect())
+    }
+
+    /// Waits until all that was submitted is done.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn wait(&self) -> Result<()> {
+        match &self.kind {
+            ProgramKind::Cpu(_) => Ok(()),
+            ProgramKind::Gpu(gpu) => gpu.wait(),
+        }
+    }
+
+    /// Copies an output to the host, the members' one after another; waits for the run.
+    ///
+    /// # Errors
+    /// Not an output, or the device was lost.
+    pub fn read(&self, id: BufferId) -> Result<Vec<f32>> {
+        let buffer = &self.buffers[id.0];
+        if buffer.role != Role::Output {
+            return Err(Error::invalid(format!("'{}' is no output", buffer.name)));
+        }
+        match &self.kind {
+            ProgramKind::Cpu(programs) => {
+                Ok(programs.iter().flat_map(|program| program.buffer(id)).copied().collect())
+            }
+            ProgramKind::Gpu(gpu) => gpu.read(id, buffer.len, None),
+        }
+    }
+
+    /// Kernel launches of a run.
+    pub fn launches(&self) -> usize {
+        match &self.kind {
+            ProgramKind::Cpu(programs) => self.kernels.len() * programs.len(),
+            ProgramKind::Gpu(gpu) => gpu.launches(),
+        }
+    }
+
+    /// How the recording's memory is laid out, for all members.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    /// The GPU side, to encode into a host's command encoder and to reach its buffers.
+    pub fn gpu(&self) -> Option<&gpu::GpuProgram> {
+        match &self.kind {
+            ProgramKind::Cpu(_) => None,
+            ProgramKind::Gpu(gpu) => Some(gpu),
+        }
+    }
+}
