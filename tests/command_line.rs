@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 fn recurra() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_recurra"));
-    command.env("RUST_BACKTRACE", "1");
+    command.env("RUST_BACKTRACE", "1").env("RECURRA_CACHE", "");
     command
 }
 
@@ -25,6 +25,42 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Three models at once: a folder each, mean and spread in the log, and no way on for one alone.
+#[test]
+fn ensembles_train_and_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = small_text(folder.path());
+    let out = folder.path().join("all");
+    let (text, out) = (text.to_str().unwrap(), out.to_str().unwrap());
+    let start = ["train", "--data", text, "--out", out, "--ensemble", "3", "--seed", "5"];
+    let rest = ["--steps", "20", "--eval-every", "10"];
+    let output = recurra().args(start).args(SMALL).args(rest).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    for word in ["3 models, seeds 5 to 7", " ± ", "seed 6", "recurra sample --model"] {
+        assert!(stderr(&output).contains(word), "{word}: {}", stderr(&output));
+    }
+    let log = std::fs::read_to_string(Path::new(out).join("log.jsonl")).unwrap();
+    let lines: Vec<LogLine> = log.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(lines.len() == 20 && lines.iter().all(|line| line.loss_spread.unwrap() > 0.0));
+    assert!(lines[9].val_loss.is_some() && lines[9].val_loss_spread.is_some());
+    let model = |seed: u64| format!("{out}/seed-{seed}");
+    for seed in [5, 6, 7] {
+        let output = run(&["sample", "--model", &model(seed), "--length", "9", "--device", "cpu"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    // The second is the model of a run of its own.
+    let alone = folder.path().join("alone");
+    let start = ["train", "--data", text, "--seed", "6", "--out", alone.to_str().unwrap()];
+    assert!(recurra().args(start).args(SMALL).args(rest).status().unwrap().success());
+    let weights = |folder: &Path| read_tensors(&folder.join(MODEL)).unwrap().tensors;
+    assert_eq!(weights(&alone), weights(Path::new(&model(6))));
+    let output = run(&["train", "--resume", out, "--device", "cpu"]);
+    assert!(stderr(&output).contains("is complete: 20 steps"), "{}", stderr(&output));
+    fails(&["train", "--resume", &model(6), "--device", "cpu"], 1, &["goes on with the others"]);
+    fails(&["sample", "--model", out], 1, &["an ensemble", "seed-"]);
+    fails(&["train", "--ensemble", "0"], 2, &["--ensemble"]);
 }
 
 /// Fails with `code` and says all of `words`, without a panic.

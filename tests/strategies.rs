@@ -8,7 +8,7 @@ use recurra::conformance::{
     RecurrentCase, random_case, record_case, recurrent_cases, recurrent_cases_in_f16,
     recurrent_reports,
 };
-use recurra::engine::{Engine, GpuEngine, Strategy};
+use recurra::engine::{Choice, Engine, GpuEngine, Strategy, Tuning};
 use recurra::kernel::{GroupLimits, Op};
 use recurra::layer::Recurrent;
 use recurra::recording::Recording;
@@ -172,6 +172,39 @@ fn the_cpu_runs_what_a_gpu_arranged() {
     assert!(count > 20, "only {count} cases");
 }
 
+/// What was measured is written where the host wants it, and a process that finds it there does not measure.
+fn kept_and_used(gpu: &GpuEngine, recording: &Recording, choices: &[Choice]) {
+    let folder = tempfile::tempdir().unwrap();
+    let forgotten = Tuning { strategies: Default::default(), ..gpu.tuning() };
+    let cached = || gpu.with_measuring(true).cached_in(&folder.path().join("new"));
+    let files = || std::fs::read_dir(folder.path().join("new")).map_or(0, Iterator::count);
+    gpu.set_tuning(&forgotten).unwrap();
+    let first = Engine::Gpu(cached()).choices(recording).unwrap();
+    assert_eq!(files(), 1);
+    // As another process would begin.
+    gpu.set_tuning(&forgotten).unwrap();
+    let again = Engine::Gpu(cached());
+    assert_eq!(
+        Engine::Gpu(gpu.clone()).choices(recording).unwrap(),
+        again.choices(recording).unwrap()
+    );
+    let times = |choices: &[Choice]| choices.iter().map(|c| c.measured_ms).collect::<Vec<_>>();
+    assert_eq!(times(&first), times(&again.choices(recording).unwrap()));
+    assert_ne!(times(&first), times(choices), "nothing was measured");
+    // A file that is damaged, or of another device, is none.
+    let file =
+        std::fs::read_dir(folder.path().join("new")).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&file).unwrap();
+    for bad in
+        [text.replace(&gpu.info().driver, "another"), "{".to_string(), text.replace(':', ":-")]
+    {
+        std::fs::write(&file, bad).unwrap();
+        gpu.set_tuning(&forgotten).unwrap();
+        cached();
+        assert!(gpu.tuning().strategies.is_empty());
+    }
+}
+
 /// A layer's launches, forward and backward, are as many whatever T is, and no weight is read twice.
 #[test]
 fn launches_do_not_grow_with_time() {
@@ -224,6 +257,7 @@ fn the_faster_way_is_measured_and_taken() {
     for report in recurrent_reports(&engine, &case).unwrap() {
         assert!(report.pass, "{report:?}");
     }
+    kept_and_used(&gpu, &recording, &choices);
     // Asked for, nothing is measured.
     let asked = engine.with_strategy(Strategy::Step).unwrap();
     for choice in asked.choices(&recording).unwrap() {

@@ -22,6 +22,7 @@ use crate::tensor::Precision;
 use program::ProgramKind;
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 use store::StoreKind;
 
 /// Where recordings run: the CPU, or a wgpu device.
@@ -79,6 +80,15 @@ impl Engine {
             }
             (Engine::Cpu(_), _) => Ok(self.clone()),
             (Engine::Gpu(gpu), _) => Ok(Engine::Gpu(gpu.with_strategy(strategy))),
+        }
+    }
+
+    /// The same engine, for which a folder of the host's keeps what is measured of its device from process to
+    /// process; see [`GpuEngine::cached_in`]. Of the CPU engine nothing is measured.
+    pub fn cached_in(&self, folder: &Path) -> Self {
+        match self {
+            Engine::Cpu(_) => self.clone(),
+            Engine::Gpu(gpu) => Engine::Gpu(gpu.cached_in(folder)),
         }
     }
 

@@ -110,7 +110,7 @@ pub struct Progress {
     pub step: u64,
     /// The loss of the last step; of an ensemble, the mean.
     pub loss: f32,
-    /// Symbols a second since the last report, evaluation and saving left out.
+    /// Symbols a second, of all members, since the last report, evaluation and saving left out.
     pub symbols_per_second: f64,
     /// Seconds since the run (or its resumption) began.
     pub elapsed: f64,
@@ -312,7 +312,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             }
             let ring = self.training.read(loss)?;
             let losses: Vec<_> = (reported..done).map(|step| entry(&ring, step)).collect();
-            let symbols = (done - reported) * self.task.symbols_per_step();
+            let symbols = (done - reported) * self.task.symbols_per_step() * self.members as u64;
             let rate = symbols as f64 / since.elapsed().as_secs_f64().max(1e-9);
             let progress = |step: u64, loss: f32| Progress {
                 step,

@@ -44,11 +44,23 @@ impl DeviceArgs {
     /// # Errors
     /// No such device, or it does not have the strategy.
     pub fn engine(&self) -> Result<Engine> {
-        let engine = Engine::named(&self.device, self.threads.map(usize::from))?;
+        let mut engine = Engine::named(&self.device, self.threads.map(usize::from))?;
+        if let Some(folder) = cache_folder() {
+            engine = engine.cached_in(&folder);
+        }
         match self.strategy {
             Strategy::Auto => Ok(engine),
             strategy => engine.with_strategy(strategy),
         }
+    }
+}
+
+/// Where what was measured of devices is kept: RECURRA_CACHE, or a folder among the user's caches; nowhere
+/// where RECURRA_CACHE is empty.
+fn cache_folder() -> Option<PathBuf> {
+    match std::env::var_os("RECURRA_CACHE") {
+        Some(folder) => (!folder.is_empty()).then(|| folder.into()),
+        None => Some(dirs::cache_dir()?.join("recurra")),
     }
 }
 

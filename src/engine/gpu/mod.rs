@@ -12,12 +12,14 @@ mod program;
 mod sequences;
 mod store;
 mod timestamps;
+mod tuning;
 
 pub use device::DeviceInfo;
-pub use products::{Cooperative, Tuning};
+pub use products::Cooperative;
 pub use program::GpuProgram;
 pub(super) use store::GpuStore;
 use store::Tensor;
+pub use tuning::Tuning;
 
 use super::Strategy;
 use crate::error::{Error, Result};
@@ -27,6 +29,7 @@ use crate::tensor::WORD_BYTES;
 use pipeline::Pipelines;
 use program::{GpuLaunch, LaunchParams};
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +66,8 @@ struct Context {
     group_limits: GroupLimits,
     /// Ways of launching steps are measured before they are chosen.
     measures: bool,
+    /// The file in which what was measured is kept.
+    cache: Option<PathBuf>,
     /// The first error that no scope caught; only for devices that this crate opened itself.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -140,6 +145,7 @@ impl GpuEngine {
             strategy: Strategy::Auto,
             group_limits,
             measures,
+            cache: None,
             failure,
         };
         GpuEngine { context: Arc::new(context) }
@@ -174,6 +180,7 @@ impl GpuEngine {
             pipelines: from.pipelines.fresh(),
             failure: from.failure.clone(),
             offered: from.offered.clone(),
+            cache: from.cache.clone(),
             ..*from
         };
         change(&mut context);

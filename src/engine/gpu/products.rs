@@ -1,15 +1,15 @@
 //! How matrix products run on a device: which tile each takes, and which are cut along their terms.
 
 use super::device::COOPERATIVE;
+use super::tuning::{Tuning, key};
 use super::{DeviceInfo, GpuEngine, lock};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{
     BufferId, COOPERATIVE_TILES, Fill, Matmul, Op, Operand, StepBackward, StepForward, SumParts,
     TILES, TileRate,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -33,21 +33,22 @@ const MOST_PARTS: usize = 128;
 /// Adapters that were measured, by name and driver: for the life of the process.
 static KNOWN: Mutex<BTreeMap<[String; 2], Rates>> = Mutex::new(BTreeMap::new());
 
-fn key(info: &DeviceInfo) -> [String; 2] {
-    [info.name.clone(), info.driver.clone()]
+/// Sets what is known of an adapter.
+pub(super) fn set_known(info: &DeviceInfo, rates: Rates) {
+    lock(&KNOWN).insert(key(info), rates);
 }
 
 /// How fast a device multiplies with each tile.
 #[derive(Clone, Copy)]
-struct Rates {
-    tiles: [TileRate; TILES.len()],
-    cooperative: [TileRate; COOPERATIVE_TILES.len()],
+pub(super) struct Rates {
+    pub(super) tiles: [TileRate; TILES.len()],
+    pub(super) cooperative: [TileRate; COOPERATIVE_TILES.len()],
     /// Those of cooperative matrices were measured too, as far as the device takes them.
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 impl Rates {
-    fn assumed(software: bool) -> Self {
+    pub(super) fn assumed(software: bool) -> Self {
         Rates {
             tiles: TileRate::assumed(software),
             cooperative: TileRate::assumed_cooperative(software),
@@ -56,7 +57,7 @@ impl Rates {
     }
 
     /// In proportion to what the first tile was found to do.
-    fn scaled(self, first: TileRate) -> Self {
+    pub(super) fn scaled(self, first: TileRate) -> Self {
         let [many, one] = [first.many / self.tiles[0].many, first.one / self.tiles[0].one];
         let scaled = |rate: TileRate| TileRate { many: rate.many * many, one: rate.one * one };
         let (tiles, cooperative) = (self.tiles.map(scaled), self.cooperative.map(scaled));
@@ -109,19 +110,6 @@ pub(super) fn offered(
     sizes.map(|&size| of_size(size)).find(|tiles| !tiles.is_empty()).unwrap_or_default()
 }
 
-/// What was measured on a device: how fast it multiplies with each tile. Only speed depends on it, but for
-/// products of f16, whose last bits depend on whether matrices of a subgroup multiply them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tuning {
-    /// The adapter's name.
-    pub device: String,
-    /// Its driver and the driver's version.
-    pub driver: String,
-    /// Rates by the names of the tiles: all of [`TILES`], and those of [`COOPERATIVE_TILES`] that the
-    /// device takes.
-    pub tiles: BTreeMap<String, TileRate>,
-}
-
 /// A tile of either table.
 #[derive(Clone, Copy)]
 enum Way {
@@ -167,6 +155,7 @@ impl GpuEngine {
         }
         rates.complete |= missing == 0;
         lock(&KNOWN).insert(key(&self.context.info), rates);
+        self.keep_measured();
         Ok(())
     }
 
@@ -192,52 +181,6 @@ impl GpuEngine {
         Ok(TileRate { many, one })
     }
 
-    /// What this device was measured to do, or is assumed to.
-    pub fn tuning(&self) -> Tuning {
-        let info = &self.context.info;
-        let rates = self.rates();
-        let tiles = TILES.iter().zip(rates.tiles).map(|(tile, rate)| (tile.name, rate));
-        let offered = self.context.offered.iter();
-        let matrices = offered.map(|&i| (COOPERATIVE_TILES[i].name, rates.cooperative[i]));
-        let tiles = tiles.chain(matrices).map(|(name, rate)| (name.to_string(), rate));
-        Tuning { device: info.name.clone(), driver: info.driver.clone(), tiles: tiles.collect() }
-    }
-
-    /// Uses what was measured before. Rates of cooperative matrices may be missing: they are estimated.
-    ///
-    /// # Errors
-    /// It is of another device or driver, lacks another tile, or has rates that are none.
-    pub fn set_tuning(&self, tuning: &Tuning) -> Result<()> {
-        let info = &self.context.info;
-        if [&tuning.device, &tuning.driver] != [&info.name, &info.driver] {
-            return Err(Error::invalid(format!(
-                "the tuning is of '{}' ({}), the device is '{}' ({})",
-                tuning.device, tuning.driver, info.name, info.driver
-            )));
-        }
-        let find = |name: &str| {
-            let found = tuning.tiles.get(name).copied();
-            let found = found.filter(|r| r.many.is_normal() && r.one.is_normal());
-            found
-                .filter(|r| r.many > 0.0 && r.one > 0.0)
-                .ok_or_else(|| Error::invalid(format!("the tuning has no rates of tile '{name}'")))
-        };
-        let mut rates = Rates::assumed(info.software).scaled(find(TILES[0].name)?);
-        for (rate, tile) in rates.tiles.iter_mut().zip(TILES) {
-            *rate = find(tile.name)?;
-        }
-        rates.complete = true;
-        for &i in &self.context.offered {
-            let name = COOPERATIVE_TILES[i].name;
-            match tuning.tiles.contains_key(name) {
-                true => rates.cooperative[i] = find(name)?,
-                false => rates.complete = false,
-            }
-        }
-        lock(&KNOWN).insert(key(info), rates);
-        Ok(())
-    }
-
     /// The same device with one tile for all products: for tests and measurements.
     #[doc(hidden)]
     pub fn with_tile(&self, tile: usize) -> Self {
@@ -260,9 +203,13 @@ impl GpuEngine {
         &self.context.offered
     }
 
-    fn rates(&self) -> Rates {
-        let info = &self.context.info;
-        lock(&KNOWN).get(&key(info)).copied().unwrap_or(Rates::assumed(info.software))
+    /// As they were measured, or are assumed to be.
+    pub(super) fn rates(&self) -> Rates {
+        self.known_rates().unwrap_or(Rates::assumed(self.context.info.software))
+    }
+
+    pub(super) fn known_rates(&self) -> Option<Rates> {
+        lock(&KNOWN).get(&key(&self.context.info)).copied()
     }
 
     /// Measures where a recording is worth it and the device was not measured yet.
@@ -270,7 +217,7 @@ impl GpuEngine {
         let context = &self.context;
         let forced = context.tile.is_some() || context.cooperative != Cooperative::Measured;
         let half = !context.offered.is_empty() && recording.find_half().is_some();
-        let known = lock(&KNOWN).get(&key(&context.info)).is_some_and(|r| r.complete || !half);
+        let known = self.known_rates().is_some_and(|rates| rates.complete || !half);
         if forced || !context.own || context.info.software || known {
             return Ok(());
         }

@@ -3,7 +3,8 @@
 //! A recording has a launch a step. Those that follow one another over the same buffers become one
 //! sequence kernel here, where the device and the shape are served by it and it is the faster way.
 
-use super::{Context, GpuEngine, lock};
+use super::tuning::key;
+use super::{Context, DeviceInfo, GpuEngine, lock};
 use crate::engine::{Choice, Strategy};
 use crate::error::Result;
 use crate::kernel::{
@@ -33,9 +34,23 @@ const ROUNDS: usize = 65_000;
 /// How long a measurement of the two ways may take.
 const BUDGET: Duration = Duration::from_millis(200);
 
-/// Milliseconds of [`STEPS`] steps, each launched and in one launch, by device and kernel: for the life
-/// of the process.
-static KNOWN: Mutex<BTreeMap<String, [f64; 2]>> = Mutex::new(BTreeMap::new());
+/// Milliseconds of [`STEPS`] steps, each launched and in one launch, by kernel and shape. A kernel that a driver
+/// refuses takes [`REFUSED`].
+pub(super) type Times = BTreeMap<String, [f64; 2]>;
+
+/// A time that no kernel takes; a number, so that it can be written down.
+const REFUSED: f64 = 1e9;
+
+/// By adapter and driver: for the life of the process.
+static KNOWN: Mutex<BTreeMap<[String; 2], Times>> = Mutex::new(BTreeMap::new());
+
+pub(super) fn known_times(info: &DeviceInfo) -> Times {
+    lock(&KNOWN).get(&key(info)).cloned().unwrap_or_default()
+}
+
+pub(super) fn set_known_times(info: &DeviceInfo, times: Times) {
+    lock(&KNOWN).insert(key(info), times);
+}
 
 impl GpuEngine {
     /// The same device with another way of launching the steps of a recurrence.
@@ -129,13 +144,13 @@ impl GpuEngine {
     }
 
     fn measured(&self, recording: &Recording, run: &Run, op: &Op) -> Option<[f64; 2]> {
-        lock(&KNOWN).get(&self.key(recording, run, op)).copied()
+        let known = lock(&KNOWN);
+        known.get(&key(&self.context.info))?.get(&self.key(recording, run, op)).copied()
     }
 
-    /// What the time depends on: device, kernel and permutation, element types, rows. Whether Initial comes
+    /// What the time depends on: kernel and permutation, element types, rows. Whether Initial comes
     /// behind is left out: a part of a sequence has to go as the whole does.
     fn key(&self, recording: &Recording, run: &Run, op: &Op) -> String {
-        let info = &self.context.info;
         let op = &match op.clone() {
             Op::SequenceBackward(op) => SequenceBackward { initial: false, ..op }.into(),
             other => other,
@@ -145,7 +160,16 @@ impl GpuEngine {
         let (kernel, groups) = (op.kernel(), op.kernel().groups());
         let (name, defines) = (kernel.name(), kernel.defines());
         let members = self.members();
-        format!("{} {} {name} {defines:?} {types:?} {groups:?} {members}", info.name, info.driver)
+        let defines = defines.into_iter().map(|(name, value)| match value.is_empty() {
+            true => name.to_string(),
+            false => format!("{name}={value}"),
+        });
+        let types = types.iter().map(|dtype| format!("{dtype:?}").to_lowercase());
+        let words = defines.chain(types).collect::<Vec<_>>().join(" ");
+        format!(
+            "{name} {words} groups {} members {members}",
+            groups.map(|n| n.to_string()).join("x")
+        )
     }
 
     /// Measures both ways for every kind of run that was not measured yet; not on a driver that computes
@@ -155,14 +179,21 @@ impl GpuEngine {
         if context.strategy != Strategy::Auto || !context.measures {
             return Ok(());
         }
+        let mut more = false;
         for run in Runs(recording.launches()) {
             let op = candidate(context, &run).filter(|_| run.steps.len() > 1);
             let Some(op) = op else { continue };
             if self.measured(recording, &run, &op).is_none() {
                 // A driver that refuses the kernel leaves the steps, which always work.
-                let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, f64::INFINITY]);
-                lock(&KNOWN).entry(self.key(recording, &run, &op)).or_insert(found);
+                let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, REFUSED]);
+                let mut known = lock(&KNOWN);
+                let times = known.entry(key(&context.info)).or_default();
+                times.entry(self.key(recording, &run, &op)).or_insert(found);
+                more = true;
             }
+        }
+        if more {
+            self.keep_measured();
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::optim::Optimizer;
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
 use crate::tensor::{NamedTensors, Precision, require_finite};
-use crate::train::{CONFIG, MODEL, Task};
+use crate::train::{CONFIG, MODEL, TRAINING, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -219,6 +219,11 @@ impl LanguageModel {
     /// that is NaN or infinite.
     pub fn load_weights(&self, folder: &Path) -> Result<NamedTensors> {
         let path = folder.join(MODEL);
+        if !path.exists() && folder.join(TRAINING).exists() {
+            let reason =
+                "this folder holds an ensemble: name one of the models in it, FOLDER/seed-SEED";
+            return Err(Error::format(folder, reason));
+        }
         let tensors = read_tensors(&path)?.tensors;
         let shapes = self.weight_shapes();
         for (name, shape) in &shapes {

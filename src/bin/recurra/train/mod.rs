@@ -141,6 +141,13 @@ impl Job {
             };
             return Err(Error::format(folder, reason));
         }
+        if !folder.join(TRAINING).exists() {
+            let reason = format!(
+                "there is no {TRAINING} to go on from; one model of an ensemble goes on with the others: \
+                 name the folder that they lie in"
+            );
+            return Err(Error::format(folder, reason));
+        }
         let checkpoint = Some(Checkpoint::load(folder)?);
         Ok(Job { model, config, text, checkpoint })
     }

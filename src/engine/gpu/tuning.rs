@@ -1,0 +1,137 @@
+//! What was measured of a device: handed out, handed back, kept in a file that the host names.
+
+use super::products::{Rates, set_known};
+use super::sequences::{Times, known_times, set_known_times};
+use super::{DeviceInfo, GpuEngine};
+use crate::error::{Error, Result};
+use crate::format::write_atomic;
+use crate::kernel::{COOPERATIVE_TILES, TILES, TileRate};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// An adapter's name and its driver.
+pub(super) fn key(info: &DeviceInfo) -> [String; 2] {
+    [info.name.clone(), info.driver.clone()]
+}
+
+/// What was measured on a device: how fast it multiplies with each tile, and how fast the strategies of
+/// recurrences are. Only speed depends on it, but for the last bits of recurrences, whose sums may have another
+/// order in each strategy, and of products of f16, if matrices of a subgroup multiply them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// The adapter's name.
+    pub device: String,
+    /// Its driver and the driver's version.
+    pub driver: String,
+    /// Rates by the names of the tiles: all of [`TILES`], and those of [`COOPERATIVE_TILES`] that the
+    /// device takes.
+    pub tiles: BTreeMap<String, TileRate>,
+    /// Milliseconds of some steps, each launched and in one launch, by kernel and shape.
+    #[serde(default)]
+    pub strategies: Times,
+}
+
+impl GpuEngine {
+    /// What this device was measured to do, or is assumed to.
+    pub fn tuning(&self) -> Tuning {
+        let info = &self.context.info;
+        let rates = self.rates();
+        let tiles = TILES.iter().zip(rates.tiles).map(|(tile, rate)| (tile.name, rate));
+        let offered = self.context.offered.iter();
+        let matrices = offered.map(|&i| (COOPERATIVE_TILES[i].name, rates.cooperative[i]));
+        let tiles = tiles.chain(matrices).map(|(name, rate)| (name.to_string(), rate)).collect();
+        let [device, driver] = key(info);
+        Tuning { device, driver, tiles, strategies: known_times(info) }
+    }
+
+    /// Uses what was measured before. Rates of cooperative matrices may be missing: they are estimated.
+    ///
+    /// # Errors
+    /// It is of another device or driver, lacks another tile, or has rates or times that are none.
+    pub fn set_tuning(&self, tuning: &Tuning) -> Result<()> {
+        let info = &self.context.info;
+        if [&tuning.device, &tuning.driver] != [&info.name, &info.driver] {
+            return Err(Error::invalid(format!(
+                "the tuning is of '{}' ({}), the device is '{}' ({})",
+                tuning.device, tuning.driver, info.name, info.driver
+            )));
+        }
+        let find = |name: &str| {
+            let found = tuning.tiles.get(name).copied();
+            let found = found.filter(|r| r.many.is_normal() && r.one.is_normal());
+            found
+                .filter(|r| r.many > 0.0 && r.one > 0.0)
+                .ok_or_else(|| Error::invalid(format!("the tuning has no rates of tile '{name}'")))
+        };
+        let mut rates = Rates::assumed(info.software).scaled(find(TILES[0].name)?);
+        for (rate, tile) in rates.tiles.iter_mut().zip(TILES) {
+            *rate = find(tile.name)?;
+        }
+        rates.complete = true;
+        for &i in &self.context.offered {
+            let name = COOPERATIVE_TILES[i].name;
+            match tuning.tiles.contains_key(name) {
+                true => rates.cooperative[i] = find(name)?,
+                false => rates.complete = false,
+            }
+        }
+        check_times(&tuning.strategies)?;
+        set_known(info, rates);
+        set_known_times(info, tuning.strategies.clone());
+        Ok(())
+    }
+
+    /// The same device, for which a folder of the host's keeps what is measured from process to process: what
+    /// it holds for this adapter and driver is used, what will be measured is written there. A folder that
+    /// cannot be read or written is no error: the device is measured anew.
+    pub fn cached_in(&self, folder: &Path) -> Self {
+        let info = &self.context.info;
+        let name = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        // Two adapters whose names come out alike: the file says whose it is.
+        let file = format!("{} {}.json", info.name, info.driver);
+        let file: String = file.chars().map(|c| if c == '.' { c } else { name(c) }).collect();
+        let engine = self.copy(|context| context.cache = Some(folder.join(file)));
+        engine.use_kept();
+        engine
+    }
+
+    fn use_kept(&self) -> Option<()> {
+        let text = std::fs::read(self.context.cache.as_ref()?).ok()?;
+        let kept: Tuning = serde_json::from_slice(&text).ok()?;
+        let info = &self.context.info;
+        if [&kept.device, &kept.driver] != [&info.name, &info.driver] {
+            return None;
+        }
+        check_times(&kept.strategies).ok()?;
+        // What this process has measured by itself stays.
+        let mut times = kept.strategies.clone();
+        times.extend(known_times(info));
+        if self.known_rates().is_none() && !kept.tiles.is_empty() {
+            self.set_tuning(&kept).ok()?;
+        }
+        set_known_times(info, times);
+        Some(())
+    }
+
+    /// Writes what is known of this device where the host wants it kept.
+    pub(super) fn keep_measured(&self) {
+        let Some(file) = &self.context.cache else { return };
+        let mut tuning = self.tuning();
+        if self.known_rates().is_none() {
+            tuning.tiles.clear();
+        }
+        let Ok(text) = serde_json::to_string_pretty(&tuning) else { return };
+        if let Some(folder) = file.parent() {
+            let _ = std::fs::create_dir_all(folder);
+        }
+        let _ = write_atomic(file, (text + "\n").as_bytes());
+    }
+}
+
+fn check_times(times: &Times) -> Result<()> {
+    match times.iter().find(|(_, ms)| ms.iter().any(|ms| ms.is_nan() || *ms < 0.0)) {
+        Some((kernel, ms)) => Err(Error::invalid(format!("times {ms:?} of '{kernel}' are none"))),
+        None => Ok(()),
+    }
+}
