@@ -86,8 +86,8 @@ fn check(got: &[u32], [m, n, k]: [usize; 3], options: u32) {
 fn all_tiles_give_the_same_bits() {
     let engines = tiles();
     let Some((first, others)) = engines.split_first() else { return };
-    let odd = [0, 1, 2, 3, 8, 9].map(|options| ([133, 70, 203], options));
-    let whole = [0, 3, 9].map(|options| ([68, 132, 256], options));
+    let odd = [0, 1, 2, 8, 9].map(|options| ([133, 70, 203], options));
+    let whole = [3, 9].map(|options| ([68, 132, 256], options));
     for (shape, options) in odd.into_iter().chain(whole) {
         let want = bits(first, shape, options);
         check(&want, shape, options);

@@ -26,6 +26,8 @@ if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
 fi
 
 export RECURRA_REQUIRE_GPU=1
+# Mesa's driver on the CPU compiles for most of the tests' time: a little less without LLVM's optimisations.
+export GALLIVM_PERF="${GALLIVM_PERF:-nopt}"
 # nextest fills the cores over the borders of test programs; it has no documentation tests.
 if cargo nextest --version >/dev/null 2>&1; then
     cargo test --release --doc
