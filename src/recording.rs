@@ -159,7 +159,9 @@ impl Recording {
                 )));
             }
             let stored_short = binding.dtype == DType::F32 && buffer.dtype == DType::F16;
-            if binding.dtype != buffer.dtype && !stored_short {
+            // Counters lie in words of any kind.
+            let counts = binding.shared && binding.dtype == DType::U32;
+            if binding.dtype != buffer.dtype && !stored_short && !counts {
                 return Err(Error::invalid(format!(
                     "kernel {kernel} needs {:?} as '{}', buffer '{}' is {:?}",
                     binding.dtype, binding.name, buffer.name, buffer.dtype
@@ -185,8 +187,12 @@ impl Recording {
     pub fn bindings(&self, launch: &Launch) -> Vec<Binding> {
         let mut bindings = launch.op.kernel().bindings();
         for (binding, id) in bindings.iter_mut().zip(&launch.buffers) {
-            // An engine may launch over buffers of its own.
-            binding.dtype = self.buffers.get(id.0).map_or(binding.dtype, |buffer| buffer.dtype);
+            // An engine may launch over buffers of its own, and count in any.
+            if let (Some(buffer), false) =
+                (self.buffers.get(id.0), binding.shared && binding.dtype == DType::U32)
+            {
+                binding.dtype = buffer.dtype;
+            }
         }
         bindings
     }
@@ -244,6 +250,17 @@ impl Recording {
     /// Other launches over the same buffers.
     pub(crate) fn with_launches(&self, launches: Vec<Launch>) -> Self {
         Recording { buffers: self.buffers.clone(), names: self.names.clone(), launches }
+    }
+
+    /// A temporary buffer more, of an engine's own.
+    pub(crate) fn scratch(&mut self, len: usize) -> Result<View> {
+        let name = format!("scratch {}", self.buffers.len());
+        self.buffer(name, len, DType::F32, Role::Temporary)
+    }
+
+    /// Appends launches that were checked before.
+    pub(crate) fn extend(&mut self, launches: &[Launch]) {
+        self.launches.extend_from_slice(launches);
     }
 
     /// The sum of the launches' costs.

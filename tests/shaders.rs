@@ -281,6 +281,8 @@ fn in_sequence(op: &Op) -> Vec<Op> {
         slices: 32,
         steps: 99,
         rounds: usize::MAX,
+        resident: 2,
+        spins: 9,
     };
     let few = GroupLimits { registers: 16, groups: 1000, ..limits };
     match op {

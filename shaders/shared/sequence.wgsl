@@ -35,6 +35,15 @@ fn share_of(index: u32) -> Share {
 }
 
 // Whether a place of the workgroup is a unit, and which.
+#ifdef GRID
+fn is_unit(group: vec3<u32>, place: u32) -> bool {
+    return unit_of(group, place) < p.units;
+}
+
+fn unit_of(group: vec3<u32>, place: u32) -> u32 {
+    return group.x * UNITS + place;
+}
+#else
 fn is_unit(group: vec3<u32>, place: u32) -> bool {
     return place < HEADS * p.head && unit_of(group, place) < p.units;
 }
@@ -42,6 +51,7 @@ fn is_unit(group: vec3<u32>, place: u32) -> bool {
 fn unit_of(group: vec3<u32>, place: u32) -> u32 {
     return group.x * HEADS * p.head + place;
 }
+#endif
 
 // Which row and unit a thread settles, if any, and where they lie in the tile.
 struct Own {
@@ -56,7 +66,11 @@ fn own_of(group: vec3<u32>, index: u32) -> Own {
     let row = index / UNITS;
     let at = At(group.y * ROWS + row, unit_of(group, place));
     let there = is_unit(group, place) && row < ROWS && at.row < p.batch;
+#ifdef GRID
+    return Own(at, there, row, row * WIDTH + at.unit);
+#else
     return Own(at, there, row, row * WIDTH + place / p.head * LINE + place % p.head);
+#endif
 }
 
 var<workgroup> parts: array<Part, ROWS * SLICES * UNITS>;

@@ -74,12 +74,12 @@ impl Engine {
     /// A strategy that the engine does not have.
     pub fn with_strategy(&self, strategy: Strategy) -> Result<Self> {
         match (self, strategy) {
-            (Engine::Cpu(_), Strategy::Sequence) => {
+            (Engine::Cpu(_), Strategy::Sequence | Strategy::Grid) => {
                 let name = strategy.name();
                 Err(Error::invalid(format!("the CPU engine does not have the strategy {name}")))
             }
             (Engine::Cpu(_), _) => Ok(self.clone()),
-            (Engine::Gpu(gpu), _) => Ok(Engine::Gpu(gpu.with_strategy(strategy))),
+            (Engine::Gpu(gpu), _) => Ok(Engine::Gpu(gpu.with_strategy(strategy)?)),
         }
     }
 

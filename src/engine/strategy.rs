@@ -10,11 +10,15 @@ pub enum Strategy {
     Step,
     /// All steps of a layer and direction in one launch, wherever the kernel serves them.
     Sequence,
+    /// The same by several workgroups, which wait for one another: for a device that keeps them at work side by
+    /// side. What it does not keep, one workgroup makes up for.
+    Grid,
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Strategy; 3] = [Strategy::Auto, Strategy::Step, Strategy::Sequence];
+    pub const ALL: [Strategy; 4] =
+        [Strategy::Auto, Strategy::Step, Strategy::Sequence, Strategy::Grid];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -22,6 +26,7 @@ impl Strategy {
             Strategy::Auto => "auto",
             Strategy::Step => "step",
             Strategy::Sequence => "sequence",
+            Strategy::Grid => "grid",
         }
     }
 }

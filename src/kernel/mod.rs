@@ -25,6 +25,7 @@ mod optimizer;
 mod penalty;
 mod permutations;
 mod reduce;
+mod resident;
 mod scan;
 pub mod shader;
 mod slope;
@@ -56,11 +57,12 @@ pub use permutations::{cooperative_permutations, permutations};
 pub use reduce::{
     ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
 };
+pub use resident::{Resident, ResidentParams};
 pub use scan::{SCAN_BLOCK, ScanBackward, ScanForward};
 pub use slope::{Slope, SlopeParams};
 pub use step::{
     BackwardPhase, ForwardPhase, GroupLimits, NONE, RESET, SequenceBackward, SequenceCut,
-    SequenceForward, StepBackward, StepForward, StepKind, StepParams, VALID, Zoneout,
+    SequenceForward, StepBackward, StepForward, StepKind, StepParams, Team, VALID, Zoneout,
 };
 pub use sum_parts::{SumParts, SumPartsParams};
 pub use tile::{COOPERATIVE_TILES, CooperativeTile, TILES, Tile, TileRate};
@@ -110,6 +112,8 @@ pub struct Binding {
     pub dtype: DType,
     /// The shader sees vectors of four elements.
     pub vectors: bool,
+    /// Workgroups of one launch hand over what lies there.
+    pub shared: bool,
     /// One past the last element that the launch may touch.
     pub extent: usize,
     /// Elements that the launch reads plus those that it writes, each once.
@@ -123,6 +127,7 @@ impl Binding {
             access: Access::Read,
             dtype: DType::F32,
             vectors: false,
+            shared: false,
             extent,
             moved: extent,
         }
@@ -133,6 +138,7 @@ impl Binding {
             access: Access::Read,
             dtype: DType::U32,
             vectors: false,
+            shared: false,
             extent,
             moved: extent,
         }
@@ -143,14 +149,24 @@ impl Binding {
             access: Access::Write,
             dtype: DType::F32,
             vectors: false,
+            shared: false,
             extent,
             moved: extent,
         }
     }
 
+    pub(crate) fn write_u32(name: &'static str, extent: usize) -> Self {
+        Binding { access: Access::Write, ..Self::read_u32(name, extent) }
+    }
+
     /// The same, of which the launch moves so many elements, or reads and writes them, counted twice.
     pub(crate) fn moving(self, moved: usize) -> Self {
         Binding { moved, ..self }
+    }
+
+    /// The same, through which the workgroups of the launch hand something over.
+    pub(crate) fn shared(self) -> Self {
+        Binding { shared: true, ..self }
     }
 
     /// The same in vectors of four elements, or not.
@@ -260,6 +276,7 @@ ops!(
     NormaliseBackward,
     ColumnSum,
     ActivationPenalty,
+    Resident,
 );
 
 /// Words of the control buffer, the few numbers that change from run to run. The host writes them

@@ -123,12 +123,15 @@ fn declarations(bindings: &[Binding]) -> String {
             (DType::F32, true) => "vec4<f32>",
             (DType::F16, false) => "f16",
             (DType::F16, true) => "vec4<f16>",
+            // Integers that are shared are counters.
+            (DType::U32, false) if binding.shared => "atomic<u32>",
             (DType::U32, false) => "u32",
             (DType::U32, true) => "vec4<u32>",
         };
         let (number, name) = (i + 1, binding.name);
+        let coherent = if binding.shared { "@coherent " } else { "" };
         text.push_str(&format!(
-            "@group(0) @binding({number}) var<storage, {access}> {name}: array<{element}>;\n"
+            "@group(0) @binding({number}) {coherent}var<storage, {access}> {name}: array<{element}>;\n"
         ));
     }
     text

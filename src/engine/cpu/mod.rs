@@ -380,8 +380,10 @@ fn run<'a>(
     let reads = &reads[..launch.reads.len()];
     let bound = Bound { names: &launch.names, reads, writes };
     match op {
-        // Their steps were taken apart.
+        // Their steps were taken apart; what a grid has not made is nothing.
         Op::SequenceForward(_) | Op::SequenceBackward(_) => {}
+        // There are no workgroups.
+        Op::Resident(_) => {}
         Op::Matmul(k) => matmul::matmul(context, k, bound, scratch),
         Op::Slope(k) => slope::slope(context, k, bound),
         Op::SumParts(k) => sum_parts::sum_parts(context, k, bound),

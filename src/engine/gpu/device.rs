@@ -108,8 +108,11 @@ pub(super) fn adapters() -> Vec<Adapter> {
 pub(super) fn open(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     let available = adapter.features();
     // What profiling, 16-bit storage and launches without a buffer of parameters need, where it is there.
-    let wanted =
-        wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::IMMEDIATES;
+    // Workgroups of a grid hand over what they compute.
+    let wanted = wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::IMMEDIATES
+        | wgpu::Features::MEMORY_DECORATION_COHERENT;
     let mut features = available & wanted;
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
     if available.contains(COOPERATIVE) {

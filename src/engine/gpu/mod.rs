@@ -6,6 +6,7 @@
 
 mod device;
 mod experimental;
+mod grid;
 mod pipeline;
 mod products;
 mod program;

@@ -9,7 +9,7 @@ use crate::engine::{Choice, Strategy};
 use crate::error::Result;
 use crate::kernel::{
     BackwardPhase, Fill, GroupLimits, Op, SequenceBackward, SequenceForward, StepKind, StepParams,
-    VALID,
+    Team, VALID,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -54,8 +54,18 @@ pub(super) fn set_known_times(info: &DeviceInfo, times: Times) {
 
 impl GpuEngine {
     /// The same device with another way of launching the steps of a recurrence.
-    pub(in crate::engine) fn with_strategy(&self, strategy: Strategy) -> Self {
-        self.copy(|context| context.strategy = strategy)
+    ///
+    /// # Errors
+    /// Asked for grids, the device has no memory that workgroups share, or failed.
+    pub(in crate::engine) fn with_strategy(&self, strategy: Strategy) -> Result<Self> {
+        let mut limits = self.context.group_limits;
+        if strategy == Strategy::Grid && limits.resident == 0 {
+            limits.resident = self.resident()?;
+        }
+        Ok(self.copy(|context| {
+            context.strategy = strategy;
+            context.group_limits = limits;
+        }))
     }
 
     pub(in crate::engine) fn strategy(&self) -> Strategy {
@@ -67,24 +77,26 @@ impl GpuEngine {
         if self.context.strategy == Strategy::Step {
             return Cow::Borrowed(recording);
         }
-        let mut launches = Vec::new();
+        let mut out = recording.with_launches(Vec::new());
         for run in Runs(recording.launches()) {
             let first = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
             let taken = first.filter(|op| self.takes(recording, &run, op));
             let Some(steps) = taken.as_ref().and_then(|op| self.most_steps(op)) else {
-                launches.extend_from_slice(run.all);
+                out.extend(run.all);
                 continue;
             };
             for part in run.parts(steps) {
-                match candidate(&self.context, &part) {
-                    Some(op) => {
-                        launches.push(Launch { op, buffers: part.steps[0].buffers.clone() });
-                    }
-                    None => launches.extend_from_slice(part.all),
+                let together = match candidate(&self.context, &part) {
+                    Some(op) => together(&self.context, &part, op, &mut out),
+                    None => None,
+                };
+                match together {
+                    Some(launches) => out.extend(&launches),
+                    None => out.extend(part.all),
                 }
             }
         }
-        Cow::Owned(recording.with_launches(launches))
+        Cow::Owned(out)
     }
 
     /// Steps that a launch of a sequence kernel may have.
@@ -108,7 +120,11 @@ impl GpuEngine {
             let choice = Choice {
                 kernel: taken.unwrap_or(&run.steps[0].op).kernel().name(),
                 steps: run.steps.len(),
-                strategy: if taken.is_some() { Strategy::Sequence } else { Strategy::Step },
+                strategy: match taken {
+                    Some(_) if self.context.strategy == Strategy::Grid => Strategy::Grid,
+                    Some(_) => Strategy::Sequence,
+                    None => Strategy::Step,
+                },
                 measured_ms: measured.map(|ms| ms.map(|ms| ms / STEPS as f64)),
                 reason: self.reason(op.as_ref(), measured.is_some()),
                 cut: op.as_ref().and_then(cut_in_words),
@@ -122,7 +138,15 @@ impl GpuEngine {
 
     fn reason(&self, op: Option<&Op>, measured: bool) -> String {
         match (op, self.context.strategy, measured) {
-            (_, Strategy::Step, _) | (Some(_), Strategy::Sequence, _) => "asked for".to_string(),
+            (_, Strategy::Step, _) | (Some(_), Strategy::Sequence | Strategy::Grid, _) => {
+                "asked for".to_string()
+            }
+            (None, Strategy::Grid, _) => {
+                let resident = self.context.group_limits.resident;
+                format!(
+                    "no grid serves a single step, several phases, heads, or so few units; the device keeps {resident} workgroups at work"
+                )
+            }
             (None, _, _) => {
                 "no sequence kernel serves a single step, or several phases".to_string()
             }
@@ -137,7 +161,7 @@ impl GpuEngine {
     fn takes(&self, recording: &Recording, run: &Run, op: &Op) -> bool {
         match (self.context.strategy, self.measured(recording, run, op)) {
             (Strategy::Step, _) => false,
-            (Strategy::Sequence, _) => true,
+            (Strategy::Sequence | Strategy::Grid, _) => true,
             (Strategy::Auto, Some([step, sequence])) => sequence <= step,
             (Strategy::Auto, None) => head(op) <= FEW,
         }
@@ -280,6 +304,9 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
         slices: 32,
         steps: MOST_STEPS,
         rounds: if software { ROUNDS } else { usize::MAX },
+        resident: 0,
+        // On a driver that counts rounds, some of them; else about a second.
+        spins: if software { ROUNDS / 4 } else { 1 << 17 },
     }
 }
 
@@ -366,17 +393,49 @@ fn ends(last: &Launch, after: &Launch) -> bool {
 /// The kernel that makes a run in one launch, where there is one. A single step is its own kernel's, unless it
 /// is what is left of a longer run.
 fn candidate(context: &Context, run: &Run) -> Option<Op> {
-    let (count, limits) = (run.steps.len(), &context.group_limits);
+    let (count, initial) = (run.steps.len(), run.all.len() > run.steps.len());
+    let grid = context.strategy == Strategy::Grid;
+    let limits = GroupLimits {
+        resident: context.group_limits.resident / context.members(),
+        ..context.group_limits
+    };
     let op: Op = match &run.steps[0].op {
-        Op::StepForward(step) => SequenceForward::new(step, count, limits)?.into(),
-        Op::StepBackward(step) => {
-            let initial = run.all.len() > count;
-            SequenceBackward::new(step, count, initial, limits)?.into()
+        Op::StepForward(step) if grid => SequenceForward::grid(step, count, &limits)?.into(),
+        Op::StepBackward(step) if grid => {
+            SequenceBackward::grid(step, count, initial, &limits)?.into()
         }
+        Op::StepForward(step) => SequenceForward::new(step, count, &limits)?.into(),
+        Op::StepBackward(step) => SequenceBackward::new(step, count, initial, &limits)?.into(),
         _ => return None,
     };
     let most = context.limits.max_compute_workgroups_per_dimension;
     op.kernel().groups().into_iter().all(|groups| groups <= most).then_some(op)
+}
+
+/// The launches that make a run with a candidate: itself, or a grid and what comes behind it, with counters that
+/// begin at zero.
+fn together(context: &Context, run: &Run, op: Op, out: &mut Recording) -> Option<Vec<Launch>> {
+    let mut buffers = run.steps[0].buffers.clone();
+    if context.strategy != Strategy::Grid {
+        return Some(vec![Launch { op, buffers }]);
+    }
+    let (rest, words): (Op, usize) = match &op {
+        Op::SequenceForward(grid) => {
+            let rest =
+                SequenceForward { cut: grid.cut.streamed(), team: Team::Rest, ..grid.clone() };
+            (rest.into(), grid.cut.progress_words(&grid.step.params))
+        }
+        Op::SequenceBackward(grid) => {
+            let rest =
+                SequenceBackward { cut: grid.cut.streamed(), team: Team::Rest, ..grid.clone() };
+            (rest.into(), grid.cut.progress_words(&grid.step.params))
+        }
+        _ => return None,
+    };
+    let progress = out.scratch(words).ok()?;
+    buffers.push(progress.buffer);
+    let zero = Launch { op: Fill::new(progress, 0.0).into(), buffers: vec![progress.buffer] };
+    Some(vec![zero, Launch { op, buffers: buffers.clone() }, Launch { op: rest, buffers }])
 }
 
 fn cut_in_words(op: &Op) -> Option<String> {

@@ -1,5 +1,6 @@
 //! What was measured of a device: handed out, handed back, kept in a file that the host names.
 
+use super::grid::{known_resident, set_known_resident};
 use super::products::{Rates, set_known};
 use super::sequences::{Times, known_times, set_known_times};
 use super::{DeviceInfo, GpuEngine};
@@ -30,6 +31,9 @@ pub struct Tuning {
     /// Milliseconds of some steps, each launched and in one launch, by kernel and shape.
     #[serde(default)]
     pub strategies: Times,
+    /// Workgroups that the device keeps at work side by side; none where that was not found out.
+    #[serde(default)]
+    pub resident: Option<usize>,
 }
 
 impl GpuEngine {
@@ -42,7 +46,8 @@ impl GpuEngine {
         let matrices = offered.map(|&i| (COOPERATIVE_TILES[i].name, rates.cooperative[i]));
         let tiles = tiles.chain(matrices).map(|(name, rate)| (name.to_string(), rate)).collect();
         let [device, driver] = key(info);
-        Tuning { device, driver, tiles, strategies: known_times(info) }
+        let (strategies, resident) = (known_times(info), known_resident(info));
+        Tuning { device, driver, tiles, strategies, resident }
     }
 
     /// Uses what was measured before. Rates of cooperative matrices may be missing: they are estimated.
@@ -79,6 +84,7 @@ impl GpuEngine {
         check_times(&tuning.strategies)?;
         set_known(info, rates);
         set_known_times(info, tuning.strategies.clone());
+        set_known_resident(info, tuning.resident);
         Ok(())
     }
 
@@ -111,6 +117,9 @@ impl GpuEngine {
             self.set_tuning(&kept).ok()?;
         }
         set_known_times(info, times);
+        if kept.resident.is_some() && known_resident(info).is_none() {
+            set_known_resident(info, kept.resident);
+        }
         Some(())
     }
 

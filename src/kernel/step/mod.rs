@@ -12,7 +12,7 @@ mod sequence;
 
 pub use backward::{BackwardPhase, StepBackward};
 pub use forward::{ForwardPhase, StepForward};
-pub use sequence::{GroupLimits, SequenceBackward, SequenceCut, SequenceForward};
+pub use sequence::{GroupLimits, SequenceBackward, SequenceCut, SequenceForward, Team};
 
 use super::cell::{Cell, CellKind};
 use super::{Binding, Kernel, all_positive};

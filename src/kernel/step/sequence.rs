@@ -23,6 +23,11 @@ pub struct GroupLimits {
     pub rounds: usize,
     /// Workgroups that the device should be given before one has several rows.
     pub groups: usize,
+    /// Workgroups that the device keeps at work side by side, as far as was found out: those of a grid wait for
+    /// one another.
+    pub resident: usize,
+    /// Rounds that a workgroup of a grid waits in a launch, at most.
+    pub spins: usize,
 }
 
 /// How a sequence kernel is cut; `shaders/shared/sequence.wgsl` has the picture. Sizes are rounded up, so
@@ -43,6 +48,44 @@ pub struct SequenceCut {
     pub rows: usize,
     /// Terms of a slice whose weights stay in registers, a multiple of 4.
     pub pinned: usize,
+    /// Workgroups that share the units of a head: 1, or those of a grid.
+    pub tiles: usize,
+}
+
+/// Who makes the steps of some rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Team {
+    /// One workgroup.
+    Alone,
+    /// Several, a tile of the units each, which wait for one another for so many rounds of a launch.
+    Grid {
+        /// Rounds.
+        spins: usize,
+    },
+    /// One, the steps that a grid has not made.
+    Rest,
+}
+
+impl Team {
+    fn defines(self, cut: &SequenceCut) -> Vec<(&'static str, String)> {
+        let more = match self {
+            Team::Alone => return Vec::new(),
+            Team::Grid { spins } => ("SPINS", spins.to_string()),
+            Team::Rest => ("REST", String::new()),
+        };
+        vec![("GRID", String::new()), ("TILES", cut.tiles.to_string()), more]
+    }
+
+    /// What the workgroups of a grid hand over, and how far each has come.
+    fn bindings(self, list: &mut Vec<Binding>, handed: &str, cut: &SequenceCut, p: &StepParams) {
+        if self == Team::Alone {
+            return;
+        }
+        for binding in list.iter_mut().filter(|binding| binding.name == handed) {
+            *binding = binding.shared();
+        }
+        list.push(Binding::write_u32("progress", cut.progress_words(p)).shared());
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,7 +126,7 @@ impl SequenceCut {
             let slices = threads * span;
             let places = terms.div_ceil(slices).next_multiple_of(4);
             let pinned = places.min(limits.registers / (products * span) / 4 * 4);
-            SequenceCut { heads, units, slices, span, places, rows, pinned }
+            SequenceCut { heads, units, slices, span, places, rows, pinned, tiles: 1 }
         };
         let fits = |cut: &SequenceCut| {
             cut.threads() <= limits.threads
@@ -105,12 +148,65 @@ impl SequenceCut {
         Some(rows.map(|rows| with(threads, span, rows)).find(fits).unwrap_or(one))
     }
 
+    /// A cut over as few workgroups as keep all weights in registers, or over as many as the device keeps at
+    /// work: none where it keeps fewer than two for all rows, or the layer has heads.
+    fn choose_grid(
+        params: &StepParams,
+        kind: &StepKind,
+        products: usize,
+        pass: Pass,
+        limits: &GroupLimits,
+    ) -> Option<Self> {
+        let [head, batch] = [params.head as usize, params.batch as usize];
+        if params.heads() > 1 {
+            return None;
+        }
+        let terms = head.next_multiple_of(STEP);
+        let cut = |tiles: usize, slices: usize, rows: usize| {
+            let units = head.div_ceil(tiles).next_multiple_of(STEP);
+            let places = terms.div_ceil(slices).next_multiple_of(4);
+            let pinned = places.min(limits.registers / products / 4 * 4);
+            let tiles = head.div_ceil(units);
+            SequenceCut { heads: 1, units, slices, span: 1, places, rows, pinned, tiles }
+        };
+        let fits = |cut: &SequenceCut| {
+            cut.tiles > 1
+                && cut.tiles * batch.div_ceil(cut.rows) <= limits.resident
+                && cut.rows <= cut.slices
+                && cut.slices <= limits.slices
+                && cut.threads() <= limits.threads
+                && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
+        };
+        // The fewest rows and the most slices that fit.
+        let of = |tiles: usize| {
+            let rows = [1, 2, 4, 8].into_iter();
+            let mut ways = rows.flat_map(|rows| [32, 16, 8, 4, 2, 1].map(|slices| [slices, rows]));
+            ways.find_map(|[slices, rows]| Some(cut(tiles, slices, rows)).filter(fits))
+        };
+        let cuts: Vec<_> = (2..=limits.resident.min(head / STEP)).filter_map(of).collect();
+        let whole = cuts.iter().find(|cut| cut.pinned == cut.places);
+        whole.or(cuts.last()).copied()
+    }
+
+    /// The same with all weights read again at every step.
+    pub fn streamed(&self) -> Self {
+        SequenceCut { pinned: 0, ..*self }
+    }
+
+    /// Words of `progress`: one a tile of each group of rows.
+    pub fn progress_words(&self, params: &StepParams) -> usize {
+        self.tiles * (params.batch as usize).div_ceil(self.rows)
+    }
+
     /// Steps that a launch may have within the limits.
     pub fn most_steps(&self, limits: &GroupLimits) -> usize {
         // A step is a round itself, has one for each term that is not in registers, and a few for gates
-        // and states.
-        let each = 24 + self.places - self.pinned;
-        limits.steps.min(limits.rounds / each).max(1)
+        // and states. Of a grid, what one workgroup alone would have, and the waiting.
+        let (each, rounds) = match self.tiles {
+            1 => (24 + self.places - self.pinned, limits.rounds),
+            tiles => (tiles * (32 + self.places), limits.rounds.saturating_sub(limits.spins)),
+        };
+        limits.steps.min(rounds / each).max(1)
     }
 
     /// Threads of a workgroup.
@@ -137,7 +233,10 @@ impl SequenceCut {
 
     /// The cut in words.
     fn describe(&self, f: &mut fmt::Formatter<'_>, products: usize) -> fmt::Result {
-        let SequenceCut { units, rows, pinned, span, .. } = self;
+        let SequenceCut { units, rows, pinned, span, tiles, .. } = self;
+        if *tiles > 1 {
+            write!(f, "{tiles} tiles of the units, ")?;
+        }
         let reread = self.reread(products);
         write!(
             f,
@@ -153,7 +252,10 @@ impl SequenceCut {
         let head = params.head as usize;
         let sizes = [self.heads, self.units, self.slices, self.span, self.places, self.rows];
         super::all_positive(&sizes.map(|x| x as u32))?;
-        if self.heads * head > self.units || head > self.slices * self.places {
+        if self.tiles == 0 || self.tiles > 1 && (params.heads() > 1 || self.span > 1) {
+            return Err("a grid is of no tiles, of heads, or of threads with several units");
+        }
+        if self.heads * head > self.units * self.tiles || head > self.slices * self.places {
             return Err(
                 "the heads of a workgroup have more units, or terms, than there is room for",
             );
@@ -190,8 +292,12 @@ impl SequenceCut {
         ]
     }
 
-    fn groups(&self, params: &StepParams) -> [u32; 3] {
-        let heads = params.heads().div_ceil(self.heads);
+    fn groups(&self, params: &StepParams, team: Team) -> [u32; 3] {
+        let heads = match team {
+            Team::Alone => params.heads().div_ceil(self.heads),
+            Team::Grid { .. } => self.tiles,
+            Team::Rest => 1,
+        };
         [heads as u32, params.batch.div_ceil(self.rows as u32), 1]
     }
 }
@@ -213,11 +319,16 @@ pub struct SequenceForward {
     pub step: StepForward,
     /// How the kernel is cut.
     pub cut: SequenceCut,
+    /// Who makes the steps.
+    pub team: Team,
 }
 
 impl SequenceForward {
-    /// The steps, each alone.
+    /// The steps, each alone; none of those that a grid has not made.
     pub fn steps(&self) -> Vec<StepForward> {
+        if self.team == Team::Rest {
+            return Vec::new();
+        }
         let steps = single_steps(&self.step.params, false);
         steps.map(|params| StepForward { params, ..self.step.clone() }).collect()
     }
@@ -230,7 +341,20 @@ impl SequenceForward {
         let cut =
             SequenceCut::choose(&step.params, &step.kind, step.products(), Pass::Forward, limits)?;
         let params = StepParams { count: count as u32, ..step.params };
-        Some(SequenceForward { step: StepForward { params, ..step.clone() }, cut })
+        let team = Team::Alone;
+        Some(SequenceForward { step: StepForward { params, ..step.clone() }, cut, team })
+    }
+
+    /// The same by several workgroups: none where the device doesn't keep enough at work.
+    pub fn grid(step: &StepForward, count: usize, limits: &GroupLimits) -> Option<Self> {
+        if !serves_forward(step) {
+            return None;
+        }
+        let (p, kind, products) = (&step.params, &step.kind, step.products());
+        let cut = SequenceCut::choose_grid(p, kind, products, Pass::Forward, limits)?;
+        let params = StepParams { count: count as u32, ..step.params };
+        let team = Team::Grid { spins: limits.spins };
+        Some(SequenceForward { step: StepForward { params, ..step.clone() }, cut, team })
     }
 }
 
@@ -270,7 +394,7 @@ impl fmt::Display for SequenceForward {
 
 impl Kernel for SequenceForward {
     fn name(&self) -> &'static str {
-        "sequence_forward"
+        if self.team == Team::Alone { "sequence_forward" } else { "grid_forward" }
     }
     fn check(&self) -> Result<(), &'static str> {
         if !serves_forward(&self.step) {
@@ -280,21 +404,24 @@ impl Kernel for SequenceForward {
         self.cut.check(&self.step.params, Pass::Forward)
     }
     fn bindings(&self) -> Vec<Binding> {
-        all_steps(self.step.bindings(), &self.step.params)
+        let mut list = all_steps(self.step.bindings(), &self.step.params);
+        self.team.bindings(&mut list, "states", &self.cut, &self.step.params);
+        list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
         list.extend(self.cut.defines());
+        list.extend(self.team.defines(&self.cut));
         list
     }
     fn params(&self) -> &[u8] {
         self.step.params()
     }
     fn groups(&self) -> [u32; 3] {
-        self.cut.groups(&self.step.params)
+        self.cut.groups(&self.step.params, self.team)
     }
     fn flops(&self) -> u64 {
-        self.step.flops() * u64::from(self.step.params.count)
+        self.steps().iter().map(Kernel::flops).sum()
     }
 }
 
@@ -307,11 +434,16 @@ pub struct SequenceBackward {
     pub initial: bool,
     /// How the kernel is cut.
     pub cut: SequenceCut,
+    /// Who makes the steps.
+    pub team: Team,
 }
 
 impl SequenceBackward {
-    /// The steps, each alone.
+    /// The steps, each alone; none of those that a grid has not made.
     pub fn steps(&self) -> Vec<StepBackward> {
+        if self.team == Team::Rest {
+            return Vec::new();
+        }
         let mut last = None;
         let steps = single_steps(&self.step.params, true);
         let step = |params| StepBackward { params, ..self.step.clone() };
@@ -338,7 +470,25 @@ impl SequenceBackward {
         let cut =
             SequenceCut::choose(&step.params, &step.kind, step.products(), Pass::Backward, limits)?;
         let params = StepParams { count: count as u32, ..step.params };
-        Some(SequenceBackward { step: StepBackward { params, ..step.clone() }, initial, cut })
+        let team = Team::Alone;
+        Some(SequenceBackward { step: StepBackward { params, ..step.clone() }, initial, cut, team })
+    }
+
+    /// The same by several workgroups: none where the device doesn't keep enough at work.
+    pub fn grid(
+        step: &StepBackward,
+        count: usize,
+        initial: bool,
+        limits: &GroupLimits,
+    ) -> Option<Self> {
+        if !serves_backward(step) {
+            return None;
+        }
+        let (p, kind, products) = (&step.params, &step.kind, step.products());
+        let cut = SequenceCut::choose_grid(p, kind, products, Pass::Backward, limits)?;
+        let params = StepParams { count: count as u32, ..step.params };
+        let team = Team::Grid { spins: limits.spins };
+        Some(SequenceBackward { step: StepBackward { params, ..step.clone() }, initial, cut, team })
     }
 }
 
@@ -350,7 +500,7 @@ impl fmt::Display for SequenceBackward {
 
 impl Kernel for SequenceBackward {
     fn name(&self) -> &'static str {
-        "sequence_backward"
+        if self.team == Team::Alone { "sequence_backward" } else { "grid_backward" }
     }
     fn check(&self) -> Result<(), &'static str> {
         if !serves_backward(&self.step) {
@@ -368,21 +518,23 @@ impl Kernel for SequenceBackward {
         for weights in list.iter_mut().filter(|binding| binding.name == "w") {
             weights.moved = step.products() * p.words(&[p.terms, p.depth]) * p.heads();
         }
+        self.team.bindings(&mut list, "gates", &self.cut, p);
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
         list.extend(self.cut.defines());
-        let blocks: Vec<String> = self
-            .step
-            .kind
-            .cell
-            .recurrent_blocks()
-            .iter()
-            .flat_map(|&(saved, _, count)| saved..saved + count)
-            .map(|block| format!("held_words[{block}]"))
-            .collect();
-        list.push(("LEFT", blocks.join(", ")));
+        list.extend(self.team.defines(&self.cut));
+        let blocks = self.step.kind.cell.recurrent_blocks();
+        let blocks = blocks.iter().flat_map(|&(saved, _, count)| saved..saved + count);
+        let (name, words): (_, Vec<_>) = match self.team {
+            Team::Alone => ("LEFT", blocks.map(|block| format!("held_words[{block}]")).collect()),
+            _ => {
+                let of = |block| format!("gates[gate_index(p.later, {block}u, at)]");
+                ("LEFT_GATES", blocks.map(of).collect())
+            }
+        };
+        list.push((name, words.join(", ")));
         if self.initial {
             list.push(("INITIAL", String::new()));
         }
@@ -392,7 +544,7 @@ impl Kernel for SequenceBackward {
         self.step.params()
     }
     fn groups(&self) -> [u32; 3] {
-        self.cut.groups(&self.step.params)
+        self.cut.groups(&self.step.params, self.team)
     }
     fn flops(&self) -> u64 {
         self.steps().iter().map(Kernel::flops).sum()

@@ -1,0 +1,80 @@
+// All steps of a cell whose step is one phase, by several workgroups: see step_forward for the equations,
+// shared/sequence for the cut, shared/grid for how they wait for one another.
+#import shared/activations
+#import shared/step
+#import shared/states
+#import shared/cell
+#import shared/forward
+#import shared/forward_terms
+#import shared/grid
+
+// The step of the launch with that number.
+fn at_step(s: u32) {
+    let stride = given.new_slot - given.old_slot;
+    p.t = given.t + s * stride;
+    p.old_slot = given.old_slot + s * stride;
+    p.new_slot = given.new_slot + s * stride;
+}
+
+// The old h of all units of the workgroup's rows.
+fn read_h(group: vec3<u32>, index: u32) {
+    for (var i = index; i < ROWS * p.head; i += THREADS) {
+        let row = i / p.head;
+        let at = At(group.y * ROWS + row, i % p.head);
+        if at.row >= p.batch {
+            break;
+        }
+        let old = states[state_index(0u, p.old_slot, at)];
+        let h = select(old, 0.0, has_flag(p.t, at.row, RESET));
+        for (var mask = 0u; mask < SOURCES; mask++) {
+            var value = h;
+#ifdef HAS_hidden_mask
+            value *= hidden_mask[(mask * p.batch + at.row) * p.width + at.unit];
+#endif
+            h_tile[mask * MASK + row * WIDTH + at.unit] = value;
+        }
+    }
+}
+
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    p = given;
+    let share = share_of(index);
+    let first = group.y * TILES;
+    // Padding is multiplied with weights of 0.
+    for (var i = index; i < SOURCES * MASK; i += THREADS) {
+        h_tile[i] = 0.0;
+    }
+#ifdef REST
+    read_progress(first, index);
+    for (var s = workgroupUniformLoad(&begin); s < given.count; s++) {
+        at_step(s);
+        storageBarrier();
+        workgroupBarrier();
+        read_h(group, index);
+        for (var tile = 0u; tile < TILES; tile++) {
+            if workgroupUniformLoad(&made[tile]) > s {
+                continue;
+            }
+            let group = vec3<u32>(tile, group.y, group.z);
+#import shared/grid_forward_step
+        }
+    }
+#else
+    start_in_time(index);
+#import shared/sequence_weights
+    for (var s = 0u; s < given.count; s++) {
+        at_step(s);
+        wait(first, s, index);
+        if workgroupUniformLoad(&is_late) != 0u {
+            break;
+        }
+        read_h(group, index);
+#import shared/grid_forward_step
+        tell(first + group.x, s + 1u, index);
+    }
+#endif
+}

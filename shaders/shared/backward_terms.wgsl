@@ -1,0 +1,45 @@
+// What the threads of sequence_backward and grid_backward sum: the gate gradients of the later step times the
+// weights. INITIAL: what is left after all steps is the initial states' gradient.
+const PRODUCTS = #{PRODUCTS}u;
+#import shared/gates_#{PRODUCTS}
+#ifdef HAS_hidden_mask
+alias Part = Sum;
+#else
+alias Part = f32;
+#endif
+#import shared/sequence
+
+#ifdef INITIAL
+const TAIL = 1u;
+#else
+const TAIL = 0u;
+#endif
+const TILE = ROWS * WIDTH;
+var<workgroup> d_tile: array<Sum, TILE>;        // [row][head, term], the gates side by side
+
+// The weights with which the gate gradients of unit `k` of a head reach a place's unit.
+fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
+    var value: Sum;
+    if is_unit(group, place) && k < p.head {
+        let unit = unit_of(group, place);
+        value = weights(unit - unit % p.head + k, unit % p.head);
+    }
+    return value;
+}
+
+fn term_of(at: u32, k: u32) -> Sum {
+    return d_tile[at + k];
+}
+
+fn part_of(sum: Sum) -> Part {
+#ifdef HAS_hidden_mask
+    return sum;
+#else
+    let shares = spread_gates(sum);
+    var part = shares[0];
+    for (var gate = 1u; gate < PRODUCTS; gate++) {
+        part += shares[gate];
+    }
+    return part;
+#endif
+}

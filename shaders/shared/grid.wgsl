@@ -1,0 +1,75 @@
+// Workgroups that make the steps of a layer together: TILES of them share the units of some batch rows, each
+// UNITS of them, and hand over what they computed through a storage buffer. `progress` [groups of rows, tile]
+// says how many steps each has made. Before a step a workgroup waits until all of its rows' have made the one
+// before. A wait has an end: SPINS rounds for all steps. Then the workgroup leaves, with what it made in place, and
+// its number in `progress` says where. No workgroup is ever more than one step ahead of another of its rows.
+//
+// REST: the launch behind, one workgroup for all tiles of some rows. It makes the steps that are missing, in the
+// same order of sums; none, as a rule. What a tile has made it does not make again: steps are not repeatable.
+const TILES = #{TILES}u;
+
+#ifdef REST
+var<workgroup> made: array<u32, TILES>;
+var<workgroup> begin: u32;
+
+// What the tiles of the rows have made; begin: what all of them have.
+fn read_progress(first: u32, index: u32) {
+    for (var tile = index; tile < TILES; tile += THREADS) {
+        made[tile] = atomicLoad(&progress[first + tile]);
+    }
+    workgroupBarrier();
+    if index == 0u {
+        begin = made[0];
+        for (var tile = 1u; tile < TILES; tile++) {
+            begin = min(begin, made[tile]);
+        }
+    }
+}
+#else
+var<workgroup> late: atomic<u32>;
+var<workgroup> is_late: u32;
+var<private> spins: u32;
+
+fn start_in_time(index: u32) {
+    if index == 0u {
+        atomicStore(&late, 0u);
+    }
+    workgroupBarrier();
+}
+
+// Waits until all tiles of the rows have made `steps` steps; is_late says that they have not.
+fn wait(first: u32, steps: u32, index: u32) {
+    for (var tile = index; tile < TILES; tile += THREADS) {
+        while !has_made(first + tile, steps) {
+            spins++;
+            if spins > #{SPINS}u {
+                atomicStore(&late, 1u);
+                break;
+            }
+        }
+    }
+    storageBarrier();
+    workgroupBarrier();
+    if index == 0u {
+        is_late = atomicLoad(&late);
+    }
+}
+
+// Looks more than once a round: a driver may count rounds.
+fn has_made(at: u32, steps: u32) -> bool {
+#for LOOK in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
+    if atomicLoad(&progress[at]) >= steps {
+        return true;
+    }
+#end
+    return false;
+}
+
+// What all threads wrote is there before it is told.
+fn tell(at: u32, steps: u32, index: u32) {
+    storageBarrier();
+    if index == 0u {
+        atomicStore(&progress[at], steps);
+    }
+}
+#endif

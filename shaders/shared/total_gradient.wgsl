@@ -1,0 +1,11 @@
+            // The gradient of h behind the step but for that of the output.
+#ifdef HAS_hidden_mask
+            let shares = spread_gates(added(own.row, index % UNITS));
+            var product = 0.0;
+            for (var gate = 0u; gate < PRODUCTS; gate++) {
+                product += masked(gate, at.row, at.unit, shares[gate]);
+            }
+#else
+            let product = added(own.row, index % UNITS);
+#endif
+            let total = passed(at, product, p.later != NONE);
