@@ -1,5 +1,5 @@
 // Whether all workgroups of a launch are at work side by side: each tells that it is there and waits until all are,
-// for a while. arrived[0]: how many came; arrived[1]: how many waited in vain.
+// for a while. progress[0]: how many came; progress[1]: how many waited in vain.
 struct Params {
     groups: u32,
     spins: u32,
@@ -11,15 +11,7 @@ struct Params {
 // As large as the workgroups that are to be kept.
 var<workgroup> room: array<u32, #{WORDS}>;
 
-// Looks more than once a round: a driver may count rounds.
-fn all_came() -> bool {
-#for LOOK in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
-    if atomicLoad(&arrived[0]) >= p.groups {
-        return true;
-    }
-#end
-    return false;
-}
+#import shared/counter
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -31,12 +23,12 @@ fn main(
     if index != 0u {
         return;
     }
-    atomicAdd(&arrived[0], 1u);
+    atomicAdd(&progress[0], 1u);
     for (var spin = 0u; spin < p.spins; spin++) {
-        if all_came() {
+        if has_come(0u, p.groups) {
             return;
         }
     }
     // Never more than the room has words: so that it is used.
-    atomicAdd(&arrived[1], select(1u, 2u, room[0] > 65535u));
+    atomicAdd(&progress[1], select(1u, 2u, room[0] > 65535u));
 }

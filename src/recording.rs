@@ -254,7 +254,7 @@ impl Recording {
 
     /// A temporary buffer more, of an engine's own.
     pub(crate) fn scratch(&mut self, len: usize) -> Result<View> {
-        let name = format!("scratch {}", self.buffers.len());
+        let name = format!("#scratch {}", self.buffers.len());
         self.buffer(name, len, DType::F32, Role::Temporary)
     }
 

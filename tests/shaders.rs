@@ -10,6 +10,7 @@ use recurra::conformance::{random_case, record_case, recurrent_cases};
 use recurra::kernel::{
     Access, Binding, GroupLimits, Matmul, Op, Operand, SequenceBackward, SequenceForward, shader,
 };
+use recurra::kernel::{Resident, ResidentParams};
 use recurra::layer::{Embedding, InitialState, Linear, Recurrent};
 use recurra::loss::cross_entropy;
 use recurra::optim::Optimizer;
@@ -159,8 +160,14 @@ impl Interface {
                 return fail(&format!("it is {:?}, not {access:?}", global.space));
             }
             let writes = info.get_entry_point(0)[handle].contains(GlobalUse::WRITE);
-            if binding.access == Access::Write && !writes {
+            // Counters can't be bound to be read alone.
+            let counts = binding.shared && binding.dtype == DType::U32;
+            if binding.access == Access::Write && !writes && !counts {
                 return fail("the kernel says it is written, the shader only reads it");
+            }
+            let coherent = global.memory_decorations.contains(naga::MemoryDecorations::COHERENT);
+            if coherent != binding.shared {
+                return fail("it is shared by workgroups here and not there");
             }
             let count = if binding.vectors { 4 } else { 1 };
             let bytes = binding.dtype.bytes() as u32;
@@ -180,6 +187,7 @@ impl Interface {
                     if s.kind == wanted && u32::from(s.width) == bytes && count == 1 => {}
                 TypeInner::Vector { size: naga::VectorSize::Quad, scalar: s }
                     if s.kind == wanted && u32::from(s.width) == bytes && count == 4 => {}
+                TypeInner::Atomic(s) if counts && s.kind == wanted => {}
                 ref other => return fail(&format!("its elements are {other:?}")),
             }
         }
@@ -298,6 +306,72 @@ fn in_sequence(op: &Op) -> Vec<Op> {
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// The grids of steps and what comes behind them, and the probe of a device: kernels whose workgroups share memory.
+fn shared_permutations() -> Vec<Op> {
+    let limits = GroupLimits {
+        threads: 256,
+        bytes: 16_384,
+        registers: 64,
+        groups: 2,
+        slices: 32,
+        steps: 99,
+        rounds: usize::MAX,
+        resident: 4,
+        spins: 9,
+    };
+    let mut seen = BTreeSet::new();
+    let mut list = Vec::new();
+    let resident = ResidentParams { groups: 2, spins: 9 };
+    list.push(Resident { params: resident, threads: 64, bytes: 256 }.into());
+    let cases = recurrent_cases().into_iter().chain((0..100).map(random_case));
+    for recording in cases.map(|case| record_case(&case).unwrap()) {
+        for launch in recording.launches() {
+            let of: Vec<Op> = match &launch.op {
+                Op::StepForward(step) => {
+                    let grid = SequenceForward::grid(step, 3, &limits);
+                    let both = grid.map(|grid| [grid.rest(), grid].map(Op::from));
+                    both.into_iter().flatten().collect()
+                }
+                Op::StepBackward(step) => {
+                    let grid = SequenceBackward::grid(step, 3, list.len() % 3 == 0, &limits);
+                    let both = grid.map(|grid| [grid.rest(), grid].map(Op::from));
+                    both.into_iter().flatten().collect()
+                }
+                _ => Vec::new(),
+            };
+            list.extend(of.into_iter().filter(|op| seen.insert(title(op))));
+        }
+    }
+    list
+}
+
+/// Kernels whose workgroups share memory, in f32 and f16: only native devices have it. Those of a grid keep little
+/// beside their weights, and have few barriers a step.
+#[test]
+fn grids_are_valid() {
+    let capabilities = Capabilities::MEMORY_DECORATION_COHERENT | Capabilities::SHADER_FLOAT16;
+    let mut complaints = Vec::new();
+    let listed = shared_permutations();
+    assert!(listed.len() > 20, "only {} permutations", listed.len());
+    for op in &listed {
+        let short = short_bindings(op);
+        for bindings in [op.kernel().bindings(), short] {
+            let interface = Interface { bindings: bindings.clone(), ..Interface::new(op) };
+            for members in [1, 3] {
+                let source = shader::source_with(op.kernel(), &bindings, members, None).unwrap();
+                let result = read_with(&source, capabilities).and_then(|(module, info)| {
+                    interface.check(&module, &info)?;
+                    check_limits(&module)?;
+                    to_spirv(&module, &info)?;
+                    to_msl(&module, &info, (3, 2))
+                });
+                complaints.extend(result.err().map(|e| format!("{}: {e}", title(op))));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints[..complaints.len().min(3)].join("\n"));
 }
 
 /// A readable name of a permutation.
@@ -550,8 +624,8 @@ fn cooperative_products_are_valid() {
 /// Every file of a kernel belongs to one.
 #[test]
 fn every_file_is_some_kernels() {
-    let used: BTreeSet<String> =
-        permutations().iter().map(|op| op.kernel().name().to_string()).collect();
+    let all = permutations().into_iter().chain(shared_permutations());
+    let used: BTreeSet<String> = all.map(|op| op.kernel().name().to_string()).collect();
     assert_eq!(shader::stems(), used.into_iter().collect::<Vec<_>>());
 }
 

@@ -26,6 +26,8 @@ fn read_progress(first: u32, index: u32) {
     }
 }
 #else
+#import shared/counter
+
 var<workgroup> late: atomic<u32>;
 var<workgroup> is_late: u32;
 var<private> spins: u32;
@@ -40,7 +42,7 @@ fn start_in_time(index: u32) {
 // Waits until all tiles of the rows have made `steps` steps; is_late says that they have not.
 fn wait(first: u32, steps: u32, index: u32) {
     for (var tile = index; tile < TILES; tile += THREADS) {
-        while !has_made(first + tile, steps) {
+        while !has_come(first + tile, steps) {
             spins++;
             if spins > #{SPINS}u {
                 atomicStore(&late, 1u);
@@ -53,16 +55,6 @@ fn wait(first: u32, steps: u32, index: u32) {
     if index == 0u {
         is_late = atomicLoad(&late);
     }
-}
-
-// Looks more than once a round: a driver may count rounds.
-fn has_made(at: u32, steps: u32) -> bool {
-#for LOOK in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
-    if atomicLoad(&progress[at]) >= steps {
-        return true;
-    }
-#end
-    return false;
 }
 
 // What all threads wrote is there before it is told.

@@ -68,8 +68,6 @@ pub fn permutations() -> Vec<Op> {
         }
     }
     list.push(Fill::new(view, 0.0).into());
-    let params = ResidentParams { groups: 2, spins: 9 };
-    list.push(Resident { params, threads: 64, bytes: 256 }.into());
     for bits in 0..8u32 {
         let flag = |n: u32| bits >> n & 1 == 1;
         let one = SelectRowsParams { places: 1, batch: 1, ..SelectRowsParams::zeroed() };

@@ -13,7 +13,7 @@ pub struct ResidentParams {
     pub spins: u32,
 }
 
-/// Workgroups that wait for one another: `arrived` \[2\] is how many came and how many waited in vain.
+/// Workgroups that wait for one another: `progress` \[2\] is how many came and how many waited in vain.
 #[derive(Clone, Debug)]
 pub struct Resident {
     /// How many, and how long they wait.
@@ -32,10 +32,11 @@ impl Kernel for Resident {
         all_positive(&[self.params.groups, self.threads as u32, self.bytes as u32 / 4])
     }
     fn bindings(&self) -> Vec<Binding> {
-        vec![Binding::write_u32("arrived", 2).shared()]
+        vec![Binding::write_u32("progress", 2).shared()]
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
-        vec![("THREADS", self.threads.to_string()), ("WORDS", (self.bytes / 4).to_string())]
+        let words = (self.bytes / 4).to_string();
+        vec![("THREADS", self.threads.to_string()), ("WORDS", words)]
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)

@@ -20,8 +20,8 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// How the steps of a recurrence are launched on a GPU: a launch each, or all of a layer in one
-    /// wherever that is there
-    #[arg(long, default_value = "auto", value_name = "auto|step|sequence", value_parser = strategy_parser())]
+    /// wherever that is there, by workgroups that know nothing of each other (sequence) or share the units (grid)
+    #[arg(long, default_value = "auto", value_name = "auto|step|sequence|grid", value_parser = strategy_parser())]
     pub strategy: Strategy,
 }
 

@@ -310,16 +310,15 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
             false => weigh(report, case, &data, &lengths, &expected, &differences),
         }
     };
-    let kernels = if case.stack.cell.kind.is_scan() {
-        ["scan_forward", "scan_backward"]
-    } else if engine.arranged(&recording).census().contains_key("sequence_forward") {
-        ["sequence_forward", "sequence_backward"]
-    } else {
-        ["step_forward", "step_backward"]
+    let launched = engine.arranged(&recording).census();
+    let kernel = |pass: &str| {
+        let ways = ["scan", "grid", "sequence"].map(|way| format!("{way}_{pass}"));
+        let found = ways.into_iter().find(|name| launched.contains_key(name.as_str()));
+        found.unwrap_or(format!("step_{pass}"))
     };
-    let mut reports = vec![report(kernels[0], FORWARD_BOUND, forward)?];
+    let mut reports = vec![report(&kernel("forward"), FORWARD_BOUND, forward)?];
     if !case.inference {
-        reports.push(report(kernels[1], BACKWARD_BOUND, backward)?);
+        reports.push(report(&kernel("backward"), BACKWARD_BOUND, backward)?);
     }
     Ok(reports)
 }

@@ -61,16 +61,16 @@ impl GpuEngine {
     fn all_come(&self, groups: usize) -> Result<bool> {
         let limits = &self.context.group_limits;
         let mut recording = Recording::new();
-        let arrived = recording.buffer("arrived", 2, DType::F32, Role::Output)?;
-        recording.launch(Fill::new(arrived, 0.0), &[arrived])?;
+        let progress = recording.buffer("progress", 2, DType::F32, Role::Output)?;
+        recording.launch(Fill::new(progress, 0.0), &[progress])?;
         let params = ResidentParams { groups: groups as u32, spins: limits.spins as u32 };
         let (threads, bytes) = (limits.threads, limits.bytes);
-        recording.launch(Resident { params, threads, bytes }, &[arrived])?;
+        recording.launch(Resident { params, threads, bytes }, &[progress])?;
         let alone = self.copy(|context| context.pipelines.members = 1);
         let mut program = alone.load_arranged(&recording, &alone.store(), &[])?;
         for _ in 0..2 {
             program.run()?;
-            let words = program.read(arrived.buffer, 2, None)?;
+            let words = program.read(progress.buffer, 2, None)?;
             if words[1].to_bits() > 0 || words[0].to_bits() as usize != groups {
                 return Ok(false);
             }

@@ -9,7 +9,7 @@ use crate::engine::{Choice, Strategy};
 use crate::error::Result;
 use crate::kernel::{
     BackwardPhase, Fill, GroupLimits, Op, SequenceBackward, SequenceForward, StepKind, StepParams,
-    Team, VALID,
+    VALID,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -306,7 +306,7 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
         rounds: if software { ROUNDS } else { usize::MAX },
         resident: 0,
         // On a driver that counts rounds, some of them; else about a second.
-        spins: if software { ROUNDS / 4 } else { 1 << 17 },
+        spins: if software { ROUNDS / 4 } else { 1 << 14 },
     }
 }
 
@@ -421,14 +421,10 @@ fn together(context: &Context, run: &Run, op: Op, out: &mut Recording) -> Option
     }
     let (rest, words): (Op, usize) = match &op {
         Op::SequenceForward(grid) => {
-            let rest =
-                SequenceForward { cut: grid.cut.streamed(), team: Team::Rest, ..grid.clone() };
-            (rest.into(), grid.cut.progress_words(&grid.step.params))
+            (grid.rest().into(), grid.cut.progress_words(&grid.step.params))
         }
         Op::SequenceBackward(grid) => {
-            let rest =
-                SequenceBackward { cut: grid.cut.streamed(), team: Team::Rest, ..grid.clone() };
-            (rest.into(), grid.cut.progress_words(&grid.step.params))
+            (grid.rest().into(), grid.cut.progress_words(&grid.step.params))
         }
         _ => return None,
     };

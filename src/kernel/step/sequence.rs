@@ -68,12 +68,13 @@ pub enum Team {
 
 impl Team {
     fn defines(self, cut: &SequenceCut) -> Vec<(&'static str, String)> {
-        let more = match self {
+        let mut list = vec![("GRID", String::new()), ("TILES", cut.tiles.to_string())];
+        match self {
             Team::Alone => return Vec::new(),
-            Team::Grid { spins } => ("SPINS", spins.to_string()),
-            Team::Rest => ("REST", String::new()),
-        };
-        vec![("GRID", String::new()), ("TILES", cut.tiles.to_string()), more]
+            Team::Grid { spins } => list.push(("SPINS", spins.to_string())),
+            Team::Rest => list.push(("REST", String::new())),
+        }
+        list
     }
 
     /// What the workgroups of a grid hand over, and how far each has come.
@@ -175,7 +176,8 @@ impl SequenceCut {
                 && cut.rows <= cut.slices
                 && cut.slices <= limits.slices
                 && cut.threads() <= limits.threads
-                && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
+                // And who has come how far.
+                && cut.workgroup_bytes(products, kind.masks, pass) + 4 * cut.tiles + 16 <= limits.bytes
         };
         // The fewest rows and the most slices that fit.
         let of = |tiles: usize| {
@@ -189,7 +191,7 @@ impl SequenceCut {
     }
 
     /// The same with all weights read again at every step.
-    pub fn streamed(&self) -> Self {
+    fn streamed(&self) -> Self {
         SequenceCut { pinned: 0, ..*self }
     }
 
@@ -386,6 +388,13 @@ fn one_phase(kind: &StepKind) -> bool {
         && !kind.columns
 }
 
+impl SequenceForward {
+    /// The launch behind a grid, which makes what the grid has not made and reads all weights again.
+    pub fn rest(&self) -> Self {
+        SequenceForward { cut: self.cut.streamed(), team: Team::Rest, ..self.clone() }
+    }
+}
+
 impl fmt::Display for SequenceForward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cut.describe(f, self.step.products())
@@ -489,6 +498,13 @@ impl SequenceBackward {
         let params = StepParams { count: count as u32, ..step.params };
         let team = Team::Grid { spins: limits.spins };
         Some(SequenceBackward { step: StepBackward { params, ..step.clone() }, initial, cut, team })
+    }
+}
+
+impl SequenceBackward {
+    /// The launch behind a grid, which makes what the grid has not made and reads all weights again.
+    pub fn rest(&self) -> Self {
+        SequenceBackward { cut: self.cut.streamed(), team: Team::Rest, ..self.clone() }
     }
 }
 
