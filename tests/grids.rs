@@ -140,68 +140,69 @@ fn what_is_not_made_is_made_up_for() {
     for name in want.keys() {
         assert!(error(name) < 1e-5, "{name}: {}", error(name));
     }
-    if gpu.info().software {
+    // Mesa's driver has a thread a core for workgroups; SwiftShader goes from one to the other.
+    if gpu.info().name.starts_with("llvmpipe") {
         let Some(broken) = grids(&faulty, many) else { return };
         let got = run(&broken, &recording, case.time, 1);
         assert!(got != run(&more, &recording, case.time, 1), "five workgroups need no help here");
     }
 }
 
-/// What the launch behind makes of what is missing, wrong in one place after another. Five workgroups wait for one
-/// another in vain on a driver with few threads.
+/// Shaders in which the second workgroup never comes to step 3, and wrong in one place after another.
 #[test]
 fn faults_in_what_is_made_up_for_are_noticed() {
     let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
-    if !gpu.info().software {
-        println!("SKIPPED: {} may keep five workgroups at work", gpu.info().name);
-        return;
-    }
-    let case = &cases(CellKind::Lstm)[1];
-    let case =
-        RecurrentCase { stack: Recurrent { hidden: 70, ..case.stack.clone() }, given: true, ..case.clone() };
+    let mut case = cases(CellKind::Lstm).remove(1);
+    case.given = true;
     let recording = record_case(&case).unwrap();
-    let many = |limits: &mut GroupLimits| (limits.resident, limits.spins) = (5, 300);
-    let results = |gpu: &GpuEngine| Some(run(&grids(gpu, many)?, &recording, case.time, 1));
-    let Some(want) = results(&gpu) else { return };
-    for (stem, old, new) in [
-        ("shared/grid", "begin = min(begin, made[tile]);", "begin = max(begin, made[tile]);"),
+    let results = |fault: Option<Fault>| {
+        let gpu = fault.map_or(gpu.clone(), |fault| gpu.with_fault(fault));
+        let engine = grids(&gpu, |limits| limits.spins = 50)?;
+        Some(run(&engine, &recording, case.time, 1))
+    };
+    let Some(want) = results(None) else { return };
+    let never = ("(&is_late) != 0u {", "(&is_late) != 0u || group.x == 1u && s == 3u {");
+    let forward = include_str!("../shaders/grid_forward.wgsl");
+    let backward = include_str!("../shaders/grid_backward.wgsl");
+    let changed = |text: &str, changes: &[(&str, &str)]| {
+        changes.iter().fold(text.to_string(), |text, (old, new)| {
+            assert!(text.contains(old), "{old}");
+            text.replacen(old, new, 1)
+        })
+    };
+    let made = "if workgroupUniformLoad(&made[tile]) > s {";
+    let faults: [(&str, &'static str, (&str, &str)); 9] = [
+        ("grid_forward", forward, (made, "if workgroupUniformLoad(&made[tile]) >= s {")),
+        ("grid_forward", forward, (made, "if false {")),
+        ("grid_forward", forward, ("group.y * ROWS + row, i", "group.y * ROWS, i")),
+        ("grid_forward", forward, ("has_flag(p.t, at.row, RESET)", "false")),
         (
-            "shared/grid",
-            "    storageBarrier();\n    if index == 0u {\n        atomicStore(&progress[at], steps);",
-            "    if index == 0u {\n        atomicStore(&progress[at], steps + 1u);",
+            "grid_forward",
+            forward,
+            ("= workgroupUniformLoad(&begin);", "= workgroupUniformLoad(&begin) + 1u;"),
         ),
+        ("grid_backward", backward, (made, "if false {")),
+        ("grid_backward", backward, ("select(p.t + stride,", "select(p.t,")),
+        ("grid_backward", backward, ("if p.later == NONE {", "if p.later % 2u == 1u {")),
+        ("grid_backward", backward, ("given.count + TAIL; s++", "given.count; s++")),
+    ];
+    for (stem, old, fault) in faults {
+        // Without the fault there is nothing wrong.
+        for (changes, wrong) in [(vec![never], false), (vec![never, fault], true)] {
+            let new: &'static str = changed(old, &changes).leak();
+            let Some(got) = results(Some(Fault { stem, old, new })) else { return };
+            assert_eq!(got != want, wrong, "{stem}: {changes:?}");
+        }
+    }
+    for (stem, old, new) in [
         (
             "shared/sequence",
             "return group.x * UNITS + place;",
-            "return (group.x + place / 20u) * UNITS + place;",
-        ),
-        (
-            "grid_forward",
-            "let at = At(group.y * ROWS + row, i % p.head);",
-            "let at = At(group.y * ROWS, i % p.head);",
-        ),
-        ("grid_forward", "has_flag(p.t, at.row, RESET)", "false"),
-        (
-            "grid_forward",
-            "if workgroupUniformLoad(&made[tile]) > s {",
-            "if workgroupUniformLoad(&made[tile]) >= s {",
-        ),
-        ("grid_backward", "if workgroupUniformLoad(&made[tile]) > s {", "if false {"),
-        (
-            "grid_backward",
-            "p.later = select(p.t + stride, given.later, s == 0u);",
-            "p.later = select(p.t, given.later, s == 0u);",
-        ),
-        ("grid_backward", "if p.later == NONE {", "if p.later == NONE || s_is_odd() {"),
-        (
-            "grid_backward",
-            "s < given.count + TAIL; s++) {\n        at_step(s);\n        storageBarrier",
-            "s < given.count; s++) {\n        at_step(s);\n        storageBarrier",
+            "return group.x * (UNITS - 1u) + place;",
         ),
         ("shared/write_carry", "held_carry[state];", "held_carry[0];"),
     ] {
-        let new: &'static str = new.replace("s_is_odd()", "p.t % 2u == 1u").leak();
-        let Some(got) = results(&gpu.with_fault(Fault { stem, old, new })) else { return };
+        let Some(got) = results(Some(Fault { stem, old, new })) else { return };
         assert!(got != want, "{stem}: {old}");
     }
 }

@@ -66,11 +66,7 @@ fn own_of(group: vec3<u32>, index: u32) -> Own {
     let row = index / UNITS;
     let at = At(group.y * ROWS + row, unit_of(group, place));
     let there = is_unit(group, place) && row < ROWS && at.row < p.batch;
-#ifdef GRID
-    return Own(at, there, row, row * WIDTH + at.unit);
-#else
     return Own(at, there, row, row * WIDTH + place / p.head * LINE + place % p.head);
-#endif
 }
 
 var<workgroup> parts: array<Part, ROWS * SLICES * UNITS>;

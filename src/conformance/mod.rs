@@ -110,20 +110,20 @@ fn recurrent<I: Iterator<Item = RecurrentCase>>(
     cases: impl Fn() -> I,
     mut each: impl FnMut(&Report),
 ) -> Result<()> {
-    if engine.strategy() != Strategy::Sequence {
-        let step = engine.with_strategy(Strategy::Step)?;
-        for case in cases() {
-            recurrent_reports(&step, &case)?.iter().for_each(&mut each);
+    // The steps are what serves everything.
+    let ways = [(Strategy::Step, ""), (Strategy::Sequence, "sequence"), (Strategy::Grid, "grid")];
+    for (strategy, way) in ways {
+        if ![Strategy::Auto, strategy].contains(&engine.strategy()) {
+            continue;
         }
-    }
-    if engine.strategy() == Strategy::Step {
-        return Ok(());
-    }
-    let Ok(sequence) = engine.with_strategy(Strategy::Sequence) else { return Ok(()) };
-    for case in cases() {
-        let recording = record_case(&case)?;
-        if sequence.arranged(&recording).census().contains_key("sequence_forward") {
-            recurrent_reports(&sequence, &case)?.iter().for_each(&mut each);
+        // A device may lack what a strategy needs.
+        let Ok(engine) = engine.with_strategy(strategy) else { continue };
+        for case in cases() {
+            let launched = engine.arranged(&record_case(&case)?).census();
+            let serves = launched.keys().any(|kernel| kernel.starts_with(way));
+            if way.is_empty() || serves {
+                recurrent_reports(&engine, &case)?.iter().for_each(&mut each);
+            }
         }
     }
     Ok(())
