@@ -12,6 +12,12 @@ use std::sync::Mutex;
 /// More than any device has.
 const MOST: usize = 4096;
 
+/// Rounds of 64 looks that a workgroup waits on a GPU: some milliseconds.
+const SPINS: usize = 256;
+
+/// How often workgroups try to meet.
+const TRIES: usize = 8;
+
 /// Workgroups by adapter and driver: for the life of the process.
 static KNOWN: Mutex<BTreeMap<[String; 2], usize>> = Mutex::new(BTreeMap::new());
 
@@ -57,24 +63,26 @@ impl GpuEngine {
         Ok(kept)
     }
 
-    /// Whether so many workgroups, as large as they may be, meet; twice, as a lucky once is not enough.
+    /// Whether so many workgroups, as large as they may be, meet at least once: a driver on the CPU may have to wake
+    /// its threads first, or wait for other programs.
     fn all_come(&self, groups: usize) -> Result<bool> {
         let limits = &self.context.group_limits;
         let mut recording = Recording::new();
         let progress = recording.buffer("progress", 2, DType::F32, Role::Output)?;
         recording.launch(Fill::new(progress, 0.0), &[progress])?;
-        let params = ResidentParams { groups: groups as u32, spins: limits.spins as u32 };
+        let spins = if self.context.info.software { limits.spins } else { SPINS };
+        let params = ResidentParams { groups: groups as u32, spins: spins as u32 };
         let (threads, bytes) = (limits.threads, limits.bytes);
         recording.launch(Resident { params, threads, bytes }, &[progress])?;
         let alone = self.copy(|context| context.pipelines.members = 1);
         let mut program = alone.load_arranged(&recording, &alone.store(), &[])?;
-        for _ in 0..2 {
+        for _ in 0..TRIES {
             program.run()?;
             let words = program.read(progress.buffer, 2, None)?;
-            if words[1].to_bits() > 0 || words[0].to_bits() as usize != groups {
-                return Ok(false);
+            if words[1].to_bits() == 0 && words[0].to_bits() as usize == groups {
+                return Ok(true);
             }
         }
-        Ok(true)
+        Ok(false)
     }
 }
