@@ -18,17 +18,35 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    room[(index * 7u + group.x) % #{WORDS}u] = index;
-    workgroupBarrier();
-    if index != 0u {
-        return;
+    for (var i = index; i < #{WORDS}u; i += #{THREADS}u) {
+        room[i] = i + group.x;
     }
-    atomicAdd(&progress[0], 1u);
-    for (var spin = 0u; spin < p.spins; spin++) {
-        if has_come(0u, p.groups) {
-            return;
+    workgroupBarrier();
+    // As many words live over the wait as a kernel of a grid has weights in registers.
+#for TENS in 0 1 2 3 4 5 6 7
+#for ONES in 0 1 2 3 4 5 6 7
+    let word_#{TENS}_#{ONES} = room[(index + #{TENS}#{ONES}u) % #{WORDS}u];
+#end
+#end
+    if index == 0u {
+        atomicAdd(&progress[0], 1u);
+        var came = false;
+        for (var spin = 0u; spin < p.spins && !came; spin++) {
+            came = has_come(0u, p.groups);
+        }
+        if !came {
+            atomicAdd(&progress[1], 1u);
         }
     }
-    // Never more than the room has words: so that it is used.
-    atomicAdd(&progress[1], select(1u, 2u, room[0] > 65535u));
+    workgroupBarrier();
+    var sum = 0u;
+#for TENS in 0 1 2 3 4 5 6 7
+#for ONES in 0 1 2 3 4 5 6 7
+    sum = sum * 3u + word_#{TENS}_#{ONES};
+#end
+#end
+    // Never: so that the words are used.
+    if sum == 0x5eed5eedu && room[0] == 0x5eed5eedu {
+        atomicAdd(&progress[1], 1u);
+    }
 }

@@ -359,18 +359,23 @@ impl MemoryPlan {
 
     /// For so many members of an ensemble.
     pub(crate) fn times(self, members: usize) -> Self {
-        let slots = self.slots.iter().map(|words| words * members).collect();
-        MemoryPlan { slots, slot_of: self.slot_of, fixed_bytes: self.fixed_bytes * members as u64 }
+        let slots = self.slots.iter().map(|words| words.saturating_mul(members)).collect();
+        MemoryPlan {
+            slots,
+            slot_of: self.slot_of,
+            fixed_bytes: self.fixed_bytes.saturating_mul(members as u64),
+        }
     }
 
     /// Bytes of all physical slots: the peak of temporary memory.
     pub fn temporary_bytes(&self) -> u64 {
-        (self.slots.iter().sum::<usize>() * WORD_BYTES) as u64
+        let words = self.slots.iter().fold(0u64, |sum, &words| sum.saturating_add(words as u64));
+        words.saturating_mul(WORD_BYTES as u64)
     }
 
     /// Bytes of everything a program of this recording holds, parameters included.
     pub fn peak_bytes(&self) -> u64 {
-        self.temporary_bytes() + self.fixed_bytes
+        self.temporary_bytes().saturating_add(self.fixed_bytes)
     }
 }
 

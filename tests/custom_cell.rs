@@ -135,6 +135,9 @@ fn impossible_cells_are_refused() {
         Some(Arc::new(own))
     };
     says(&|c| c.custom = with(&|own| own.gates = 5), "gates");
+    let indexed =
+        |own: &mut CustomCell| own.wgsl.push_str("fn f(w: vec2<f32>) -> f32 { return w[0]; }");
+    says(&|c| c.custom = with(&indexed), "'w[' in its text");
     says(&|c| c.custom = with(&|own| own.saved = 1), "saved words");
     says(&|c| c.custom = with(&|own| own.states = 0), "states");
     says(&|c| c.custom = None, "equations are missing");

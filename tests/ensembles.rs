@@ -7,8 +7,9 @@ use recurra::conformance::{
     RecurrentCase, random_case, record_case, recurrent_cases, recurrent_cases_in_f16,
 };
 use recurra::engine::{Engine, Strategy};
-use recurra::kernel::shader::Fault;
+use recurra::kernel::{GroupLimits, shader::Fault};
 use recurra::layer::Recurrent;
+use recurra::recording::Role;
 use recurra::{Result, cell::CellKind};
 
 const SEEDS: [u64; 3] = [11, 12, 13];
@@ -48,6 +49,30 @@ fn members_have_their_bits_on_a_gpu() {
         let (alone, ensemble) = &ways[number % 2];
         members_are_as_alone(alone, ensemble, &case);
     }
+}
+
+/// Members of a grid wait side by side: where the device keeps too few at work, they go by steps.
+#[test]
+fn members_have_their_bits_in_grids() {
+    let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
+    let kept = |resident: usize| {
+        let limits = GroupLimits { resident, spins: 2000, ..gpu.group_limits() };
+        Engine::Gpu(gpu.with_group_limits(limits)).with_strategy(Strategy::Grid)
+    };
+    let (Ok(alone), Ok(few)) = (kept(12), kept(4)) else {
+        println!("SKIPPED: no memory that workgroups share");
+        return;
+    };
+    let stack = Recurrent::new("rnn", CellKind::Lstm, 5, 24);
+    let case = RecurrentCase { given: true, resets: true, ..RecurrentCase::new(stack, 5, 2) };
+    let recording = record_case(&case).unwrap();
+    let launched = |engine: &Engine| engine.arranged(&recording).census();
+    let ensemble = alone.ensemble(3).unwrap();
+    // Two tiles of two rows, alone and of three members.
+    assert_eq!(launched(&few)["grid_forward"], 2);
+    assert_eq!(launched(&few.ensemble(3).unwrap())["step_forward"], 5);
+    assert_eq!(launched(&ensemble)["grid_forward"], 2);
+    members_are_as_alone(&alone, &ensemble, &case);
 }
 
 #[test]
@@ -123,6 +148,22 @@ fn what_is_no_ensemble_is_refused() {
         assert_eq!(store.get(name).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(store.member(0).unwrap().get(name).unwrap(), [1.0, 2.0, 3.0]);
         assert_eq!(store.names(), [name]);
+        // What one member lacks is missing, and one has no other size than the others.
+        let recording = record_case(&small_case()).unwrap();
+        let parameters = || recording.buffers().iter().filter(|b| b.role == Role::Parameter);
+        let part = two.store();
+        for buffer in parameters() {
+            part.member(0).unwrap().set(&buffer.name, &vec![0.5; buffer.len]).unwrap();
+        }
+        let missing = two.load(&recording, &part).err().unwrap().to_string();
+        assert!(missing.contains(&parameters().next().unwrap().name), "{missing}");
+        for buffer in parameters() {
+            part.member(1).unwrap().set(&buffer.name, &vec![0.5; buffer.len]).unwrap();
+        }
+        two.load(&recording, &part).unwrap();
+        let name_0 = &parameters().next().unwrap().name;
+        let resized = part.member(1).unwrap().set(name_0, &[1.0]);
+        assert!(resized.is_err() || two.load(&recording, &part).is_err());
         assert!(store.member(2).err().unwrap().to_string().contains("no member 2 of 2"));
         let recording = record_case(&small_case()).unwrap();
         for (engine, store) in [

@@ -36,14 +36,14 @@ fn random_stacks_on_the_cpu() {
 #[test]
 fn random_stacks_on_the_gpu() {
     if let Some(engine) = common::gpu_engine() {
-        random_stacks_meet_the_oracle(&engine, 7, 70);
+        random_stacks_meet_the_oracle(&engine, 7, 50);
     }
 }
 
 #[test]
 fn more_random_stacks_on_the_gpu() {
     if let Some(engine) = common::gpu_engine() {
-        random_stacks_meet_the_oracle(&engine, 8, 70);
+        random_stacks_meet_the_oracle(&engine, 8, 50);
     }
 }
 

@@ -419,8 +419,6 @@ fn every_shader_is_valid_over_buffers_of_f16() {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
-/// Where a device has immediates, the parameters are one block of them, which every such device has room
-/// for.
 /// The same for the members of an ensemble: the first of every kernel and every fourth, in f32 and f16; some are
 /// translated.
 #[test]
@@ -465,6 +463,8 @@ fn count(text: &str, what: &str) -> usize {
     code.map(places).sum()
 }
 
+/// Where a device has immediates, the parameters are one block of them, which every such device has room
+/// for.
 #[test]
 fn parameters_fit_immediates() {
     let mut sizes = BTreeSet::new();

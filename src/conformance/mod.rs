@@ -17,7 +17,7 @@ pub use recurrent::{
 };
 
 use crate::engine::{Engine, Strategy};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::Precision;
 use serde::Serialize;
 
@@ -111,17 +111,20 @@ fn recurrent<I: Iterator<Item = RecurrentCase>>(
     mut each: impl FnMut(&Report),
 ) -> Result<()> {
     // The steps are what serves everything.
-    let ways = [(Strategy::Step, ""), (Strategy::Sequence, "sequence"), (Strategy::Grid, "grid")];
-    for (strategy, way) in ways {
+    for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Grid] {
         if ![Strategy::Auto, strategy].contains(&engine.strategy()) {
             continue;
         }
         // A device may lack what a strategy needs.
-        let Ok(engine) = engine.with_strategy(strategy) else { continue };
+        let engine = match engine.with_strategy(strategy) {
+            Err(Error::Device(_) | Error::Invalid(_)) => continue,
+            engine => engine?,
+        };
+        let kernels = ["forward", "backward"].map(|pass| format!("{}_{pass}", strategy.name()));
         for case in cases() {
             let launched = engine.arranged(&record_case(&case)?).census();
-            let serves = launched.keys().any(|kernel| kernel.starts_with(way));
-            if way.is_empty() || serves {
+            let serves = kernels.iter().any(|kernel| launched.contains_key(kernel.as_str()));
+            if strategy == Strategy::Step || serves {
                 recurrent_reports(&engine, &case)?.iter().for_each(&mut each);
             }
         }

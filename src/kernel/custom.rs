@@ -1,5 +1,6 @@
 //! A cell of the caller's own.
 
+use super::half;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub type Reference = dyn Fn(&[f64], &[f64], &[f64], &mut [f64]) + Send + Sync;
 /// fn cell_backward(saved: array<f32, SAVED>, old: array<f32, STATES>,
 ///                  d_new: array<f32, STATES>) -> CellOut
 /// ```
-/// In what backward returns, `saved` holds the gradients of x and `states` what reaches the old
+/// A variable of the text that is indexed must have another name than a buffer of the steps' kernels (`w`, `b`, `gates`,
+/// `states`, `carry`, `flags` and the like). In what backward returns, `saved` holds the gradients of x and `states` what reaches the old
 /// states other than through r. `sigmoid` and `tanh_stable` are there to be used.
 #[derive(Clone)]
 pub struct CustomCell {
@@ -72,7 +74,10 @@ impl CustomCell {
         if !(1..=4).contains(&self.states) {
             return fail(format!("{} states; there can be 1 to 4", self.states));
         }
-        Ok(())
+        match super::step::BUFFERS.iter().find(|name| half::next(&self.wgsl, name).is_some()) {
+            Some(name) => fail(format!("'{name}[' in its text is the name of a buffer")),
+            None => Ok(()),
+        }
     }
 }
 

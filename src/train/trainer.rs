@@ -222,7 +222,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             for member in 0..members {
                 let name = member_tensor(&buffer.name, member, members);
                 let Some(tensor) = tensors.get(&name) else {
-                    if buffer.role == Role::State && step > 0 {
+                    if step > 0 {
                         let place = "the checkpoint".to_string();
                         return Err(Error::Missing { tensor: name, place });
                     }

@@ -33,18 +33,25 @@ pub(super) fn set_known_resident(info: &DeviceInfo, groups: Option<usize>) {
 }
 
 impl GpuEngine {
+    /// # Errors
+    /// The device has no memory that workgroups share.
+    pub(super) fn check_coherent(&self) -> Result<()> {
+        let context = &self.context;
+        if context.device.features().contains(wgpu::Features::MEMORY_DECORATION_COHERENT) {
+            return Ok(());
+        }
+        Err(Error::Device(format!(
+            "'{}' has no memory that workgroups share: the strategy grid needs it",
+            context.info.name
+        )))
+    }
+
     /// Workgroups that the device keeps at work side by side, found once: as many as all came in time.
     ///
     /// # Errors
-    /// The device has no memory that workgroups share, or failed.
+    /// The device failed.
     pub(super) fn resident(&self) -> Result<usize> {
         let context = &self.context;
-        if !context.device.features().contains(wgpu::Features::MEMORY_DECORATION_COHERENT) {
-            return Err(Error::Device(format!(
-                "'{}' has no memory that workgroups share: the strategy grid needs it",
-                context.info.name
-            )));
-        }
         if let Some(groups) = known_resident(&context.info) {
             return Ok(groups);
         }
@@ -74,7 +81,7 @@ impl GpuEngine {
         let params = ResidentParams { groups: groups as u32, spins: spins as u32 };
         let (threads, bytes) = (limits.threads, limits.bytes);
         recording.launch(Resident { params, threads, bytes }, &[progress])?;
-        let alone = self.copy(|context| context.pipelines.members = 1);
+        let alone = self.alone();
         let mut program = alone.load_arranged(&recording, &alone.store(), &[])?;
         for _ in 0..TRIES {
             program.run()?;

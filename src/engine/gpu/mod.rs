@@ -228,6 +228,11 @@ impl GpuEngine {
         Ok(self.copy(|context| context.pipelines.members = members as u32))
     }
 
+    /// The same device without an ensemble, with pipelines of its own: for what is measured.
+    fn alone(&self) -> Self {
+        self.copy(|context| context.pipelines.members = 1)
+    }
+
     pub(super) fn members(&self) -> usize {
         self.context.pipelines.members as usize
     }
@@ -300,10 +305,12 @@ impl GpuEngine {
                     tensors
                 }
                 (None, Role::Parameter | Role::State) => {
-                    super::check_shared(values.get(&buffer.name).map(|t| t.len), buffer)?;
-                    let (name, len) = (buffer.name.clone(), buffer.len);
-                    let make = || Tensor { len, buffer: context.tensors(&buffer.name, len) };
-                    values.entry(name).or_insert_with(make).buffer.clone()
+                    // A parameter must be there in every member.
+                    let whole = |t: &&Tensor| buffer.role == Role::State || !t.set.contains(&false);
+                    let found = values.get(&buffer.name).filter(whole);
+                    super::check_shared(found.map(|tensor| tensor.len), buffer)?;
+                    let make = || Tensor::new(context, &buffer.name, buffer.len);
+                    values.entry(buffer.name.clone()).or_insert_with(make).buffer.clone()
                 }
             });
         }
@@ -490,6 +497,9 @@ impl Context {
         len: usize,
         member: Option<usize>,
     ) -> Result<Vec<f32>> {
+        if len == 0 {
+            return Ok(Vec::new());
+        }
         let all: Vec<f32> = self.read(buffer, staging)?;
         let mut tensors = all.chunks(self.stride(len)).map(|tensor| &tensor[..len]);
         Ok(match member {

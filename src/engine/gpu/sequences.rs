@@ -38,8 +38,8 @@ const BUDGET: Duration = Duration::from_millis(200);
 /// refuses takes [`REFUSED`].
 pub(super) type Times = BTreeMap<String, [f64; 2]>;
 
-/// A time that no kernel takes; a number, so that it can be written down.
-const REFUSED: f64 = 1e9;
+/// A time that no kernel takes: for the life of the process, as a device may have failed for other reasons.
+pub(super) const REFUSED: f64 = 1e9;
 
 /// By adapter and driver: for the life of the process.
 static KNOWN: Mutex<BTreeMap<[String; 2], Times>> = Mutex::new(BTreeMap::new());
@@ -59,8 +59,11 @@ impl GpuEngine {
     /// Asked for grids, the device has no memory that workgroups share, or failed.
     pub(in crate::engine) fn with_strategy(&self, strategy: Strategy) -> Result<Self> {
         let mut limits = self.context.group_limits;
-        if strategy == Strategy::Grid && limits.resident == 0 {
-            limits.resident = self.resident()?;
+        if strategy == Strategy::Grid {
+            self.check_coherent()?;
+            if limits.resident == 0 {
+                limits.resident = self.resident()?;
+            }
         }
         Ok(self.copy(|context| {
             context.strategy = strategy;
@@ -117,6 +120,8 @@ impl GpuEngine {
             let op = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
             let taken = op.as_ref().filter(|op| self.takes(recording, &run, op));
             let measured = op.as_ref().and_then(|op| self.measured(recording, &run, op));
+            let refused = measured.is_some_and(|ms| ms[1] >= REFUSED);
+            let measured = measured.filter(|_| !refused);
             let choice = Choice {
                 kernel: taken.unwrap_or(&run.steps[0].op).kernel().name(),
                 steps: run.steps.len(),
@@ -126,7 +131,10 @@ impl GpuEngine {
                     None => Strategy::Step,
                 },
                 measured_ms: measured.map(|ms| ms.map(|ms| ms / STEPS as f64)),
-                reason: self.reason(op.as_ref(), measured.is_some()),
+                reason: match refused {
+                    true => "the device failed with the sequence kernel".to_string(),
+                    false => self.reason(op.as_ref(), measured.is_some()),
+                },
                 cut: op.as_ref().and_then(cut_in_words),
             };
             if !list.contains(&choice) {
@@ -172,7 +180,8 @@ impl GpuEngine {
         known.get(&key(&self.context.info))?.get(&self.key(recording, run, op)).copied()
     }
 
-    /// What the time depends on: kernel and permutation, element types, rows. Whether Initial comes
+    /// What the time depends on: kernel and permutation, element types, rows. Members of an ensemble go as they do
+    /// alone. Whether Initial comes
     /// behind is left out: a part of a sequence has to go as the whole does.
     fn key(&self, recording: &Recording, run: &Run, op: &Op) -> String {
         let op = &match op.clone() {
@@ -183,17 +192,13 @@ impl GpuEngine {
         let types: Vec<_> = recording.bindings(&launch).iter().map(|b| b.dtype).collect();
         let (kernel, groups) = (op.kernel(), op.kernel().groups());
         let (name, defines) = (kernel.name(), kernel.defines());
-        let members = self.members();
         let defines = defines.into_iter().map(|(name, value)| match value.is_empty() {
             true => name.to_string(),
             false => format!("{name}={value}"),
         });
         let types = types.iter().map(|dtype| format!("{dtype:?}").to_lowercase());
         let words = defines.chain(types).collect::<Vec<_>>().join(" ");
-        format!(
-            "{name} {words} groups {} members {members}",
-            groups.map(|n| n.to_string()).join("x")
-        )
+        format!("{name} {words} groups {}", groups.map(|n| n.to_string()).join("x"))
     }
 
     /// Measures both ways for every kind of run that was not measured yet; not on a driver that computes
@@ -249,10 +254,11 @@ impl GpuEngine {
         if let Some(op) = candidate(&self.context, &few) {
             ways[1].launch(op, &views)?;
         }
-        let store = self.store();
+        let alone = self.alone();
+        let store = alone.store();
         let mut times = [0.0; 2];
         for (time, recording) in times.iter_mut().zip(&ways) {
-            let mut program = self.load_arranged(recording, &store, &[])?;
+            let mut program = alone.load_arranged(recording, &store, &[])?;
             if let Some(flags) = flags {
                 let words = vec![VALID; flags.len];
                 program.write(flags.buffer, bytemuck::cast_slice(&words), None)?;
@@ -395,10 +401,7 @@ fn ends(last: &Launch, after: &Launch) -> bool {
 fn candidate(context: &Context, run: &Run) -> Option<Op> {
     let (count, initial) = (run.steps.len(), run.all.len() > run.steps.len());
     let grid = context.strategy == Strategy::Grid;
-    let limits = GroupLimits {
-        resident: context.group_limits.resident / context.members(),
-        ..context.group_limits
-    };
+    let limits = context.group_limits;
     let op: Op = match &run.steps[0].op {
         Op::StepForward(step) if grid => SequenceForward::grid(step, count, &limits)?.into(),
         Op::StepBackward(step) if grid => {
@@ -409,7 +412,13 @@ fn candidate(context: &Context, run: &Run) -> Option<Op> {
         _ => return None,
     };
     let most = context.limits.max_compute_workgroups_per_dimension;
-    op.kernel().groups().into_iter().all(|groups| groups <= most).then_some(op)
+    let (kernel, bound) = (op.kernel(), context.limits.max_storage_buffers_per_shader_stage);
+    let groups = kernel.groups();
+    let fits = groups.into_iter().all(|groups| groups <= most)
+        && kernel.bindings().len() <= bound as usize;
+    // Those of all members wait side by side.
+    let kept = groups.into_iter().map(|n| n as usize).product::<usize>() * context.members();
+    (fits && (!grid || kept <= limits.resident)).then_some(op)
 }
 
 /// The launches that make a run with a candidate: itself, or a grid and what comes behind it, with counters that

@@ -11,7 +11,16 @@ use std::sync::{Arc, Mutex};
 pub struct Tensor {
     /// Elements of one.
     pub len: usize,
+    /// Members whose tensor was set.
+    pub set: Vec<bool>,
     pub buffer: wgpu::Buffer,
+}
+
+impl Tensor {
+    /// Zeros that nobody has set.
+    pub fn new(context: &Context, name: &str, len: usize) -> Self {
+        Tensor { len, set: vec![false; context.members()], buffer: context.tensors(name, len) }
+    }
 }
 
 /// Buffers by name, shared by programs.
@@ -38,22 +47,31 @@ impl GpuStore {
             });
         }
         let mut values = lock(&self.values);
-        let fits = values.get(name).is_some_and(|tensor| tensor.len == len);
-        if !fits {
+        let found = values.get(name).map(|tensor| tensor.len);
+        if let (Some(found), Some(_)) = (found.filter(|&found| found != len), member) {
+            return Err(Error::shape(name, &[found], &[len]));
+        }
+        if found != Some(len) {
             let scope = context.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-            let buffer = context.tensors(name, len);
+            let tensor = Tensor::new(context, name, len);
             if let Some(error) = pollster::block_on(scope.pop()) {
                 return Err(context.failed(error.to_string()));
             }
-            values.insert(name.to_string(), Tensor { len, buffer });
+            values.insert(name.to_string(), tensor);
         }
-        context.write(&values[name].buffer, bytemuck::cast_slice(value), member);
+        if let Some(tensor) = values.get_mut(name) {
+            match member {
+                Some(member) => tensor.set[member] = true,
+                None => tensor.set.fill(true),
+            }
+            context.write(&tensor.buffer, bytemuck::cast_slice(value), member);
+        }
         context.check_failure()
     }
 
     /// The tensor of a member, or of all one after another.
     pub fn get(&self, name: &str, member: Option<usize>) -> Result<Option<Vec<f32>>> {
-        let Some(Tensor { len, buffer }) = lock(&self.values).get(name).cloned() else {
+        let Some(Tensor { len, buffer, .. }) = lock(&self.values).get(name).cloned() else {
             return Ok(None);
         };
         let staging = self.context.staging(buffer.size());

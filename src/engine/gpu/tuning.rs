@@ -2,7 +2,7 @@
 
 use super::grid::{known_resident, set_known_resident};
 use super::products::{Rates, set_known};
-use super::sequences::{Times, known_times, set_known_times};
+use super::sequences::{REFUSED, Times, known_times, set_known_times};
 use super::{DeviceInfo, GpuEngine};
 use crate::error::{Error, Result};
 use crate::format::write_atomic;
@@ -50,7 +50,7 @@ impl GpuEngine {
         Tuning { device, driver, tiles, strategies, resident }
     }
 
-    /// Uses what was measured before. Rates of cooperative matrices may be missing: they are estimated.
+    /// Uses what was measured before, in the place of all that is known. Rates of cooperative matrices may be missing: they are estimated.
     ///
     /// # Errors
     /// It is of another device or driver, lacks another tile, or has rates or times that are none.
@@ -95,41 +95,56 @@ impl GpuEngine {
         let info = &self.context.info;
         let name = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         // Two adapters whose names come out alike: the file says whose it is.
-        let file = format!("{} {}.json", info.name, info.driver);
+        let version = env!("CARGO_PKG_VERSION");
+        let file = format!("{} {} {version}.json", info.name, info.driver);
         let file: String = file.chars().map(|c| if c == '.' { c } else { name(c) }).collect();
         let engine = self.copy(|context| context.cache = Some(folder.join(file)));
         engine.use_kept();
         engine
     }
 
-    fn use_kept(&self) -> Option<()> {
+    /// What the file holds of this device, as far as it makes sense.
+    fn kept(&self) -> Option<Tuning> {
         let text = std::fs::read(self.context.cache.as_ref()?).ok()?;
         let kept: Tuning = serde_json::from_slice(&text).ok()?;
         let info = &self.context.info;
-        if [&kept.device, &kept.driver] != [&info.name, &info.driver] {
-            return None;
-        }
-        check_times(&kept.strategies).ok()?;
+        let same = [&kept.device, &kept.driver] == [&info.name, &info.driver];
+        (same && check_times(&kept.strategies).is_ok()).then_some(kept)
+    }
+
+    fn use_kept(&self) -> Option<()> {
+        let kept = self.kept()?;
+        let info = &self.context.info;
         // What this process has measured by itself stays.
+        let resident = known_resident(info).or(kept.resident);
         let mut times = kept.strategies.clone();
         times.extend(known_times(info));
         if self.known_rates().is_none() && !kept.tiles.is_empty() {
             self.set_tuning(&kept).ok()?;
         }
         set_known_times(info, times);
-        if kept.resident.is_some() && known_resident(info).is_none() {
-            set_known_resident(info, kept.resident);
-        }
+        set_known_resident(info, resident);
         Some(())
     }
 
-    /// Writes what is known of this device where the host wants it kept.
+    /// Writes what is known of this device where the host wants it kept, with what other processes wrote there.
     pub(super) fn keep_measured(&self) {
         let Some(file) = &self.context.cache else { return };
         let mut tuning = self.tuning();
-        if self.known_rates().is_none() {
-            tuning.tiles.clear();
+        match self.known_rates() {
+            None => tuning.tiles = self.kept().map(|kept| kept.tiles).unwrap_or_default(),
+            // Estimates would come back as if they had been measured.
+            Some(rates) if !rates.complete => {
+                tuning.tiles.retain(|name, _| TILES.iter().any(|tile| tile.name == name));
+            }
+            Some(_) => {}
         }
+        let measured = std::mem::take(&mut tuning.strategies);
+        let kept = self.kept().map(|kept| kept.strategies).unwrap_or_default();
+        tuning.strategies = kept.into_iter().chain(measured).collect();
+        tuning.strategies.retain(|_, ms| ms[1] < REFUSED);
+        // On a driver that computes on the CPU it depends on cores, and on who else uses them.
+        tuning.resident = tuning.resident.filter(|_| !self.context.info.software);
         let Ok(text) = serde_json::to_string_pretty(&tuning) else { return };
         if let Some(folder) = file.parent() {
             let _ = std::fs::create_dir_all(folder);

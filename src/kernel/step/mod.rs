@@ -182,6 +182,27 @@ impl StepKind {
     }
 }
 
+/// The buffers of the steps' kernels.
+pub(super) const BUFFERS: [&str; 17] = [
+    "w",
+    "b",
+    "gates",
+    "states",
+    "carry",
+    "flags",
+    "hidden_mask",
+    "unit_parameters",
+    "columns",
+    "d_unit",
+    "d_output",
+    "recurrent",
+    "d_candidate",
+    "d_unprojected",
+    "d_columns",
+    "control",
+    "progress",
+];
+
 /// The permutation's name that says that a binding is there.
 fn has(binding: &str) -> Option<&'static str> {
     const NAMES: [(&str, &str); 13] = [

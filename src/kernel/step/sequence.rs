@@ -86,6 +86,10 @@ impl Team {
             *binding = binding.shared();
         }
         list.push(Binding::write_u32("progress", cut.progress_words(p)).shared());
+        // As a rule there is nothing left to do.
+        if self == Team::Rest {
+            list.iter_mut().for_each(|binding| binding.moved = 0);
+        }
     }
 }
 
@@ -185,7 +189,7 @@ impl SequenceCut {
             let mut ways = rows.flat_map(|rows| [32, 16, 8, 4, 2, 1].map(|slices| [slices, rows]));
             ways.find_map(|[slices, rows]| Some(cut(tiles, slices, rows)).filter(fits))
         };
-        let cuts: Vec<_> = (2..=limits.resident.min(head / STEP)).filter_map(of).collect();
+        let cuts: Vec<_> = (2..=limits.resident.min(head.div_ceil(STEP))).filter_map(of).collect();
         let whole = cuts.iter().find(|cut| cut.pinned == cut.places);
         whole.or(cuts.last()).copied()
     }
@@ -208,7 +212,8 @@ impl SequenceCut {
             1 => (24 + self.places - self.pinned, limits.rounds),
             tiles => (tiles * (32 + self.places), limits.rounds.saturating_sub(limits.spins)),
         };
-        limits.steps.min(rounds / each).max(1)
+        // What one workgroup alone may have to make up for takes as many times as long.
+        (limits.steps / self.tiles).min(rounds / each).max(1)
     }
 
     /// Threads of a workgroup.

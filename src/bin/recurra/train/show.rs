@@ -114,7 +114,7 @@ impl Show {
             );
             if validation.spread().is_some() {
                 for (seed, loss) in seeds.zip(&validation.0) {
-                    eprintln!("seed {seed:<5}validation loss {loss:.4}");
+                    eprintln!("seed {seed:<4} validation loss {loss:.4}");
                 }
             }
         }
