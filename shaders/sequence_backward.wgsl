@@ -34,16 +34,12 @@ fn main(
         d_tile[i] = Sum();
     }
     workgroupBarrier();
-    if own.there {
-        for (var state = 0u; state < STATES; state++) {
-            held_carry[state] = carry[carry_index(state, at)];
+#import shared/read_carry
+    if own.there && p.later != NONE {
+        for (var block = 0u; block < SAVED; block++) {
+            held_words[block] = gates[gate_index(p.later, block, at)];
         }
-        if p.later != NONE {
-            for (var block = 0u; block < SAVED; block++) {
-                held_words[block] = gates[gate_index(p.later, block, at)];
-            }
-            d_tile[own.tile] = left();
-        }
+        d_tile[own.tile] = left();
     }
     let stride = p.new_slot - p.old_slot;
     for (var s = 0u; s < given.count + TAIL; s++) {
