@@ -25,7 +25,7 @@ fn main(
     // As many words live over the wait as a kernel of a grid has weights in registers.
 #for TENS in 0 1 2 3 4 5 6 7
 #for ONES in 0 1 2 3 4 5 6 7
-    let word_#{TENS}_#{ONES} = room[(index + #{TENS}#{ONES}u) % #{WORDS}u];
+    let word_#{TENS}_#{ONES} = room[(index + #{TENS}u * 8u + #{ONES}u) % #{WORDS}u];
 #end
 #end
     if index == 0u {
