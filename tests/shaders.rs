@@ -279,19 +279,22 @@ fn permutations() -> Vec<Op> {
     list
 }
 
+/// What WebGPU promises a workgroup, and a device that keeps four at work.
+const PROMISED: GroupLimits = GroupLimits {
+    threads: 256,
+    bytes: 16_384,
+    registers: 64,
+    groups: 2,
+    slices: 32,
+    steps: 99,
+    rounds: usize::MAX,
+    resident: 4,
+    spins: 9,
+};
+
 /// A step's sequence kernels, cut for what WebGPU promises: with all weights in registers, and with few.
 fn in_sequence(op: &Op) -> Vec<Op> {
-    let limits = GroupLimits {
-        threads: 256,
-        bytes: 16_384,
-        registers: 64,
-        groups: 2,
-        slices: 32,
-        steps: 99,
-        rounds: usize::MAX,
-        resident: 2,
-        spins: 9,
-    };
+    let limits = PROMISED;
     let few = GroupLimits { registers: 16, groups: 1000, ..limits };
     match op {
         Op::StepForward(step) => [limits, few]
@@ -310,17 +313,7 @@ fn in_sequence(op: &Op) -> Vec<Op> {
 
 /// The grids of steps and what comes behind them, and the probe of a device: kernels whose workgroups share memory.
 fn shared_permutations() -> Vec<Op> {
-    let limits = GroupLimits {
-        threads: 256,
-        bytes: 16_384,
-        registers: 64,
-        groups: 2,
-        slices: 32,
-        steps: 99,
-        rounds: usize::MAX,
-        resident: 4,
-        spins: 9,
-    };
+    let limits = PROMISED;
     let mut seen = BTreeSet::new();
     let mut list = Vec::new();
     let resident = ResidentParams { groups: 2, spins: 9 };
