@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Binding, BufferId, Control, Cost, Kernel, Op, View};
 use crate::tensor::{DType, WORD_BYTES};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -69,6 +70,7 @@ pub struct Recording {
     buffers: Vec<Buffer>,
     launches: Vec<Launch>,
     names: BTreeMap<String, BufferId>,
+    frugal: bool,
 }
 
 impl Recording {
@@ -249,7 +251,37 @@ impl Recording {
 
     /// Other launches over the same buffers.
     pub(crate) fn with_launches(&self, launches: Vec<Launch>) -> Self {
-        Recording { buffers: self.buffers.clone(), names: self.names.clone(), launches }
+        let (buffers, names) = (self.buffers.clone(), self.names.clone());
+        Recording { buffers, names, launches, frugal: self.frugal }
+    }
+
+    /// Memory comes before speed: an engine that reorders launches must not take more of it.
+    pub(crate) fn set_frugal(&mut self) {
+        self.frugal = true;
+    }
+
+    /// Whether memory comes before speed.
+    pub(crate) fn is_frugal(&self) -> bool {
+        self.frugal
+    }
+
+    /// The recording with launches that an engine put side by side one after another.
+    pub(crate) fn apart(&self) -> Cow<'_, Self> {
+        let beside = |launch: &Launch| matches!(launch.op, Op::Beside(_));
+        if !self.launches.iter().any(beside) {
+            return Cow::Borrowed(self);
+        }
+        let mut launches = Vec::new();
+        for launch in &self.launches {
+            match &launch.op {
+                Op::Beside(op) => {
+                    let each = op.apart(&launch.buffers).into_iter();
+                    launches.extend(each.map(|(op, buffers)| Launch { op, buffers }));
+                }
+                _ => launches.push(launch.clone()),
+            }
+        }
+        Cow::Owned(self.with_launches(launches))
     }
 
     /// A temporary buffer more, of an engine's own.

@@ -229,8 +229,10 @@ fn launches_do_not_grow_with_time() {
             assert_eq!(counts[0]["sequence_forward"], 1);
             assert_eq!(counts[0]["sequence_backward"], 1);
             assert!(!counts[0].contains_key("step_forward"), "{:?}", counts[0]);
-            assert_eq!(counts[0], counts[1], "{cell:?} H{hidden}");
-            assert_eq!(counts[0], counts[2], "{cell:?} H{hidden}");
+            // A few copies of short sequences are small enough to go side by side.
+            let all = counts.each_ref().map(|census| census.values().sum::<usize>());
+            assert_eq!(counts[1], counts[2], "{cell:?} H{hidden}");
+            assert!(all[0] <= all[1], "{counts:?}");
         }
     }
 }

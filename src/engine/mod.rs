@@ -268,6 +268,11 @@ impl Engine {
                 "the store is not one of {members} members: take the whole store of this engine"
             )));
         }
+        // The CPU engine takes launches one after another.
+        let recording = &*match self {
+            Engine::Cpu(_) => recording.apart(),
+            Engine::Gpu(_) => Cow::Borrowed(recording),
+        };
         let kind = match (self, &store.kind) {
             (Engine::Cpu(cpu), StoreKind::Cpu(stores)) if external.is_empty() => {
                 let programs = stores.iter().map(|store| cpu.load(recording, store));

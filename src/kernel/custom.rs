@@ -1,6 +1,6 @@
 //! A cell of the caller's own.
 
-use super::half;
+use super::places;
 use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl CustomCell {
         if !(1..=4).contains(&self.states) {
             return fail(format!("{} states; there can be 1 to 4", self.states));
         }
-        match super::step::BUFFERS.iter().find(|name| half::next(&self.wgsl, name).is_some()) {
+        match super::step::BUFFERS.iter().find(|name| places::next(&self.wgsl, name).is_some()) {
             Some(name) => fail(format!("'{name}[' in its text is the name of a buffer")),
             None => Ok(()),
         }

@@ -57,8 +57,9 @@ impl Kernel for Dropout {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         vec![
-            Binding::read("input", (p.input_offset + p.count) as usize),
-            Binding::write("output", (p.output_offset + p.count) as usize),
+            Binding::read("input", (p.input_offset + p.count) as usize).starting(p.input_offset),
+            Binding::write("output", (p.output_offset + p.count) as usize)
+                .starting(p.output_offset),
             Binding::read_u32("control", Control::WORDS),
         ]
     }

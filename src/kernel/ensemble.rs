@@ -3,7 +3,7 @@
 //! names its workgroup_id `group`, and reads no z of it.
 
 use super::Binding;
-use super::half::{closing, next};
+use super::places::{closing, next};
 
 /// The text with each place `name[index]` of a storage buffer moved to the member of the workgroup:
 /// `name[of_name + index]`, where of_name is the workgroup's z times a member's elements. A buffer's length

@@ -327,7 +327,11 @@ impl Kernel for Matmul {
         let rows = p.m * self.parts() as u32;
         let c = Binding::write("c", matrix_extent(p.c_offset, p.c_stride, rows, p.n));
         let written = rows as usize * n * if self.accumulate { 2 } else { 1 };
-        let [a, b, c] = [a.moving(m * k), b.moving(k * n), c.moving(written)];
+        let [a, b, c] = [
+            a.starting(p.a_offset).moving(m * k),
+            b.starting(p.b_offset).moving(k * n),
+            c.starting(p.c_offset).moving(written),
+        ];
         let mut list: Vec<Binding> = [a, b, c]
             .into_iter()
             .zip(self.in_vectors())
@@ -340,7 +344,8 @@ impl Kernel for Matmul {
             list.push(Binding::read("bias", (p.bias_offset + p.n) as usize));
         }
         if self.row_sum {
-            list.push(Binding::write("row_sum", (p.row_sum_offset + rows) as usize));
+            let sums = Binding::write("row_sum", (p.row_sum_offset + rows) as usize);
+            list.push(sums.starting(p.row_sum_offset));
         }
         if self.flags {
             let rows = p.first + self.sequence_rows()[0] as u32;

@@ -141,12 +141,15 @@ impl Kernel for Combine {
         let read = |stride| if stride == 0 { p.columns as usize } else { n };
         let mut list = vec![
             Binding::read("source", extent(p.source_offset, p.source_stride))
+                .starting(p.source_offset)
                 .moving(read(p.source_stride)),
-            Binding::write("destination", extent(p.target_offset, p.target_stride)).moving(written),
+            Binding::write("destination", extent(p.target_offset, p.target_stride))
+                .starting(p.target_offset)
+                .moving(written),
         ];
         if self.with != With::Nothing {
             let other = Binding::read("other", extent(p.other_offset, p.other_stride));
-            list.push(other.moving(read(p.other_stride)));
+            list.push(other.starting(p.other_offset).moving(read(p.other_stride)));
         }
         if self.scaled {
             list.push(Binding::read("loss_scale", LossScale::WORDS));
@@ -207,8 +210,9 @@ impl Kernel for Fill {
         "fill"
     }
     fn bindings(&self) -> Vec<Binding> {
-        let count = self.params.count as usize;
-        vec![Binding::write("destination", self.params.offset as usize + count).moving(count)]
+        let (offset, count) = (self.params.offset, self.params.count as usize);
+        let target = Binding::write("destination", offset as usize + count);
+        vec![target.starting(offset).moving(count)]
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)
@@ -275,8 +279,11 @@ impl Kernel for SelectRows {
         let p = &self.params;
         let n = p.rows as usize * p.columns as usize;
         let mut list = vec![
-            Binding::read("source", p.source_offset as usize + n).moving(n),
+            Binding::read("source", p.source_offset as usize + n)
+                .starting(p.source_offset)
+                .moving(n),
             Binding::write("destination", p.target_offset as usize + n)
+                .starting(p.target_offset)
                 .moving(if self.accumulate { 2 * n } else { n }),
         ];
         if self.flags {

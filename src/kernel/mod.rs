@@ -8,6 +8,7 @@
 //! element and the number of elements.
 
 mod activation;
+mod beside;
 mod cell;
 mod convolution;
 mod cross_entropy;
@@ -24,6 +25,7 @@ mod normalise;
 mod optimizer;
 mod penalty;
 mod permutations;
+mod places;
 mod reduce;
 mod resident;
 mod scan;
@@ -34,6 +36,7 @@ mod sum_parts;
 mod tile;
 
 pub use activation::Activation;
+pub use beside::Beside;
 pub use cell::{Cell, CellKind};
 pub use convolution::{ColumnsBackward, ColumnsForward, ColumnsParams, Convolution};
 pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
@@ -114,6 +117,8 @@ pub struct Binding {
     pub vectors: bool,
     /// Workgroups of one launch hand over what lies there.
     pub shared: bool,
+    /// The first element that the launch may touch.
+    pub from: usize,
     /// One past the last element that the launch may touch.
     pub extent: usize,
     /// Elements that the launch reads plus those that it writes, each once.
@@ -128,6 +133,7 @@ impl Binding {
             dtype: DType::F32,
             vectors: false,
             shared: false,
+            from: 0,
             extent,
             moved: extent,
         }
@@ -139,6 +145,7 @@ impl Binding {
             dtype: DType::U32,
             vectors: false,
             shared: false,
+            from: 0,
             extent,
             moved: extent,
         }
@@ -150,6 +157,7 @@ impl Binding {
             dtype: DType::F32,
             vectors: false,
             shared: false,
+            from: 0,
             extent,
             moved: extent,
         }
@@ -162,6 +170,11 @@ impl Binding {
     /// The same, of which the launch moves so many elements, or reads and writes them, counted twice.
     pub(crate) fn moving(self, moved: usize) -> Self {
         Binding { moved, ..self }
+    }
+
+    /// The same, of which nothing before that element is touched.
+    pub(crate) fn starting(self, from: u32) -> Self {
+        Binding { from: from as usize, ..self }
     }
 
     /// The same, through which the workgroups of the launch hand something over.
@@ -225,6 +238,10 @@ pub trait Kernel {
     fn groups(&self) -> [u32; 3];
     /// Floating-point operations; a multiply-add is two.
     fn flops(&self) -> u64;
+    /// Launches that this one makes side by side, with workgroups in z; see [`Beside`].
+    fn items(&self) -> usize {
+        1
+    }
 }
 
 macro_rules! ops {
@@ -277,6 +294,7 @@ ops!(
     ColumnSum,
     ActivationPenalty,
     Resident,
+    Beside,
 );
 
 /// Words of the control buffer, the few numbers that change from run to run. The host writes them

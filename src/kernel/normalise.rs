@@ -264,6 +264,7 @@ impl Kernel for ColumnSum {
         let mut list = vec![
             Binding::read("a", extent(p.a_offset, p.a_stride)).moving(n),
             Binding::write("sums", (p.target_offset + p.columns) as usize)
+                .starting(p.target_offset)
                 .moving(p.columns as usize * if self.accumulate { 2 } else { 1 }),
         ];
         if self.product {

@@ -116,8 +116,11 @@ impl Kernel for SumSquares {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         vec![
-            Binding::read("input", (p.input_offset + p.count) as usize).moving(p.count as usize),
+            Binding::read("input", (p.input_offset + p.count) as usize)
+                .starting(p.input_offset)
+                .moving(p.count as usize),
             Binding::write("partials", p.partial_offset as usize + self.groups()[0] as usize)
+                .starting(p.partial_offset)
                 .moving(self.groups()[0] as usize),
         ]
     }

@@ -13,7 +13,7 @@
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
 //! hold another: `#{COUNT_#{X}}`.
 
-use super::{Access, Binding, Kernel, ensemble, half};
+use super::{Access, Binding, Kernel, beside, ensemble, half};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 use include_dir::{Dir, include_dir};
@@ -46,7 +46,7 @@ pub fn source(kernel: &dyn Kernel) -> Result<String> {
 }
 
 /// How every shader declares its parameter block.
-const UNIFORM: &str = "@group(0) @binding(0) var<uniform> ";
+pub(super) const UNIFORM: &str = "@group(0) @binding(0) var<uniform> ";
 
 /// The shader with its parameter block as immediates, which a launch sets without a buffer.
 pub fn with_immediates(source: &str) -> String {
@@ -67,6 +67,8 @@ pub struct Fault {
 impl Fault {
     /// For a stem: what was made of shaders over buffers of f16, wherever the text stands in it.
     pub const CONVERTED: &str = "f16";
+    /// For a stem: what was made of shaders for launches side by side, wherever the text stands in it.
+    pub const BESIDE: &str = "beside";
     /// For a stem: what was made of shaders for the members of an ensemble, wherever the text stands in it.
     pub const MEMBERS: &str = "members";
 }
@@ -89,6 +91,7 @@ pub fn source_with(
             defines.insert(define, String::new());
         }
     }
+    let items = kernel.items();
     let declarations = declarations(bindings);
     let imported = BTreeSet::new();
     let mut expander = Expander { defines, declarations, fault, imported, out: String::new() };
@@ -98,16 +101,21 @@ pub fn source_with(
         Some(fault) => text.replace(fault.old, fault.new),
         None => text,
     };
+    let own = if items > 1 { beside::of_one(bindings) } else { bindings.to_vec() };
     if members > 1 {
-        text = planted(ensemble::of_members(&text, bindings, members), Fault::MEMBERS);
+        text = planted(ensemble::of_members(&text, &own, members), Fault::MEMBERS);
     }
-    if bindings.iter().filter(short).count() == 0 {
-        return Ok(text);
-    }
-    for binding in bindings.iter().filter(short) {
+    let shorts = own.iter().filter(short);
+    for binding in shorts.clone() {
         text = half::converted(&text, binding.name, binding.vectors);
     }
-    Ok(format!("enable f16;\n{}", planted(text, Fault::CONVERTED)))
+    if shorts.count() > 0 {
+        text = format!("enable f16;\n{}", planted(text, Fault::CONVERTED));
+    }
+    if items > 1 {
+        text = planted(beside::of_launches(&text, bindings, items, members), Fault::BESIDE);
+    }
+    Ok(text)
 }
 
 /// The storage variables of a kernel, in binding order.
@@ -118,23 +126,27 @@ fn declarations(bindings: &[Binding]) -> String {
             Access::Read => "read",
             Access::Write => "read_write",
         };
-        let element = match (binding.dtype, binding.vectors) {
-            (DType::F32, false) => "f32",
-            (DType::F32, true) => "vec4<f32>",
-            (DType::F16, false) => "f16",
-            (DType::F16, true) => "vec4<f16>",
-            // Integers that are shared are counters.
-            (DType::U32, false) if binding.shared => "atomic<u32>",
-            (DType::U32, false) => "u32",
-            (DType::U32, true) => "vec4<u32>",
-        };
-        let (number, name) = (i + 1, binding.name);
+        let (number, name, element) = (i + 1, beside::variable(bindings, i), element(binding));
         let coherent = if binding.shared { "@coherent " } else { "" };
         text.push_str(&format!(
             "@group(0) @binding({number}) {coherent}var<storage, {access}> {name}: array<{element}>;\n"
         ));
     }
     text
+}
+
+/// The type of a binding's elements.
+pub(super) fn element(binding: &Binding) -> &'static str {
+    match (binding.dtype, binding.vectors) {
+        (DType::F32, false) => "f32",
+        (DType::F32, true) => "vec4<f32>",
+        (DType::F16, false) => "f16",
+        (DType::F16, true) => "vec4<f16>",
+        // Integers that are shared are counters.
+        (DType::U32, false) if binding.shared => "atomic<u32>",
+        (DType::U32, false) => "u32",
+        (DType::U32, true) => "vec4<u32>",
+    }
 }
 
 struct Expander<'a> {

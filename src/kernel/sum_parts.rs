@@ -52,7 +52,7 @@ impl Kernel for SumParts {
         let p = &self.params;
         vec![
             Binding::read("parts", p.len as usize * p.parts as usize),
-            Binding::write("sums", (p.target_offset + p.len) as usize),
+            Binding::write("sums", (p.target_offset + p.len) as usize).starting(p.target_offset),
         ]
     }
     fn defines(&self) -> Vec<(&'static str, String)> {

@@ -4,7 +4,7 @@
 use super::{NAMES, SEED, large_product, load};
 use crate::engine::{Engine, Program};
 use crate::error::Result;
-use crate::kernel::{BufferId, Combine, Cost, Fill, Op, Rows};
+use crate::kernel::{Combine, Cost, Fill, Rows};
 use crate::layer::Initializer;
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::{DType, Precision, WORD_BYTES};
@@ -182,9 +182,10 @@ impl DeviceRates {
 
 /// F16 for a product of two operands in f16: what takes them has the rate of such products.
 fn product_precision(recording: &Recording, launch: &Launch) -> Precision {
-    let half = |id: &BufferId| recording.get(*id).dtype == DType::F16;
-    match &launch.op {
-        Op::Matmul(_) if launch.buffers[..2].iter().all(half) => Precision::F16,
+    let bindings = recording.bindings(launch);
+    let mut operands = bindings.iter().filter(|binding| ["a", "b"].contains(&binding.name));
+    match launch.op.kernel().name() {
+        "matmul" if operands.all(|operand| operand.dtype == DType::F16) => Precision::F16,
         _ => Precision::F32,
     }
 }

@@ -199,6 +199,11 @@ impl Recorder {
         self.recording.buffer(name, len, DType::U32, Role::Input)
     }
 
+    /// Memory comes before speed where an engine orders launches.
+    pub(crate) fn set_frugal(&mut self) {
+        self.recording.set_frugal();
+    }
+
     /// What the host writes into an input of integers must be `most` at most.
     pub fn bound(&mut self, ids: View, most: usize) {
         self.recording.bound(ids, most);

@@ -382,8 +382,8 @@ fn run<'a>(
     match op {
         // Their steps were taken apart; what a grid has not made is nothing.
         Op::SequenceForward(_) | Op::SequenceBackward(_) => {}
-        // There are no workgroups.
-        Op::Resident(_) => {}
+        // There are no workgroups, and launches side by side were taken apart.
+        Op::Resident(_) | Op::Beside(_) => {}
         Op::Matmul(k) => matmul::matmul(context, k, bound, scratch),
         Op::Slope(k) => slope::slope(context, k, bound),
         Op::SumParts(k) => sum_parts::sum_parts(context, k, bound),

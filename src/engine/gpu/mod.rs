@@ -4,6 +4,7 @@
 //! A run then only encodes one compute pass: a launch's parameters go with it as immediates, or, where a
 //! device has none, lie in one uniform buffer at a dynamic offset. Nothing is allocated or compiled anew.
 
+mod beside;
 mod device;
 mod experimental;
 mod grid;
@@ -65,6 +66,8 @@ struct Context {
     /// How steps are launched, and what a workgroup of a sequence kernel may have.
     strategy: Strategy,
     group_limits: GroupLimits,
+    /// Launches that need not wait for one another go side by side.
+    beside: bool,
     /// Ways of launching steps are measured before they are chosen.
     measures: bool,
     /// The file in which what was measured is kept.
@@ -145,6 +148,7 @@ impl GpuEngine {
             thread_rows,
             strategy: Strategy::Auto,
             group_limits,
+            beside: true,
             measures,
             cache: None,
             failure,
@@ -324,7 +328,7 @@ impl GpuEngine {
         let mut planned = Vec::new();
         for launch in &arranged {
             let (kernel, bindings) = (launch.op.kernel(), recording.bindings(launch));
-            let params = match context.pipelines.immediates {
+            let params = match context.pipelines.immediates && kernel.items() == 1 {
                 true => LaunchParams::Immediate(kernel.params().into()),
                 false => {
                     let offset = offsets.entry(kernel.params().to_vec()).or_insert_with(|| {
@@ -362,9 +366,9 @@ impl GpuEngine {
             let number = groups.len();
             let make = || (number, pipeline.bind(&context.device, params.as_ref(), &bound));
             let group = groups.entry(key).or_insert_with(make).clone();
-            // No kernel has workgroups in z of its own: they are the members.
-            let [x, y, _] = launch.op.kernel().groups();
-            let (kernel, size) = (launch.op.kernel().name(), [x, y, context.pipelines.members]);
+            // No kernel has workgroups in z of its own: they are launches side by side, and the members.
+            let [x, y, z] = launch.op.kernel().groups();
+            let (kernel, size) = (launch.op.kernel().name(), [x, y, z * context.pipelines.members]);
             let params = launch_params;
             launches.push(GpuLaunch { kernel, cost, pipeline, group, params, size });
         }

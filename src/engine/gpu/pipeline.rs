@@ -26,7 +26,8 @@ impl Pipeline {
         bindings: &[Binding],
         all: &Pipelines,
     ) -> Result<Self> {
-        let immediates = all.immediates;
+        // The blocks of launches side by side are too large.
+        let immediates = all.immediates && kernel.items() == 1;
         let mut source = shader::source_with(kernel, bindings, all.members, all.fault.as_ref())?;
         if immediates {
             source = shader::with_immediates(&source);
@@ -84,6 +85,7 @@ impl Pipeline {
         params: Option<&wgpu::Buffer>,
         buffers: &[&wgpu::Buffer],
     ) -> wgpu::BindGroup {
+        let params = params.filter(|_| self.params_size.is_some());
         let params = params.map(|buffer| wgpu::BindGroupEntry {
             binding: 0,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {

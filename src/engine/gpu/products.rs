@@ -1,12 +1,14 @@
 //! How matrix products run on a device: which tile each takes, and which are cut along their terms.
 
+use super::beside::largest_product;
 use super::device::COOPERATIVE;
 use super::tuning::{Tuning, key};
 use super::{DeviceInfo, GpuEngine, lock};
+use crate::engine::Strategy;
 use crate::error::Result;
 use crate::kernel::{
-    BufferId, COOPERATIVE_TILES, Fill, Matmul, Op, Operand, StepBackward, StepForward, SumParts,
-    TILES, TileRate,
+    Beside, BufferId, COOPERATIVE_TILES, Fill, Matmul, Op, Operand, StepBackward, StepForward,
+    SumParts, TILES, Tile, TileRate,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -277,6 +279,7 @@ impl GpuEngine {
             subgroup: context.info.subgroup_sizes[0] as usize,
             half: false,
             members: self.members(),
+            beside: context.beside && context.strategy != Strategy::Step,
             scratch: [0, 1].map(|i| BufferId(recording.buffers().len() + i)),
             words: [0; 2],
         };
@@ -286,19 +289,25 @@ impl GpuEngine {
             match &launch.op {
                 Op::Matmul(op) if op.sums_blocks() => out.blocks(op, &launch.buffers),
                 Op::Matmul(op) => out.product(op.clone(), 1, launch.buffers.clone()),
+                Op::Beside(op) => out.beside(op, self.context.thread_rows, &launch.buffers),
                 op => {
-                    let (mut op, buffers) = (op.clone(), launch.buffers.clone());
-                    if let Op::StepForward(StepForward { kind, .. })
-                    | Op::StepBackward(StepBackward { kind, .. }) = &mut op
-                    {
-                        kind.thread_rows = self.context.thread_rows;
-                    }
-                    out.launches.push(Launch { op, buffers });
+                    let op = with_thread_rows(op, self.context.thread_rows);
+                    out.launches.push(Launch { op, buffers: launch.buffers.clone() });
                 }
             }
         }
         (out.launches, out.words)
     }
+}
+
+fn with_thread_rows(op: &Op, rows: usize) -> Op {
+    let mut op = op.clone();
+    if let Op::StepForward(StepForward { kind, .. }) | Op::StepBackward(StepBackward { kind, .. }) =
+        &mut op
+    {
+        kind.thread_rows = rows;
+    }
+    op
 }
 
 struct Arranged {
@@ -313,6 +322,8 @@ struct Arranged {
     /// The first two buffers of the launch at hand hold f16.
     half: bool,
     members: usize,
+    /// Launches may be side by side.
+    beside: bool,
     scratch: [BufferId; 2],
     words: [usize; 2],
 }
@@ -328,12 +339,27 @@ impl Arranged {
             self.launches.push(Launch { op: op.into(), buffers });
             return;
         }
+        self.launches
+            .push(Launch { op: op.with_tile(self.tile_for(shape, parts)).into(), buffers });
+    }
+
+    fn tile_for(&self, shape: [usize; 3], parts: usize) -> Tile {
         let small = self.software && shape.iter().product::<usize>() < SMALL;
-        let tile = self.tile.unwrap_or_else(|| match small {
+        TILES[self.tile.unwrap_or_else(|| match small {
             true => TILES.len() - 1,
             false => TileRate::choose(&self.rates.tiles, shape, parts),
-        });
-        self.launches.push(Launch { op: op.with_tile(TILES[tile]).into(), buffers });
+        })]
+    }
+
+    /// Launches side by side: all products take the tile of the largest.
+    fn beside(&mut self, beside: &Beside, thread_rows: usize, buffers: &[BufferId]) {
+        let parts = beside.ops().len() * self.members;
+        let tile = largest_product(beside.ops()).map(|op| self.tile_for(op.shape(), parts));
+        let cut = |op: &Op| match (op, tile) {
+            (Op::Matmul(op), Some(tile)) => op.clone().with_tile(tile).into(),
+            (op, _) => with_thread_rows(op, thread_rows),
+        };
+        self.launches.push(Launch { op: beside.map(cut).into(), buffers: buffers.to_vec() });
     }
 
     /// Each block of terms is summed from 0 by workgroups of its own, then the blocks are added in the
@@ -361,11 +387,21 @@ impl Arranged {
                     self.words[scratch] = self.words[scratch].max(len * count);
                 }
                 self.product(part, count, bound);
-                for (scratch, (place, len, offset)) in sums.into_iter().enumerate() {
+                let sum = |(scratch, (place, len, offset)): (usize, (usize, usize, u32))| {
                     let op = SumParts::new(len, count, offset as usize, op.descending);
-                    let op = SumParts { accumulate, ..op }.into();
-                    let buffers = vec![self.scratch[scratch], buffers[place]];
-                    self.launches.push(Launch { op, buffers });
+                    let op = Op::from(SumParts { accumulate, ..op });
+                    (op, vec![self.scratch[scratch], buffers[place]])
+                };
+                let sums: Vec<_> = sums.into_iter().enumerate().map(sum).collect();
+                match &sums[..] {
+                    // In one launch, where launches may be side by side.
+                    [matrix, rows] if self.beside && matrix.1[1] != rows.1[1] => {
+                        let (op, buffers) = Beside::new(&sums);
+                        self.launches.push(Launch { op: op.into(), buffers });
+                    }
+                    _ => self
+                        .launches
+                        .extend(sums.into_iter().map(|(op, buffers)| Launch { op, buffers })),
                 }
             }
             accumulate = true;

@@ -59,7 +59,10 @@ fn encode_pass(
         }
         let (number, group) = &launch.group;
         match &launch.params {
-            LaunchParams::Offset(offset) => pass.set_bind_group(0, group, &[*offset]),
+            LaunchParams::Offset(offset) => {
+                bound = usize::MAX;
+                pass.set_bind_group(0, group, &[*offset]);
+            }
             LaunchParams::Immediate(params) => {
                 if bound != *number {
                     bound = *number;

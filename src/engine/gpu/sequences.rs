@@ -75,11 +75,17 @@ impl GpuEngine {
         self.context.strategy
     }
 
-    /// A recording with the steps put together.
+    /// A recording with the steps put together, and launches that need not wait for one another side by side.
     pub(in crate::engine) fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
         if self.context.strategy == Strategy::Step {
             return Cow::Borrowed(recording);
         }
+        let together = self.together(recording);
+        Cow::Owned(if self.context.beside { self.beside(together) } else { together })
+    }
+
+    /// A recording with the steps put together.
+    fn together(&self, recording: &Recording) -> Recording {
         let mut out = recording.with_launches(Vec::new());
         for run in Runs(recording.launches()) {
             let first = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
@@ -99,7 +105,7 @@ impl GpuEngine {
                 }
             }
         }
-        Cow::Owned(out)
+        out
     }
 
     /// Steps that a launch of a sequence kernel may have.

@@ -322,6 +322,9 @@ impl Recurrent {
         }
         let flags = sequence.record_flags(rec, self.places())?;
         let segments = self.segments(&sequence, flags, rec.precision())?;
+        if self.memory != Memory::Keep {
+            rec.set_frugal();
+        }
         let around = Around { sequence, initial, segments };
         let x = rec.in_precision(x)?;
         let mut output = x;
