@@ -1,5 +1,6 @@
 // output[e] = input[e]·m[e], m[e] = 1/keep where u < keep, else 0; u are the upper 24 bits of
-// word e mod 2 of threefry2x32(key = (seed, seed ^ stream), counter = (e / 2, step)).
+// word e mod 2 of threefry2x32(key = (seed, seed ^ stream), counter = (e / 2, step)). `first`: elements
+// before these.
 #import shared/control
 #import shared/group_number
 #import shared/threefry
@@ -8,6 +9,7 @@ struct Params {
     count: u32,
     input_offset: u32,
     output_offset: u32,
+    first: u32,
     stream: u32,
     keep: f32,
     scale: f32,
@@ -39,7 +41,7 @@ fn main(
 ) {
     let pair = group_number(group, groups) * 256u + index;
     let key = vec2<u32>(control[CONTROL_SEED_LOW], control[CONTROL_SEED_HIGH] ^ p.stream);
-    let words = threefry2x32(key, vec2<u32>(pair, control[CONTROL_STEP]));
+    let words = threefry2x32(key, vec2<u32>(p.first / 2u + pair, control[CONTROL_STEP]));
     apply(2u * pair, words.x);
     apply(2u * pair + 1u, words.y);
 }

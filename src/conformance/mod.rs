@@ -111,7 +111,7 @@ fn recurrent<I: Iterator<Item = RecurrentCase>>(
     mut each: impl FnMut(&Report),
 ) -> Result<()> {
     // The steps are what serves everything.
-    for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Grid] {
+    for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Grid, Strategy::Wavefront] {
         if ![Strategy::Auto, strategy].contains(&engine.strategy()) {
             continue;
         }
@@ -122,9 +122,18 @@ fn recurrent<I: Iterator<Item = RecurrentCase>>(
         };
         let kernels = ["forward", "backward"].map(|pass| format!("{}_{pass}", strategy.name()));
         for case in cases() {
-            let launched = engine.arranged(&record_case(&case)?).census();
-            let serves = kernels.iter().any(|kernel| launched.contains_key(kernel.as_str()));
-            if strategy == Strategy::Step || serves {
+            let serves = match strategy {
+                Strategy::Step => true,
+                Strategy::Wavefront => {
+                    let choices = engine.choices(&record_case(&case)?)?;
+                    choices.iter().any(|choice| choice.strategy == strategy)
+                }
+                _ => {
+                    let launched = engine.arranged(&record_case(&case)?).census();
+                    kernels.iter().any(|kernel| launched.contains_key(kernel.as_str()))
+                }
+            };
+            if serves {
                 recurrent_reports(&engine, &case)?.iter().for_each(&mut each);
             }
         }

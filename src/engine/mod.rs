@@ -74,7 +74,7 @@ impl Engine {
     /// A strategy that the engine does not have.
     pub fn with_strategy(&self, strategy: Strategy) -> Result<Self> {
         match (self, strategy) {
-            (Engine::Cpu(_), Strategy::Sequence | Strategy::Grid) => {
+            (Engine::Cpu(_), Strategy::Sequence | Strategy::Grid | Strategy::Wavefront) => {
                 let name = strategy.name();
                 Err(Error::invalid(format!("the CPU engine does not have the strategy {name}")))
             }

@@ -13,12 +13,14 @@ pub enum Strategy {
     /// The same by several workgroups, which wait for one another: for a device that keeps them at work side by
     /// side. What it does not keep, one workgroup makes up for.
     Grid,
+    /// Layers beside one another, a part of the steps at a time, each part as with `Auto`.
+    Wavefront,
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Strategy; 4] =
-        [Strategy::Auto, Strategy::Step, Strategy::Sequence, Strategy::Grid];
+    pub const ALL: [Strategy; 5] =
+        [Strategy::Auto, Strategy::Step, Strategy::Sequence, Strategy::Grid, Strategy::Wavefront];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Strategy {
             Strategy::Step => "step",
             Strategy::Sequence => "sequence",
             Strategy::Grid => "grid",
+            Strategy::Wavefront => "wavefront",
         }
     }
 }
@@ -36,14 +39,17 @@ impl Strategy {
 pub struct Choice {
     /// The kernel.
     pub kernel: &'static str,
+    /// Layers that the choice is about: 1, or those that may go beside one another.
+    pub layers: usize,
     /// Steps that follow one another in launches of this kernel.
     pub steps: usize,
     /// The strategy.
     pub strategy: Strategy,
-    /// Milliseconds a step, launched each and in one launch, where that was measured.
+    /// Milliseconds a step, launched each and in one launch, where that was measured; of several layers, one layer
+    /// after another and beside one another.
     pub measured_ms: Option<[f64; 2]>,
     /// Why.
     pub reason: String,
-    /// How the sequence kernel is cut, where there is one, taken or not.
+    /// How the sequence kernel is cut, where there is one, taken or not; of several layers, into how many parts.
     pub cut: Option<String>,
 }

@@ -13,6 +13,8 @@ pub struct DropoutParams {
     pub input_offset: u32,
     /// First element of the output.
     pub output_offset: u32,
+    /// Elements of the mask before the first of these; an even number.
+    pub first: u32,
     /// Which of the model's dropouts this is: part of the generator's key.
     pub stream: u32,
     /// Probability that an element is kept.
@@ -41,6 +43,7 @@ impl Dropout {
                 count: input.len as u32,
                 input_offset: input.offset as u32,
                 output_offset: output.offset as u32,
+                first: 0,
                 stream,
                 keep,
                 scale: 1.0 / keep,

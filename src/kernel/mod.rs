@@ -22,6 +22,7 @@ mod matmul;
 mod memory;
 mod norm;
 mod normalise;
+mod of_steps;
 mod optimizer;
 mod penalty;
 mod permutations;

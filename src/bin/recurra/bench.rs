@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
 use recurra::Result;
 use recurra::cell::CellKind;
-use recurra::engine::Engine;
+use recurra::engine::{Engine, Strategy};
 use recurra::measure::{
     self, DeviceRates, Measurement, Profile, RecurrentShape, RooflinePoint, Suite, Timing,
 };
@@ -21,12 +21,17 @@ use std::time::Duration;
 /// The commit that this program was built from.
 const COMMIT: &str = env!("RECURRA_COMMIT");
 
-/// How the recurrence of a shape is run: `step`, `sequence`, `scan`, or several of them.
+/// How the recurrence of a shape is run: `step`, `sequence`, `grid`, `scan`, `wavefront`, or several of them.
 fn strategy(engine: &Engine, shape: &RecurrentShape) -> Result<String> {
     let recording = shape.record(true)?;
     let census = engine.arranged(&recording).census();
     let runs = |name: &&str| census.keys().any(|kernel| kernel.starts_with(&format!("{name}_")));
-    Ok(["sequence", "step", "scan"].into_iter().filter(runs).collect::<Vec<_>>().join("+"))
+    let mut ways: Vec<_> = ["grid", "sequence", "step", "scan"].into_iter().filter(runs).collect();
+    let choices = engine.choices(&recording)?;
+    if choices.iter().any(|choice| choice.strategy == Strategy::Wavefront) {
+        ways.push(Strategy::Wavefront.name());
+    }
+    Ok(ways.join("+"))
 }
 
 /// A stack of recurrent layers over a batch.

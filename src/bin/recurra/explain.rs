@@ -4,7 +4,7 @@ use crate::args::{DeviceArgs, json_line, print_line};
 use crate::bench::ShapeArgs;
 use clap::Args;
 use recurra::Result;
-use recurra::engine::Choice;
+use recurra::engine::{Choice, Strategy};
 use recurra::measure::{DeviceRates, KernelCost};
 use recurra::recording::Recording;
 use serde::Serialize;
@@ -95,6 +95,9 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
 /// How the steps of a layer are launched, why, and what each way was measured to take.
 fn strategy(choice: &Choice) -> Vec<String> {
     let Choice { kernel, steps, reason, .. } = choice;
+    if choice.layers > 1 {
+        return layers(choice);
+    }
     let mut lines = vec![match steps {
         1 => format!("{kernel}, a launch each: {reason}"),
         _ => format!("{kernel}, {steps} steps: {reason}"),
@@ -103,6 +106,24 @@ fn strategy(choice: &Choice) -> Vec<String> {
         let [step, sequence] = [step, sequence].map(|ms| 1e3 * ms);
         lines.push(format!(
             "  a step took {step:.2} us in launches of its own, {sequence:.2} in one of all"
+        ));
+    }
+    lines.extend(choice.cut.iter().map(|cut| format!("  {cut}")));
+    lines
+}
+
+/// How layers go: one after another, or beside one another.
+fn layers(choice: &Choice) -> Vec<String> {
+    let Choice { kernel, layers, reason, .. } = choice;
+    let way = match choice.strategy {
+        Strategy::Wavefront => "beside one another (wavefront)",
+        _ => "one after another",
+    };
+    let mut lines = vec![format!("{layers} layers of {kernel} {way}: {reason}")];
+    if let Some([after, beside]) = choice.measured_ms {
+        let [after, beside] = [after, beside].map(|ms| 1e3 * ms);
+        lines.push(format!(
+            "  a step of all layers took {after:.2} us one after another, {beside:.2} beside one another"
         ));
     }
     lines.extend(choice.cut.iter().map(|cut| format!("  {cut}")));

@@ -31,7 +31,7 @@ pub fn dropout(_: &Context, kernel: &Dropout, mut bound: Bound) {
     let output = &mut write[0][p.output_offset as usize..][..n];
     let chunks = output.par_chunks_mut(PARALLEL_CHUNK).zip(input.par_chunks(PARALLEL_CHUNK));
     chunks.enumerate().for_each(|(chunk, (output, input))| {
-        let first = chunk * PARALLEL_CHUNK / 2;
+        let first = (p.first as usize + chunk * PARALLEL_CHUNK) / 2;
         for (pair, (output, input)) in output.chunks_mut(2).zip(input.chunks(2)).enumerate() {
             let words = threefry2x32(key, [(first + pair) as u32, control.step]);
             for ((output, input), word) in output.iter_mut().zip(input).zip(words) {

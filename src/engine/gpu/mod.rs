@@ -15,6 +15,7 @@ mod sequences;
 mod store;
 mod timestamps;
 mod tuning;
+mod wavefront;
 
 pub use device::DeviceInfo;
 pub use products::Cooperative;

@@ -8,8 +8,8 @@ use super::{Context, DeviceInfo, GpuEngine, lock};
 use crate::engine::{Choice, Strategy};
 use crate::error::Result;
 use crate::kernel::{
-    BackwardPhase, Fill, GroupLimits, Op, SequenceBackward, SequenceForward, StepKind, StepParams,
-    VALID,
+    BackwardPhase, BufferId, Fill, GroupLimits, Op, SequenceBackward, SequenceForward, StepKind,
+    StepParams, VALID, View,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -80,12 +80,12 @@ impl GpuEngine {
         if self.context.strategy == Strategy::Step {
             return Cow::Borrowed(recording);
         }
-        let together = self.together(recording);
+        let together = self.together(&self.wavefront(recording));
         Cow::Owned(if self.context.beside { self.beside(together) } else { together })
     }
 
     /// A recording with the steps put together.
-    fn together(&self, recording: &Recording) -> Recording {
+    pub(super) fn together(&self, recording: &Recording) -> Recording {
         let mut out = recording.with_launches(Vec::new());
         for run in Runs(recording.launches()) {
             let first = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
@@ -130,6 +130,7 @@ impl GpuEngine {
             let measured = measured.filter(|_| !refused);
             let choice = Choice {
                 kernel: taken.unwrap_or(&run.steps[0].op).kernel().name(),
+                layers: 1,
                 steps: run.steps.len(),
                 strategy: match taken {
                     Some(_) if self.context.strategy == Strategy::Grid => Strategy::Grid,
@@ -143,6 +144,11 @@ impl GpuEngine {
                 },
                 cut: op.as_ref().and_then(cut_in_words),
             };
+            if !list.contains(&choice) {
+                list.push(choice);
+            }
+        }
+        for choice in self.chain_choices(recording) {
             if !list.contains(&choice) {
                 list.push(choice);
             }
@@ -164,8 +170,8 @@ impl GpuEngine {
             (None, _, _) => {
                 "no sequence kernel serves a single step, or several phases".to_string()
             }
-            (Some(_), Strategy::Auto, true) => "the faster one, measured".to_string(),
-            (Some(_), Strategy::Auto, false) => {
+            (Some(_), _, true) => "the faster one, measured".to_string(),
+            (Some(_), _, false) => {
                 format!("not measured here: heads of up to {FEW} units go in sequence")
             }
         }
@@ -176,20 +182,28 @@ impl GpuEngine {
         match (self.context.strategy, self.measured(recording, run, op)) {
             (Strategy::Step, _) => false,
             (Strategy::Sequence | Strategy::Grid, _) => true,
-            (Strategy::Auto, Some([step, sequence])) => sequence <= step,
-            (Strategy::Auto, None) => head(op) <= FEW,
+            (Strategy::Auto | Strategy::Wavefront, Some([step, sequence])) => sequence <= step,
+            (Strategy::Auto | Strategy::Wavefront, None) => head(op) <= FEW,
         }
     }
 
     fn measured(&self, recording: &Recording, run: &Run, op: &Op) -> Option<[f64; 2]> {
-        let known = lock(&KNOWN);
-        known.get(&key(&self.context.info))?.get(&self.key(recording, run, op)).copied()
+        self.known(&self.key(recording, run, op))
+    }
+
+    pub(super) fn known(&self, of: &str) -> Option<[f64; 2]> {
+        lock(&KNOWN).get(&key(&self.context.info))?.get(of).copied()
+    }
+
+    pub(super) fn set_known(&self, of: String, ms: [f64; 2]) {
+        let mut known = lock(&KNOWN);
+        known.entry(key(&self.context.info)).or_default().entry(of).or_insert(ms);
     }
 
     /// What the time depends on: kernel and permutation, element types, rows. Members of an ensemble go as they do
     /// alone. Whether Initial comes
     /// behind is left out: a part of a sequence has to go as the whole does.
-    fn key(&self, recording: &Recording, run: &Run, op: &Op) -> String {
+    pub(super) fn key(&self, recording: &Recording, run: &Run, op: &Op) -> String {
         let op = &match op.clone() {
             Op::SequenceBackward(op) => SequenceBackward { initial: false, ..op }.into(),
             other => other,
@@ -211,7 +225,7 @@ impl GpuEngine {
     /// on the CPU, where compiling takes longer, nor in a host's device.
     pub(super) fn measure_strategies(&self, recording: &Recording) -> Result<()> {
         let context = &self.context;
-        if context.strategy != Strategy::Auto || !context.measures {
+        if !matches!(context.strategy, Strategy::Auto | Strategy::Wavefront) || !context.measures {
             return Ok(());
         }
         let mut more = false;
@@ -221,13 +235,13 @@ impl GpuEngine {
             if self.measured(recording, &run, &op).is_none() {
                 // A driver that refuses the kernel leaves the steps, which always work.
                 let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, REFUSED]);
-                let mut known = lock(&KNOWN);
-                let times = known.entry(key(&context.info)).or_default();
-                times.entry(self.key(recording, &run, &op)).or_insert(found);
+                self.set_known(self.key(recording, &run, &op), found);
                 more = true;
             }
         }
-        if more {
+        // Runs first: chains are measured with their layers as they go.
+        let chains = self.measure_chains(recording);
+        if more || chains {
             self.keep_measured();
         }
         Ok(())
@@ -236,35 +250,55 @@ impl GpuEngine {
     /// Milliseconds of some steps over buffers of their own, each launched and in one launch.
     fn measure_run(&self, recording: &Recording, run: &Run, op: &Op) -> Result<[f64; 2]> {
         let count = run.steps.len().min(STEPS);
+        let steps = &run.steps[..count];
+        let few = Run { steps, all: steps };
+        let buffers = &run.steps[0].buffers;
+        let one = candidate(&self.context, &few).map(|op| Launch { op, buffers: buffers.clone() });
+        let names = op.kernel().bindings().into_iter().map(|binding| binding.name);
+        let bindings = names.zip(buffers.clone()).collect();
+        let ways = [steps.to_vec(), one.into_iter().collect()];
+        let times = self.measure_ways(recording, bindings, ways, Recording::clone)?;
+        Ok(times.map(|ms| ms * STEPS as f64 / count as f64))
+    }
+
+    /// Milliseconds of launches in two ways, over buffers of their own in the place of those that are bound.
+    pub(super) fn measure_ways(
+        &self,
+        recording: &Recording,
+        bindings: Vec<(&'static str, BufferId)>,
+        ways: [Vec<Launch>; 2],
+        arrange: impl Fn(&Recording) -> Recording,
+    ) -> Result<[f64; 2]> {
         let mut base = Recording::new();
-        let mut views = Vec::new();
+        let mut own: BTreeMap<BufferId, View> = BTreeMap::new();
         let mut flags = None;
-        for (binding, id) in op.kernel().bindings().iter().zip(&run.steps[0].buffers) {
-            let buffer = recording.get(*id);
+        for (name, id) in bindings {
+            if own.contains_key(&id) {
+                continue;
+            }
+            let buffer = recording.get(id);
             let half = buffer.dtype == DType::F16;
             let role = if half { Role::Temporary } else { Role::Input };
-            let view = base.buffer(binding.name, buffer.len, buffer.dtype, role)?;
+            let view = base.buffer(format!("{}", own.len()), buffer.len, buffer.dtype, role)?;
             if half {
                 base.launch(Fill::new(view, 0.0), &[view])?;
             }
-            if binding.name == "flags" {
+            if name == "flags" {
                 flags = Some(view);
             }
-            views.push(view);
-        }
-        let mut ways = [base.clone(), base];
-        for step in &run.steps[..count] {
-            ways[0].launch(step.op.clone(), &views)?;
-        }
-        let few = Run { steps: &run.steps[..count], all: &run.steps[..count] };
-        if let Some(op) = candidate(&self.context, &few) {
-            ways[1].launch(op, &views)?;
+            own.insert(id, view);
         }
         let alone = self.alone();
         let store = alone.store();
         let mut times = [0.0; 2];
-        for (time, recording) in times.iter_mut().zip(&ways) {
-            let mut program = alone.load_arranged(recording, &store, &[])?;
+        for (time, launches) in times.iter_mut().zip(&ways) {
+            let mut way = base.clone();
+            for Launch { op, buffers } in launches {
+                let views: Vec<View> =
+                    buffers.iter().filter_map(|id| own.get(id)).copied().collect();
+                way.launch(op.clone(), &views)?;
+            }
+            let mut program = alone.load_arranged(&arrange(&way), &store, &[])?;
             if let Some(flags) = flags {
                 let words = vec![VALID; flags.len];
                 program.write(flags.buffer, bytemuck::cast_slice(&words), None)?;
@@ -281,7 +315,7 @@ impl GpuEngine {
             all.sort_by(f64::total_cmp);
             *time = all[all.len() / 2];
         }
-        Ok(times.map(|ms| ms * STEPS as f64 / count as f64))
+        Ok(times)
     }
 
     /// The same device with strategies measured, or not: for tests.
@@ -323,10 +357,10 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
 }
 
 /// Launches of which the first are steps that follow one another, or a single other launch.
-struct Run<'a> {
-    steps: &'a [Launch],
+pub(super) struct Run<'a> {
+    pub(super) steps: &'a [Launch],
     /// With the phase Initial behind backward steps.
-    all: &'a [Launch],
+    pub(super) all: &'a [Launch],
 }
 
 impl<'a> Run<'a> {
@@ -343,7 +377,7 @@ impl<'a> Run<'a> {
 }
 
 /// Cuts launches into runs.
-struct Runs<'a>(&'a [Launch]);
+pub(super) struct Runs<'a>(pub(super) &'a [Launch]);
 
 impl<'a> Iterator for Runs<'a> {
     type Item = Run<'a>;
@@ -361,7 +395,7 @@ impl<'a> Iterator for Runs<'a> {
     }
 }
 
-fn is_step(op: &Op) -> bool {
+pub(super) fn is_step(op: &Op) -> bool {
     matches!(op, Op::StepForward(_) | Op::StepBackward(_))
 }
 

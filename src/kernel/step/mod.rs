@@ -9,6 +9,7 @@
 mod backward;
 mod forward;
 mod sequence;
+mod touched;
 
 pub use backward::{BackwardPhase, StepBackward};
 pub use forward::{ForwardPhase, StepForward};
