@@ -73,7 +73,7 @@ fn set_part(gate: u32, row: u32, unit: u32, share: f32) {
 
 // What becomes of one row's and unit's sum; `heard`: it is of a step that came after.
 fn epilogue(row: u32, unit: u32, product: f32, heard: bool) {
-    var sum = product;
+    var sum = all_masked(row, unit, product);
     let at = At(row, unit);
 #ifdef PHASE_COLUMNS
     if PARTS == 1u {

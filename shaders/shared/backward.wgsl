@@ -9,11 +9,26 @@ fn weight(gate: u32, k: u32, column: u32) -> f32 {
 }
 #endif
 
-// What the mask of the recurrent dropout makes of gate `gate`'s share of dh.
+// What the mask of the recurrent dropout makes of dh, where all gates share one: applied once, behind the sum, so
+// that no compiler has a factor to take out.
+fn all_masked(row: u32, unit: u32, value: f32) -> f32 {
+#ifdef HAS_hidden_mask
+#ifndef PHASE_CANDIDATE
+    if MASKS == 1u {
+        return value * hidden_mask[row * p.width + unit];
+    }
+#endif
+#endif
+    return value;
+}
+
+// What gate `gate`'s own mask makes of its share of dh.
 fn masked(gate: u32, row: u32, unit: u32, value: f32) -> f32 {
 #ifdef HAS_hidden_mask
 #ifndef PHASE_CANDIDATE
-    return value * hidden_mask[(min(gate, MASKS - 1u) * p.batch + row) * p.width + unit];
+    if MASKS > 1u {
+        return value * hidden_mask[(gate * p.batch + row) * p.width + unit];
+    }
 #endif
 #endif
     return value;

@@ -5,6 +5,7 @@
             for (var gate = 0u; gate < PRODUCTS; gate++) {
                 product += masked(gate, at.row, at.unit, shares[gate]);
             }
+            product = all_masked(at.row, at.unit, product);
 #else
             let product = added(own.row, index % UNITS);
 #endif
