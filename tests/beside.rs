@@ -57,10 +57,10 @@ fn launches_side_by_side_have_their_bits() {
         case.stack.hidden <= 40 && case.stack.layers * case.stack.direction.count() > 1
     };
     let half = gpu.has_f16().then(recurrent_cases_in_f16).into_iter().flatten();
-    let cases = recurrent_cases().into_iter().filter(many).step_by(7);
+    let cases = recurrent_cases().into_iter().filter(many).step_by(13);
     let random = (0..60).map(random_case).filter(many).take(6);
     let mut count = 0;
-    for case in cases.chain(random).chain(half.filter(many).step_by(9)) {
+    for case in cases.chain(random).chain(half.filter(many).step_by(17)) {
         let recording = record_case(&case).unwrap();
         count += usize::from(beside(&together.arranged(&recording)) > 2);
         let [want, got] = [&apart, &together].map(|e| run(e, &recording, case.time, 2));
