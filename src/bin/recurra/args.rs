@@ -20,7 +20,8 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// How the steps of a recurrence are launched on a GPU: a launch each, or all of a layer in one
-    /// wherever that is there, by workgroups that know nothing of each other (sequence) or share the units (grid)
+    /// wherever that is there, by workgroups that know nothing of each other (sequence) or share the units (grid);
+    /// or layers beside one another (wavefront)
     #[arg(long, default_value = "auto", value_name = "auto|step|sequence|grid|wavefront", value_parser = strategy_parser())]
     pub strategy: Strategy,
 }
