@@ -30,13 +30,13 @@ impl GpuEngine {
     }
 
     /// The recording with launches side by side.
-    pub(super) fn beside(&self, recording: Recording) -> Recording {
+    pub(super) fn beside(&self, recording: Recording, foreign: &[BufferId]) -> Recording {
         let Ok(before) = recording.plan() else { return recording };
         let before = before.temporary_bytes();
         // Buffers live longer where launches move to earlier ones.
         let most = if recording.is_frugal() { before } else { before.saturating_mul(2) };
         for lives_longer in [true, false] {
-            let joined = join(&self.context, &recording, lives_longer);
+            let joined = join(&self.context, &recording, foreign, lives_longer);
             let joined = recording.with_launches(joined);
             if joined.plan().is_ok_and(|plan| plan.temporary_bytes() <= most) {
                 return joined;
@@ -90,17 +90,31 @@ struct Groups {
     touched: HashMap<BufferId, Touched>,
 }
 
-fn join(context: &Context, recording: &Recording, lives_longer: bool) -> Vec<Launch> {
+fn join(
+    context: &Context,
+    recording: &Recording,
+    foreign: &[BufferId],
+    lives_longer: bool,
+) -> Vec<Launch> {
     let mut groups = Groups::default();
     let members = context.members();
     let most = context.limits.max_compute_workgroups_per_dimension as usize / members;
     let bound = context.limits.max_storage_buffers_per_shader_stage as usize;
     for launch in recording.launches() {
-        let bindings = recording.bindings(launch);
-        let writes = |i: usize| bindings[i].access == Access::Write;
+        let mut bindings = recording.bindings(launch);
+        let writes_all: Vec<bool> = bindings.iter().map(|b| b.access == Access::Write).collect();
+        let writes = |i: usize| writes_all[i];
+        // Buffers of the host's may be one: they are taken for one.
+        let mut touched = launch.buffers.clone();
+        for (binding, id) in bindings.iter_mut().zip(&mut touched) {
+            if foreign.contains(id) {
+                *id = foreign[0];
+                (binding.from, binding.extent) = (0, usize::MAX);
+            }
+        }
         let kernel = launch.op.kernel();
         let [x, y, _] = kernel.groups().map(u64::from);
-        let behind = groups.met(&bindings, &launch.buffers);
+        let behind = groups.met(&bindings, &touched);
         let fits = |group: &Group| {
             group.launches.len() < most.min(MOST)
                 && group.bound_with(&launch.buffers) <= bound
@@ -112,7 +126,8 @@ fn join(context: &Context, recording: &Recording, lives_longer: bool) -> Vec<Lau
             !groups.touched.contains_key(id) && recording.get(*id).words() > 1 << 12
         };
         let stays = !lives_longer && launch.buffers.iter().any(begins);
-        let key = (may_join(context, recording, launch) && !stays).then(|| {
+        let own = !touched.iter().any(|id| foreign.contains(id));
+        let key = (own && may_join(context, recording, launch) && !stays).then(|| {
             let types = bindings.iter().map(|binding| binding.dtype).collect();
             (kernel.name(), kernel.defines(), types)
         });
@@ -121,7 +136,7 @@ fn join(context: &Context, recording: &Recording, lives_longer: bool) -> Vec<Lau
         let at = found.unwrap_or_else(|| groups.begin(key));
         groups.list[at].behind.extend(behind);
         groups.list[at].add(launch, writes, x * y);
-        groups.touch(&bindings, &launch.buffers, at);
+        groups.touch(&bindings, &touched, at);
     }
     let mut list = groups.list;
     list.sort_by(|a, b| a.order.total_cmp(&b.order));

@@ -251,7 +251,8 @@ impl GpuEngine {
         self.check(recording)?;
         self.tune_for(recording)?;
         self.measure_strategies(recording)?;
-        self.load_arranged(&self.arranged(recording), store, external)
+        let foreign: Vec<BufferId> = external.iter().map(|given| given.0).collect();
+        self.load_arranged(&self.arranged_around(recording, &foreign), store, external)
     }
 
     /// Loads a recording as it is.

@@ -77,11 +77,24 @@ impl GpuEngine {
 
     /// A recording with the steps put together, and launches that need not wait for one another side by side.
     pub(in crate::engine) fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
+        self.arranged_around(recording, &[])
+    }
+
+    /// The same, with launches over buffers of the host's in their order and for themselves: two of those may be one.
+    pub(super) fn arranged_around<'a>(
+        &self,
+        recording: &'a Recording,
+        foreign: &[BufferId],
+    ) -> Cow<'a, Recording> {
         if self.context.strategy == Strategy::Step {
             return Cow::Borrowed(recording);
         }
-        let together = self.together(&self.wavefront(recording));
-        Cow::Owned(if self.context.beside { self.beside(together) } else { together })
+        let ordered = match foreign {
+            [] => self.wavefront(recording),
+            _ => Cow::Borrowed(recording),
+        };
+        let together = self.together(&ordered);
+        Cow::Owned(if self.context.beside { self.beside(together, foreign) } else { together })
     }
 
     /// A recording with the steps put together.

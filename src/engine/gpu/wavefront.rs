@@ -138,7 +138,7 @@ impl GpuEngine {
             of.map(|binding| binding.name).zip(launch.buffers.clone()).collect::<Vec<_>>()
         });
         let alone = self.alone();
-        let arrange = |recording: &Recording| alone.beside(alone.together(recording));
+        let arrange = |recording: &Recording| alone.beside(alone.together(recording), &[]);
         self.measure_ways(recording, bindings.collect(), [whole, cut], arrange)
     }
 
