@@ -99,6 +99,7 @@ fn a_training_step_of_two_layers_takes_few_launches() {
             store.set(&buffer.name, &vec![0.1; buffer.len]).unwrap();
         }
         let launches = engine.load(&recording, &store).unwrap().launches();
+        println!("H{hidden} T{time}: {launches} launches");
         assert!(launches <= 40, "H{hidden} T{time}: {launches}");
     }
 }

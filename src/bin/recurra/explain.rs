@@ -119,7 +119,8 @@ fn layers(choice: &Choice) -> Vec<String> {
         Strategy::Wavefront => "beside one another (wavefront)",
         _ => "one after another",
     };
-    let mut lines = vec![format!("{layers} layers of {kernel} {way}: {reason}")];
+    let pass = if kernel.ends_with("forward") { "forward" } else { "backward" };
+    let mut lines = vec![format!("{layers} layers {way}, {pass}: {reason}")];
     if let Some([after, beside]) = choice.measured_ms {
         let [after, beside] = [after, beside].map(|ms| 1e3 * ms);
         lines.push(format!(
