@@ -3,7 +3,7 @@
 //! names its workgroup_id `group`, and reads no z of it.
 
 use super::Binding;
-use super::places::{closing, next};
+use super::places::rewritten;
 
 /// The text with each place `name[index]` of a storage buffer moved to the member of the workgroup:
 /// `name[of_name + index]`, where of_name is the workgroup's z times a member's elements. A buffer's length
@@ -26,17 +26,8 @@ pub(super) fn of_members(text: &str, bindings: &[Binding], members: u32) -> Stri
 }
 
 fn moved(text: &str, name: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = next(rest, name) {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let Some(end) = closing(&from[name.len()..]).map(|i| name.len() + i + 1) else { break };
-        let index = moved(&from[name.len() + 1..end - 1], name);
-        out.push_str(&format!("{name}[of_{name} + ({index})]"));
-        rest = &from[end..];
-    }
-    out + rest
+    let place = |index: &str| format!("{name}[of_{name} + ({index})]");
+    rewritten(text, name, &place, &|index, value| format!("{} = {value}", place(index)))
 }
 
 #[cfg(test)]
@@ -50,7 +41,8 @@ mod tests {
         let want = "fn main(\n    a: u32,\n) {\n    \
                     of_x = group.z * (arrayLength(&x) / 3u);\n    \
                     of_y = group.z * (arrayLength(&y) / 3u);\n    \
-                    x[of_x + (i)] += x[of_x + (y[of_y + (j)])] + ax[0]; // x[k]\n}\n\
+                    x[of_x + (i)] = x[of_x + (i)] + (x[of_x + (y[of_y + (j)])] + ax[0]); \
+                    // x[k]\n}\n\
                     var<private> of_x: u32;\nvar<private> of_y: u32;\n";
         assert_eq!(of_members(text, &bindings, 3), want);
     }
