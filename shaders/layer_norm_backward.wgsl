@@ -16,14 +16,14 @@ fn main(
     if row >= p.rows {
         return;
     }
-    let first = row * p.columns;
+    let first = (p.first + row) * p.columns;
     var sum = vec2<f32>();
     for (var c = index; c < p.columns; c += 256u) {
         let d = gates[p.gates_offset + row * p.gates_stride + c] * gain[p.gain_offset + c];
         sum += vec2<f32>(d, d * normal[first + c]);
     }
     sum = vec2<f32>(tree_sum(index, sum.x), tree_sum(index, sum.y)) / f32(p.columns);
-    let scale = scales[row];
+    let scale = scales[p.first + row];
     for (var c = index; c < p.columns; c += 256u) {
         let d = gates[p.gates_offset + row * p.gates_stride + c] * gain[p.gain_offset + c];
         normal[first + c] = (d - sum.x - normal[first + c] * sum.y) * scale;

@@ -16,7 +16,7 @@ fn main(
     if row >= p.rows {
         return;
     }
-    let first = row * p.columns;
+    let first = (p.first + row) * p.columns;
     var sum = 0.0;
     for (var c = index; c < p.columns; c += 256u) {
         sum += normal[first + c];
@@ -29,7 +29,7 @@ fn main(
     }
     let scale = 1.0 / sqrt(tree_sum(index, sum) / f32(p.columns) + p.epsilon);
     if index == 0u {
-        scales[row] = scale;
+        scales[p.first + row] = scale;
     }
     for (var c = index; c < p.columns; c += 256u) {
         let value = (normal[first + c] - mean) * scale;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::seeded::{assert_equal, run};
-use recurra::cell::CellKind;
+use recurra::cell::{Cell, CellKind};
 use recurra::conformance::{
     RecurrentCase, random_case, record_case, recurrent_cases, recurrent_cases_in_f16,
     recurrent_reports,
@@ -44,7 +44,7 @@ fn layers_beside_one_another_have_their_bits() {
     for case in cases.chain(random).chain(half.filter(deep).step_by(2)) {
         let recording = record_case(&case).unwrap();
         let found = chains(&wavefront, &recording);
-        if found == 0 || count[0] > 24 {
+        if found == 0 || count[0] > 40 {
             continue;
         }
         count[0] += 1;
@@ -61,6 +61,19 @@ fn layers_beside_one_another_have_their_bits() {
 fn wavefronts_conform() {
     let Some([_, wavefront]) = engines() else { return };
     let stack = |cell| Recurrent { layers: 3, ..Recurrent::new("rnn", cell, 5, 7) };
+    // Steps of several phases. Backward the norm of the input product replaces what sums over all steps read: that
+    // chain stays whole.
+    let normed = Cell { layer_norm: Some(1e-5), ..Cell::from(CellKind::Lstm) };
+    let projected = Cell { projection: Some(4), ..Cell::from(CellKind::Lstm) };
+    for (cell, found) in [(normed, 1), (projected, 2), (CellKind::GruResetBefore.into(), 2)] {
+        let stack = Recurrent { layers: 3, dropout: 0.2, ..Recurrent::new("rnn", cell, 5, 8) };
+        let case = RecurrentCase { given: true, mask: true, ..RecurrentCase::new(stack, 8, 4) };
+        let recording = record_case(&case).unwrap();
+        assert_eq!(chains(&wavefront, &recording), found, "{}", case.name());
+        for report in recurrent_reports(&wavefront, &case).unwrap() {
+            assert!(report.pass, "{report:?}");
+        }
+    }
     for cell in [CellKind::Lstm, CellKind::Gru] {
         let plain = RecurrentCase { given: true, ..RecurrentCase::new(stack(cell), 9, 3) };
         let dropout = Recurrent { dropout: 0.3, ..stack(cell) };

@@ -11,6 +11,7 @@ struct Params {
     places: u32,
     epsilon: f32,
     momentum: f32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

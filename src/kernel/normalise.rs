@@ -28,6 +28,8 @@ pub struct NormaliseParams {
     pub epsilon: f32,
     /// Batch norm: how much of a running average each run replaces.
     pub momentum: f32,
+    /// Layer norm: the row of `normal` and of the deviations that the first row is.
+    pub first: u32,
 }
 
 /// What is normalised.
@@ -75,6 +77,7 @@ impl NormaliseParams {
             places: 1,
             epsilon: 1e-5,
             momentum: 0.1,
+            first: 0,
         }
     }
 
@@ -85,19 +88,22 @@ impl NormaliseParams {
 
     fn bindings(&self, axis: NormAxis, backward: bool) -> Vec<Binding> {
         let gates = matrix_extent(self.gates_offset, self.gates_stride, self.rows, self.columns);
+        let first = self.first as usize;
         let scales = match axis {
-            NormAxis::Row => self.rows,
-            NormAxis::Column { .. } => self.columns,
-        } as usize;
+            NormAxis::Row => first + self.rows as usize,
+            NormAxis::Column { .. } => self.columns as usize,
+        };
         // Both are read and one of them written: the product forward, its gradient backward.
         let n = self.rows as usize * self.columns as usize;
-        let mut list = vec![Binding::write("normal", n).moving(2 * n)];
+        let before = first * self.columns as usize;
+        let normal = Binding::write("normal", before + n).starting(before as u32);
+        let mut list = vec![normal.moving(2 * n)];
         if backward {
             list.push(Binding::read("gates", gates).moving(n));
-            list.push(Binding::read("scales", scales));
+            list.push(Binding::read("scales", scales).starting(self.first));
         } else {
-            list.push(Binding::write("gates", gates).moving(n));
-            list.push(Binding::write("scales", scales));
+            list.push(Binding::write("gates", gates).starting(self.gates_offset).moving(n));
+            list.push(Binding::write("scales", scales).starting(self.first));
         }
         list.push(Binding::read("gain", (self.gain_offset + self.columns) as usize));
         if !backward {

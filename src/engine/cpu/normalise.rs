@@ -8,15 +8,16 @@ pub fn normalise_forward(_: &Context, kernel: &NormaliseForward, mut bound: Boun
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
     let [offset, stride] = [p.gates_offset, p.gates_stride].map(|x| x as usize);
-    let normal = &mut bound.write("normal")[..rows * columns];
+    let first = p.first as usize;
+    let normal = &mut bound.write("normal")[first * columns..][..rows * columns];
     let gates = &mut bound.write("gates")[offset..];
-    let scales = bound.write("scales");
+    let scales = &mut bound.write("scales")[first..];
     let gain = &bound.read("gain")[p.gain_offset as usize..][..columns];
     let bias = &bound.read("bias")[p.bias_offset as usize..][..columns];
     match kernel.axis {
         NormAxis::Row => {
             let rows = normal.par_chunks_mut(columns).zip(gates.par_chunks_mut(stride));
-            rows.zip(&mut scales[..rows_of(p.rows)]).for_each(|((v, gates), scale)| {
+            rows.zip(scales).for_each(|((v, gates), scale)| {
                 let n = columns as f32;
                 let mean = v.iter().sum::<f32>() / n;
                 let variance = v.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / n;
@@ -75,17 +76,14 @@ pub fn normalise_forward(_: &Context, kernel: &NormaliseForward, mut bound: Boun
     }
 }
 
-fn rows_of(rows: u32) -> usize {
-    rows as usize
-}
-
 pub fn normalise_backward(_: &Context, kernel: &NormaliseBackward, mut bound: Bound) {
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
     let [offset, stride] = [p.gates_offset, p.gates_stride].map(|x| x as usize);
-    let normal = &mut bound.write("normal")[..rows * columns];
+    let first = p.first as usize;
+    let normal = &mut bound.write("normal")[first * columns..][..rows * columns];
     let gates = &bound.read("gates")[offset..];
-    let scales = bound.read("scales");
+    let scales = &bound.read("scales")[first..];
     let gain = &bound.read("gain")[p.gain_offset as usize..][..columns];
     match kernel.axis {
         NormAxis::Row => {

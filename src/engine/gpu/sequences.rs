@@ -201,7 +201,7 @@ impl GpuEngine {
     }
 
     fn measured(&self, recording: &Recording, run: &Run, op: &Op) -> Option<[f64; 2]> {
-        self.known(&self.key(recording, run, op))
+        self.known(&self.key(recording, &run.steps[0].buffers, op))
     }
 
     pub(super) fn known(&self, of: &str) -> Option<[f64; 2]> {
@@ -216,12 +216,12 @@ impl GpuEngine {
     /// What the time depends on: kernel and permutation, element types, rows. Members of an ensemble go as they do
     /// alone. Whether Initial comes
     /// behind is left out: a part of a sequence has to go as the whole does.
-    pub(super) fn key(&self, recording: &Recording, run: &Run, op: &Op) -> String {
+    pub(super) fn key(&self, recording: &Recording, buffers: &[BufferId], op: &Op) -> String {
         let op = &match op.clone() {
             Op::SequenceBackward(op) => SequenceBackward { initial: false, ..op }.into(),
             other => other,
         };
-        let launch = Launch { op: op.clone(), buffers: run.steps[0].buffers.clone() };
+        let launch = Launch { op: op.clone(), buffers: buffers.to_vec() };
         let types: Vec<_> = recording.bindings(&launch).iter().map(|b| b.dtype).collect();
         let (kernel, groups) = (op.kernel(), op.kernel().groups());
         let (name, defines) = (kernel.name(), kernel.defines());
@@ -248,7 +248,7 @@ impl GpuEngine {
             if self.measured(recording, &run, &op).is_none() {
                 // A driver that refuses the kernel leaves the steps, which always work.
                 let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, REFUSED]);
-                self.set_known(self.key(recording, &run, &op), found);
+                self.set_known(self.key(recording, &run.steps[0].buffers, &op), found);
                 more = true;
             }
         }
@@ -370,10 +370,10 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
 }
 
 /// Launches of which the first are steps that follow one another, or a single other launch.
-pub(super) struct Run<'a> {
-    pub(super) steps: &'a [Launch],
+struct Run<'a> {
+    steps: &'a [Launch],
     /// With the phase Initial behind backward steps.
-    pub(super) all: &'a [Launch],
+    all: &'a [Launch],
 }
 
 impl<'a> Run<'a> {
@@ -390,7 +390,7 @@ impl<'a> Run<'a> {
 }
 
 /// Cuts launches into runs.
-pub(super) struct Runs<'a>(pub(super) &'a [Launch]);
+struct Runs<'a>(&'a [Launch]);
 
 impl<'a> Iterator for Runs<'a> {
     type Item = Run<'a>;
@@ -408,7 +408,7 @@ impl<'a> Iterator for Runs<'a> {
     }
 }
 
-pub(super) fn is_step(op: &Op) -> bool {
+fn is_step(op: &Op) -> bool {
     matches!(op, Op::StepForward(_) | Op::StepBackward(_))
 }
 

@@ -7,11 +7,11 @@
 //! another is seen from the elements that both touch, so a chain that can't be cut stays whole. Every element is
 //! computed as before: the bits stay.
 
-use super::sequences::{REFUSED, Run, Runs, is_step};
+use super::sequences::REFUSED;
 use super::{Context, GpuEngine};
 use crate::engine::{Choice, Strategy};
 use crate::error::Result;
-use crate::kernel::{BufferId, Op};
+use crate::kernel::{BackwardPhase, BufferId, Op, StepParams};
 use crate::recording::{Launch, Recording};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -49,9 +49,9 @@ impl GpuEngine {
                     found = true;
                 }
                 None => {
-                    let run = Runs(&launches[at..]).next().map_or(1, |run| run.all.len());
-                    out.extend_from_slice(&launches[at..at + run]);
-                    at += run;
+                    let end = at + past(&launches[at..]);
+                    out.extend_from_slice(&launches[at..end]);
+                    at = end;
                 }
             }
         }
@@ -68,7 +68,7 @@ impl GpuEngine {
                     at += chain.consumed;
                     list.push(chain);
                 }
-                None => at += Runs(&launches[at..]).next().map_or(1, |run| run.all.len()),
+                None => at += past(&launches[at..]),
             }
         }
         list
@@ -93,17 +93,19 @@ impl GpuEngine {
 
     /// What the times of a chain depend on.
     fn chain_key(&self, recording: &Recording, chain: &Chain, parts: usize) -> Option<String> {
-        let steps = course(&chain.runs[0])?.0;
+        let steps = chain.layers[0].course.time;
         if parts_of(steps, parts).len() < 2 {
             return None;
         }
         let mut text = format!("wavefront of {steps} steps in {parts} parts");
-        for (run, links) in chain.runs.iter().zip(&chain.links) {
+        for (layer, links) in chain.layers.iter().zip(&chain.links) {
             for link in links {
                 let kernel = link.op.kernel();
                 text.push_str(&format!(", {} {:?}", kernel.name(), kernel.groups()));
             }
-            text.push_str(&format!(", {}", self.key(recording, run, &run.steps[0].op)));
+            for phase in &layer.all[layer.phases..2 * layer.phases] {
+                text.push_str(&format!(", {}", self.key(recording, &phase.buffers, &phase.op)));
+            }
         }
         Some(text)
     }
@@ -146,13 +148,13 @@ impl GpuEngine {
     pub(super) fn chain_choices(&self, recording: &Recording) -> Vec<Choice> {
         let mut list = Vec::new();
         for chain in self.chains(recording) {
-            let Some((steps, _)) = course(&chain.runs[0]) else { continue };
+            let steps = chain.layers[0].course.time;
             let measured = self.measured_parts(recording, &chain).map(|found| found.1);
             let parts = parts_of(steps, self.parts(recording, &chain)).len();
             let asked = self.context.strategy == Strategy::Wavefront;
             list.push(Choice {
-                kernel: chain.runs[0].steps[0].op.kernel().name(),
-                layers: chain.runs.len(),
+                kernel: chain.layers[0].all[0].op.kernel().name(),
+                layers: chain.layers.len(),
                 steps,
                 strategy: if parts > 1 { Strategy::Wavefront } else { Strategy::Auto },
                 measured_ms: measured.map(|ms| ms.map(|ms| ms / steps as f64)),
@@ -168,6 +170,11 @@ impl GpuEngine {
     }
 }
 
+/// Launches of a layer that begins with these, or one.
+fn past(launches: &[Launch]) -> usize {
+    Layer::find(launches).map_or(1, |layer| layer.all.len())
+}
+
 /// Whether layers may go beside one another at all.
 fn may(context: &Context, recording: &Recording) -> bool {
     let asked = matches!(context.strategy, Strategy::Auto | Strategy::Wavefront);
@@ -176,8 +183,8 @@ fn may(context: &Context, recording: &Recording) -> bool {
 
 /// Layers one after another, and what comes between them.
 pub(super) struct Chain<'a> {
-    /// All steps of each layer.
-    pub runs: Vec<Run<'a>>,
+    /// Each layer's steps.
+    pub layers: Vec<Layer<'a>>,
     /// What leads to each layer from those before it; to the first nothing.
     links: Vec<Vec<&'a Launch>>,
     before: Vec<&'a Launch>,
@@ -189,25 +196,28 @@ pub(super) struct Chain<'a> {
 /// The elements of buffers that something touches.
 type Touches = Vec<(BufferId, Range<usize>, bool)>;
 
-/// What launches touch: one by one, or steps that follow one another.
-fn touches(launches: &[Launch]) -> Touches {
+/// What launches touch: one by one, or steps of so many phases that follow one another.
+fn touches(launches: &[Launch], phases: usize) -> Touches {
     let of = |launch: &Launch| -> Touches {
         let id = |binding: usize| launch.buffers[binding];
         let each = launch.op.touched().into_iter();
         each.map(|touched| (id(touched.binding), touched.elements, touched.writes)).collect()
     };
-    let mut list: Touches = match launches {
-        // Those between touch the same, moved by a step each.
-        [first, second, .., before, last] => {
-            let between = of(second).into_iter().zip(of(before));
-            let hull =
-                |((id, a, writes), (_, b, _)): ((_, Range<usize>, _), (_, Range<usize>, _))| {
-                    (id, a.start.min(b.start)..a.end.max(b.end), writes)
-                };
-            of(first).into_iter().chain(between.map(hull)).chain(of(last)).collect()
-        }
-        _ => launches.iter().flat_map(of).collect(),
-    };
+    // The steps between touch the same as the second, moved by a step each; the first may bind less, and behind the
+    // last there may be more.
+    let count = launches.len() / phases;
+    let mut list = Touches::new();
+    if count > 3 {
+        let step = |number: usize| launches[number * phases..][..phases].iter().flat_map(of);
+        let hull = |((id, a, writes), (_, b, _)): ((_, Range<usize>, _), (_, Range<usize>, _))| {
+            (id, a.start.min(b.start)..a.end.max(b.end), writes)
+        };
+        list.extend(step(0));
+        list.extend(step(1).zip(step(count - 2)).map(hull));
+        list.extend(launches[(count - 1) * phases..].iter().flat_map(of));
+    } else {
+        list.extend(launches.iter().flat_map(of));
+    }
     list.sort_by_key(|(id, elements, writes)| (*id, *writes, elements.start));
     list.dedup_by(|next, kept| {
         let joins = next.0 == kept.0 && next.2 == kept.2 && next.1.start <= kept.1.end;
@@ -244,18 +254,68 @@ fn parts_of(steps: usize, parts: usize) -> Vec<Range<usize>> {
     list
 }
 
-/// The first time index of a run, and whether it goes on to later ones.
-fn course(run: &Run) -> Option<(usize, bool)> {
-    let time = |op: &Op| match op {
-        Op::StepForward(step) => Some((step.params.t, step.params.time)),
-        Op::StepBackward(step) => Some((step.params.t, step.params.time)),
+/// All steps of a layer and direction, each of one launch or of a few.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    /// With the phase Initial behind backward steps.
+    all: &'a [Launch],
+    /// Launches of a step.
+    phases: usize,
+    course: Course,
+}
+
+/// The steps of a sequence, and whether they are taken from its beginning to its end.
+#[derive(Clone, Copy, PartialEq)]
+struct Course {
+    time: usize,
+    onwards: bool,
+}
+
+/// The parameters of a launch that is part of a step.
+fn step_params(op: &Op) -> Option<&StepParams> {
+    match op {
+        Op::StepForward(step) => Some(&step.params),
+        Op::StepBackward(step) if step.phase != BackwardPhase::Initial => Some(&step.params),
+        Op::NormForward(step) => Some(&step.params),
+        Op::NormBackward(step) => Some(&step.params),
         _ => None,
-    };
-    let [first, last] = [&run.steps[0].op, &run.steps[run.steps.len() - 1].op];
-    let ((first, all), (last, _)) = (time(first)?, time(last)?);
-    // All steps of the sequence.
-    let whole = all as usize == run.steps.len() && all as usize >= 2 * FEWEST;
-    whole.then_some((all as usize, last > first))
+    }
+}
+
+/// Whether two launches are the same part of two steps, as far as the buffers tell.
+fn alike(a: &Launch, b: &Launch) -> bool {
+    a.buffers == b.buffers && std::mem::discriminant(&a.op) == std::mem::discriminant(&b.op)
+}
+
+impl<'a> Layer<'a> {
+    /// The steps that these launches begin with, if they are all of a sequence.
+    fn find(launches: &'a [Launch]) -> Option<Self> {
+        let first = step_params(&launches.first()?.op)?;
+        let (time, from) = (first.time as usize, first.t);
+        let of = |launch: &Launch| step_params(&launch.op).map(|params| params.t);
+        let phases = launches.iter().take_while(|launch| of(launch) == Some(from)).count();
+        let onwards = from == 0;
+        let steps = time.checked_mul(phases)?;
+        if time < 2 * FEWEST
+            || launches.len() < steps
+            || from != if onwards { 0 } else { first.time - 1 }
+        {
+            return None;
+        }
+        let follow = |(number, launch): (usize, &Launch)| {
+            let (step, phase) = ((number / phases) as u32, number % phases);
+            let t = if onwards { step } else { from - step };
+            // The last step heard from none and binds less.
+            let like = &launches[if number < phases { phase } else { phases + phase }];
+            of(launch) == Some(t) && alike(launch, like)
+        };
+        if !launches[..steps].iter().enumerate().all(follow) {
+            return None;
+        }
+        let initial = |launch: &&Launch| matches!(&launch.op, Op::StepBackward(step) if step.phase == BackwardPhase::Initial);
+        let end = steps + usize::from(launches.get(steps).filter(initial).is_some());
+        Some(Layer { all: &launches[..end], phases, course: Course { time, onwards } })
+    }
 }
 
 /// A run, or what leads to one, in parts: their launches, and what those touch.
@@ -265,47 +325,41 @@ struct Node {
     touched: Vec<Touches>,
 }
 
-impl Node {
-    fn new(parts: Vec<Vec<Launch>>) -> Self {
-        let touched = parts.iter().map(|part| touches(part)).collect();
-        Node { parts, touched }
-    }
-}
-
 /// How a chain is cut: into the same steps everywhere.
 struct Cut {
-    time: usize,
-    onwards: bool,
-    /// In the order of the runs.
+    course: Course,
+    /// In the order of the steps.
     parts: Vec<Range<usize>>,
 }
 
 impl Cut {
-    fn new((time, onwards): (usize, bool), parts: usize) -> Self {
-        Cut { time, onwards, parts: parts_of(time, parts) }
+    fn new(course: Course, parts: usize) -> Self {
+        Cut { course, parts: parts_of(course.time, parts) }
     }
 
-    /// A run in parts; what comes behind its steps belongs to the last.
-    fn run(&self, run: &Run) -> Node {
+    /// A layer in parts; what comes behind its steps belongs to the last.
+    fn layer(&self, layer: &Layer) -> Node {
         let last = self.parts.len() - 1;
         let of = |(c, part): (usize, &Range<usize>)| {
-            let end = if c == last { run.all.len() } else { part.end };
-            run.all[part.start..end].to_vec()
+            let end = if c == last { layer.all.len() } else { part.end * layer.phases };
+            layer.all[part.start * layer.phases..end].to_vec()
         };
-        Node::new(self.parts.iter().enumerate().map(of).collect())
+        let parts: Vec<_> = self.parts.iter().enumerate().map(of).collect();
+        let touched = parts.iter().map(|part| touches(part, layer.phases)).collect();
+        Node { parts, touched }
     }
 
     /// A launch in parts, where it goes over the steps one by one.
     fn link(&self, launch: &Launch) -> Option<Node> {
         let of = |part: &Range<usize>| {
-            let steps = match self.onwards {
-                true => part.clone(),
-                false => self.time - part.end..self.time - part.start,
-            };
-            let op = launch.op.of_steps(self.time, &steps)?;
+            let Course { time, onwards } = self.course;
+            let steps = if onwards { part.clone() } else { time - part.end..time - part.start };
+            let op = launch.op.of_steps(time, &steps)?;
             Some(vec![Launch { op, buffers: launch.buffers.clone() }])
         };
-        Some(Node::new(self.parts.iter().map(of).collect::<Option<_>>()?))
+        let parts: Vec<Vec<Launch>> = self.parts.iter().map(of).collect::<Option<_>>()?;
+        let touched = parts.iter().map(|part| touches(part, 1)).collect();
+        Some(Node { parts, touched })
     }
 
     /// Whether no part of a node has to wait for a later part of those before it.
@@ -321,60 +375,52 @@ impl Cut {
 impl<'a> Chain<'a> {
     /// The chain that begins with the first of these launches.
     fn find(launches: &'a [Launch]) -> Option<Self> {
-        let first = Runs(launches).next().filter(|run| is_step(&run.steps[0].op))?;
-        let course_of_all = course(&first)?;
-        let consumed = first.all.len();
+        let first = Layer::find(launches)?;
         let mut chain = Chain {
-            runs: vec![first],
+            layers: vec![first],
             links: vec![Vec::new()],
             before: Vec::new(),
             behind: Vec::new(),
-            consumed,
+            consumed: first.all.len(),
         };
         // Whole launches: what the chain, and what comes behind it, touch; and the chain in two parts.
-        let mut own = touches(chain.runs[0].all);
+        let mut own = touches(first.all, first.phases);
         let mut others = Touches::new();
-        let cut = Cut::new(course_of_all, 2);
-        let mut nodes = vec![cut.run(&chain.runs[0])];
+        let cut = Cut::new(first.course, 2);
+        let mut nodes = vec![cut.layer(&first)];
         loop {
             let rest = &launches[chain.consumed..];
             let (mut links, mut before, mut behind) = (Vec::new(), Vec::new(), Vec::new());
             let (mut all, mut later, mut parts) = (own.clone(), others.clone(), nodes.clone());
-            let mut seen = 0;
+            let mut by_links = Touches::new();
             let mut next = None;
-            for run in Runs(rest) {
-                if run.steps.len() > 1 {
-                    next = Some(run);
+            for (seen, launch) in rest.iter().enumerate().take(FAR) {
+                if let Some(layer) = Layer::find(&rest[seen..]) {
+                    next = Some((seen, layer));
                     break;
                 }
-                for launch in run.all {
-                    let touched = touches(std::slice::from_ref(launch));
-                    let (on_chain, on_later) = (meet(&touched, &all), meet(&touched, &later));
-                    let link = || cut.link(launch).filter(|of| cut.follows(&parts, of));
-                    let linked = if on_chain && !on_later { link() } else { None };
-                    match linked {
-                        Some(of) => {
-                            all.extend(touched);
-                            parts.push(of);
-                            links.push(launch);
-                        }
-                        None if on_chain || on_later => {
-                            later.extend(touched);
-                            behind.push(launch);
-                        }
-                        None => before.push(launch),
+                let touched = touches(std::slice::from_ref(launch), 1);
+                let (on_chain, on_later) = (meet(&touched, &all), meet(&touched, &later));
+                let link = || cut.link(launch).filter(|of| cut.follows(&parts, of));
+                let linked = if on_chain && !on_later { link() } else { None };
+                match linked {
+                    Some(of) => {
+                        by_links.extend(touched.clone());
+                        all.extend(touched);
+                        parts.push(of);
+                        links.push(launch);
                     }
-                }
-                seen += run.all.len();
-                if seen > FAR {
-                    break;
+                    None if on_chain || on_later => {
+                        later.extend(touched);
+                        behind.push(launch);
+                    }
+                    None => before.push(launch),
                 }
             }
-            let Some(run) = next.filter(|run| course(run) == Some(course_of_all)) else { break };
-            let touched = touches(run.all);
-            let by_links: Touches =
-                links.iter().flat_map(|link| touches(std::slice::from_ref(link))).collect();
-            let of = cut.run(&run);
+            let Some((seen, layer)) = next.filter(|next| next.1.course == first.course) else {
+                break;
+            };
+            let (touched, of) = (touches(layer.all, layer.phases), cut.layer(&layer));
             let fits = meet(&touched, &by_links) && cut.follows(&parts, &of);
             if meet(&touched, &later) || !fits {
                 break;
@@ -382,24 +428,24 @@ impl<'a> Chain<'a> {
             all.extend(touched);
             parts.push(of);
             (own, others, nodes) = (all, later, parts);
-            chain.consumed += seen + run.all.len();
-            chain.runs.push(run);
+            chain.consumed += seen + layer.all.len();
+            chain.layers.push(layer);
             chain.links.push(links);
             chain.before.extend(before);
             chain.behind.extend(behind);
         }
-        (chain.runs.len() > 1).then_some(chain)
+        (chain.layers.len() > 1).then_some(chain)
     }
 
     /// Each part of each node, node by node in the order of the recording, with its layer and whether it is the
     /// layer's steps: none where they can't be cut so.
     fn nodes(&self, cut: &Cut) -> Option<Vec<(usize, bool, Node)>> {
         let mut nodes: Vec<(usize, bool, Node)> = Vec::new();
-        for (layer, (run, links)) in self.runs.iter().zip(&self.links).enumerate() {
+        for (layer, (steps, links)) in self.layers.iter().zip(&self.links).enumerate() {
             for link in links {
                 nodes.push((layer, false, cut.link(link)?));
             }
-            nodes.push((layer, true, cut.run(run)));
+            nodes.push((layer, true, cut.layer(steps)));
         }
         let all: Vec<Node> = nodes.iter().map(|node| node.2.clone()).collect();
         let follow = (1..all.len()).all(|i| cut.follows(&all[..i], &all[i]));
@@ -408,10 +454,10 @@ impl<'a> Chain<'a> {
 
     /// The launches of the chain in the order of the diagonals.
     pub fn diagonals(&self, parts: usize) -> Option<Vec<Launch>> {
-        let cut = Cut::new(course(&self.runs[0])?, parts);
+        let cut = Cut::new(self.layers[0].course, parts);
         let nodes = self.nodes(&cut)?;
         let mut list = Vec::new();
-        for diagonal in 0..cut.parts.len() + self.runs.len() - 1 {
+        for diagonal in 0..cut.parts.len() + self.layers.len() - 1 {
             // What leads to the layers, then the layers.
             for runs in [false, true] {
                 for (layer, _, node) in nodes.iter().filter(|node| node.1 == runs) {
@@ -439,9 +485,9 @@ impl<'a> Chain<'a> {
     /// The launches of the chain as they are recorded, without those around it.
     pub fn whole(&self) -> Vec<Launch> {
         let mut list = Vec::new();
-        for (run, links) in self.runs.iter().zip(&self.links) {
+        for (layer, links) in self.layers.iter().zip(&self.links) {
             list.extend(links.iter().map(|&link| link.clone()));
-            list.extend_from_slice(run.all);
+            list.extend_from_slice(layer.all);
         }
         list
     }
