@@ -1,6 +1,9 @@
 // All backward steps of a cell whose step is one phase, by several workgroups: see step_backward for the
 // equations, shared/sequence for the cut, shared/grid for how they wait for one another. What they hand over is the
 // gradients of the recurrent products.
+#ifdef MATRICES
+enable wgpu_cooperative_matrix;
+#endif
 #import shared/step
 #import shared/states
 #import shared/carry
@@ -30,23 +33,38 @@ fn read_gradients(group: vec3<u32>, index: u32) {
         if at.row >= p.batch {
             break;
         }
-        d_tile[row * WIDTH + at.unit] = Sum(#{LEFT_GATES});
+        put_terms(row * WIDTH + at.unit, Sum(#{LEFT_GATES}));
     }
 }
 
 @compute @workgroup_size(#{THREADS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+#ifdef MATRICES
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+#endif
     @builtin(local_invocation_index) index: u32,
 ) {
     p = given;
-    let share = share_of(index);
-    let first = group.y * TILES;
+#paste shared/sequence_share
+#ifdef SEVERAL
+#for E in #{EACH}
+    var kept_states_#{E}: array<f32, STATES>;
+    var kept_words_#{E}: array<f32, SAVED>;
+    var kept_carry_#{E}: array<f32, STATES>;
+    var kept_output_#{E}: f32;
+#end
+#endif
+#ifndef REST
+#paste shared/sequence_weights
+#endif
     // Padding is multiplied with weights of 0, and before the last step there is nothing.
     for (var i = index; i < TILE; i += THREADS) {
-        d_tile[i] = Sum();
+        d_tile[i] = TERM_0;
     }
 #ifdef REST
+    let first = group.y * TILES;
     read_progress(first, index);
     for (var s = workgroupUniformLoad(&begin); s < given.count + TAIL; s++) {
         at_step(s);
@@ -58,27 +76,46 @@ fn main(
                 continue;
             }
             let group = vec3<u32>(tile, group.y, group.z);
-            let own = own_of(group, index);
-#import shared/read_carry
-#import shared/grid_backward_step
-#import shared/write_carry
+#paste shared/grid_carry
+#paste shared/grid_backward_step
+#paste shared/grid_leave
         }
     }
 #else
     start_in_time(index);
-    let own = own_of(group, index);
-#import shared/read_carry
-#import shared/sequence_weights
+#ifndef TAKES_TURNS
+#paste shared/grid_carry
+#endif
     for (var s = 0u; s < given.count + TAIL; s++) {
         at_step(s);
-        wait(first, s, index);
-        if workgroupUniformLoad(&is_late) != 0u {
+        var left = false;
+        for (var turn = 0u; turn < TURNS; turn++) {
+            let group = vec3<u32>(group.x, group.y * TURNS + turn, group.z);
+            if group.y * ROWS >= given.batch {
+                break;
+            }
+            let first = group.y * TILES;
+            wait(first, s, index);
+            if workgroupUniformLoad(&is_late) != 0u {
+                left = true;
+                break;
+            }
+            read_gradients(group, index);
+#ifdef TAKES_TURNS
+#paste shared/grid_carry
+#endif
+#paste shared/grid_backward_step
+#ifdef TAKES_TURNS
+#paste shared/grid_leave
+#endif
+            tell(first + group.x, s + 1u, index);
+        }
+        if left {
             break;
         }
-        read_gradients(group, index);
-#import shared/grid_backward_step
-        tell(first + group.x, s + 1u, index);
     }
-#import shared/write_carry
+#ifndef TAKES_TURNS
+#paste shared/grid_leave
+#endif
 #endif
 }

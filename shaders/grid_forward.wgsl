@@ -1,5 +1,8 @@
 // All steps of a cell whose step is one phase, by several workgroups: see step_forward for the equations,
 // shared/sequence for the cut, shared/grid for how they wait for one another.
+#ifdef MATRICES
+enable wgpu_cooperative_matrix;
+#endif
 #import shared/activations
 #import shared/step
 #import shared/states
@@ -31,7 +34,7 @@ fn read_h(group: vec3<u32>, index: u32) {
 #ifdef HAS_hidden_mask
             value *= hidden_mask[(mask * p.batch + at.row) * p.width + at.unit];
 #endif
-            h_tile[mask * MASK + row * WIDTH + at.unit] = value;
+            put_term(mask, row * WIDTH + at.unit, value);
         }
     }
 }
@@ -39,16 +42,29 @@ fn read_h(group: vec3<u32>, index: u32) {
 @compute @workgroup_size(#{THREADS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+#ifdef MATRICES
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+#endif
     @builtin(local_invocation_index) index: u32,
 ) {
     p = given;
-    let share = share_of(index);
-    let first = group.y * TILES;
+#paste shared/sequence_share
+#ifdef SEVERAL
+#for E in #{EACH}
+    var kept_states_#{E}: array<f32, STATES>;
+    var kept_words_#{E}: array<f32, SAVED>;
+#end
+#endif
+#ifndef REST
+#paste shared/sequence_weights
+#endif
     // Padding is multiplied with weights of 0.
-    for (var i = index; i < SOURCES * MASK; i += THREADS) {
-        h_tile[i] = 0.0;
+    for (var i = index; i < TILE; i += THREADS) {
+        h_tile[i] = TERM_0;
     }
 #ifdef REST
+    let first = group.y * TILES;
     read_progress(first, index);
     for (var s = workgroupUniformLoad(&begin); s < given.count; s++) {
         at_step(s);
@@ -60,21 +76,32 @@ fn main(
                 continue;
             }
             let group = vec3<u32>(tile, group.y, group.z);
-#import shared/grid_forward_step
+#paste shared/grid_forward_step
         }
     }
 #else
     start_in_time(index);
-#import shared/sequence_weights
     for (var s = 0u; s < given.count; s++) {
         at_step(s);
-        wait(first, s, index);
-        if workgroupUniformLoad(&is_late) != 0u {
+        var left = false;
+        for (var turn = 0u; turn < TURNS; turn++) {
+            let group = vec3<u32>(group.x, group.y * TURNS + turn, group.z);
+            if group.y * ROWS >= given.batch {
+                break;
+            }
+            let first = group.y * TILES;
+            wait(first, s, index);
+            if workgroupUniformLoad(&is_late) != 0u {
+                left = true;
+                break;
+            }
+            read_h(group, index);
+#paste shared/grid_forward_step
+            tell(first + group.x, s + 1u, index);
+        }
+        if left {
             break;
         }
-        read_h(group, index);
-#import shared/grid_forward_step
-        tell(first + group.x, s + 1u, index);
     }
 #endif
 }

@@ -1,5 +1,8 @@
 // All steps of a cell whose step is one phase, in one launch: see step_forward for the equations and
 // shared/sequence for the cut. Two barriers a step: the old h is there, the sums are there.
+#ifdef MATRICES
+enable wgpu_cooperative_matrix;
+#endif
 #import shared/activations
 #import shared/step
 #import shared/states
@@ -11,46 +14,80 @@
 @compute @workgroup_size(#{THREADS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+#ifdef MATRICES
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+#endif
     @builtin(local_invocation_index) index: u32,
 ) {
     p = given;
-    let own = own_of(group, index);
-    let share = share_of(index);
-    let at = own.at;
-    here = at.unit;
-#import shared/sequence_weights
+#paste shared/sequence_share
+#for E in #{EACH}
+    let own_#{E} = own_of(group, index + #{E}u * THREADS);
+#ifdef SEVERAL
+    var kept_states_#{E}: array<f32, STATES>;
+    var kept_words_#{E}: array<f32, SAVED>;
+#endif
+#end
+#paste shared/sequence_weights
     // Padding is multiplied with weights of 0.
-    for (var i = index; i < SOURCES * MASK; i += THREADS) {
-        h_tile[i] = 0.0;
+    for (var i = index; i < TILE; i += THREADS) {
+        h_tile[i] = TERM_0;
     }
-    if own.there {
+#for E in #{EACH}
+    if own_#{E}.there {
         for (var state = 0u; state < STATES; state++) {
-            held_states[state] = states[state_index(state, p.old_slot, at)];
+            held_states[state] = states[state_index(state, p.old_slot, own_#{E}.at)];
         }
+#ifdef SEVERAL
+        kept_states_#{E} = held_states;
+#endif
     }
+#end
     let stride = p.new_slot - p.old_slot;
     workgroupBarrier();
     for (var s = 0u; s < given.count; s++) {
-        if own.there {
+#for E in #{EACH}
+        if own_#{E}.there {
+            let own = own_#{E};
+            let at = own.at;
+#ifdef SEVERAL
+            held_states = kept_states_#{E};
+#endif
             let h = old_state(0u, at);
             for (var mask = 0u; mask < SOURCES; mask++) {
                 var value = h;
 #ifdef HAS_hidden_mask
                 value *= hidden_mask[(mask * p.batch + at.row) * p.width + at.unit];
 #endif
-                h_tile[mask * MASK + own.tile] = value;
+                put_term(mask, own.tile, value);
             }
             // Under way while the products are summed.
             for (var gate = 0u; gate < GATES; gate++) {
                 held_words[gate] = gates[gate_index(p.t, gate, at)];
             }
+#ifdef SEVERAL
+            kept_words_#{E} = held_words;
+#endif
         }
+#end
         workgroupBarrier();
-#import shared/sequence_products
+#paste shared/sequence_products
         workgroupBarrier();
-        if own.there {
-            settle(at, spread_gates(added(own.row, index % UNITS)));
+#for E in #{EACH}
+        if own_#{E}.there {
+            let own = own_#{E};
+            here = own.at.unit;
+#ifdef SEVERAL
+            held_states = kept_states_#{E};
+            held_words = kept_words_#{E};
+#endif
+            settle(own.at, spread_gates(added(own.row, own.place)));
+#ifdef SEVERAL
+            kept_states_#{E} = held_states;
+#endif
         }
+#end
         p.t += stride;
         p.old_slot += stride;
         p.new_slot += stride;

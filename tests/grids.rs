@@ -10,8 +10,9 @@ use recurra::conformance::{
     recurrent_reports,
 };
 use recurra::engine::{Engine, GpuEngine, Strategy};
-use recurra::kernel::{GroupLimits, shader::Fault};
+use recurra::kernel::{GroupLimits, Op, shader::Fault};
 use recurra::layer::Recurrent;
+use std::collections::BTreeSet;
 
 /// The device with grids wherever they serve, as if it kept so many workgroups at work.
 fn grids(gpu: &GpuEngine, change: impl FnOnce(&mut GroupLimits)) -> Option<Engine> {
@@ -174,7 +175,7 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         })
     };
     let made = "if workgroupUniformLoad(&made[tile]) > s {";
-    let faults: [(&str, &'static str, (&str, &str)); 9] = [
+    let faults: [(&str, &'static str, (&str, &str)); 11] = [
         ("grid_forward", forward, (made, "if workgroupUniformLoad(&made[tile]) >= s {")),
         ("grid_forward", forward, (made, "if false {")),
         ("grid_forward", forward, ("group.y * ROWS + row, i", "group.y * ROWS, i")),
@@ -184,6 +185,8 @@ fn faults_in_what_is_made_up_for_are_noticed() {
             forward,
             ("= workgroupUniformLoad(&begin);", "= workgroupUniformLoad(&begin) + 1u;"),
         ),
+        ("grid_forward", forward, ("group.y * TURNS + turn", "group.y * TURNS")),
+        ("grid_backward", backward, ("#ifdef TAKES_TURNS\n#paste shared/grid_leave\n#endif\n", "")),
         ("grid_backward", backward, (made, "if false {")),
         ("grid_backward", backward, ("select(p.t + stride,", "select(p.t,")),
         ("grid_backward", backward, ("if p.later == NONE {", "if p.later % 2u == 1u {")),
@@ -207,6 +210,26 @@ fn faults_in_what_is_made_up_for_are_noticed() {
     ] {
         let Some(got) = results(Some(Fault { stem, old, new })) else { return };
         assert!(got != want, "{stem}: {old}");
+    }
+}
+
+/// Rows that don't all find a workgroup of their own take turns.
+#[test]
+fn rows_take_turns() {
+    let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
+    for (resident, want) in [(2, [4, 2]), (4, [2, 2]), (8, [1, 2]), (16, [1, 1])] {
+        let Some(engine) = grids(&gpu, |limits| limits.resident = resident) else { return };
+        let stack = Recurrent::new("rnn", CellKind::Gru, 3, 24);
+        let case = RecurrentCase { given: true, ..RecurrentCase::new(stack, 4, 7) };
+        let arranged = engine.arranged(&record_case(&case).unwrap()).into_owned();
+        let cuts = arranged.launches().iter().filter_map(|launch| match &launch.op {
+            Op::SequenceForward(op) => Some(op.cut),
+            Op::SequenceBackward(op) => Some(op.cut),
+            _ => None,
+        });
+        let found: BTreeSet<[usize; 2]> = cuts.map(|cut| [cut.rows, cut.turns]).collect();
+        assert_eq!(found, BTreeSet::from([want]), "{resident}");
+        assert_eq!(conforms(&engine, [case]), 2);
     }
 }
 

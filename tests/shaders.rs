@@ -129,6 +129,22 @@ impl Interface {
         let named = main.name == "main" && main.stage == ShaderStage::Compute;
         expect(named, || format!("the entry point is {:?} '{}'", main.stage, main.name))?;
 
+        // Places where a buffer is indexed are rewritten by its name.
+        let indexed =
+            |ty: &TypeInner| matches!(ty, TypeInner::Array { .. } | TypeInner::Vector { .. });
+        let of_functions = module.functions.iter().map(|(handle, f)| (f, &info[handle]));
+        for (function, info) in of_functions.chain([(&main.function, info.get_entry_point(0))]) {
+            let locals = function.local_variables.iter().map(|(_, local)| (&local.name, local.ty));
+            let arguments = function.arguments.iter().map(|argument| (&argument.name, argument.ty));
+            let variables = locals.chain(arguments).filter(|of| indexed(&module.types[of.1].inner));
+            let named = function.named_expressions.iter();
+            let named = named.filter(|of| indexed(info[*of.0].ty.inner_with(&module.types)));
+            for name in variables.filter_map(|of| of.0.as_ref()).chain(named.map(|of| of.1)) {
+                let shadows = self.bindings.iter().any(|binding| binding.name == name);
+                expect(!shadows, || format!("'{name}' is a buffer's name and a local one"))?;
+            }
+        }
+
         let mut bound = BTreeMap::new();
         for (handle, global) in module.global_variables.iter() {
             let Some(at) = &global.binding else { continue };
@@ -290,6 +306,8 @@ const PROMISED: GroupLimits = GroupLimits {
     rounds: usize::MAX,
     resident: 4,
     spins: 9,
+    matrix: 0,
+    lanes: 0,
 };
 
 /// A step's sequence kernels, cut for what WebGPU promises: with all weights in registers, and with few.
@@ -313,11 +331,15 @@ fn in_sequence(op: &Op) -> Vec<Op> {
 
 /// The grids of steps and what comes behind them, and the probe of a device: kernels whose workgroups share memory.
 fn shared_permutations() -> Vec<Op> {
-    let limits = PROMISED;
-    let mut seen = BTreeSet::new();
-    let mut list = Vec::new();
     let resident = ResidentParams { groups: 2, spins: 9 };
-    list.push(Resident { params: resident, threads: 64, bytes: 256 }.into());
+    let probe = Resident { params: resident, threads: 64, bytes: 256 };
+    std::iter::once(probe.into()).chain(grids(PROMISED)).collect()
+}
+
+/// The grids of steps within some limits, and what comes behind them.
+fn grids(limits: GroupLimits) -> Vec<Op> {
+    let mut seen = BTreeSet::new();
+    let mut list: Vec<Op> = Vec::new();
     let cases = recurrent_cases().into_iter().chain((0..100).map(random_case));
     for recording in cases.map(|case| record_case(&case).unwrap()) {
         for launch in recording.launches() {
@@ -609,6 +631,53 @@ fn cooperative_products_are_valid() {
                 Ok(())
             });
             complaints.extend(result.err().map(|e| format!("{}: {e}", title(&op))));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints[..complaints.len().min(3)].join("\n"));
+}
+
+/// The products of sequences and grids in cooperative matrices, with limits as above: a device with small matrices
+/// and subgroups of eight, and one with large ones.
+#[test]
+fn recurrences_in_matrices_are_valid() {
+    let capabilities = Capabilities::COOPERATIVE_MATRIX
+        | Capabilities::MEMORY_DECORATION_COHERENT
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SUBGROUP;
+    let mut complaints = Vec::new();
+    for [matrix, lanes] in [[8, 8], [16, 32]] {
+        let limits = GroupLimits { matrix, lanes, bytes: 32_768, resident: 64, ..PROMISED };
+        let mut listed = grids(limits);
+        let mut seen = BTreeSet::new();
+        for case in recurrent_cases() {
+            for launch in record_case(&case).unwrap().launches() {
+                let of: Option<Op> = match &launch.op {
+                    Op::StepForward(step) => {
+                        SequenceForward::new(step, 3, &limits).map(|op| op.into())
+                    }
+                    Op::StepBackward(step) => {
+                        let initial = listed.len() % 2 == 0;
+                        SequenceBackward::new(step, 3, initial, &limits).map(|op| op.into())
+                    }
+                    _ => None,
+                };
+                listed.extend(of.filter(|op| seen.insert(title(op))));
+            }
+        }
+        assert!(listed.len() > 60, "only {} permutations", listed.len());
+        for (number, op) in listed.iter().enumerate() {
+            let bindings = short_bindings(op);
+            let interface = Interface { bindings: bindings.clone(), ..Interface::new(op) };
+            let members = 1 + number as u32 % 2;
+            let source = shader::source_with(op.kernel(), &bindings, members, None).unwrap();
+            let result = read_with(&source, capabilities).and_then(|(module, info)| {
+                interface.check(&module, &info)?;
+                check_limits_with(&module, 32_768)?;
+                to_spirv(&module, &info)?;
+                to_msl(&module, &info, (3, 2))
+            });
+            complaints.extend(result.err().map(|e| format!("{}: {e}", title(op))));
         }
     }
     assert!(complaints.is_empty(), "\n{}", complaints[..complaints.len().min(3)].join("\n"));

@@ -129,7 +129,7 @@ fn diagonals_meet_a_hand_count() {
 /// Where memory was limited, or layers hear both ends of the sequence, one comes after another.
 #[test]
 fn what_can_not_be_cut_stays_whole() {
-    let Some([_, wavefront]) = engines() else { return };
+    let Some([auto, wavefront]) = engines() else { return };
     let stack = |layers| Recurrent { layers, ..Recurrent::new("rnn", CellKind::Gru, 6, 6) };
     let both = Recurrent { direction: Direction::Both(Merge::Concat), ..stack(2) };
     for stack in [stack(1), both] {
@@ -140,6 +140,15 @@ fn what_can_not_be_cut_stays_whole() {
         let recording = record_case(&RecurrentCase::new(stack(2), time, 2)).unwrap();
         assert_eq!(chains(&wavefront, &recording), 0);
     }
+    // In halves, but not in eight parts: a part would begin with the second of two elements that come from one draw.
+    let stack = Recurrent { layers: 2, dropout: 0.3, ..Recurrent::new("rnn", CellKind::Gru, 6, 7) };
+    let recording = record_case(&RecurrentCase::new(stack, 20, 3)).unwrap();
+    let choices = wavefront.choices(&recording).unwrap();
+    let whole: Vec<_> = choices.iter().filter(|choice| choice.layers == 2).collect();
+    assert!(!whole.is_empty() && chains(&wavefront, &recording) == 0, "{choices:?}");
+    assert!(whole.iter().all(|choice| choice.reason.contains("can't be cut")), "{choices:?}");
+    let count = |engine: &Engine| engine.arranged(&recording).launches().len();
+    assert_eq!(count(&wavefront), count(&auto));
 }
 
 /// Chains are measured on request, the faster way is taken and told, and computes the same.

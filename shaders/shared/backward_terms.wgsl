@@ -14,10 +14,49 @@ const TAIL = 1u;
 #else
 const TAIL = 0u;
 #endif
+#ifdef MATRICES
+const MASK = ROWS * WIDTH;
+const TILE = PRODUCTS * MASK;
+var<workgroup> d_tile: array<f16, ROOM>;     // [gate][row][term]
+#else
 const TILE = ROWS * WIDTH;
 var<workgroup> d_tile: array<Sum, TILE>;        // [row][head, term], the gates side by side
+#endif
 
-// The weights with which the gate gradients of unit `k` of a head reach a place's unit.
+fn put_terms(tile: u32, left: Sum) {
+#ifdef MATRICES
+    let shares = spread_gates(left);
+    for (var gate = 0u; gate < PRODUCTS; gate++) {
+        d_tile[gate * MASK + tile] = f16(shares[gate]);
+    }
+#else
+    d_tile[tile] = left;
+#endif
+}
+
+// The weight with which the gradient of a gate of unit `k` of a head reaches a place's unit.
+fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
+    if is_unit(group, place) && k < p.head {
+        let unit = unit_of(group, place);
+        return weight(gate, unit - unit % p.head + k, unit % p.head);
+    }
+    return 0.0;
+}
+#ifdef MATRICES
+
+#import shared/matrices
+
+fn added(row: u32, place: u32) -> Part {
+    let at = row * UNITS + place;
+    var sum = part_of(Sum(#{ADDED}));
+    for (var slice = 1u; slice < SLICES; slice++) {
+        let at = at + slice * PRODUCTS * PLANE;
+        sum += part_of(Sum(#{ADDED}));
+    }
+    return sum;
+}
+#else
+
 fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
     var value: Sum;
     if is_unit(group, place) && k < p.head {
@@ -30,6 +69,7 @@ fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
 fn term_of(at: u32, k: u32) -> Sum {
     return d_tile[at + k];
 }
+#endif
 
 fn part_of(sum: Sum) -> Part {
 #ifdef HAS_hidden_mask

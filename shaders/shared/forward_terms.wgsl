@@ -1,15 +1,51 @@
 // What the threads of sequence_forward and grid_forward sum: h, under each mask, times the weights.
-const MASK = ROWS * WIDTH;
-var<workgroup> h_tile: array<f32, SOURCES * MASK>;      // [mask][row][head, term]
-
+#ifdef PER_GATE
 fn tile_term(at: u32, i: u32) -> f32 {
-    return h_tile[at + i];
+    return f32(h_tile[at + i]);
 }
+#endif
 #import shared/gates_#{PRODUCTS}
 alias Part = Sum;
 #import shared/sequence
 
-// The weights of term `k` of the head of a place's unit, none beyond its terms.
+const MASK = ROWS * WIDTH;
+const TILE = SOURCES * MASK;
+#ifdef MATRICES
+var<workgroup> h_tile: array<f16, ROOM>;     // [mask][row][term]
+#else
+var<workgroup> h_tile: array<f32, TILE>;     // [mask][row][head, term]
+#endif
+
+fn put_term(mask: u32, tile: u32, value: f32) {
+#ifdef MATRICES
+    h_tile[mask * MASK + tile] = f16(value);
+#else
+    h_tile[mask * MASK + tile] = value;
+#endif
+}
+
+// The weight of a gate for term `k` of the head of a place's unit, none beyond its terms.
+fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
+    if is_unit(group, place) && k < p.head {
+        return weight(gate, unit_of(group, place), k);
+    }
+    return 0.0;
+}
+#ifdef MATRICES
+
+#import shared/matrices
+
+fn added(row: u32, place: u32) -> Part {
+    let at = row * UNITS + place;
+    var sum = Sum(#{ADDED});
+    for (var slice = 1u; slice < SLICES; slice++) {
+        let at = at + slice * PRODUCTS * PLANE;
+        sum += Sum(#{ADDED});
+    }
+    return sum;
+}
+#else
+
 fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
     var value: Sum;
     if is_unit(group, place) && k < p.head {
@@ -31,3 +67,4 @@ fn term_of(at: u32, k: u32) -> f32 {
 fn part_of(sum: Sum) -> Part {
     return sum;
 }
+#endif

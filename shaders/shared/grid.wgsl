@@ -3,10 +3,13 @@
 // says how many steps each has made. Before a step a workgroup waits until all of its rows' have made the one
 // before. A wait has an end: SPINS rounds for all steps. Then the workgroup leaves, with what it made in place, and
 // its number in `progress` says where. No workgroup is ever more than one step ahead of another of its rows.
+// A workgroup makes a step of TURNS groups of rows, one after another: what one waits for is on its way while the
+// others are at work.
 //
 // REST: the launch behind, one workgroup for all tiles of some rows. It makes the steps that are missing, in the
 // same order of sums; none, as a rule. What a tile has made it does not make again: steps are not repeatable.
 const TILES = #{TILES}u;
+const TURNS = #{TURNS}u;
 
 #ifdef REST
 var<workgroup> made: array<u32, TILES>;

@@ -1,18 +1,34 @@
             // A step of the units of a tile.
-            let at = own.at;
-            here = at.unit;
-#ifdef HAS_d_unit
-            here_row = at.row;
-#endif
-#import shared/read_step
-            workgroupBarrier();
-#import shared/sequence_products
-            workgroupBarrier();
-            if own.there {
-#import shared/total_gradient
-                if s < given.count {
-                    settle(at, total);
-                } else {
-                    held_carry[0] = total;
-                }
+#for E in #{EACH}
+            {
+                let own = own_of(group, index + #{E}u * THREADS);
+                let at = own.at;
+#paste shared/read_step
+#paste shared/keep_step
             }
+#end
+            workgroupBarrier();
+#paste shared/sequence_products
+            workgroupBarrier();
+#for E in #{EACH}
+            {
+                let own = own_of(group, index + #{E}u * THREADS);
+                let at = own.at;
+                if own.there {
+                    here = at.unit;
+#ifdef HAS_d_unit
+                    here_row = at.row;
+#endif
+#paste shared/kept_step
+#paste shared/total_gradient
+                    if s < given.count {
+                        settle(at, total);
+                    } else {
+                        held_carry[0] = total;
+                    }
+                }
+#ifdef SEVERAL
+                kept_carry_#{E} = held_carry;
+#endif
+            }
+#end

@@ -1,18 +1,35 @@
             // A step of the units of a tile.
-            let own = own_of(group, index);
-            let at = own.at;
-            here = at.unit;
-            if own.there {
-                for (var state = 0u; state < STATES; state++) {
-                    held_states[state] = states[state_index(state, p.old_slot, at)];
+#for E in #{EACH}
+            {
+                let own = own_of(group, index + #{E}u * THREADS);
+                let at = own.at;
+                if own.there {
+                    for (var state = 0u; state < STATES; state++) {
+                        held_states[state] = states[state_index(state, p.old_slot, at)];
+                    }
+                    for (var gate = 0u; gate < GATES; gate++) {
+                        held_words[gate] = gates[gate_index(p.t, gate, at)];
+                    }
                 }
-                for (var gate = 0u; gate < GATES; gate++) {
-                    held_words[gate] = gates[gate_index(p.t, gate, at)];
+#ifdef SEVERAL
+                kept_states_#{E} = held_states;
+                kept_words_#{E} = held_words;
+#endif
+            }
+#end
+            workgroupBarrier();
+#paste shared/sequence_products
+            workgroupBarrier();
+#for E in #{EACH}
+            {
+                let own = own_of(group, index + #{E}u * THREADS);
+                if own.there {
+                    here = own.at.unit;
+#ifdef SEVERAL
+                    held_states = kept_states_#{E};
+                    held_words = kept_words_#{E};
+#endif
+                    settle(own.at, spread_gates(added(own.row, own.place)));
                 }
             }
-            workgroupBarrier();
-#import shared/sequence_products
-            workgroupBarrier();
-            if own.there {
-                settle(at, spread_gates(added(own.row, index % UNITS)));
-            }
+#end

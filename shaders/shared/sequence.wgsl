@@ -2,7 +2,7 @@
 // the padding, for all steps. A thread sums PLACES terms, one of SLICES, of the products of SPAN units, LANES
 // apart, for every row: what it reads of the tile serves all of them. The weights of the first PINNED terms
 // stay in registers, the others are read again at every step. Then the slices are added in order, and the
-// thread that is i times UNITS in settles its unit of row i.
+// thread that is i times UNITS in settles its unit of row i. MATRICES: see shared/matrices.
 #import shared/held
 
 const HEADS = #{HEADS}u;
@@ -11,11 +11,16 @@ const SLICES = #{SLICES}u;
 const ROWS = #{ROWS_COUNT}u;
 const PLACES = #{PLACES}u;
 const PINNED = #{PINNED}u;
+const THREADS = #{THREADS}u;
+const LINE = SLICES * PLACES;       // terms of a head with the padding
+#ifdef MATRICES
+const WIDTH = LINE + 8u;            // a row: lines begin in other banks of the memory, and at 16 bytes
+const TERM_0 = 0.0h;
+#else
 const SPAN = #{SPAN_COUNT}u;
 const LANES = UNITS / SPAN;
-const THREADS = LANES * SLICES;
-const LINE = SLICES * PLACES;       // terms of a head with the padding
-const WIDTH = HEADS * LINE;         // those of all heads, a row
+const WIDTH = HEADS * LINE;         // terms of all heads, a row
+const TERM_0 = #{TERM_0};
 
 // What a thread sums: of the units that are LANES apart from this one, the slice of the terms.
 struct Share {
@@ -33,6 +38,7 @@ fn share_of(index: u32) -> Share {
     let head = min(lane / p.head, HEADS - 1u);
     return Share(lane, slice, slice * PLACES, head * LINE + slice * PLACES);
 }
+#endif
 
 // Whether a place of the workgroup is a unit, and which.
 #ifdef GRID
@@ -53,11 +59,13 @@ fn unit_of(group: vec3<u32>, place: u32) -> u32 {
 }
 #endif
 
-// Which row and unit a thread settles, if any, and where they lie in the tile.
+// Which row and unit a thread settles, if any, and where they lie in the tile. SEVERAL: a thread has more than
+// one, THREADS places apart.
 struct Own {
     at: At,
     there: bool,
     row: u32,
+    place: u32,
     tile: u32,
 }
 
@@ -66,8 +74,9 @@ fn own_of(group: vec3<u32>, index: u32) -> Own {
     let row = index / UNITS;
     let at = At(group.y * ROWS + row, unit_of(group, place));
     let there = is_unit(group, place) && row < ROWS && at.row < p.batch;
-    return Own(at, there, row, row * WIDTH + place / p.head * LINE + place % p.head);
+    return Own(at, there, row, place, row * WIDTH + place / p.head * LINE + place % p.head);
 }
+#ifndef MATRICES
 
 var<workgroup> parts: array<Part, ROWS * SLICES * UNITS>;
 
@@ -80,3 +89,4 @@ fn added(row: u32, place: u32) -> Part {
     }
     return sum;
 }
+#endif

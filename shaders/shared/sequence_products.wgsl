@@ -1,3 +1,35 @@
+#ifdef MATRICES
+        // A step's products, a slice of the terms of some columns by each subgroup, into parts.
+#for C in #{COLUMNS}
+        let from_#{C} = terms_from(share.first_column + #{C}u) + share.first_k;
+        var sum_#{C}: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
+#end
+#for K in #{PINNED_MATRICES}
+#for C in #{COLUMNS}
+        {
+            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_#{C} + #{K}u * MATRIX], WIDTH);
+            sum_#{C} = coopMultiplyAdd(terms, w_#{C}_#{K}, sum_#{C});
+        }
+#end
+#end
+#ifdef STREAMED
+        for (var k = 0u; k < PLACES; k += MATRIX) {
+#for C in #{COLUMNS}
+            {
+                stage(group, share, share.first_column + #{C}u, share.first_k + k);
+                workgroupBarrier();
+                let w = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage], MATRIX);
+                let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_#{C} + k], WIDTH);
+                sum_#{C} = coopMultiplyAdd(terms, w, sum_#{C});
+                workgroupBarrier();
+            }
+#end
+        }
+#endif
+#for C in #{COLUMNS}
+        coopStoreT(sum_#{C}, &parts[part_at(share, share.first_column + #{C}u)], UNITS);
+#end
+#else
         // A step's products: what each thread's share of the terms gives, for every row and unit, into parts.
         // term_of reads the tile, part_of is what is kept of a sum.
 #for J in #{SPAN}
@@ -36,3 +68,4 @@
             part_of(sum_#{R}_#{J});
 #end
 #end
+#endif

@@ -1,3 +1,14 @@
+#ifdef MATRICES
+    // The weights of a subgroup's columns, in registers: w_COLUMN_MATRIX.
+#for C in #{COLUMNS}
+#for K in #{PINNED_MATRICES}
+    stage(group, share, share.first_column + #{C}u, share.first_k + #{K}u * MATRIX);
+    workgroupBarrier();
+    let w_#{C}_#{K} = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage], MATRIX);
+    workgroupBarrier();
+#end
+#end
+#else
     // The weights of the first terms of a thread's share, in registers: w_UNIT_QUAD_TERM.
 #for J in #{SPAN}
 #for Q in #{QUADS}
@@ -7,3 +18,4 @@
 #end
 #end
 #end
+#endif

@@ -168,9 +168,9 @@ pub(super) fn of_launches(text: &str, bindings: &[Binding], items: usize, member
     let Some((declared, behind)) = behind.split_once(";\n") else { return text };
     let Some((name, type_name)) = declared.split_once(": ") else { return text };
     let block = format!(
-        "struct Item {{\n    groups: vec4<u32>,\n    @align(16) p: {type_name},\n}}\n\
-         {UNIFORM}items: array<Item, {items}>;\n\
-         var<private> {name}: {type_name};\nvar<private> item: u32;\n"
+        "struct BesideItem {{\n    groups: vec4<u32>,\n    @align(16) p: {type_name},\n}}\n\
+         {UNIFORM}beside_items: array<BesideItem, {items}>;\n\
+         var<private> {name}: {type_name};\nvar<private> beside_item: u32;\n"
     );
     let Some(main) = behind.find("fn main(") else { return text.clone() };
     let (functions, main) = behind.split_at(main);
@@ -178,19 +178,20 @@ pub(super) fn of_launches(text: &str, bindings: &[Binding], items: usize, member
     let Some(end) = closing(&main[body..]).map(|at| body + at) else { return text.clone() };
     let (head, body, tail) = (&main[..body], &main[body..end], &main[end..]);
     // A launch with fewer workgroups than another has idle ones.
-    let mut begin = format!("{{\n    let own_item = group.z / {members}u;\n    item = own_item;\n");
+    let mut begin =
+        format!("{{\n    let own_item = group.z / {members}u;\n    beside_item = own_item;\n");
+    // One expression: naga does not see that the result of `||` is uniform.
     begin.push_str(
-        "    if group.x >= items[own_item].groups.x || group.y >= items[own_item].groups.y {\n        \
-         return;\n    }\n",
+        "    if any(group.xy >= beside_items[own_item].groups.xy) {\n        return;\n    }\n",
     );
-    begin.push_str(&format!("    {name} = items[own_item].p;\n"));
+    begin.push_str(&format!("    {name} = beside_items[own_item].p;\n"));
     let counted = "@builtin(num_workgroups) groups: ";
     if head.contains(counted) {
-        begin.push_str("    let groups = vec3<u32>(items[own_item].groups.xy, 1u);\n");
+        begin.push_str("    let groups = vec3<u32>(beside_items[own_item].groups.xy, 1u);\n");
     }
     let head = head.replace(counted, "@builtin(num_workgroups) all_groups: ");
     let body = body.replace("group.z", &format!("(group.z % {members}u)"));
-    let body = named(&body[1..], name, "items[own_item].p");
+    let body = named(&body[1..], name, "beside_items[own_item].p");
     format!("{before}{block}{functions}{head}{begin}{body}{tail}{choices}")
 }
 
@@ -216,17 +217,17 @@ fn choice(binding: &Binding, count: usize) -> String {
         (0..count).map(case).collect::<String>()
     };
     let mut text = format!(
-        "fn beside_load_{name}(at: u32) -> {element} {{\n    switch item {{\n{}    }}\n}}\n",
+        "fn beside_load_{name}(at: u32) -> {element} {{\n    switch beside_item {{\n{}    }}\n}}\n",
         each(&|i| format!("return {name}_{i}[at];"))
     );
     if binding.access == Access::Write {
         text.push_str(&format!(
-            "fn beside_store_{name}(at: u32, value: {element}) {{\n    switch item {{\n{}    }}\n}}\n",
+            "fn beside_store_{name}(at: u32, value: {element}) {{\n    switch beside_item {{\n{}    }}\n}}\n",
             each(&|i| format!("{name}_{i}[at] = value;"))
         ));
     }
     text.push_str(&format!(
-        "fn beside_length_{name}() -> u32 {{\n    switch item {{\n{}    }}\n}}\n",
+        "fn beside_length_{name}() -> u32 {{\n    switch beside_item {{\n{}    }}\n}}\n",
         each(&|i| format!("return arrayLength(&{name}_{i});"))
     ));
     text
@@ -273,10 +274,10 @@ mod tests {
                     destination[p.x] += sp.x + group.z; // p\n}\n";
         let got = of_launches(text, &beside.bindings(), 2, 3);
         for part in [
-            "items: array<Item, 2>;\nvar<private> p: Params;",
+            "items: array<BesideItem, 2>;\nvar<private> p: Params;",
             "    return p.x;\n",
             "let own_item = group.z / 3u;",
-            "beside_store_destination(items[own_item].p.x, beside_load_destination(items[own_item].p.x) + \
+            "beside_store_destination(beside_items[own_item].p.x, beside_load_destination(beside_items[own_item].p.x) + \
              (sp.x + (group.z % 3u))); // p\n}\n",
             "case 0u: { return destination_0[at]; }\n        default: { return destination_1[at]; }",
         ] {

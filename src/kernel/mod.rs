@@ -65,7 +65,7 @@ pub use resident::{Resident, ResidentParams};
 pub use scan::{SCAN_BLOCK, ScanBackward, ScanForward};
 pub use slope::{Slope, SlopeParams};
 pub use step::{
-    BackwardPhase, ForwardPhase, GroupLimits, NONE, RESET, SequenceBackward, SequenceCut,
+    BackwardPhase, ForwardPhase, GroupLimits, Matrices, NONE, RESET, SequenceBackward, SequenceCut,
     SequenceForward, StepBackward, StepForward, StepKind, StepParams, Team, VALID, Zoneout,
 };
 pub use sum_parts::{SumParts, SumPartsParams};

@@ -154,7 +154,7 @@ impl Kernel for NormBackward {
             if cell.projection.is_some() {
                 Binding::read("d_unprojected", p.batch as usize * h)
             } else {
-                Binding::read("d_candidate", p.candidate_words())
+                Binding::read("d_candidate", p.candidate_words(cell))
                     .moving(p.words(&[p.batch, p.width]))
             },
         ]);

@@ -2,6 +2,7 @@
 //!
 //! Lines that start with `#` are directives:
 //! - `#import path` pastes `shaders/path.wgsl`, once a shader; the path may hold `#{NAME}`;
+//! - `#paste path` pastes it wherever it stands, in a `#for` with the word in its place too;
 //! - `#bindings` declares the kernel's storage buffers as its description has them, once a shader;
 //! - `#ifdef NAME`, `#ifndef NAME`, `#else`, `#endif` keep or drop lines, nested at will;
 //! - `#for NAME in WORD WORD …` to `#end` repeats its lines for each word, with the word in the place of
@@ -159,6 +160,12 @@ struct Expander<'a> {
 
 impl Expander<'_> {
     fn expand(&mut self, stem: &str) -> Result<()> {
+        let lines = self.pasted(stem)?.into_iter().enumerate().collect::<Vec<_>>();
+        self.lines(stem, &lines)
+    }
+
+    /// The lines of a file, with those of others in the place of `#paste`.
+    fn pasted(&self, stem: &str) -> Result<Vec<String>> {
         let mut text = file(stem)?.to_string();
         if let Some(fault) = self.fault.filter(|fault| fault.stem == stem) {
             if !text.contains(fault.old) {
@@ -166,11 +173,17 @@ impl Expander<'_> {
             }
             text = text.replacen(fault.old, fault.new, 1);
         }
-        let lines: Vec<(usize, String)> = text.lines().map(String::from).enumerate().collect();
-        self.lines(stem, &lines)
+        let mut lines = Vec::new();
+        for line in text.lines() {
+            match line.strip_prefix("#paste ") {
+                Some(path) => lines.extend(self.pasted(path.trim())?),
+                None => lines.push(line.to_string()),
+            }
+        }
+        Ok(lines)
     }
 
-    /// Expands lines with their numbers in the file.
+    /// Expands lines with their numbers in the file, that is with what is pasted into it.
     fn lines(&mut self, stem: &str, lines: &[(usize, String)]) -> Result<()> {
         let fail = |line: usize, what: &str| {
             Error::invalid(format!("shader '{stem}', line {}: {what}", line + 1))

@@ -29,12 +29,14 @@ impl GpuEngine {
         self.copy(|context| context.beside = beside)
     }
 
-    /// The recording with launches side by side.
-    pub(super) fn beside(&self, recording: Recording, foreign: &[BufferId]) -> Recording {
-        let Ok(before) = recording.plan() else { return recording };
-        let before = before.temporary_bytes();
+    /// The recording with launches side by side, in so many bytes of temporary buffers at most.
+    pub(super) fn beside(
+        &self,
+        recording: Recording,
+        foreign: &[BufferId],
+        most: u64,
+    ) -> Recording {
         // Buffers live longer where launches move to earlier ones.
-        let most = if recording.is_frugal() { before } else { before.saturating_mul(2) };
         for lives_longer in [true, false] {
             let joined = join(&self.context, &recording, foreign, lives_longer);
             let joined = recording.with_launches(joined);
@@ -57,16 +59,45 @@ struct Group {
     sum: u64,
     /// Where it comes among the groups.
     order: f64,
-    /// Groups that come before it.
-    behind: BTreeSet<usize>,
+    /// What comes before it.
+    behind: Behind,
+}
+
+/// What a launch or a group has to come behind.
+#[derive(Clone)]
+struct Behind {
+    groups: BTreeSet<usize>,
+    /// An order, of groups that are not told apart any more.
+    floor: f64,
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Behind { groups: BTreeSet::new(), floor: f64::NEG_INFINITY }
+    }
 }
 
 /// What was touched of a buffer, and by which group.
 struct Touch {
     from: usize,
     to: usize,
-    group: usize,
+    by: By,
 }
+
+/// Who touched something.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Group(usize),
+    /// Some groups, none of which comes behind this order.
+    Before(f64),
+}
+
+/// Touches of a buffer that are remembered each: of more, the older half becomes one. Else the time that a recording
+/// takes would grow with the square of its launches.
+const MOST_TOUCHES: usize = 64;
+
+/// Groups that a launch tries to join.
+const MOST_TRIES: usize = 32;
 
 /// What was read and written of a buffer.
 #[derive(Default)]
@@ -134,7 +165,9 @@ fn join(
         let moves = lives_longer && is_recurrence(&launch.op);
         let found = key.as_ref().and_then(|key| groups.find(key, &behind, fits, moves));
         let at = found.unwrap_or_else(|| groups.begin(key));
-        groups.list[at].behind.extend(behind);
+        let all = &mut groups.list[at].behind;
+        all.groups.extend(behind.groups);
+        all.floor = all.floor.max(behind.floor);
         groups.list[at].add(launch, writes, x * y);
         groups.touch(&bindings, &touched, at);
     }
@@ -159,14 +192,19 @@ fn is_recurrence(op: &Op) -> bool {
 }
 
 impl Groups {
-    /// The groups that a launch has to come behind.
-    fn met(&self, bindings: &[Binding], buffers: &[BufferId]) -> BTreeSet<usize> {
-        let mut behind = BTreeSet::new();
+    /// What a launch has to come behind.
+    fn met(&self, bindings: &[Binding], buffers: &[BufferId]) -> Behind {
+        let mut behind = Behind::default();
         for (binding, id) in bindings.iter().zip(buffers) {
             let Some(touched) = self.touched.get(id) else { continue };
             let meet = |t: &&Touch| t.from < binding.extent && binding.from < t.to;
             let reads = touched.reads.iter().filter(|_| binding.access == Access::Write);
-            behind.extend(reads.chain(&touched.writes).filter(meet).map(|touch| touch.group));
+            for touch in reads.chain(&touched.writes).filter(meet) {
+                match touch.by {
+                    By::Group(group) => drop(behind.groups.insert(group)),
+                    By::Before(order) => behind.floor = behind.floor.max(order),
+                }
+            }
         }
         behind
     }
@@ -176,7 +214,7 @@ impl Groups {
     fn find(
         &mut self,
         key: &Key,
-        behind: &BTreeSet<usize>,
+        behind: &Behind,
         fits: impl Fn(&Group) -> bool,
         moves: bool,
     ) -> Option<usize> {
@@ -186,7 +224,7 @@ impl Groups {
         let list = self.alike.get(key)?;
         let from = list.partition_point(|&group| self.list[group].order <= floor);
         let later = |&&group: &&usize| self.list[group].order > floor && fits(&self.list[group]);
-        let group = list[from..].iter().find(later).copied()?;
+        let group = list[from..].iter().take(MOST_TRIES).find(later).copied()?;
         // In their own order, between the group and the one before it.
         let target = self.list[group].order;
         let mut moved: Vec<usize> = movable.into_iter().collect();
@@ -210,14 +248,9 @@ impl Groups {
 
     /// Goes over groups and what they have to come behind: `floor` is the last of those that stay where they are,
     /// `movable` has the others. Recurrences stay, and what is further than `deep`.
-    fn reach(
-        &self,
-        behind: &BTreeSet<usize>,
-        deep: usize,
-        floor: &mut f64,
-        movable: &mut BTreeSet<usize>,
-    ) {
-        for &other in behind {
+    fn reach(&self, behind: &Behind, deep: usize, floor: &mut f64, movable: &mut BTreeSet<usize>) {
+        *floor = floor.max(behind.floor);
+        for &other in &behind.groups {
             let group = &self.list[other];
             if deep == 0 || group.launches.iter().any(|launch| is_recurrence(&launch.0)) {
                 *floor = floor.max(group.order);
@@ -239,17 +272,35 @@ impl Groups {
 
     fn touch(&mut self, bindings: &[Binding], buffers: &[BufferId], group: usize) {
         for (binding, id) in bindings.iter().zip(buffers) {
-            let touch = Touch { from: binding.from, to: binding.extent, group };
+            let by = By::Group(group);
+            let touch = Touch { from: binding.from, to: binding.extent, by };
             let touched = self.touched.entry(*id).or_default();
-            if binding.access == Access::Read {
-                touched.reads.push(touch);
-                continue;
+            let list = if binding.access == Access::Read {
+                &mut touched.reads
+            } else {
+                // What a write covers need not be remembered: who meets it meets the write, which came behind it.
+                for list in [&mut touched.reads, &mut touched.writes] {
+                    list.retain(|t| !(touch.from <= t.from && t.to <= touch.to && t.by != by));
+                }
+                &mut touched.writes
+            };
+            list.push(touch);
+            if list.len() > MOST_TOUCHES {
+                let old: Vec<Touch> = list.drain(..MOST_TOUCHES / 2).collect();
+                let order = |touch: &Touch| match touch.by {
+                    By::Group(group) => self.list[group].order,
+                    By::Before(order) => order,
+                };
+                list.insert(
+                    0,
+                    Touch {
+                        from: old.iter().map(|touch| touch.from).min().unwrap_or(0),
+                        to: old.iter().map(|touch| touch.to).max().unwrap_or(0),
+                        // Groups move to earlier places alone.
+                        by: By::Before(old.iter().map(order).fold(f64::NEG_INFINITY, f64::max)),
+                    },
+                );
             }
-            // What a write covers need not be remembered: who meets it meets the write, which came behind it.
-            for list in [&mut touched.reads, &mut touched.writes] {
-                list.retain(|t| !(touch.from <= t.from && t.to <= touch.to && t.group != group));
-            }
-            touched.writes.push(touch);
         }
     }
 }
@@ -338,4 +389,41 @@ pub(super) fn largest_product(ops: &[Op]) -> Option<&Matmul> {
         _ => None,
     });
     products.max_by_key(|op| op.shape().into_iter().product::<usize>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is remembered of a buffer does not grow with the launches that touch it, and what is not told apart any
+    /// more is still waited for.
+    #[test]
+    fn few_touches_are_remembered() {
+        let buffer = BufferId(0);
+        let mut groups = Groups::default();
+        let part = |binding: Binding, number: usize| Binding { from: number, ..binding };
+        for number in 0..1000 {
+            let write = part(Binding::write("to", number + 1), number);
+            let behind = groups.met(&[write], &[buffer]);
+            assert!(behind.groups.len() <= MOST_TOUCHES);
+            let group = groups.begin(None);
+            groups.touch(&[write], &[buffer], group);
+        }
+        let touched = &groups.touched[&buffer];
+        assert!(touched.writes.len() <= MOST_TOUCHES, "{}", touched.writes.len());
+        // The first of all, in the middle of those that became one, and the last.
+        for (number, floor) in [(0, true), (500, true), (999, false)] {
+            let behind = groups.met(&[part(Binding::read("from", number + 1), number)], &[buffer]);
+            let order = groups.list[number].order;
+            assert_eq!(behind.floor >= order, floor, "{number}");
+            assert!(floor || behind.groups.contains(&number));
+        }
+        // A write of all covers all.
+        let all = Binding::write("to", 1000);
+        let behind = groups.met(&[all], &[buffer]);
+        assert!(behind.floor >= groups.list[0].order && behind.groups.contains(&999));
+        let group = groups.begin(None);
+        groups.touch(&[all], &[buffer], group);
+        assert_eq!(groups.touched[&buffer].writes.len(), 1);
+    }
 }

@@ -251,7 +251,17 @@ impl GpuEngine {
         self.check(recording)?;
         self.tune_for(recording)?;
         self.measure_strategies(recording)?;
-        let foreign: Vec<BufferId> = external.iter().map(|given| given.0).collect();
+        let mut foreign: Vec<BufferId> = external.iter().map(|given| given.0).collect();
+        if !external.is_empty() {
+            // The host may hand in one of the store's.
+            let values = lock(&store.values);
+            let given = |buffer: &wgpu::Buffer| external.iter().any(|given| given.1 == *buffer);
+            let shared = recording.iter().filter(|(_, buffer)| {
+                matches!(buffer.role, Role::Parameter | Role::State)
+                    && values.get(&buffer.name).is_some_and(|tensor| given(&tensor.buffer))
+            });
+            foreign.extend(shared.map(|(id, _)| id));
+        }
         self.load_arranged(&self.arranged_around(recording, &foreign), store, external)
     }
 

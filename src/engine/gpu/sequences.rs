@@ -4,12 +4,12 @@
 //! sequence kernel here, where the device and the shape are served by it and it is the faster way.
 
 use super::tuning::key;
-use super::{Context, DeviceInfo, GpuEngine, lock};
+use super::{Context, Cooperative, DeviceInfo, GpuEngine, lock};
 use crate::engine::{Choice, Strategy};
 use crate::error::Result;
 use crate::kernel::{
-    BackwardPhase, BufferId, Fill, GroupLimits, Op, SequenceBackward, SequenceForward, StepKind,
-    StepParams, VALID, View,
+    BackwardPhase, BufferId, COOPERATIVE_TILES, Fill, GroupLimits, Op, SequenceBackward,
+    SequenceForward, StepKind, StepParams, VALID, View,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -89,26 +89,42 @@ impl GpuEngine {
         if self.context.strategy == Strategy::Step {
             return Cow::Borrowed(recording);
         }
+        let most = self.most_bytes(recording);
         let ordered = match foreign {
-            [] => self.wavefront(recording),
+            [] => self.wavefront(recording, most),
             _ => Cow::Borrowed(recording),
         };
+        // What was asked for has its memory.
+        let most = match self.context.strategy {
+            Strategy::Wavefront => most.max(self.most_bytes(&ordered)),
+            _ => most,
+        };
         let together = self.together(&ordered);
-        Cow::Owned(if self.context.beside { self.beside(together, foreign) } else { together })
+        Cow::Owned(match self.context.beside {
+            true => self.beside(together, foreign, most),
+            false => together,
+        })
+    }
+
+    /// Bytes of temporary buffers that a recording may have in another order: twice what it has in its own, or no more
+    /// where a layer was given a budget.
+    pub(super) fn most_bytes(&self, recording: &Recording) -> u64 {
+        let own = recording.plan().map_or(0, |plan| plan.temporary_bytes());
+        if recording.is_frugal() { own } else { own.saturating_mul(2) }
     }
 
     /// A recording with the steps put together.
     pub(super) fn together(&self, recording: &Recording) -> Recording {
         let mut out = recording.with_launches(Vec::new());
         for run in Runs(recording.launches()) {
-            let first = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
-            let taken = first.filter(|op| self.takes(recording, &run, op));
+            let taken = self.taken(recording, &run);
             let Some(steps) = taken.as_ref().and_then(|op| self.most_steps(op)) else {
                 out.extend(run.all);
                 continue;
             };
+            let way = taken.as_ref().map_or(Way::Threads, way);
             for part in run.parts(steps) {
-                let together = match candidate(&self.context, &part) {
+                let together = match candidate(&self.context, &part, way) {
                     Some(op) => together(&self.context, &part, op, &mut out),
                     None => None,
                 };
@@ -136,8 +152,9 @@ impl GpuEngine {
         self.measure_strategies(recording)?;
         let mut list: Vec<Choice> = Vec::new();
         for run in Runs(recording.launches()).filter(|run| is_step(&run.steps[0].op)) {
-            let op = candidate(&self.context, &run).filter(|_| run.steps.len() > 1);
-            let taken = op.as_ref().filter(|op| self.takes(recording, &run, op));
+            let found = self.taken(recording, &run);
+            let first = self.candidates(recording, &run).into_iter().next();
+            let (taken, op) = (found.as_ref(), found.clone().or(first));
             let measured = op.as_ref().and_then(|op| self.measured(recording, &run, op));
             let refused = measured.is_some_and(|ms| ms[1] >= REFUSED);
             let measured = measured.filter(|_| !refused);
@@ -190,6 +207,28 @@ impl GpuEngine {
         }
     }
 
+    /// The kernels that make a run in one launch, where there are any: that of matrices first.
+    fn candidates(&self, recording: &Recording, run: &Run) -> Vec<Op> {
+        if run.steps.len() < 2 {
+            return Vec::new();
+        }
+        let context = &self.context;
+        let matrices = multiplies_matrices(context, recording, run).then_some(Way::Matrices);
+        let ways = matrices.into_iter().chain([Way::Threads]);
+        ways.filter_map(|way| candidate(context, run, way)).collect()
+    }
+
+    /// The kernel that makes a run in one launch, if one is to: the first, or of those that were measured the
+    /// fastest.
+    fn taken(&self, recording: &Recording, run: &Run) -> Option<Op> {
+        let list = self.candidates(recording, run).into_iter();
+        let mut list: Vec<_> = list.filter(|op| self.takes(recording, run, op)).collect();
+        let time = |op: &Op| self.measured(recording, run, op).map_or(0.0, |ms| ms[1]);
+        // Sorts keep the order of equals.
+        list.sort_by(|a, b| time(a).total_cmp(&time(b)));
+        list.into_iter().next()
+    }
+
     /// Whether a run goes into one launch.
     fn takes(&self, recording: &Recording, run: &Run, op: &Op) -> bool {
         match (self.context.strategy, self.measured(recording, run, op)) {
@@ -206,6 +245,13 @@ impl GpuEngine {
 
     pub(super) fn known(&self, of: &str) -> Option<[f64; 2]> {
         lock(&KNOWN).get(&key(&self.context.info))?.get(of).copied()
+    }
+
+    /// Whether anything was measured whose name begins so.
+    pub(super) fn knows(&self, beginning: &str) -> bool {
+        let known = lock(&KNOWN);
+        let times = known.get(&key(&self.context.info));
+        times.is_some_and(|times| times.keys().any(|of| of.starts_with(beginning)))
     }
 
     pub(super) fn set_known(&self, of: String, ms: [f64; 2]) {
@@ -243,13 +289,13 @@ impl GpuEngine {
         }
         let mut more = false;
         for run in Runs(recording.launches()) {
-            let op = candidate(context, &run).filter(|_| run.steps.len() > 1);
-            let Some(op) = op else { continue };
-            if self.measured(recording, &run, &op).is_none() {
-                // A driver that refuses the kernel leaves the steps, which always work.
-                let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, REFUSED]);
-                self.set_known(self.key(recording, &run.steps[0].buffers, &op), found);
-                more = true;
+            for op in self.candidates(recording, &run) {
+                if self.measured(recording, &run, &op).is_none() {
+                    // A driver that refuses the kernel leaves the steps, which always work.
+                    let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, REFUSED]);
+                    self.set_known(self.key(recording, &run.steps[0].buffers, &op), found);
+                    more = true;
+                }
             }
         }
         // Runs first: chains are measured with their layers as they go.
@@ -266,7 +312,8 @@ impl GpuEngine {
         let steps = &run.steps[..count];
         let few = Run { steps, all: steps };
         let buffers = &run.steps[0].buffers;
-        let one = candidate(&self.context, &few).map(|op| Launch { op, buffers: buffers.clone() });
+        let one = candidate(&self.context, &few, way(op))
+            .map(|op| Launch { op, buffers: buffers.clone() });
         let names = op.kernel().bindings().into_iter().map(|binding| binding.name);
         let bindings = names.zip(buffers.clone()).collect();
         let ways = [steps.to_vec(), one.into_iter().collect()];
@@ -366,6 +413,8 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
         resident: 0,
         // On a driver that counts rounds, some of them; else about a second.
         spins: if software { ROUNDS / 4 } else { 1 << 14 },
+        matrix: 0,
+        lanes: 0,
     }
 }
 
@@ -449,12 +498,46 @@ fn ends(last: &Launch, after: &Launch) -> bool {
         && bindings.iter().all(|binding| same(binding.name))
 }
 
+/// How a kernel of all steps multiplies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Threads,
+    Matrices,
+}
+
+fn way(op: &Op) -> Way {
+    let cut = match op {
+        Op::SequenceForward(op) => op.cut,
+        Op::SequenceBackward(op) => op.cut,
+        _ => return Way::Threads,
+    };
+    if cut.matrices.is_some() { Way::Matrices } else { Way::Threads }
+}
+
+/// Whether subgroups may multiply a run's matrices together: the device does that, and all that is multiplied lies in
+/// f16. On a driver of the CPU only on request.
+fn multiplies_matrices(context: &Context, recording: &Recording, run: &Run) -> bool {
+    let wanted = match context.cooperative {
+        Cooperative::Measured => !context.info.software,
+        Cooperative::Never => false,
+        Cooperative::Tile(_) => true,
+    };
+    let bound = recording.bindings(&run.steps[0]);
+    let handed = if matches!(run.steps[0].op, Op::StepForward(_)) { "states" } else { "gates" };
+    let mut multiplied = bound.iter().filter(|binding| ["w", handed].contains(&binding.name));
+    wanted && !context.offered.is_empty() && multiplied.all(|binding| binding.dtype == DType::F16)
+}
+
 /// The kernel that makes a run in one launch, where there is one. A single step is its own kernel's, unless it
 /// is what is left of a longer run.
-fn candidate(context: &Context, run: &Run) -> Option<Op> {
+fn candidate(context: &Context, run: &Run, way: Way) -> Option<Op> {
     let (count, initial) = (run.steps.len(), run.all.len() > run.steps.len());
     let grid = context.strategy == Strategy::Grid;
-    let limits = context.group_limits;
+    let mut limits = context.group_limits;
+    if way == Way::Matrices {
+        limits.matrix = COOPERATIVE_TILES[*context.offered.first()?].matrix;
+        limits.lanes = context.info.subgroup_sizes[0] as usize;
+    }
     let op: Op = match &run.steps[0].op {
         Op::StepForward(step) if grid => SequenceForward::grid(step, count, &limits)?.into(),
         Op::StepBackward(step) if grid => {

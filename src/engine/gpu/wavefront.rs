@@ -28,34 +28,39 @@ const CANDIDATES: [usize; 2] = [4, 16];
 /// What a chain in parts must take of the time of the whole to be worth it.
 const GAIN: f64 = 0.98;
 
+/// How what was measured of a chain begins.
+const WAVEFRONT: &str = "wavefront";
+
 /// Steps of a part, at least.
 const FEWEST: usize = 2;
 
 impl GpuEngine {
-    /// The recording with layers beside one another.
-    pub(super) fn wavefront<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
-        if !may(&self.context, recording) {
+    /// The recording with layers beside one another, in so many bytes of temporary buffers at most, unless it was asked for.
+    pub(super) fn wavefront<'a>(&self, recording: &'a Recording, most: u64) -> Cow<'a, Recording> {
+        // Nothing is cut unasked that was not measured.
+        let asked = self.context.strategy == Strategy::Wavefront;
+        if !may(&self.context, recording) || !(asked || self.knows(WAVEFRONT)) {
             return Cow::Borrowed(recording);
         }
         let launches = recording.launches();
         let (mut out, mut at) = (Vec::new(), 0);
         let mut found = false;
         while at < launches.len() {
-            let parts = |chain: &Chain| self.parts(recording, chain);
-            match Chain::find(&launches[at..]).and_then(|chain| chain.cut(parts(&chain))) {
-                Some((list, consumed)) => {
-                    out.extend(list);
-                    at += consumed;
-                    found = true;
-                }
-                None => {
-                    let end = at + past(&launches[at..]);
-                    out.extend_from_slice(&launches[at..end]);
-                    at = end;
-                }
+            let chain = Chain::find(&launches[at..]);
+            let cut = chain.as_ref().and_then(|chain| chain.cut(self.parts(recording, chain)));
+            let end = at + chain.map_or_else(|| past(&launches[at..]), |chain| chain.consumed);
+            found |= cut.is_some();
+            match cut {
+                Some(list) => out.extend(list),
+                None => out.extend_from_slice(&launches[at..end]),
             }
+            at = end;
         }
-        if found { Cow::Owned(recording.with_launches(out)) } else { Cow::Borrowed(recording) }
+        let ordered = found.then(|| recording.with_launches(out));
+        let small = |ordered: &Recording| {
+            asked || ordered.plan().is_ok_and(|plan| plan.temporary_bytes() <= most)
+        };
+        ordered.filter(small).map_or(Cow::Borrowed(recording), Cow::Owned)
     }
 
     /// The chains of a recording, as far as they can be cut.
@@ -97,7 +102,7 @@ impl GpuEngine {
         if parts_of(steps, parts).len() < 2 {
             return None;
         }
-        let mut text = format!("wavefront of {steps} steps in {parts} parts");
+        let mut text = format!("{WAVEFRONT} of {steps} steps in {parts} parts");
         for (layer, links) in chain.layers.iter().zip(&chain.links) {
             for link in links {
                 let kernel = link.op.kernel();
@@ -113,6 +118,9 @@ impl GpuEngine {
     /// Measures the chains that were not measured yet.
     pub(super) fn measure_chains(&self, recording: &Recording) -> bool {
         let mut more = false;
+        if self.context.strategy == Strategy::Wavefront {
+            return false;
+        }
         for chain in self.chains(recording) {
             for parts in CANDIDATES {
                 let Some(key) = self.chain_key(recording, &chain, parts) else { continue };
@@ -133,14 +141,16 @@ impl GpuEngine {
         chain: &Chain,
         parts: usize,
     ) -> Result<[f64; 2]> {
+        let Some(cut) = chain.diagonals(parts) else { return Ok([0.0, REFUSED]) };
         let whole = chain.whole();
-        let cut = chain.diagonals(parts).unwrap_or_default();
         let bindings = whole.iter().flat_map(|launch| {
             let of = recording.bindings(launch).into_iter();
             of.map(|binding| binding.name).zip(launch.buffers.clone()).collect::<Vec<_>>()
         });
         let alone = self.alone();
-        let arrange = |recording: &Recording| alone.beside(alone.together(recording), &[]);
+        let arrange = |recording: &Recording| {
+            alone.beside(alone.together(recording), &[], alone.most_bytes(recording))
+        };
         self.measure_ways(recording, bindings.collect(), [whole, cut], arrange)
     }
 
@@ -150,7 +160,10 @@ impl GpuEngine {
         for chain in self.chains(recording) {
             let steps = chain.layers[0].course.time;
             let measured = self.measured_parts(recording, &chain).map(|found| found.1);
-            let parts = parts_of(steps, self.parts(recording, &chain)).len();
+            let measured = measured.filter(|ms| ms[1] < REFUSED);
+            let parts = self.parts(recording, &chain);
+            let cut = parts > 1 && chain.nodes(&Cut::new(chain.layers[0].course, parts)).is_some();
+            let parts = if cut { parts_of(steps, parts).len() } else { 1 };
             let asked = self.context.strategy == Strategy::Wavefront;
             list.push(Choice {
                 kernel: chain.layers[0].all[0].op.kernel().name(),
@@ -159,7 +172,8 @@ impl GpuEngine {
                 strategy: if parts > 1 { Strategy::Wavefront } else { Strategy::Auto },
                 measured_ms: measured.map(|ms| ms.map(|ms| ms / steps as f64)),
                 reason: match (asked, measured) {
-                    (true, _) => "asked for".to_string(),
+                    (true, _) if parts > 1 => "asked for".to_string(),
+                    (true, _) => "it can't be cut into so many parts".to_string(),
                     (_, Some(_)) => "the faster one, measured".to_string(),
                     (_, None) => "not measured here: one layer after another".to_string(),
                 },
@@ -320,8 +334,8 @@ impl<'a> Layer<'a> {
 
 /// A run, or what leads to one, in parts: their launches, and what those touch.
 #[derive(Clone)]
-struct Node {
-    parts: Vec<Vec<Launch>>,
+struct Node<'a> {
+    parts: Vec<Cow<'a, [Launch]>>,
     touched: Vec<Touches>,
 }
 
@@ -338,11 +352,11 @@ impl Cut {
     }
 
     /// A layer in parts; what comes behind its steps belongs to the last.
-    fn layer(&self, layer: &Layer) -> Node {
+    fn layer<'a>(&self, layer: &Layer<'a>) -> Node<'a> {
         let last = self.parts.len() - 1;
         let of = |(c, part): (usize, &Range<usize>)| {
             let end = if c == last { layer.all.len() } else { part.end * layer.phases };
-            layer.all[part.start * layer.phases..end].to_vec()
+            Cow::Borrowed(&layer.all[part.start * layer.phases..end])
         };
         let parts: Vec<_> = self.parts.iter().enumerate().map(of).collect();
         let touched = parts.iter().map(|part| touches(part, layer.phases)).collect();
@@ -350,14 +364,14 @@ impl Cut {
     }
 
     /// A launch in parts, where it goes over the steps one by one.
-    fn link(&self, launch: &Launch) -> Option<Node> {
+    fn link(&self, launch: &Launch) -> Option<Node<'static>> {
         let of = |part: &Range<usize>| {
             let Course { time, onwards } = self.course;
             let steps = if onwards { part.clone() } else { time - part.end..time - part.start };
             let op = launch.op.of_steps(time, &steps)?;
-            Some(vec![Launch { op, buffers: launch.buffers.clone() }])
+            Some(Cow::Owned(vec![Launch { op, buffers: launch.buffers.clone() }]))
         };
-        let parts: Vec<Vec<Launch>> = self.parts.iter().map(of).collect::<Option<_>>()?;
+        let parts: Vec<Cow<[Launch]>> = self.parts.iter().map(of).collect::<Option<_>>()?;
         let touched = parts.iter().map(|part| touches(part, 1)).collect();
         Some(Node { parts, touched })
     }
@@ -439,8 +453,8 @@ impl<'a> Chain<'a> {
 
     /// Each part of each node, node by node in the order of the recording, with its layer and whether it is the
     /// layer's steps: none where they can't be cut so.
-    fn nodes(&self, cut: &Cut) -> Option<Vec<(usize, bool, Node)>> {
-        let mut nodes: Vec<(usize, bool, Node)> = Vec::new();
+    fn nodes(&self, cut: &Cut) -> Option<Vec<(usize, bool, Node<'a>)>> {
+        let mut nodes: Vec<(usize, bool, Node<'a>)> = Vec::new();
         for (layer, (steps, links)) in self.layers.iter().zip(&self.links).enumerate() {
             for link in links {
                 nodes.push((layer, false, cut.link(link)?));
@@ -462,15 +476,15 @@ impl<'a> Chain<'a> {
             for runs in [false, true] {
                 for (layer, _, node) in nodes.iter().filter(|node| node.1 == runs) {
                     let part = diagonal.checked_sub(*layer).and_then(|part| node.parts.get(part));
-                    list.extend(part.into_iter().flatten().cloned());
+                    list.extend(part.into_iter().flat_map(|part| part.iter().cloned()));
                 }
             }
         }
         Some(list)
     }
 
-    /// All launches, the chain in so many parts, and how many launches of the recording they are.
-    fn cut(&self, parts: usize) -> Option<(Vec<Launch>, usize)> {
+    /// All launches, the chain in so many parts.
+    fn cut(&self, parts: usize) -> Option<Vec<Launch>> {
         if parts < 2 {
             return None;
         }
@@ -479,7 +493,7 @@ impl<'a> Chain<'a> {
         let mut list = cloned(&self.before);
         list.extend(self.diagonals(parts)?);
         list.extend(cloned(&self.behind));
-        Some((list, self.consumed))
+        Some(list)
     }
 
     /// The launches of the chain as they are recorded, without those around it.

@@ -159,7 +159,7 @@ impl Kernel for StepBackward {
             Raw => {
                 let words = p.batch as usize * p.units as usize;
                 list.push(
-                    Binding::read("d_candidate", p.candidate_words())
+                    Binding::read("d_candidate", p.candidate_words(cell))
                         .moving(p.words(&[p.batch, p.width])),
                 );
                 list.push(Binding::write("d_unprojected", words));
@@ -182,11 +182,11 @@ impl Kernel for StepBackward {
         }
         match phase {
             Project => list.push(
-                Binding::write("d_candidate", p.candidate_words())
+                Binding::write("d_candidate", p.candidate_words(cell))
                     .moving(p.words(&[p.batch, p.width])),
             ),
             Unproject => list.push(
-                Binding::read("d_candidate", p.candidate_words())
+                Binding::read("d_candidate", p.candidate_words(cell))
                     .moving(p.words(&[p.batch, p.width])),
             ),
             _ => {}

@@ -13,7 +13,7 @@ mod touched;
 
 pub use backward::{BackwardPhase, StepBackward};
 pub use forward::{ForwardPhase, StepForward};
-pub use sequence::{GroupLimits, SequenceBackward, SequenceCut, SequenceForward, Team};
+pub use sequence::{GroupLimits, Matrices, SequenceBackward, SequenceCut, SequenceForward, Team};
 
 use super::cell::{Cell, CellKind};
 use super::{Binding, Kernel, all_positive};
@@ -322,8 +322,10 @@ impl StepParams {
         self.words(&[masks as u32, self.batch, self.width])
     }
 
-    pub(super) fn candidate_words(&self) -> usize {
-        self.candidate_offset as usize + self.words(&[self.batch, self.width])
+    /// Words of `d_candidate`: of one step, or with a projection of all, as each step's are needed once more.
+    pub(crate) fn candidate_words(&self, cell: &Cell) -> usize {
+        let steps = if cell.projection.is_some() { self.time } else { 1 };
+        self.words(&[steps, self.batch, self.width])
     }
 
     /// Blocks of the block-diagonal weights; 1: dense.

@@ -3,6 +3,7 @@
 use super::{BackwardPhase, ForwardPhase, StepBackward, StepForward, StepKind, StepParams};
 use crate::kernel::cell::CellKind;
 use crate::kernel::{Binding, Kernel};
+use crate::tensor::DType;
 use std::fmt;
 
 /// What a device lets a workgroup have.
@@ -28,6 +29,10 @@ pub struct GroupLimits {
     pub resident: usize,
     /// Rounds that a workgroup of a grid waits in a launch, at most.
     pub spins: usize,
+    /// Rows and columns of the matrices that subgroups are to multiply together: 0 where threads are to multiply.
+    pub matrix: usize,
+    /// Threads of a subgroup.
+    pub lanes: usize,
 }
 
 /// How a sequence kernel is cut; `shaders/shared/sequence.wgsl` has the picture. Sizes are rounded up, so
@@ -50,7 +55,37 @@ pub struct SequenceCut {
     pub pinned: usize,
     /// Workgroups that share the units of a head: 1, or those of a grid.
     pub tiles: usize,
+    /// Groups of rows of which a workgroup of a grid makes a step, one after another.
+    pub turns: usize,
+    /// The products go in matrices, instead of term by term.
+    pub matrices: Option<Matrices>,
 }
+
+/// How subgroups multiply matrices together; `shaders/shared/matrices.wgsl` has the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matrices {
+    /// Rows and columns of one: 8 or 16.
+    pub size: usize,
+    /// Threads of a subgroup.
+    pub lanes: usize,
+    /// Columns of a subgroup.
+    pub columns: usize,
+    /// Subgroups of a workgroup.
+    pub subgroups: usize,
+}
+
+impl Matrices {
+    /// Words of a matrix of weights that a thread keeps.
+    fn words(&self) -> usize {
+        (self.size * self.size).div_ceil(2 * self.lanes)
+    }
+}
+
+/// Units that a thread settles, at most.
+const MOST_EACH: usize = 8;
+
+/// Columns of a subgroup, at most: a matrix of f32 each.
+const MOST_COLUMNS: usize = 4;
 
 /// Who makes the steps of some rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +103,12 @@ pub enum Team {
 
 impl Team {
     fn defines(self, cut: &SequenceCut) -> Vec<(&'static str, String)> {
-        let mut list = vec![("GRID", String::new()), ("TILES", cut.tiles.to_string())];
+        let mut list = vec![
+            ("GRID", String::new()),
+            ("TILES", cut.tiles.to_string()),
+            ("TURNS", cut.turns.to_string()),
+        ];
+        list.extend((cut.turns > 1).then(|| ("TAKES_TURNS", String::new())));
         match self {
             Team::Alone => return Vec::new(),
             Team::Grid { spins } => list.push(("SPINS", spins.to_string())),
@@ -115,6 +155,10 @@ impl SequenceCut {
         pass: Pass,
         limits: &GroupLimits,
     ) -> Option<Self> {
+        if limits.matrix > 0 {
+            let units = params.head.next_multiple_of(limits.matrix as u32) as usize;
+            return Self::of_matrices(params, kind, products, pass, limits, units);
+        }
         let [head, batch] = [params.head as usize, params.batch as usize];
         let heads = (FEW_UNITS / head).clamp(1, params.heads());
         let units = (head * heads).next_multiple_of(STEP);
@@ -131,7 +175,18 @@ impl SequenceCut {
             let slices = threads * span;
             let places = terms.div_ceil(slices).next_multiple_of(4);
             let pinned = places.min(limits.registers / (products * span) / 4 * 4);
-            SequenceCut { heads, units, slices, span, places, rows, pinned, tiles: 1 }
+            SequenceCut {
+                heads,
+                units,
+                slices,
+                span,
+                places,
+                rows,
+                pinned,
+                tiles: 1,
+                turns: 1,
+                matrices: None,
+            }
         };
         let fits = |cut: &SequenceCut| {
             cut.threads() <= limits.threads
@@ -153,6 +208,47 @@ impl SequenceCut {
         Some(rows.map(|rows| with(threads, span, rows)).find(fits).unwrap_or(one))
     }
 
+    /// A cut of so many units into matrices, one head a workgroup, with all weights in registers.
+    fn of_matrices(
+        params: &StepParams,
+        kind: &StepKind,
+        products: usize,
+        pass: Pass,
+        limits: &GroupLimits,
+        units: usize,
+    ) -> Option<Self> {
+        let (size, lanes, head) = (limits.matrix, limits.lanes.max(1), params.head as usize);
+        let (columns, terms) = (products * units / size, head.div_ceil(size));
+        let with = |slices: usize, each: usize| SequenceCut {
+            heads: 1,
+            units,
+            slices,
+            span: 1,
+            places: terms.div_ceil(slices) * size,
+            rows: size,
+            pinned: terms.div_ceil(slices) * size,
+            tiles: head.div_ceil(units),
+            turns: 1,
+            matrices: Some(Matrices {
+                size,
+                lanes,
+                columns: each,
+                subgroups: columns / each * slices,
+            }),
+        };
+        let fits = |cut: &SequenceCut| {
+            cut.threads() <= limits.threads
+                && cut.each() <= MOST_EACH
+                && cut.registers(products) <= limits.registers
+                && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
+        };
+        // As many subgroups as there is room for, and no more slices than that takes.
+        let ways =
+            [1, 2, 4, 8].into_iter().flat_map(|n| (1..=MOST_COLUMNS).map(move |each| (n, each)));
+        let mut ways = ways.filter(|&(n, each)| n <= terms && columns.is_multiple_of(each));
+        ways.find_map(|(n, each)| Some(with(n, each)).filter(fits))
+    }
+
     /// A cut over as few workgroups as keep all weights in registers, or over as many as the device keeps at
     /// work: none where it keeps fewer than two for all rows, or the layer has heads.
     fn choose_grid(
@@ -166,32 +262,57 @@ impl SequenceCut {
         if params.heads() > 1 {
             return None;
         }
+        if limits.matrix > 0 {
+            let columns = (1..=head.div_ceil(limits.matrix)).rev();
+            let of = |n| Self::of_matrices(params, kind, products, pass, limits, n * limits.matrix);
+            let cuts = columns.filter_map(of).filter(|cut| cut.tiles > 1);
+            let turns = |cut| [1, 2, 4, 8].map(|turns| SequenceCut { turns, ..cut });
+            let kept = |cut: &SequenceCut| cut.workgroups(batch) <= limits.resident;
+            return cuts.flat_map(turns).find(kept);
+        }
         let terms = head.next_multiple_of(STEP);
-        let cut = |tiles: usize, slices: usize, rows: usize| {
+        let cut = |tiles: usize, slices: usize, [rows, turns]: [usize; 2]| {
             let units = head.div_ceil(tiles).next_multiple_of(STEP);
             let places = terms.div_ceil(slices).next_multiple_of(4);
             let pinned = places.min(limits.registers / products / 4 * 4);
             let tiles = head.div_ceil(units);
-            SequenceCut { heads: 1, units, slices, span: 1, places, rows, pinned, tiles }
+            SequenceCut {
+                heads: 1,
+                units,
+                slices,
+                span: 1,
+                places,
+                rows,
+                pinned,
+                tiles,
+                turns,
+                matrices: None,
+            }
         };
         let fits = |cut: &SequenceCut| {
             cut.tiles > 1
-                && cut.tiles * batch.div_ceil(cut.rows) <= limits.resident
+                && cut.workgroups(batch) <= limits.resident
                 && cut.rows <= cut.slices
                 && cut.slices <= limits.slices
                 && cut.threads() <= limits.threads
                 // And who has come how far.
                 && cut.workgroup_bytes(products, kind.masks, pass) + 4 * cut.tiles + 16 <= limits.bytes
         };
-        // The fewest rows and the most slices that fit.
+        // The fewest rows and the most slices that fit; of more than one row half in a turn, the others in another.
         let of = |tiles: usize| {
-            let rows = [1, 2, 4, 8].into_iter();
-            let mut ways = rows.flat_map(|rows| [32, 16, 8, 4, 2, 1].map(|slices| [slices, rows]));
-            ways.find_map(|[slices, rows]| Some(cut(tiles, slices, rows)).filter(fits))
+            let rows = [[1, 1], [1, 2], [2, 1], [2, 2], [4, 1], [4, 2], [8, 1], [8, 2], [8, 4]];
+            let rows = rows.into_iter();
+            let mut ways = rows.flat_map(|rows| [32, 16, 8, 4, 2, 1].map(|slices| (slices, rows)));
+            ways.find_map(|(slices, rows)| Some(cut(tiles, slices, rows)).filter(fits))
         };
         let cuts: Vec<_> = (2..=limits.resident.min(head.div_ceil(STEP))).filter_map(of).collect();
         let whole = cuts.iter().find(|cut| cut.pinned == cut.places);
         whole.or(cuts.last()).copied()
+    }
+
+    /// Workgroups that make the steps of so many rows.
+    fn workgroups(&self, batch: usize) -> usize {
+        self.tiles * batch.div_ceil(self.rows * self.turns)
     }
 
     /// The same with all weights read again at every step.
@@ -208,9 +329,17 @@ impl SequenceCut {
     pub fn most_steps(&self, limits: &GroupLimits) -> usize {
         // A step is a round itself, has one for each term that is not in registers, and a few for gates
         // and states. Of a grid, what one workgroup alone would have, and the waiting.
+        let terms = |read_again: usize| match &self.matrices {
+            None => read_again,
+            Some(m) => read_again / m.size * m.columns * (2 + m.size * m.size / m.lanes),
+        };
+        let own = self.each() * if self.tiles > 1 { 32 } else { 24 };
         let (each, rounds) = match self.tiles {
-            1 => (24 + self.places - self.pinned, limits.rounds),
-            tiles => (tiles * (32 + self.places), limits.rounds.saturating_sub(limits.spins)),
+            1 => (own + terms(self.places - self.pinned), limits.rounds),
+            tiles => (
+                tiles.max(self.turns) * (own + terms(self.places)),
+                limits.rounds.saturating_sub(limits.spins),
+            ),
         };
         // What one workgroup alone may have to make up for takes as many times as long.
         (limits.steps / self.tiles).min(rounds / each).max(1)
@@ -218,11 +347,36 @@ impl SequenceCut {
 
     /// Threads of a workgroup.
     pub fn threads(&self) -> usize {
-        self.units / self.span * self.slices
+        match &self.matrices {
+            Some(matrices) => matrices.subgroups * matrices.lanes,
+            None => self.units / self.span * self.slices,
+        }
+    }
+
+    /// Units that a thread settles.
+    fn each(&self) -> usize {
+        (self.rows * self.units).div_ceil(self.threads())
+    }
+
+    /// Words of weights that a thread keeps in registers.
+    fn registers(&self, products: usize) -> usize {
+        match &self.matrices {
+            Some(matrices) => self.pinned / matrices.size * matrices.columns * matrices.words(),
+            None => self.pinned * products * self.span,
+        }
     }
 
     /// Bytes of workgroup memory.
     fn workgroup_bytes(&self, products: usize, masks: usize, pass: Pass) -> usize {
+        if let Some(matrices) = &self.matrices {
+            let planes = if pass == Pass::Forward { masks.max(1) } else { products };
+            let tile = planes * self.rows * (self.slices * self.places + 8);
+            // Weights on their way into matrices; behind the tile where that goes on.
+            let stage = matrices.subgroups * matrices.size * matrices.size;
+            let room =
+                if self.pinned > 0 && self.tiles == 1 { tile.max(stage) } else { tile + stage };
+            return 2 * room + 4 * self.slices * products * self.rows * self.units;
+        }
         let sum = if products == 3 { 16 } else { 4 * products };
         let line = self.heads * self.slices * self.places;
         // The tile holds h under each mask, or the gate gradients side by side.
@@ -235,23 +389,36 @@ impl SequenceCut {
 
     /// Weights that a thread reads again at every step.
     pub fn reread(&self, products: usize) -> usize {
-        (self.places - self.pinned) * products * self.span
+        let each = match &self.matrices {
+            Some(matrices) => (matrices.columns * matrices.size).div_ceil(matrices.lanes),
+            None => products * self.span,
+        };
+        (self.places - self.pinned) * each
     }
 
     /// The cut in words.
     fn describe(&self, f: &mut fmt::Formatter<'_>, products: usize) -> fmt::Result {
-        let SequenceCut { units, rows, pinned, span, tiles, .. } = self;
+        let SequenceCut { units, rows, pinned, span, tiles, turns, .. } = self;
         if *tiles > 1 {
             write!(f, "{tiles} tiles of the units, ")?;
         }
-        let reread = self.reread(products);
-        write!(
-            f,
-            "workgroups of {rows} rows, {units} units and {} threads, each with {} weights in registers and \
-             {reread} read again a step",
-            self.threads(),
-            pinned * products * span
-        )
+        if *turns > 1 {
+            write!(f, "{turns} groups of rows in turn, ")?;
+        }
+        let (threads, reread) = (self.threads(), self.reread(products));
+        write!(f, "workgroups of {rows} rows, {units} units and {threads} threads, ")?;
+        match &self.matrices {
+            Some(Matrices { size, subgroups, columns, .. }) => write!(
+                f,
+                "{subgroups} subgroups that multiply matrices of {size}x{size}, each with {} of the weights in registers",
+                columns * pinned / size
+            ),
+            None => write!(
+                f,
+                "each with {} weights in registers and {reread} read again a step",
+                pinned * products * span
+            ),
+        }
     }
 
     fn check(&self, params: &StepParams, pass: Pass) -> Result<(), &'static str> {
@@ -259,6 +426,9 @@ impl SequenceCut {
         let head = params.head as usize;
         let sizes = [self.heads, self.units, self.slices, self.span, self.places, self.rows];
         super::all_positive(&sizes.map(|x| x as u32))?;
+        if self.turns == 0 || self.turns > 1 && self.tiles < 2 {
+            return Err("only workgroups of a grid take turns");
+        }
         if self.tiles == 0 || self.tiles > 1 && (params.heads() > 1 || self.span > 1) {
             return Err("a grid is of no tiles, of heads, or of threads with several units");
         }
@@ -272,8 +442,19 @@ impl SequenceCut {
                 "the units of a thread are of several heads, or no whole part of the workgroup's",
             );
         }
-        if self.rows * self.units > self.threads() {
+        if self.rows * self.units
+            > self.threads() * if self.matrices.is_some() { MOST_EACH } else { 1 }
+        {
             return Err("a workgroup has more rows than threads a unit");
+        }
+        if let Some(matrices) = &self.matrices {
+            let whole = [self.units, self.places, self.rows].map(|n| n % matrices.size);
+            if whole != [0; 3] || self.heads > 1 || self.span > 1 {
+                return Err("units, terms or rows are no whole matrices, or of several heads");
+            }
+            if ![0, self.places].contains(&self.pinned) {
+                return Err("of the weights in matrices all are in registers, or none");
+            }
         }
         if !self.pinned.is_multiple_of(4) || self.pinned > self.places {
             return Err("the weights in registers are no whole vectors, or too many");
@@ -281,9 +462,9 @@ impl SequenceCut {
         Ok(())
     }
 
-    fn defines(&self) -> Vec<(&'static str, String)> {
+    fn defines(&self, products: usize, pass: Pass) -> Vec<(&'static str, String)> {
         let list = |count: usize| (0..count).map(|i| i.to_string()).collect::<Vec<_>>().join(" ");
-        vec![
+        let mut all = vec![
             ("SEQUENCE", String::new()),
             ("HEADS", self.heads.to_string()),
             ("UNITS", self.units.to_string()),
@@ -296,7 +477,40 @@ impl SequenceCut {
             ("PLACES", self.places.to_string()),
             ("PINNED", self.pinned.to_string()),
             ("QUADS", list(self.pinned / 4)),
-        ]
+            ("EACH", list(self.each())),
+            ("TERM_0", if pass == Pass::Forward { "0.0" } else { "Sum()" }.to_string()),
+        ];
+        if self.each() > 1 {
+            all.push(("SEVERAL", String::new()));
+        }
+        if let Some(Matrices { size, lanes, columns, .. }) = &self.matrices {
+            let (tile, load) = match pass {
+                Pass::Forward => ("h_tile", "coopLoad"),
+                Pass::Backward => ("d_tile", "coopLoadT"),
+            };
+            let added = (0..products).map(|gate| format!("parts[at + {gate}u * PLANE]"));
+            all.extend([
+                ("MATRICES", String::new()),
+                ("MATRIX", size.to_string()),
+                ("LANES", lanes.to_string()),
+                ("COLUMN_COUNT", columns.to_string()),
+                ("COLUMNS", list(*columns)),
+                ("PINNED_MATRICES", list(self.pinned / size)),
+                ("TILE_NAME", tile.to_string()),
+                ("LOAD_w", load.to_string()),
+                ("ADDED", added.collect::<Vec<_>>().join(", ")),
+            ]);
+            if self.pinned == 0 {
+                all.push(("STREAMED", String::new()));
+            }
+        }
+        all
+    }
+
+    /// Matrices are of f16.
+    fn bindings(&self, list: &mut [Binding]) {
+        let weights = list.iter_mut().filter(|binding| binding.name == "w");
+        weights.filter(|_| self.matrices.is_some()).for_each(|w| w.dtype = DType::F16);
     }
 
     fn groups(&self, params: &StepParams, team: Team) -> [u32; 3] {
@@ -305,7 +519,8 @@ impl SequenceCut {
             Team::Grid { .. } => self.tiles,
             Team::Rest => 1,
         };
-        [heads as u32, params.batch.div_ceil(self.rows as u32), 1]
+        let turns = if matches!(team, Team::Grid { .. }) { self.turns } else { 1 };
+        [heads as u32, params.batch.div_ceil((self.rows * turns) as u32), 1]
     }
 }
 
@@ -420,11 +635,12 @@ impl Kernel for SequenceForward {
     fn bindings(&self) -> Vec<Binding> {
         let mut list = all_steps(self.step.bindings(), &self.step.params);
         self.team.bindings(&mut list, "states", &self.cut, &self.step.params);
+        self.cut.bindings(&mut list);
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
-        list.extend(self.cut.defines());
+        list.extend(self.cut.defines(self.step.products(), Pass::Forward));
         list.extend(self.team.defines(&self.cut));
         list
     }
@@ -540,11 +756,12 @@ impl Kernel for SequenceBackward {
             weights.moved = step.products() * p.words(&[p.terms, p.depth]) * p.heads();
         }
         self.team.bindings(&mut list, "gates", &self.cut, p);
+        self.cut.bindings(&mut list);
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
-        list.extend(self.cut.defines());
+        list.extend(self.cut.defines(self.step.products(), Pass::Backward));
         list.extend(self.team.defines(&self.cut));
         let blocks = self.step.kind.cell.recurrent_blocks();
         let blocks = blocks.iter().flat_map(|&(saved, _, count)| saved..saved + count);

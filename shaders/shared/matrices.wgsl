@@ -1,0 +1,72 @@
+// The products of a sequence kernel in matrices of MATRIX×MATRIX that the threads of a subgroup multiply together,
+// from f16 into f32. A column is MATRIX units of one gate; a subgroup sums COLUMN_COUNT of them over one of SLICES of
+// the terms:
+//   sum[c] += terms[k]·w[c][k] for each MATRIX terms, in order; inside of a matrix the device has its own.
+// The weights pass through workgroup memory, where they become f16 and padding 0: once, into matrices that stay in
+// registers, or at every step (STREAMED). Before the first step the tile's places serve for that.
+const MATRIX = #{MATRIX}u;
+const LANES = #{LANES}u;
+const COLUMN_COUNT = #{COLUMN_COUNT}u;
+const UNIT_COLUMNS = UNITS / MATRIX;            // of a gate
+const TEAMS = PRODUCTS * UNIT_COLUMNS / COLUMN_COUNT;   // subgroups of a slice
+const PLANE = ROWS * UNITS;
+const STAGE = TEAMS * SLICES * MATRIX * MATRIX;
+#ifdef STREAMED
+const STAGE_FROM = TILE;
+const ROOM = TILE + STAGE;
+#else
+const STAGE_FROM = 0u;
+const ROOM = max(TILE, STAGE);
+#endif
+
+// [slice][gate][row][unit]
+var<workgroup> parts: array<f32, SLICES * PRODUCTS * PLANE>;
+
+// What a subgroup sums, and where its weights are staged.
+struct Share {
+    lane: u32,
+    first_column: u32,
+    first_k: u32,
+    stage: u32,
+    parts: u32,
+}
+
+fn share_of(subgroup: u32, lane: u32) -> Share {
+    let column = subgroup % TEAMS * COLUMN_COUNT;
+    let slice = subgroup / TEAMS;
+    let stage = STAGE_FROM + subgroup * MATRIX * MATRIX;
+    return Share(lane, column, slice * PLACES, stage, slice * PRODUCTS * PLANE);
+}
+
+// Weights of MATRIX units of a gate, as they lie: forward the terms of a unit follow one another, backward the units.
+fn stage(group: vec3<u32>, share: Share, column: u32, k0: u32) {
+    let gate = column / UNIT_COLUMNS;
+    let first = column % UNIT_COLUMNS * MATRIX;
+    for (var i = share.lane; i < MATRIX * MATRIX; i += LANES) {
+#ifdef BACKWARD
+        let value = weight_of(group, gate, first + i % MATRIX, k0 + i / MATRIX);
+        d_tile[share.stage + i] = f16(value);
+#else
+        let value = weight_of(group, gate, first + i / MATRIX, k0 + i % MATRIX);
+        h_tile[share.stage + i] = f16(value);
+#endif
+    }
+}
+
+// Where the terms of a column begin in the tile.
+fn terms_from(column: u32) -> u32 {
+#ifdef BACKWARD
+    return column / UNIT_COLUMNS * MASK;
+#else
+#ifdef PER_GATE
+    return column / UNIT_COLUMNS * MASK;
+#else
+    return 0u;
+#endif
+#endif
+}
+
+// Where the sums of a column go.
+fn part_at(share: Share, column: u32) -> u32 {
+    return share.parts + column / UNIT_COLUMNS * PLANE + column % UNIT_COLUMNS * MATRIX;
+}

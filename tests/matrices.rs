@@ -1,0 +1,232 @@
+//! Recurrences whose products go in matrices that subgroups multiply together, where a device has them.
+//! `tests/coop-in-chroot` runs this on a driver of the CPU that does.
+
+mod common;
+
+use common::seeded::{assert_equal, run};
+use recurra::cell::CellKind;
+use recurra::conformance::{
+    RecurrentCase, random_case, record_case, recurrent_cases_in_f16, recurrent_reports,
+};
+use recurra::engine::{Cooperative, Engine, GpuEngine, Strategy};
+use recurra::kernel::{GroupLimits, Matrices, Op, shader::Fault};
+use recurra::layer::{Direction, Merge, Recurrent};
+use recurra::recording::Recording;
+use recurra::tensor::Precision;
+use std::collections::BTreeMap;
+
+/// The GPU engine with such products on request; else a line says that there are none, and with
+/// `RECURRA_REQUIRE_COOPERATIVE=1` the test fails.
+fn gpu() -> Option<GpuEngine> {
+    if let Some(Engine::Gpu(gpu)) = common::gpu_engine()
+        && let Some(&tile) = gpu.cooperative_tiles().first()
+    {
+        return Some(gpu.with_cooperative(Cooperative::Tile(tile)));
+    }
+    let required = std::env::var("RECURRA_REQUIRE_COOPERATIVE").is_ok_and(|v| v == "1");
+    assert!(!required, "RECURRA_REQUIRE_COOPERATIVE=1, but no device has cooperative matrices");
+    println!("SKIPPED: the device has no cooperative matrices of f16 and f32");
+    None
+}
+
+fn sequences(gpu: &GpuEngine) -> Engine {
+    Engine::Gpu(gpu.clone()).with_strategy(Strategy::Sequence).unwrap()
+}
+
+/// The device with grids, as if it kept so many workgroups at work.
+fn grids(gpu: &GpuEngine, resident: usize, spins: usize) -> Engine {
+    let limits = GroupLimits { resident, spins, ..gpu.group_limits() };
+    Engine::Gpu(gpu.with_group_limits(limits)).with_strategy(Strategy::Grid).unwrap()
+}
+
+/// The matrices of each kernel of a recurrence, as the engine launches it.
+fn matrices(engine: &Engine, recording: &Recording) -> BTreeMap<&'static str, Matrices> {
+    fn find(op: &Op, list: &mut BTreeMap<&'static str, Matrices>) {
+        let cut = match op {
+            Op::SequenceForward(op) => op.cut,
+            Op::SequenceBackward(op) => op.cut,
+            Op::Beside(beside) => return beside.ops().iter().for_each(|op| find(op, list)),
+            _ => return,
+        };
+        list.extend(cut.matrices.map(|matrices| (op.kernel().name(), matrices)));
+    }
+    let mut list = BTreeMap::new();
+    engine.arranged(recording).launches().iter().for_each(|launch| find(&launch.op, &mut list));
+    list
+}
+
+/// Cases of f16 that neither a clip nor a rectifier puts on the other side of its border.
+fn cases() -> impl Iterator<Item = RecurrentCase> {
+    let random =
+        (0..150).map(|seed| RecurrentCase { precision: Precision::F16, ..random_case(seed) });
+    recurrent_cases_in_f16().into_iter().chain(random.filter(|case| {
+        let cell = &case.stack.cell;
+        cell.clip.is_none() && cell.cell_clip.is_none() && cell.kind != CellKind::RnnRelu
+    }))
+}
+
+/// Reports on the cases that an engine serves so, and in how many each kernel was.
+fn conforms(
+    engine: &Engine,
+    cases: impl Iterator<Item = RecurrentCase>,
+) -> BTreeMap<&'static str, usize> {
+    let (mut failed, mut counts) = (Vec::new(), BTreeMap::new());
+    for case in cases {
+        let found = matrices(engine, &record_case(&case).unwrap());
+        if found.is_empty() {
+            continue;
+        }
+        found.keys().for_each(|name| *counts.entry(*name).or_insert(0) += 1);
+        for report in recurrent_reports(engine, &case).unwrap() {
+            if !report.pass {
+                failed.push(format!("{report:?}"));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{} of {counts:?}:\n{}", failed.len(), failed.join("\n"));
+    println!("{counts:?}");
+    counts
+}
+
+#[test]
+fn sequences_conform() {
+    let Some(gpu) = gpu() else { return };
+    let counts = conforms(&sequences(&gpu), cases());
+    for name in ["sequence_forward", "sequence_backward"] {
+        assert!(counts[name] > 40, "{counts:?}");
+    }
+}
+
+#[test]
+fn grids_conform() {
+    let Some(gpu) = gpu() else { return };
+    let counts = conforms(&grids(&gpu, 3, 2000), cases().step_by(2));
+    for name in ["grid_forward", "grid_backward"] {
+        assert!(counts[name] > 5, "{counts:?}");
+    }
+}
+
+/// Cells, masks and flags at sizes that are no whole matrices.
+fn odd(cell: CellKind) -> RecurrentCase {
+    let mut stack = Recurrent::new("rnn", cell, 5, 27);
+    (stack.recurrent_dropout, stack.per_gate) = (0.3, cell == CellKind::Gru);
+    stack.zoneout = [0.2, 0.1];
+    stack.direction = Direction::Both(Merge::Concat);
+    let plain = RecurrentCase { precision: Precision::F16, ..RecurrentCase::new(stack, 6, 11) };
+    RecurrentCase { given: true, lengths: true, resets: true, ..plain }
+}
+
+/// What a grid leaves to the launch behind it has the bits of what it makes itself.
+#[test]
+fn what_a_grid_misses_has_its_bits() {
+    let Some(gpu) = gpu() else { return };
+    for cell in [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru] {
+        let case = odd(cell);
+        let recording = record_case(&case).unwrap();
+        let engine = grids(&gpu, 4, 2000);
+        assert_eq!(matrices(&engine, &recording).len(), 2, "{cell:?}");
+        let want = run(&engine, &recording, case.time, 2);
+        // Gradients under a loss's scale may be beyond f16: most are not.
+        let all: Vec<f32> = want.values().flatten().map(|bits| f32::from_bits(*bits)).collect();
+        let finite = all.iter().filter(|value| value.is_finite()).count();
+        assert!(2 * finite > all.len(), "{finite} of {}", all.len());
+        for step in [0, 3, 6] {
+            for stem in ["grid_forward", "grid_backward"] {
+                let old = "(&is_late) != 0u {";
+                let new = format!("(&is_late) != 0u || group.x == 1u && s == {step}u {{");
+                let faulty = gpu.with_fault(Fault { stem, old, new: new.leak() });
+                let got = run(&grids(&faulty, 4, 50), &recording, case.time, 2);
+                assert_equal(&format!("{cell:?}: {stem}, step {step}"), &want, &got);
+            }
+        }
+    }
+}
+
+/// Devices with few threads, whose subgroups have several columns, and with few registers, where the terms go in
+/// slices.
+fn cut_otherwise(gpu: &GpuEngine) -> [Engine; 3] {
+    let limits = gpu.group_limits();
+    let lanes = gpu.info().subgroup_sizes[0] as usize;
+    let few_threads = GroupLimits { threads: 10 * lanes, ..limits };
+    let few_registers = GroupLimits { registers: 12, ..limits };
+    [limits, few_threads, few_registers].map(|limits| sequences(&gpu.with_group_limits(limits)))
+}
+
+/// Whether a recurrence in matrices is right.
+fn is_right(engine: &Engine, case: &RecurrentCase) -> bool {
+    let reports = recurrent_reports(engine, case).unwrap();
+    reports.iter().all(|report| report.pass)
+}
+
+/// Threads that settle several units.
+fn wide(cell: CellKind) -> RecurrentCase {
+    let mut case = odd(cell);
+    (case.stack.hidden, case.stack.zoneout) = (40, [0.0, 0.0]);
+    case
+}
+
+#[test]
+fn columns_and_slices_conform() {
+    let Some(gpu) = gpu() else { return };
+    for cell in [CellKind::Lstm, CellKind::Gru] {
+        let mut seen = Vec::new();
+        for engine in cut_otherwise(&gpu) {
+            assert!(is_right(&engine, &wide(cell)), "{cell:?}");
+            let recording = record_case(&wide(cell)).unwrap();
+            let found = matrices(&engine, &recording);
+            seen.push(found["sequence_forward"]);
+        }
+        // Of 8x8 and subgroups of eight: as many columns as subgroups, several a subgroup, several slices.
+        println!("{cell:?}: {seen:?}");
+        assert!(seen[1].columns > seen[0].columns && seen[2].subgroups > seen[0].subgroups);
+    }
+}
+
+/// Shaders wrong in one place after another.
+#[test]
+fn faults_are_noticed() {
+    let Some(gpu) = gpu() else { return };
+    let stem = "shared/matrices";
+    let state = "held_states = kept_states_#{E};\n            held_words";
+    let carry = "kept_carry_#{E} = held_carry;\n#endif\n        }\n#end\n        p.later";
+    for (stem, old, new) in [
+        (stem, "first + i / MATRIX, k0 + i % MATRIX", "first + i % MATRIX, k0 + i / MATRIX"),
+        (stem, "first + i % MATRIX, k0 + i / MATRIX", "first + i / MATRIX, k0 + i % MATRIX"),
+        (stem, "column / UNIT_COLUMNS * PLANE", "(column + 1u) % 2u * PLANE"),
+        (stem, "subgroup % TEAMS * COLUMN_COUNT", "subgroup % TEAMS"),
+        (stem, "subgroup / TEAMS;", "0u;"),
+        (stem, "return column / UNIT_COLUMNS * MASK;", "return 0u;"),
+        ("shared/sequence_products", "[from_#{C} + #{K}u * MATRIX]", "[from_#{C}]"),
+        ("shared/sequence_weights", "share.first_k + #{K}u * MATRIX", "share.first_k"),
+        ("shared/forward_terms", "mask * MASK + tile] = f16", "tile] = f16"),
+        ("shared/forward_terms", "slice < SLICES", "slice < 1u"),
+        ("shared/forward_terms", "k < p.head", "k < p.head - 1u"),
+        ("shared/backward_terms", "gate * MASK + tile", "tile"),
+        ("shared/backward_terms", "slice < SLICES", "slice < 1u"),
+        ("sequence_forward", state, "held_words"),
+        ("sequence_backward", carry, "#endif\n        }\n#end\n        p.later"),
+    ] {
+        let faulty = cut_otherwise(&gpu.with_fault(Fault { stem, old, new }));
+        let cells = [CellKind::Lstm, CellKind::Gru];
+        let mut tried = faulty.iter().flat_map(|engine| cells.map(|cell| (engine, wide(cell))));
+        assert!(tried.any(|(engine, case)| !is_right(engine, &case)), "{stem}: {old}");
+    }
+}
+
+/// Operands of f32 are multiplied by threads, and so is everything where matrices were not asked for on a driver of
+/// the CPU.
+#[test]
+fn matrices_are_of_f16_alone() {
+    let Some(gpu) = gpu() else { return };
+    let case = odd(CellKind::Lstm);
+    let wide = record_case(&RecurrentCase { precision: Precision::F32, ..case.clone() }).unwrap();
+    assert!(matrices(&sequences(&gpu), &wide).is_empty());
+    let half = record_case(&case).unwrap();
+    assert!(!matrices(&sequences(&gpu), &half).is_empty());
+    let never = gpu.with_cooperative(Cooperative::Never);
+    assert!(matrices(&sequences(&never), &half).is_empty());
+    if gpu.info().software {
+        let measured = gpu.with_cooperative(Cooperative::Measured);
+        assert!(matrices(&sequences(&measured), &half).is_empty());
+    }
+}
