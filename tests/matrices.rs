@@ -58,7 +58,7 @@ fn matrices(engine: &Engine, recording: &Recording) -> BTreeMap<&'static str, Ma
 /// Cases of f16 that neither a clip nor a rectifier puts on the other side of its border.
 fn cases() -> impl Iterator<Item = RecurrentCase> {
     let random =
-        (0..150).map(|seed| RecurrentCase { precision: Precision::F16, ..random_case(seed) });
+        (0..80).map(|seed| RecurrentCase { precision: Precision::F16, ..random_case(seed) });
     recurrent_cases_in_f16().into_iter().chain(random.filter(|case| {
         let cell = &case.stack.cell;
         cell.clip.is_none() && cell.cell_clip.is_none() && cell.kind != CellKind::RnnRelu
@@ -93,16 +93,16 @@ fn sequences_conform() {
     let Some(gpu) = gpu() else { return };
     let counts = conforms(&sequences(&gpu), cases());
     for name in ["sequence_forward", "sequence_backward"] {
-        assert!(counts[name] > 40, "{counts:?}");
+        assert!(counts[name] > 30, "{counts:?}");
     }
 }
 
 #[test]
 fn grids_conform() {
     let Some(gpu) = gpu() else { return };
-    let counts = conforms(&grids(&gpu, 3, 2000), cases().step_by(2));
+    let counts = conforms(&grids(&gpu, 3, 2000), cases().step_by(3));
     for name in ["grid_forward", "grid_backward"] {
-        assert!(counts[name] > 5, "{counts:?}");
+        assert!(counts[name] > 4, "{counts:?}");
     }
 }
 
