@@ -213,6 +213,42 @@ fn faults_in_what_is_made_up_for_are_noticed() {
     }
 }
 
+/// Unasked, a grid is tried where no workgroup holds all weights: one that computes other numbers than the steps is not
+/// taken, however fast it is.
+#[test]
+fn grids_have_to_prove_themselves() {
+    let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
+    let (old, new) =
+        ("let h = select(old, 0.0, has_flag(p.t, at.row, RESET));", "let h = 0.9 * old;");
+    let wrong = gpu.with_fault(Fault { stem: "grid_forward", old, new });
+    for (cell, gpu, refused) in [(CellKind::Lstm, &gpu, 0), (CellKind::Gru, &wrong, 1)] {
+        let engine = Engine::Gpu(gpu.with_measuring(true));
+        // Weights that take more than 64 words of each thread of a workgroup.
+        let case = RecurrentCase::new(Recurrent::new("rnn", cell, 5, 150), 6, 2);
+        let choices = engine.choices(&record_case(&case).unwrap()).unwrap();
+        let tuning = gpu.tuning();
+        match tuning.resident {
+            Some(groups) if groups > 1 => {}
+            _ => {
+                println!("SKIPPED: the device keeps {:?} workgroups at work", tuning.resident);
+                return;
+            }
+        }
+        let cell_is = format!("CELL={} ", cell.name());
+        let tried = tuning.strategies.iter().filter(|(of, _)| of.contains(&cell_is));
+        let grids: Vec<_> = tried.filter(|(of, _)| of.starts_with("grid_")).collect();
+        assert_eq!(grids.len(), 2, "{grids:?}");
+        let failed = grids.iter().filter(|(_, ms)| ms[1] > 1e8);
+        let failed: Vec<_> = failed.map(|(of, _)| of.split(' ').next()).collect();
+        assert_eq!(failed, vec![Some("grid_forward"); refused]);
+        let taken = |kernel: &str| choices.iter().any(|choice| choice.kernel == kernel);
+        assert!(refused == 0 || !taken("grid_forward"), "{choices:?}");
+        for report in recurrent_reports(&engine, &case).unwrap() {
+            assert!(report.pass, "{report:?}");
+        }
+    }
+}
+
 /// Rows that don't all find a workgroup of their own take turns.
 #[test]
 fn rows_take_turns() {

@@ -148,7 +148,7 @@ fn cut_otherwise(gpu: &GpuEngine) -> [Engine; 3] {
     let limits = gpu.group_limits();
     let lanes = gpu.info().subgroup_sizes[0] as usize;
     let few_threads = GroupLimits { threads: 10 * lanes, ..limits };
-    let few_registers = GroupLimits { registers: 12, ..limits };
+    let few_registers = GroupLimits { registers: 8, ..limits };
     [limits, few_threads, few_registers].map(|limits| sequences(&gpu.with_group_limits(limits)))
 }
 

@@ -674,6 +674,7 @@ fn recurrences_in_matrices_are_valid() {
             let result = read_with(&source, capabilities).and_then(|(module, info)| {
                 interface.check(&module, &info)?;
                 check_limits_with(&module, 32_768)?;
+                few_registers(&module, &source, matrix * matrix / lanes)?;
                 to_spirv(&module, &info)?;
                 to_msl(&module, &info, (3, 2))
             });
@@ -681,6 +682,26 @@ fn recurrences_in_matrices_are_valid() {
         }
     }
     assert!(complaints.is_empty(), "\n{}", complaints[..complaints.len().min(3)].join("\n"));
+}
+
+/// A thread's share of the matrices, so many words of f32 each, and what it keeps of its units fit the registers that a
+/// multiprocessor of 65,536 gives it, with some to compute in. A step of a sequence has two barriers.
+fn few_registers(module: &Module, source: &str, matrix: usize) -> Checked<()> {
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
+    let main = &module.entry_points[0];
+    let kept = main.function.local_variables.iter().map(|(_, local)| local);
+    let kept = kept.filter(|local| local.name.as_ref().is_some_and(|n| n.starts_with("kept_")));
+    let kept: usize = kept.map(|local| layouter[local.ty].size as usize / 4).sum();
+    let count = |text: &str| source.matches(text).count();
+    let words = kept + count("let w_") * matrix.div_ceil(2) + count("var sum_") * matrix;
+    let threads = main.workgroup_size[0] as usize;
+    let most = (65_536 / threads).min(255) - 8;
+    expect(words <= most, || format!("{words} words a thread of {threads}"))?;
+    let (_, steps) = source.split_once("for (var s = ").ok_or("no loop over steps")?;
+    let barriers = steps.matches("workgroupBarrier()").count();
+    let sequence = !source.contains("const TILES");
+    expect(!sequence || barriers == 2, || format!("{barriers} barriers a step"))
 }
 
 /// Every file of a kernel belongs to one.

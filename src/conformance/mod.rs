@@ -12,7 +12,7 @@ mod recurrent;
 pub use comparer::{Difference, compare};
 pub use kernels::kernel_reports;
 pub use recurrent::{
-    RecurrentCase, random_case, record_case, recurrent_cases, recurrent_cases_in_f16,
+    RecurrentCase, random_case, random_shape, record_case, recurrent_cases, recurrent_cases_in_f16,
     recurrent_reports,
 };
 
@@ -92,16 +92,24 @@ pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
     recurrent(engine, || recurrent_cases().into_iter().chain(short.iter().flatten().cloned()), each)
 }
 
-/// The stacks with random options of these seeds ([`random_case`]), as [`run`] does its own.
+/// The stacks with random options of these seeds ([`random_case`]), each in so many shapes ([`random_shape`]), as [`run`]
+/// does its own.
 ///
 /// # Errors
 /// The engine failed.
 pub fn run_random(
     engine: &Engine,
     seeds: std::ops::Range<u64>,
+    shapes: u64,
     each: impl FnMut(&Report),
 ) -> Result<()> {
-    recurrent(engine, || seeds.clone().map(random_case), each)
+    let cases = || {
+        seeds.clone().flat_map(|seed| {
+            let case = random_case(seed);
+            (0..shapes.max(1)).map(move |number| random_shape(&case, seed, number))
+        })
+    };
+    recurrent(engine, cases, each)
 }
 
 /// Cases in each way of launching the steps that serves them, or in the one that the engine was asked for.

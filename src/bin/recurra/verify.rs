@@ -18,6 +18,10 @@ pub struct VerifyArgs {
     /// The first random stack's seed
     #[arg(long, value_name = "SEED", default_value = "0", requires = "random")]
     seed: u64,
+    /// Shapes of each random stack
+    #[arg(long, value_name = "N", default_value = "1", requires = "random")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    shapes: u64,
     /// One JSON line a case
     #[arg(long)]
     json: bool,
@@ -69,7 +73,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode> {
     match args.random {
         Some(count) => {
             let seeds = args.seed..args.seed.saturating_add(count);
-            conformance::run_random(&engine, seeds, each)?;
+            conformance::run_random(&engine, seeds, args.shapes, each)?;
         }
         None => conformance::run(&engine, each)?,
     }

@@ -381,3 +381,30 @@ pub fn random_case(seed: u64) -> RecurrentCase {
     }
     case
 }
+
+/// The same options in another shape, drawn by seed and number: T, B, I and, where nothing divides or cuts the units, H
+/// within the multiple of 16 for which kernels are compiled. Number 0 is the case itself.
+pub fn random_shape(case: &RecurrentCase, seed: u64, number: u64) -> RecurrentCase {
+    let mut case = case.clone();
+    if number == 0 {
+        return case;
+    }
+    let mut generator = Initializer::new(seed ^ number << 32);
+    let mut draw = |n: usize| ((generator.uniform(1, 0.5)[0] + 0.5) * n as f32) as usize % n.max(1);
+    let stack = &mut case.stack;
+    stack.input = 1 + draw(40);
+    if stack.heads == 1 && stack.convolution.is_none() && stack.cell.projection.is_none() {
+        // One or two units are left out as in the random cases.
+        let last = stack.hidden.next_multiple_of(16);
+        let first = (last - 15).max(3);
+        stack.hidden = first + draw(last + 1 - first);
+    }
+    // Segments need the rows, or the steps, that they have.
+    if stack.memory == Memory::Keep {
+        (case.time, case.batch) = (1 + draw(16), 1 + draw(24));
+        if stack.convolution.is_some() {
+            case.batch = 1 + case.batch % 4;
+        }
+    }
+    case
+}

@@ -5,7 +5,7 @@ mod expected;
 
 pub(super) use expected::activation as oracle_activation;
 
-pub use cases::{random_case, recurrent_cases, recurrent_cases_in_f16};
+pub use cases::{random_case, random_shape, recurrent_cases, recurrent_cases_in_f16};
 
 use super::harness::{Tensors, run_once, short};
 use super::{Difference, Report, SHORT_BOUND, compare};

@@ -14,6 +14,7 @@ mod program;
 mod sequences;
 mod store;
 mod timestamps;
+mod trial;
 mod tuning;
 mod wavefront;
 

@@ -3,36 +3,33 @@
 //! A recording has a launch a step. Those that follow one another over the same buffers become one
 //! sequence kernel here, where the device and the shape are served by it and it is the faster way.
 
+use super::grid::known_resident;
 use super::tuning::key;
 use super::{Context, Cooperative, DeviceInfo, GpuEngine, lock};
 use crate::engine::{Choice, Strategy};
 use crate::error::Result;
 use crate::kernel::{
     BackwardPhase, BufferId, COOPERATIVE_TILES, Fill, GroupLimits, Op, SequenceBackward,
-    SequenceForward, StepKind, StepParams, VALID, View,
+    SequenceForward, StepKind, StepParams, Team,
 };
-use crate::recording::{Launch, Recording, Role};
+use crate::recording::{Launch, Recording};
 use crate::tensor::DType;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 /// Units of a head up to which one workgroup is taken to do better alone than a launch a step, where
 /// that was not measured.
 const FEW: u32 = 128;
 
-/// Steps that are measured.
-const STEPS: usize = 32;
+/// Steps that are tried.
+pub(super) const STEPS: usize = 32;
 
 /// Steps in one launch, at most, so that a device is not kept from others for too long.
 const MOST_STEPS: usize = 1 << 14;
 
 /// Rounds after which Mesa's driver on the CPU ends a loop, in silence; all loops of a shader share them.
 const ROUNDS: usize = 65_000;
-
-/// How long a measurement of the two ways may take.
-const BUDGET: Duration = Duration::from_millis(200);
 
 /// Milliseconds of [`STEPS`] steps, each launched and in one launch, by kernel and shape. A kernel that a driver
 /// refuses takes [`REFUSED`].
@@ -122,10 +119,10 @@ impl GpuEngine {
                 out.extend(run.all);
                 continue;
             };
-            let way = taken.as_ref().map_or(Way::Threads, way);
+            let way = taken.as_ref().map_or(Way::default(), way);
             for part in run.parts(steps) {
                 let together = match candidate(&self.context, &part, way) {
-                    Some(op) => together(&self.context, &part, op, &mut out),
+                    Some(op) => together(&part, op, &mut out),
                     None => None,
                 };
                 match together {
@@ -163,13 +160,16 @@ impl GpuEngine {
                 layers: 1,
                 steps: run.steps.len(),
                 strategy: match taken {
-                    Some(_) if self.context.strategy == Strategy::Grid => Strategy::Grid,
+                    Some(op) if way(op).grid => Strategy::Grid,
                     Some(_) => Strategy::Sequence,
                     None => Strategy::Step,
                 },
                 measured_ms: measured.map(|ms| ms.map(|ms| ms / STEPS as f64)),
                 reason: match refused {
-                    true => "the device failed with the sequence kernel".to_string(),
+                    true => {
+                        "the device failed with the kernel of all steps, or computed other numbers"
+                            .to_string()
+                    }
                     false => self.reason(op.as_ref(), measured.is_some()),
                 },
                 cut: op.as_ref().and_then(cut_in_words),
@@ -207,15 +207,38 @@ impl GpuEngine {
         }
     }
 
-    /// The kernels that make a run in one launch, where there are any: that of matrices first.
-    fn candidates(&self, recording: &Recording, run: &Run) -> Vec<Op> {
+    /// The kernels that make a run in one launch, where there are any: those of one workgroup first, and of those that
+    /// of matrices.
+    pub(super) fn candidates(&self, recording: &Recording, run: &Run) -> Vec<Op> {
+        let alone = self.of_teams(recording, run, false);
+        let tried = self.context.measures && !matches!(self.context.strategy, Strategy::Sequence);
+        match self.context.strategy {
+            Strategy::Grid => self.of_teams(recording, run, true),
+            // Weights that one workgroup holds need no grid.
+            _ if tried && !alone.iter().any(keeps_all) => {
+                alone.into_iter().chain(self.of_teams(recording, run, true)).collect()
+            }
+            _ => alone,
+        }
+    }
+
+    /// The same of one workgroup for some rows, or of a grid.
+    fn of_teams(&self, recording: &Recording, run: &Run, grid: bool) -> Vec<Op> {
         if run.steps.len() < 2 {
             return Vec::new();
         }
         let context = &self.context;
-        let matrices = multiplies_matrices(context, recording, run).then_some(Way::Matrices);
-        let ways = matrices.into_iter().chain([Way::Threads]);
+        let matrices = multiplies_matrices(context, recording, run).then_some(true);
+        let ways = matrices.into_iter().chain([false]).map(|matrices| Way { grid, matrices });
         ways.filter_map(|way| candidate(context, run, way)).collect()
+    }
+
+    /// Whether a grid is worth a try: the device has memory that workgroups share, and no workgroup holds the weights.
+    pub(super) fn wants_grid(&self, recording: &Recording, run: &Run) -> bool {
+        run.steps.len() > 1
+            && is_step(&run.steps[0].op)
+            && self.check_coherent().is_ok()
+            && !self.of_teams(recording, run, false).iter().any(keeps_all)
     }
 
     /// The kernel that makes a run in one launch, if one is to: the first, or of those that were measured the
@@ -235,11 +258,11 @@ impl GpuEngine {
             (Strategy::Step, _) => false,
             (Strategy::Sequence | Strategy::Grid, _) => true,
             (Strategy::Auto | Strategy::Wavefront, Some([step, sequence])) => sequence <= step,
-            (Strategy::Auto | Strategy::Wavefront, None) => head(op) <= FEW,
+            (Strategy::Auto | Strategy::Wavefront, None) => head(op) <= FEW && !way(op).grid,
         }
     }
 
-    fn measured(&self, recording: &Recording, run: &Run, op: &Op) -> Option<[f64; 2]> {
+    pub(super) fn measured(&self, recording: &Recording, run: &Run, op: &Op) -> Option<[f64; 2]> {
         self.known(&self.key(recording, &run.steps[0].buffers, op))
     }
 
@@ -278,104 +301,6 @@ impl GpuEngine {
         let types = types.iter().map(|dtype| format!("{dtype:?}").to_lowercase());
         let words = defines.chain(types).collect::<Vec<_>>().join(" ");
         format!("{name} {words} groups {}", groups.map(|n| n.to_string()).join("x"))
-    }
-
-    /// Measures both ways for every kind of run that was not measured yet; not on a driver that computes
-    /// on the CPU, where compiling takes longer, nor in a host's device.
-    pub(super) fn measure_strategies(&self, recording: &Recording) -> Result<()> {
-        let context = &self.context;
-        if !matches!(context.strategy, Strategy::Auto | Strategy::Wavefront) || !context.measures {
-            return Ok(());
-        }
-        let mut more = false;
-        for run in Runs(recording.launches()) {
-            for op in self.candidates(recording, &run) {
-                if self.measured(recording, &run, &op).is_none() {
-                    // A driver that refuses the kernel leaves the steps, which always work.
-                    let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, REFUSED]);
-                    self.set_known(self.key(recording, &run.steps[0].buffers, &op), found);
-                    more = true;
-                }
-            }
-        }
-        // Runs first: chains are measured with their layers as they go.
-        let chains = self.measure_chains(recording);
-        if more || chains {
-            self.keep_measured();
-        }
-        Ok(())
-    }
-
-    /// Milliseconds of some steps over buffers of their own, each launched and in one launch.
-    fn measure_run(&self, recording: &Recording, run: &Run, op: &Op) -> Result<[f64; 2]> {
-        let count = run.steps.len().min(STEPS);
-        let steps = &run.steps[..count];
-        let few = Run { steps, all: steps };
-        let buffers = &run.steps[0].buffers;
-        let one = candidate(&self.context, &few, way(op))
-            .map(|op| Launch { op, buffers: buffers.clone() });
-        let names = op.kernel().bindings().into_iter().map(|binding| binding.name);
-        let bindings = names.zip(buffers.clone()).collect();
-        let ways = [steps.to_vec(), one.into_iter().collect()];
-        let times = self.measure_ways(recording, bindings, ways, Recording::clone)?;
-        Ok(times.map(|ms| ms * STEPS as f64 / count as f64))
-    }
-
-    /// Milliseconds of launches in two ways, over buffers of their own in the place of those that are bound.
-    pub(super) fn measure_ways(
-        &self,
-        recording: &Recording,
-        bindings: Vec<(&'static str, BufferId)>,
-        ways: [Vec<Launch>; 2],
-        arrange: impl Fn(&Recording) -> Recording,
-    ) -> Result<[f64; 2]> {
-        let mut base = Recording::new();
-        let mut own: BTreeMap<BufferId, View> = BTreeMap::new();
-        let mut flags = None;
-        for (name, id) in bindings {
-            if own.contains_key(&id) {
-                continue;
-            }
-            let buffer = recording.get(id);
-            let half = buffer.dtype == DType::F16;
-            let role = if half { Role::Temporary } else { Role::Input };
-            let view = base.buffer(format!("{}", own.len()), buffer.len, buffer.dtype, role)?;
-            if half {
-                base.launch(Fill::new(view, 0.0), &[view])?;
-            }
-            if name == "flags" {
-                flags = Some(view);
-            }
-            own.insert(id, view);
-        }
-        let alone = self.alone();
-        let store = alone.store();
-        let mut times = [0.0; 2];
-        for (time, launches) in times.iter_mut().zip(&ways) {
-            let mut way = base.clone();
-            for Launch { op, buffers } in launches {
-                let views: Vec<View> =
-                    buffers.iter().filter_map(|id| own.get(id)).copied().collect();
-                way.launch(op.clone(), &views)?;
-            }
-            let mut program = alone.load_arranged(&arrange(&way), &store, &[])?;
-            if let Some(flags) = flags {
-                let words = vec![VALID; flags.len];
-                program.write(flags.buffer, bytemuck::cast_slice(&words), None)?;
-            }
-            program.run()?;
-            program.wait()?;
-            let (start, mut all) = (Instant::now(), Vec::new());
-            while all.is_empty() || (all.len() < 9 && start.elapsed() < BUDGET / 2) {
-                let start = Instant::now();
-                program.run()?;
-                program.wait()?;
-                all.push(start.elapsed().as_secs_f64() * 1e3);
-            }
-            all.sort_by(f64::total_cmp);
-            *time = all[all.len() / 2];
-        }
-        Ok(times)
     }
 
     /// The same device with strategies measured, or not: for tests.
@@ -419,10 +344,10 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
 }
 
 /// Launches of which the first are steps that follow one another, or a single other launch.
-struct Run<'a> {
-    steps: &'a [Launch],
+pub(super) struct Run<'a> {
+    pub steps: &'a [Launch],
     /// With the phase Initial behind backward steps.
-    all: &'a [Launch],
+    pub all: &'a [Launch],
 }
 
 impl<'a> Run<'a> {
@@ -439,7 +364,7 @@ impl<'a> Run<'a> {
 }
 
 /// Cuts launches into runs.
-struct Runs<'a>(&'a [Launch]);
+pub(super) struct Runs<'a>(pub &'a [Launch]);
 
 impl<'a> Iterator for Runs<'a> {
     type Item = Run<'a>;
@@ -498,20 +423,32 @@ fn ends(last: &Launch, after: &Launch) -> bool {
         && bindings.iter().all(|binding| same(binding.name))
 }
 
-/// How a kernel of all steps multiplies.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Threads,
-    Matrices,
+/// How a kernel makes all steps.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Way {
+    /// By several workgroups that wait for one another.
+    pub grid: bool,
+    /// With products in matrices.
+    pub matrices: bool,
 }
 
-fn way(op: &Op) -> Way {
+pub(super) fn way(op: &Op) -> Way {
+    let (cut, team) = match op {
+        Op::SequenceForward(op) => (op.cut, op.team),
+        Op::SequenceBackward(op) => (op.cut, op.team),
+        _ => return Way::default(),
+    };
+    Way { grid: team != Team::Alone, matrices: cut.matrices.is_some() }
+}
+
+/// Whether all weights stay in registers.
+fn keeps_all(op: &Op) -> bool {
     let cut = match op {
         Op::SequenceForward(op) => op.cut,
         Op::SequenceBackward(op) => op.cut,
-        _ => return Way::Threads,
+        _ => return false,
     };
-    if cut.matrices.is_some() { Way::Matrices } else { Way::Threads }
+    cut.pinned == cut.places
 }
 
 /// Whether subgroups may multiply a run's matrices together: the device does that, and all that is multiplied lies in
@@ -530,11 +467,13 @@ fn multiplies_matrices(context: &Context, recording: &Recording, run: &Run) -> b
 
 /// The kernel that makes a run in one launch, where there is one. A single step is its own kernel's, unless it
 /// is what is left of a longer run.
-fn candidate(context: &Context, run: &Run, way: Way) -> Option<Op> {
+pub(super) fn candidate(context: &Context, run: &Run, way: Way) -> Option<Op> {
     let (count, initial) = (run.steps.len(), run.all.len() > run.steps.len());
-    let grid = context.strategy == Strategy::Grid;
-    let mut limits = context.group_limits;
-    if way == Way::Matrices {
+    let (grid, mut limits) = (way.grid, context.group_limits);
+    if limits.resident == 0 {
+        limits.resident = known_resident(&context.info).unwrap_or(0);
+    }
+    if way.matrices {
         limits.matrix = COOPERATIVE_TILES[*context.offered.first()?].matrix;
         limits.lanes = context.info.subgroup_sizes[0] as usize;
     }
@@ -559,9 +498,9 @@ fn candidate(context: &Context, run: &Run, way: Way) -> Option<Op> {
 
 /// The launches that make a run with a candidate: itself, or a grid and what comes behind it, with counters that
 /// begin at zero.
-fn together(context: &Context, run: &Run, op: Op, out: &mut Recording) -> Option<Vec<Launch>> {
+pub(super) fn together(run: &Run, op: Op, out: &mut Recording) -> Option<Vec<Launch>> {
     let mut buffers = run.steps[0].buffers.clone();
-    if context.strategy != Strategy::Grid {
+    if !way(&op).grid {
         return Some(vec![Launch { op, buffers }]);
     }
     let (rest, words): (Op, usize) = match &op {

@@ -143,15 +143,11 @@ impl GpuEngine {
     ) -> Result<[f64; 2]> {
         let Some(cut) = chain.diagonals(parts) else { return Ok([0.0, REFUSED]) };
         let whole = chain.whole();
-        let bindings = whole.iter().flat_map(|launch| {
-            let of = recording.bindings(launch).into_iter();
-            of.map(|binding| binding.name).zip(launch.buffers.clone()).collect::<Vec<_>>()
-        });
         let alone = self.alone();
         let arrange = |recording: &Recording| {
             alone.beside(alone.together(recording), &[], alone.most_bytes(recording))
         };
-        self.measure_ways(recording, bindings.collect(), [whole, cut], arrange)
+        self.measure_ways(recording, &[whole, cut], arrange)
     }
 
     /// How the layers of a recording go beside one another.

@@ -84,6 +84,12 @@ impl Matrices {
 /// Units that a thread settles, at most.
 const MOST_EACH: usize = 8;
 
+/// Words beside its weights that a thread of a workgroup of [`MANY_THREADS`] may keep in registers.
+const BESIDE: usize = 56;
+
+/// Threads that share what registers there are; of half as many each has twice as many, but no more.
+const MANY_THREADS: usize = 512;
+
 /// Columns of a subgroup, at most: a matrix of f32 each.
 const MOST_COLUMNS: usize = 4;
 
@@ -236,10 +242,13 @@ impl SequenceCut {
                 subgroups: columns / each * slices,
             }),
         };
+        let sharing = |cut: &SequenceCut| cut.threads().clamp(MANY_THREADS / 2, MANY_THREADS);
         let fits = |cut: &SequenceCut| {
             cut.threads() <= limits.threads
                 && cut.each() <= MOST_EACH
-                && cut.registers(products) <= limits.registers
+                && cut.keeps(products) * sharing(cut) <= limits.registers * MANY_THREADS
+                && cut.words(kind, products, pass) * sharing(cut)
+                    <= (limits.registers + BESIDE) * MANY_THREADS
                 && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
         };
         // As many subgroups as there is room for, and no more slices than that takes.
@@ -359,11 +368,25 @@ impl SequenceCut {
     }
 
     /// Words of weights that a thread keeps in registers.
-    fn registers(&self, products: usize) -> usize {
+    fn keeps(&self, products: usize) -> usize {
         match &self.matrices {
             Some(matrices) => self.pinned / matrices.size * matrices.columns * matrices.words(),
             None => self.pinned * products * self.span,
         }
+    }
+
+    /// The same with its sums, and with what it keeps of each of several units.
+    fn words(&self, kind: &StepKind, products: usize, pass: Pass) -> usize {
+        let sums = match &self.matrices {
+            Some(matrices) => 2 * matrices.columns * matrices.words(),
+            None => self.rows * products * self.span,
+        };
+        let [states, saved] = [kind.cell.states(), kind.cell.saved()];
+        let unit = match pass {
+            Pass::Forward => states + saved,
+            Pass::Backward => 2 * states + saved + 1,
+        };
+        self.keeps(products) + sums + self.each() * unit
     }
 
     /// Bytes of workgroup memory.
