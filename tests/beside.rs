@@ -200,7 +200,7 @@ fn dependences_are_kept() {
         count += beside(&arranged);
         let [want, got] = [&recording, &*arranged].map(|r| run(&cpu, r, 1, 1));
         assert_equal(&format!("recording {seed}"), &want, &got);
-        if seed % 100 == 0 {
+        if seed % 100 == 1 {
             assert_equal("on the device", &want, &run(&device, &recording, 1, 1));
         }
     }

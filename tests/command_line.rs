@@ -5,6 +5,7 @@ mod common;
 use recurra::format::{read_tensors, write_tensors};
 use recurra::task::lm::LanguageModel;
 use recurra::train::{Checkpoint, LogLine, MODEL};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -439,6 +440,16 @@ fn verify_devices_bench_explain_and_help_answer() {
         count += 1;
     }
     assert!(count > 100);
+    // Options of a seed in several shapes, other ones for each.
+    let random = ["verify", "--device", "cpu", "--json", "--random", "2", "--seed", "5"];
+    let output = run(&[&random[..], &["--shapes", "3"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let case =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["case"].clone();
+    let cases: BTreeSet<String> = stdout(&output).lines().map(|l| case(l).to_string()).collect();
+    assert_eq!(cases.len(), 6, "{cases:?}");
+    fails(&["verify", "--device", "cpu", "--shapes", "3"], 2, &["--random"]);
+    fails(&["verify", "--device", "cpu", "--random", "1", "--shapes", "0"], 2, &["--shapes"]);
 }
 
 /// Two runs never write into one folder; a run that was killed before its first checkpoint was whole

@@ -16,7 +16,7 @@ pub use recurrent::{
     recurrent_reports,
 };
 
-use crate::engine::{Engine, Strategy};
+use crate::engine::{Cooperative, Engine, Strategy};
 use crate::error::{Error, Result};
 use crate::tensor::Precision;
 use serde::Serialize;
@@ -129,22 +129,35 @@ fn recurrent<I: Iterator<Item = RecurrentCase>>(
             engine => engine?,
         };
         let kernels = ["forward", "backward"].map(|pass| format!("{}_{pass}", strategy.name()));
-        for case in cases() {
-            let serves = match strategy {
-                Strategy::Step => true,
-                Strategy::Wavefront => {
-                    let choices = engine.choices(&record_case(&case)?)?;
-                    choices.iter().any(|choice| choice.strategy == strategy)
+        for (engine, only_half) in variants(&engine, strategy) {
+            for case in cases().filter(|case| !only_half || case.precision == Precision::F16) {
+                let serves = match strategy {
+                    Strategy::Step => true,
+                    Strategy::Wavefront => {
+                        let choices = engine.choices(&record_case(&case)?)?;
+                        choices.iter().any(|choice| choice.strategy == strategy)
+                    }
+                    _ => {
+                        let launched = engine.arranged(&record_case(&case)?).census();
+                        kernels.iter().any(|kernel| launched.contains_key(kernel.as_str()))
+                    }
+                };
+                if serves {
+                    recurrent_reports(&engine, &case)?.iter().for_each(&mut each);
                 }
-                _ => {
-                    let launched = engine.arranged(&record_case(&case)?).census();
-                    kernels.iter().any(|kernel| launched.contains_key(kernel.as_str()))
-                }
-            };
-            if serves {
-                recurrent_reports(&engine, &case)?.iter().for_each(&mut each);
             }
         }
     }
     Ok(())
+}
+
+/// An engine as it multiplies, and, where it has cooperative matrices, with them and without: those are of f16 alone.
+fn variants(engine: &Engine, strategy: Strategy) -> Vec<(Engine, bool)> {
+    if let (Engine::Gpu(gpu), Strategy::Sequence | Strategy::Grid) = (engine, strategy)
+        && let Some(&tile) = gpu.cooperative_tiles().first()
+    {
+        let of = |cooperative| Engine::Gpu(gpu.with_cooperative(cooperative));
+        return vec![(of(Cooperative::Never), false), (of(Cooperative::Tile(tile)), true)];
+    }
+    vec![(engine.clone(), false)]
 }

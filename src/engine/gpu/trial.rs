@@ -7,7 +7,8 @@ use super::{DeviceInfo, GpuEngine};
 use crate::engine::Strategy;
 use crate::error::Result;
 use crate::kernel::{
-    BufferId, Combine, Fill, NONE, Op, Rows, StepBackward, StepForward, StepParams, VALID, View,
+    BufferId, Combine, Fill, NONE, Op, Rows, StepBackward, StepForward, StepParams, Team, VALID,
+    View,
 };
 use crate::layer::Initializer;
 use crate::recording::{Launch, Recording, Role};
@@ -24,6 +25,9 @@ const APART: [f32; 2] = [1e-4, 2e-2];
 
 /// How often a way has to compute the same.
 const TRIES: usize = 3;
+
+/// Rounds that workgroups of a grid wait in all while it is tried: some ten milliseconds, many times what they need.
+const SPINS: usize = 512;
 
 impl GpuEngine {
     /// Tries every kernel of every kind of run that was not tried yet; not on a driver that computes on the CPU,
@@ -70,6 +74,7 @@ impl GpuEngine {
         // With the counters of a grid.
         let mut with = recording.with_launches(Vec::new());
         let one = candidate(&self.context, &few, way(op));
+        let one = one.map(|op| impatient(op, self.context.info.software));
         let Some(one) = one.and_then(|op| together(&few, op, &mut with)) else {
             return Ok([0.0, REFUSED]);
         };
@@ -182,6 +187,22 @@ impl GpuEngine {
         }
         Ok(times)
     }
+}
+
+/// A grid that gives up soon, so that one whose workgroups don't meet costs no second at every run; a driver of the CPU
+/// has fewer rounds anyway.
+fn impatient(mut op: Op, software: bool) -> Op {
+    let team = match &mut op {
+        Op::SequenceForward(op) => &mut op.team,
+        Op::SequenceBackward(op) => &mut op.team,
+        _ => return op,
+    };
+    if let Team::Grid { spins } = team
+        && !software
+    {
+        *spins = SPINS.min(*spins);
+    }
+    op
 }
 
 /// The counters of a grid.
