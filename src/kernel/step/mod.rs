@@ -7,13 +7,16 @@
 //! in `shaders/cell/{cell}.wgsl` and, the same, in `engine/cpu/cell/`.
 
 mod backward;
+mod choice;
+mod cut;
 mod forward;
 mod sequence;
 mod touched;
 
 pub use backward::{BackwardPhase, StepBackward};
+pub use cut::{GroupLimits, Matrices, SequenceCut};
 pub use forward::{ForwardPhase, StepForward};
-pub use sequence::{GroupLimits, Matrices, SequenceBackward, SequenceCut, SequenceForward, Team};
+pub use sequence::{SequenceBackward, SequenceForward, Team};
 
 use super::cell::{Cell, CellKind};
 use super::{Binding, Kernel, all_positive};
