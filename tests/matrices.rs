@@ -200,7 +200,11 @@ fn faults_are_noticed() {
         ("shared/sequence_weights", "share.first_k + #{K}u * MATRIX", "share.first_k"),
         ("shared/forward_terms", "mask * MASK + tile] = f16", "tile] = f16"),
         ("shared/forward_terms", "slice < SLICES", "slice < 1u"),
-        ("shared/forward_terms", "k < p.head", "k < p.head - 1u"),
+        (
+            "shared/forward_terms",
+            "return weight(gate, unit_of(group, place), k);",
+            "return weight(gate, unit_of(group, place), k ^ 1u);",
+        ),
         ("shared/backward_terms", "gate * MASK + tile", "tile"),
         ("shared/backward_terms", "slice < SLICES", "slice < 1u"),
         ("sequence_forward", state, "held_words"),

@@ -34,29 +34,8 @@ fn put_terms(tile: u32, left: Sum) {
 #endif
 }
 
-// The weight with which the gradient of a gate of unit `k` of a head reaches a place's unit.
-fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
-    if is_unit(group, place) && k < p.head {
-        let unit = unit_of(group, place);
-        return weight(gate, unit - unit % p.head + k, unit % p.head);
-    }
-    return 0.0;
-}
-#ifdef MATRICES
-
-#import shared/matrices
-
-fn added(row: u32, place: u32) -> Part {
-    let at = row * UNITS + place;
-    var sum = part_of(Sum(#{ADDED}));
-    for (var slice = 1u; slice < SLICES; slice++) {
-        let at = at + slice * PRODUCTS * PLANE;
-        sum += part_of(Sum(#{ADDED}));
-    }
-    return sum;
-}
-#else
-
+#ifndef MATRICES
+// The weights with which the gate gradients of unit `k` of a head reach a place's unit.
 fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
     var value: Sum;
     if is_unit(group, place) && k < p.head {
@@ -68,6 +47,27 @@ fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
 
 fn term_of(at: u32, k: u32) -> Sum {
     return d_tile[at + k];
+}
+#else
+// The weight with which the gradient of a gate of unit `k` of a head reaches a place's unit.
+fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
+    if is_unit(group, place) && k < p.head {
+        let unit = unit_of(group, place);
+        return weight(gate, unit - unit % p.head + k, unit % p.head);
+    }
+    return 0.0;
+}
+
+#import shared/matrices
+
+fn added(row: u32, place: u32) -> Part {
+    let at = row * UNITS + place;
+    var sum = part_of(Sum(#{ADDED}));
+    for (var slice = 1u; slice < SLICES; slice++) {
+        let at = at + slice * PRODUCTS * PLANE;
+        sum += part_of(Sum(#{ADDED}));
+    }
+    return sum;
 }
 #endif
 

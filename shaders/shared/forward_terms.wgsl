@@ -24,28 +24,8 @@ fn put_term(mask: u32, tile: u32, value: f32) {
 #endif
 }
 
-// The weight of a gate for term `k` of the head of a place's unit, none beyond its terms.
-fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
-    if is_unit(group, place) && k < p.head {
-        return weight(gate, unit_of(group, place), k);
-    }
-    return 0.0;
-}
-#ifdef MATRICES
-
-#import shared/matrices
-
-fn added(row: u32, place: u32) -> Part {
-    let at = row * UNITS + place;
-    var sum = Sum(#{ADDED});
-    for (var slice = 1u; slice < SLICES; slice++) {
-        let at = at + slice * PRODUCTS * PLANE;
-        sum += Sum(#{ADDED});
-    }
-    return sum;
-}
-#else
-
+#ifndef MATRICES
+// The weights of term `k` of the head of a place's unit, none beyond its terms.
 fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
     var value: Sum;
     if is_unit(group, place) && k < p.head {
@@ -65,6 +45,26 @@ fn term_of(at: u32, k: u32) -> f32 {
 #endif
 
 fn part_of(sum: Sum) -> Part {
+    return sum;
+}
+#else
+// The weight of a gate for term `k` of the head of a place's unit, none beyond its terms.
+fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
+    if is_unit(group, place) && k < p.head {
+        return weight(gate, unit_of(group, place), k);
+    }
+    return 0.0;
+}
+
+#import shared/matrices
+
+fn added(row: u32, place: u32) -> Part {
+    let at = row * UNITS + place;
+    var sum = Sum(#{ADDED});
+    for (var slice = 1u; slice < SLICES; slice++) {
+        let at = at + slice * PRODUCTS * PLANE;
+        sum += Sum(#{ADDED});
+    }
     return sum;
 }
 #endif
