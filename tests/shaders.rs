@@ -350,7 +350,8 @@ fn grids(limits: GroupLimits) -> Vec<Op> {
                     both.into_iter().flatten().collect()
                 }
                 Op::StepBackward(step) => {
-                    let grid = SequenceBackward::grid(step, 3, list.len() % 3 == 0, &limits);
+                    let grid =
+                        SequenceBackward::grid(step, 3, list.len().is_multiple_of(3), &limits);
                     let both = grid.map(|grid| [grid.rest(), grid].map(Op::from));
                     both.into_iter().flatten().collect()
                 }
@@ -657,7 +658,7 @@ fn recurrences_in_matrices_are_valid() {
                         SequenceForward::new(step, 3, &limits).map(|op| op.into())
                     }
                     Op::StepBackward(step) => {
-                        let initial = listed.len() % 2 == 0;
+                        let initial = listed.len().is_multiple_of(2);
                         SequenceBackward::new(step, 3, initial, &limits).map(|op| op.into())
                     }
                     _ => None,
