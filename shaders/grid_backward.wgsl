@@ -22,6 +22,7 @@ fn at_step(s: u32) {
     p.later = select(p.t + stride, given.later, s == 0u);
 }
 
+#ifndef BY_GATE
 // The gradients of the recurrent products of the later step, of all units of the workgroup's rows.
 fn read_gradients(group: vec3<u32>, index: u32) {
     if p.later == NONE {
@@ -36,6 +37,7 @@ fn read_gradients(group: vec3<u32>, index: u32) {
         put_terms(row * WIDTH + at.unit, Sum(#{LEFT_GATES}));
     }
 }
+#endif
 
 @compute @workgroup_size(#{THREADS})
 fn main(
@@ -70,7 +72,9 @@ fn main(
         at_step(s);
         storageBarrier();
         workgroupBarrier();
+#ifndef BY_GATE
         read_gradients(group, index);
+#endif
         for (var tile = 0u; tile < TILES; tile++) {
             if workgroupUniformLoad(&made[tile]) > s {
                 continue;
@@ -100,7 +104,9 @@ fn main(
                 left = true;
                 break;
             }
+#ifndef BY_GATE
             read_gradients(group, index);
+#endif
 #ifdef TAKES_TURNS
 #paste shared/grid_carry
 #endif

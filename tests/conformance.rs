@@ -208,3 +208,16 @@ fn f16_is_for_temporary_buffers() {
         assert!(refused.contains("'outer'") && refused.contains("temporary"), "{refused}");
     }
 }
+
+/// Found by a soak: a gate of 11,000 that float32 puts on the other side of its clip, and batch norms over two rows, of
+/// whose gradients nothing but ε is left.
+#[test]
+fn what_float32_cannot_know_is_no_fault() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    for (seed, number) in [(1023, 40), (1027, 9), (1027, 12), (1027, 162)] {
+        let case = conformance::random_shape(&conformance::random_case(seed), seed, number);
+        for report in conformance::recurrent_reports(&engine, &case).unwrap() {
+            assert!(report.pass, "{report:?}");
+        }
+    }
+}

@@ -106,6 +106,36 @@ fn grids_conform() {
     }
 }
 
+/// The device as if its workgroups had so little memory that gate gradients go through it one gate after another.
+fn with_few_bytes(gpu: &GpuEngine) -> GpuEngine {
+    gpu.with_group_limits(GroupLimits { bytes: 3072, ..gpu.group_limits() })
+}
+
+fn goes_by_gate(engine: &Engine, case: &RecurrentCase) -> bool {
+    let found = matrices(engine, &record_case(case).unwrap());
+    found.get("grid_backward").is_some_and(|matrices| matrices.by_gate)
+}
+
+#[test]
+fn grids_conform_gate_by_gate() {
+    let Some(gpu) = gpu() else { return };
+    let engine = grids(&with_few_bytes(&gpu), 3, 2000);
+    let by_gate = cases().filter(|case| goes_by_gate(&engine, case)).take(12);
+    let counts = conforms(&engine, by_gate);
+    assert_eq!(counts["grid_backward"], 12, "{counts:?}");
+    for cell in [CellKind::Lstm, CellKind::Gru] {
+        let case = one_mask(cell);
+        assert!(goes_by_gate(&engine, &case) && is_right(&engine, &case), "{cell:?}");
+    }
+}
+
+/// As [`odd`], with a mask that all gates share and wider than a few matrices.
+fn one_mask(cell: CellKind) -> RecurrentCase {
+    let mut case = odd(cell);
+    (case.stack.hidden, case.stack.per_gate) = (43, false);
+    case
+}
+
 /// Cells, masks and flags at sizes that are no whole matrices.
 fn odd(cell: CellKind) -> RecurrentCase {
     let mut stack = Recurrent::new("rnn", cell, 5, 27);
@@ -121,23 +151,29 @@ fn odd(cell: CellKind) -> RecurrentCase {
 fn what_a_grid_misses_has_its_bits() {
     let Some(gpu) = gpu() else { return };
     for cell in [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru] {
-        let case = odd(cell);
-        let recording = record_case(&case).unwrap();
-        let engine = grids(&gpu, 4, 2000);
-        assert_eq!(matrices(&engine, &recording).len(), 2, "{cell:?}");
-        let want = run(&engine, &recording, case.time, 2);
-        // Gradients under a loss's scale may be beyond f16: most are not.
-        let all: Vec<f32> = want.values().flatten().map(|bits| f32::from_bits(*bits)).collect();
-        let finite = all.iter().filter(|value| value.is_finite()).count();
-        assert!(2 * finite > all.len(), "{finite} of {}", all.len());
-        for step in [0, 3, 6] {
-            for stem in ["grid_forward", "grid_backward"] {
-                let old = "(&is_late) != 0u {";
-                let new = format!("(&is_late) != 0u || group.x == 1u && s == {step}u {{");
-                let faulty = gpu.with_fault(Fault { stem, old, new: new.leak() });
-                let got = run(&grids(&faulty, 4, 50), &recording, case.time, 2);
-                assert_equal(&format!("{cell:?}: {stem}, step {step}"), &want, &got);
-            }
+        misses_and_keeps_bits(&gpu, &odd(cell), false);
+    }
+    misses_and_keeps_bits(&with_few_bytes(&gpu), &one_mask(CellKind::Gru), true);
+}
+
+fn misses_and_keeps_bits(gpu: &GpuEngine, case: &RecurrentCase, by_gate: bool) {
+    let cell = case.stack.cell.kind;
+    let recording = record_case(case).unwrap();
+    let engine = grids(gpu, 4, 2000);
+    assert_eq!(matrices(&engine, &recording).len(), 2, "{cell:?}");
+    assert_eq!(goes_by_gate(&engine, case), by_gate, "{cell:?}");
+    let want = run(&engine, &recording, case.time, 2);
+    // Gradients under a loss's scale may be beyond f16: most are not.
+    let all: Vec<f32> = want.values().flatten().map(|bits| f32::from_bits(*bits)).collect();
+    let finite = all.iter().filter(|value| value.is_finite()).count();
+    assert!(2 * finite > all.len(), "{finite} of {}", all.len());
+    for step in [0, 3, 6] {
+        for stem in ["grid_forward", "grid_backward"] {
+            let old = "(&is_late) != 0u {";
+            let new = format!("(&is_late) != 0u || group.x == 1u && s == {step}u {{");
+            let faulty = gpu.with_fault(Fault { stem, old, new: new.leak() });
+            let got = run(&grids(&faulty, 4, 50), &recording, case.time, 2);
+            assert_equal(&format!("{cell:?}: {stem}, step {step}"), &want, &got);
         }
     }
 }
@@ -214,6 +250,18 @@ fn faults_are_noticed() {
         let cells = [CellKind::Lstm, CellKind::Gru];
         let mut tried = faulty.iter().flat_map(|engine| cells.map(|cell| (engine, wide(cell))));
         assert!(tried.any(|(engine, case)| !is_right(engine, &case)), "{stem}: {old}");
+    }
+    let stem = "shared/gate_products";
+    for (stem, old, new) in [
+        (stem, "#{LEFT_BLOCK_#{C}}u", "0u"),
+        (stem, "w_#{C}_#{K}", "w_0_#{K}"),
+        (stem, "share.first_k + #{K}u * MATRIX", "share.first_k"),
+        ("shared/matrices", "number * UNIT_COLUMNS", "0u"),
+        ("shared/backward_terms", "row * WIDTH + at.unit] = f16", "at.unit] = f16"),
+    ] {
+        let faulty = with_few_bytes(&gpu.with_fault(Fault { stem, old, new }));
+        let right = |cell| is_right(&grids(&faulty, 4, 2000), &one_mask(cell));
+        assert!(![CellKind::Lstm, CellKind::Gru].into_iter().all(right), "{stem}: {old}");
     }
 }
 

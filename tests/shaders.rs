@@ -6,16 +6,17 @@ use naga::proc::Layouter;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, ArraySize, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner};
 use recurra::cell::CellKind;
-use recurra::conformance::{random_case, record_case, recurrent_cases};
+use recurra::conformance::{RecurrentCase, random_case, record_case, recurrent_cases};
 use recurra::kernel::{
-    Access, Binding, GroupLimits, Matmul, Op, Operand, SequenceBackward, SequenceForward, shader,
+    Access, Binding, GroupLimits, Kernel, Matmul, Op, Operand, SequenceBackward, SequenceForward,
+    shader,
 };
 use recurra::kernel::{Resident, ResidentParams};
 use recurra::layer::{Embedding, InitialState, Linear, Recurrent};
 use recurra::loss::cross_entropy;
 use recurra::optim::Optimizer;
 use recurra::schedule::Recorder;
-use recurra::tensor::DType;
+use recurra::tensor::{DType, Precision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -650,6 +651,10 @@ fn recurrences_in_matrices_are_valid() {
     for [matrix, lanes] in [[8, 8], [16, 32]] {
         let limits = GroupLimits { matrix, lanes, bytes: 32_768, resident: 64, ..PROMISED };
         let mut listed = grids(limits);
+        // Backward, where the gradients of all gates at once are too many.
+        let few_bytes = GroupLimits { bytes: 4096, ..limits };
+        listed.extend(grids(few_bytes).into_iter().filter(goes_by_gate));
+        assert!(listed.iter().filter(|op| goes_by_gate(op)).count() > 10);
         let mut seen = BTreeSet::new();
         for case in recurrent_cases() {
             for launch in record_case(&case).unwrap().launches() {
@@ -683,6 +688,83 @@ fn recurrences_in_matrices_are_valid() {
         }
     }
     assert!(complaints.is_empty(), "\n{}", complaints[..complaints.len().min(3)].join("\n"));
+}
+
+/// Whether a kernel is a backward grid that takes one gate after another.
+fn goes_by_gate(op: &Op) -> bool {
+    let Op::SequenceBackward(op) = op else { return false };
+    op.cut.matrices.is_some_and(|matrices| matrices.by_gate)
+}
+
+/// What a large card lets a workgroup have, as its driver tells it.
+const CARD: GroupLimits = GroupLimits {
+    threads: 512,
+    bytes: 49_152,
+    registers: 64,
+    groups: 128,
+    slices: 32,
+    steps: 16_384,
+    rounds: usize::MAX,
+    resident: 132,
+    spins: 9,
+    matrix: 16,
+    lanes: 32,
+};
+
+/// Layers of f16 whose weights one workgroup can't hold are grids of matrices on a large card, forward and backward:
+/// no weight is read again at any step, and a step's barriers are a few.
+#[test]
+fn wide_layers_are_grids_of_matrices_on_a_card() {
+    let capabilities = Capabilities::COOPERATIVE_MATRIX
+        | Capabilities::MEMORY_DECORATION_COHERENT
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SUBGROUP;
+    for (cell, hidden) in [
+        (CellKind::Lstm, 512),
+        (CellKind::Lstm, 768),
+        (CellKind::Lstm, 1024),
+        (CellKind::Gru, 768),
+        (CellKind::Gru, 1024),
+        (CellKind::RnnTanh, 1024),
+    ] {
+        let stack = Recurrent::new("rnn", cell, 8, hidden);
+        let case = RecurrentCase { precision: Precision::F16, ..RecurrentCase::new(stack, 2, 16) };
+        let recording = record_case(&case).unwrap();
+        let grids = recording.launches().iter().filter_map(|launch| match &launch.op {
+            Op::StepForward(step) => SequenceForward::grid(step, 2, &CARD).map(Op::from),
+            Op::StepBackward(step) => SequenceBackward::grid(step, 2, false, &CARD).map(Op::from),
+            _ => None,
+        });
+        let mut passes = BTreeSet::new();
+        for op in grids {
+            let (name, products) = match &op {
+                Op::SequenceForward(op) => (op.name(), op.step.products()),
+                Op::SequenceBackward(op) => (op.name(), op.step.products()),
+                _ => unreachable!(),
+            };
+            let cut = match &op {
+                Op::SequenceForward(op) => op.cut,
+                Op::SequenceBackward(op) => op.cut,
+                _ => unreachable!(),
+            };
+            let what = format!("{cell:?} of {hidden}, {name}: {cut:?}");
+            assert!(cut.matrices.is_some() && cut.reread(products) == 0, "{what}");
+            if passes.insert(name) {
+                println!("{what}");
+                let bindings = short_bindings(&op);
+                let source = shader::source_with(op.kernel(), &bindings, 1, None).unwrap();
+                let (module, info) = read_with(&source, capabilities).unwrap();
+                check_limits_with(&module, 49_152).unwrap();
+                few_registers(&module, &source, 16 * 16 / 32).unwrap();
+                to_spirv(&module, &info).unwrap();
+                let steps = source.split_once("for (var s = ").unwrap().1;
+                let barriers = steps.matches("workgroupBarrier()").count();
+                assert!(barriers <= 2 + 2 * products, "{barriers} barriers: {what}");
+            }
+        }
+        assert_eq!(passes.len(), 2, "{cell:?} of {hidden}");
+    }
 }
 
 /// A thread's share of the matrices, so many words of f32 each, and what it keeps of its units fit the registers that a

@@ -2,7 +2,7 @@
 // weights. INITIAL: what is left after all steps is the initial states' gradient.
 const PRODUCTS = #{PRODUCTS}u;
 #import shared/gates_#{PRODUCTS}
-#ifdef HAS_hidden_mask
+#ifdef GATES_APART
 alias Part = Sum;
 #else
 alias Part = f32;
@@ -16,13 +16,34 @@ const TAIL = 0u;
 #endif
 #ifdef MATRICES
 const MASK = ROWS * WIDTH;
+#ifdef BY_GATE
+const TILE = MASK;
+#else
 const TILE = PRODUCTS * MASK;
+#endif
 var<workgroup> d_tile: array<f16, ROOM>;     // [gate][row][term]
 #else
 const TILE = ROWS * WIDTH;
 var<workgroup> d_tile: array<Sum, TILE>;        // [row][head, term], the gates side by side
 #endif
 
+#ifdef BY_GATE
+// The gradient of a gate's recurrent product of the later step, of all units of the workgroup's rows: one gate
+// after another takes the tile.
+fn read_gate(group: vec3<u32>, index: u32, block: u32) {
+    if p.later == NONE {
+        return;
+    }
+    for (var i = index; i < ROWS * p.head; i += THREADS) {
+        let row = i / p.head;
+        let at = At(group.y * ROWS + row, i % p.head);
+        if at.row >= p.batch {
+            break;
+        }
+        d_tile[row * WIDTH + at.unit] = f16(gates[gate_index(p.later, block, at)]);
+    }
+}
+#else
 fn put_terms(tile: u32, left: Sum) {
 #ifdef MATRICES
     let shares = spread_gates(left);
@@ -33,6 +54,7 @@ fn put_terms(tile: u32, left: Sum) {
     d_tile[tile] = left;
 #endif
 }
+#endif
 
 #ifndef MATRICES
 // The weights with which the gate gradients of unit `k` of a head reach a place's unit.
@@ -60,19 +82,28 @@ fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
 
 #import shared/matrices
 
+// What a slice gave, at its first plane.
+fn part_at_plane(at: u32) -> Part {
+#ifdef BY_GATE
+    return parts[at];
+#else
+    return part_of(Sum(#{ADDED}));
+#endif
+}
+
 fn added(row: u32, place: u32) -> Part {
     let at = row * UNITS + place;
-    var sum = part_of(Sum(#{ADDED}));
+    var sum = part_at_plane(at);
     for (var slice = 1u; slice < SLICES; slice++) {
-        let at = at + slice * PRODUCTS * PLANE;
-        sum += part_of(Sum(#{ADDED}));
+        sum += part_at_plane(at + slice * PLANES * PLANE);
     }
     return sum;
 }
 #endif
 
+#ifndef BY_GATE
 fn part_of(sum: Sum) -> Part {
-#ifdef HAS_hidden_mask
+#ifdef GATES_APART
     return sum;
 #else
     let shares = spread_gates(sum);
@@ -83,3 +114,4 @@ fn part_of(sum: Sum) -> Part {
     return part;
 #endif
 }
+#endif

@@ -62,7 +62,7 @@ fn added(row: u32, place: u32) -> Part {
     let at = row * UNITS + place;
     var sum = Sum(#{ADDED});
     for (var slice = 1u; slice < SLICES; slice++) {
-        let at = at + slice * PRODUCTS * PLANE;
+        let at = at + slice * PLANES * PLANE;
         sum += Sum(#{ADDED});
     }
     return sum;

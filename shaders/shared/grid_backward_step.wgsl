@@ -7,8 +7,12 @@
 #paste shared/keep_step
             }
 #end
+#ifdef BY_GATE
+#paste shared/gate_products
+#else
             workgroupBarrier();
 #paste shared/sequence_products
+#endif
             workgroupBarrier();
 #for E in #{EACH}
             {

@@ -2,6 +2,7 @@
 // from f16 into f32. A column is MATRIX units of one gate; a subgroup sums COLUMN_COUNT of them over one of SLICES of
 // the terms:
 //   sum[c] += terms[k]·w[c][k] for each MATRIX terms, in order; inside of a matrix the device has its own.
+// BY_GATE: the columns of a subgroup are of one gate each, in their order, and go into one sum.
 // The weights pass through workgroup memory, where they become f16 and padding 0: once, into matrices that stay in
 // registers, or at every step (STREAMED). Before the first step the tile's places serve for that.
 const MATRIX = #{MATRIX}u;
@@ -10,6 +11,11 @@ const COLUMN_COUNT = #{COLUMN_COUNT}u;
 const UNIT_COLUMNS = UNITS / MATRIX;            // of a gate
 const TEAMS = PRODUCTS * UNIT_COLUMNS / COLUMN_COUNT;   // subgroups of a slice
 const PLANE = ROWS * UNITS;
+#ifdef BY_GATE
+const PLANES = 1u;                              // of sums
+#else
+const PLANES = PRODUCTS;
+#endif
 const STAGE = TEAMS * SLICES * MATRIX * MATRIX;
 #ifdef STREAMED
 const STAGE_FROM = TILE;
@@ -19,23 +25,36 @@ const STAGE_FROM = 0u;
 const ROOM = max(TILE, STAGE);
 #endif
 
-// [slice][gate][row][unit]
-var<workgroup> parts: array<f32, SLICES * PRODUCTS * PLANE>;
+// [slice][plane][row][unit]
+var<workgroup> parts: array<f32, SLICES * PLANES * PLANE>;
 
 // What a subgroup sums, and where its weights are staged.
 struct Share {
     lane: u32,
-    first_column: u32,
+    column: u32,
     first_k: u32,
     stage: u32,
     parts: u32,
 }
 
 fn share_of(subgroup: u32, lane: u32) -> Share {
+#ifdef BY_GATE
+    let column = subgroup % TEAMS;
+#else
     let column = subgroup % TEAMS * COLUMN_COUNT;
+#endif
     let slice = subgroup / TEAMS;
     let stage = STAGE_FROM + subgroup * MATRIX * MATRIX;
-    return Share(lane, column, slice * PLACES, stage, slice * PRODUCTS * PLANE);
+    return Share(lane, column, slice * PLACES, stage, slice * PLANES * PLANE);
+}
+
+// A subgroup's column of that number.
+fn column_of(share: Share, number: u32) -> u32 {
+#ifdef BY_GATE
+    return share.column + number * UNIT_COLUMNS;
+#else
+    return share.column + number;
+#endif
 }
 
 // Weights of MATRIX units of a gate, as they lie: forward the terms of a unit follow one another, backward the units.

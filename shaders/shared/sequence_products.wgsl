@@ -1,7 +1,7 @@
 #ifdef MATRICES
         // A step's products, a slice of the terms of some columns by each subgroup, into parts.
 #for C in #{COLUMNS}
-        let from_#{C} = terms_from(share.first_column + #{C}u) + share.first_k;
+        let from_#{C} = terms_from(column_of(share, #{C}u)) + share.first_k;
         var sum_#{C}: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
 #end
 #for K in #{PINNED_MATRICES}
@@ -16,7 +16,7 @@
         for (var k = 0u; k < PLACES; k += MATRIX) {
 #for C in #{COLUMNS}
             {
-                stage(group, share, share.first_column + #{C}u, share.first_k + k);
+                stage(group, share, column_of(share, #{C}u), share.first_k + k);
                 workgroupBarrier();
                 let w = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage], MATRIX);
                 let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_#{C} + k], WIDTH);
@@ -27,7 +27,7 @@
         }
 #endif
 #for C in #{COLUMNS}
-        coopStoreT(sum_#{C}, &parts[part_at(share, share.first_column + #{C}u)], UNITS);
+        coopStoreT(sum_#{C}, &parts[part_at(share, column_of(share, #{C}u))], UNITS);
 #end
 #else
         // A step's products: what each thread's share of the terms gives, for every row and unit, into parts.

@@ -2,7 +2,7 @@
     // The weights of a subgroup's columns, in registers: w_COLUMN_MATRIX.
 #for C in #{COLUMNS}
 #for K in #{PINNED_MATRICES}
-    stage(group, share, share.first_column + #{C}u, share.first_k + #{K}u * MATRIX);
+    stage(group, share, column_of(share, #{C}u), share.first_k + #{K}u * MATRIX);
     workgroupBarrier();
     let w_#{C}_#{K} = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage], MATRIX);
     workgroupBarrier();

@@ -1,12 +1,11 @@
             // The gradient of h behind the step but for that of the output.
-#ifdef HAS_hidden_mask
+#ifdef GATES_APART
             let shares = spread_gates(added(own.row, own.place));
             var product = 0.0;
             for (var gate = 0u; gate < PRODUCTS; gate++) {
                 product += masked(gate, at.row, at.unit, shares[gate]);
             }
-            product = all_masked(at.row, at.unit, product);
 #else
-            let product = added(own.row, own.place);
+            let product = all_masked(at.row, at.unit, added(own.row, own.place));
 #endif
             let total = passed(at, product, p.later != NONE);

@@ -405,6 +405,10 @@ pub fn random_shape(case: &RecurrentCase, seed: u64, number: u64) -> RecurrentCa
         if stack.convolution.is_some() {
             case.batch = 1 + case.batch % 4;
         }
+        // As many rows as `data` needs.
+        if case.stack.batch_norm.is_some() {
+            case.time = case.time.max(3);
+        }
     }
     case
 }

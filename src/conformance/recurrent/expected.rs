@@ -5,12 +5,18 @@ use super::{RecurrentCase, SEED, STEP};
 use crate::error::{Error, Result};
 use crate::kernel::{Activation, CellKind, CustomCell};
 use crate::layer::{Direction, Merge, Padding};
+use crate::oracle::tape::Tape;
 use crate::oracle::{dropout_multipliers, recurrent as oracle, threefry2x32};
 use ndarray::{Array1, Array2, Array3};
 use std::sync::Arc;
 
-/// The oracle's results by the names of the recording's outputs.
-type Expected = Vec<(String, Vec<f64>)>;
+/// What the oracle has of a run.
+pub struct Expected {
+    /// By the names of the recording's outputs.
+    pub values: Vec<(String, Vec<f64>)>,
+    /// See [`Tape::margin`].
+    pub margin: f64,
+}
 
 /// An activation in the oracle's words.
 pub fn activation(a: Activation) -> oracle::Activation {
@@ -162,8 +168,14 @@ impl Streams {
     }
 }
 
-/// A stack's run in the oracle.
-pub fn expected(case: &RecurrentCase, data: &Tensors, lengths: &[u32]) -> Result<Expected> {
+/// A stack's run in the oracle, with elements nearer than `crossing` to a border at which a slope jumps as if they
+/// were on its other side.
+pub fn expected(
+    case: &RecurrentCase,
+    data: &Tensors,
+    lengths: &[u32],
+    crossing: f64,
+) -> Result<Expected> {
     let s = &case.stack;
     let (t, rows, h) = (case.time, case.rows(), s.hidden);
     let (places, training) = (rows / case.batch, !case.inference);
@@ -272,7 +284,7 @@ pub fn expected(case: &RecurrentCase, data: &Tensors, lengths: &[u32]) -> Result
     };
     let (residual, skip) = (s.residual, s.skip);
     let stack = oracle::Stack { layers, merge, residual, skip, padding };
-    let result = oracle::run(&stack, &input)?;
+    let result = oracle::run_on(&Tape::across(crossing), &stack, &input)?;
     let flat = |a: &Array3<f64>| a.iter().copied().collect::<Vec<_>>();
     let mut values = vec![("output".to_string(), flat(&result.output))];
     if training {
@@ -299,7 +311,7 @@ pub fn expected(case: &RecurrentCase, data: &Tensors, lengths: &[u32]) -> Result
             }
         }
     }
-    Ok(values)
+    Ok(Expected { values, margin: result.margin })
 }
 
 /// One state for all rows.

@@ -3,6 +3,7 @@
 mod cases;
 mod expected;
 
+use expected::Expected;
 pub(super) use expected::activation as oracle_activation;
 
 pub use cases::{random_case, random_shape, recurrent_cases, recurrent_cases_in_f16};
@@ -192,6 +193,18 @@ fn data(case: &RecurrentCase) -> (Tensors, Vec<u32>) {
     if let [_, second, _, ..] = &mut lengths[..] {
         *second = 0;
     }
+    // Of two rows a batch norm makes +1 and −1, whatever they are but for ε: the gradient is what ε leaves of numbers
+    // that cancel, which no float32 knows.
+    let on = |(at, &on): (usize, &f32)| {
+        let valid = (!case.mask || on > 0.0)
+            && (!case.lengths || at / case.batch < lengths[at % case.batch] as usize);
+        usize::from(valid)
+    };
+    let maps: usize = tensors["mask"].iter().enumerate().map(on).sum();
+    if s.batch_norm.is_some() && maps * (rows / case.batch) < 3 {
+        tensors.insert("mask".to_string(), vec![1.0; t * case.batch]);
+        lengths.fill(t as u32);
+    }
     (tensors, lengths)
 }
 
@@ -274,7 +287,9 @@ fn condition(case: &RecurrentCase, data: &Tensors) -> f64 {
             }
         }
     }
-    (largest / 16.0).max(1.0)
+    // With a convolution a sum has the terms of all places of the kernel.
+    let places = case.stack.convolution.map_or(1, |c| c.kernel.iter().product());
+    (largest * places as f64 / 16.0).max(1.0)
 }
 
 /// Two reports: the forward kernels by outputs and final states, the backward kernels by all
@@ -287,28 +302,39 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
     let ids = [("lengths", &lengths[..])];
     let recording = record_case(case)?;
     let got = run_once(engine, &recording, &data, &ids, Control::new(STEP, SEED))?;
-    let expected = expected::expected(case, &data, &lengths)?;
-    let differences: Vec<(String, Difference)> = expected
-        .iter()
-        .map(|(name, want)| {
-            let got = got.get(name).map_or(&[][..], |v| v);
-            (name.clone(), compare(got, want))
-        })
-        .collect();
-    let (backward, forward): (Vec<_>, Vec<_>) =
-        differences.into_iter().partition(|d| d.0.starts_with("d."));
+    let expected = expected::expected(case, &data, &lengths, 0.0)?;
     let cell = case.stack.cell.name();
     let condition = condition(case, &data);
     let is_short = case.precision == Precision::F16;
-    let report = |kernel: &str, bound: f64, differences: Vec<(String, Difference)>| {
+    let report = |kernel: &str, bound: f64, backward: bool| {
+        let differences = |expected: &Expected| -> Vec<(String, Difference)> {
+            let wanted = expected.values.iter().filter(|want| want.0.starts_with("d.") == backward);
+            let compared = wanted.map(|(name, want)| {
+                let got = got.get(name).map_or(&[][..], |v| v);
+                (name.clone(), compare(got, want))
+            });
+            compared.collect()
+        };
         let kernel = format!("{kernel}/{cell}{}", if is_short { " f16" } else { "" });
         let tolerance = condition * if is_short { SHORT_BOUND } else { bound };
-        let tensors = differences.iter().map(|(name, d)| (name.clone(), *d, tolerance));
-        let report = Report::worst(kernel, case.name(), tensors);
-        match report.pass {
-            true => Ok(report),
-            false => weigh(report, case, &data, &lengths, &expected, &differences),
+        let against = |expected: &Expected| {
+            let tensors = differences(expected).into_iter().map(|(name, d)| (name, d, tolerance));
+            Report::worst(kernel.clone(), case.name(), tensors)
+        };
+        let mut report = against(&expected);
+        if !report.pass {
+            report = weigh(report, case, &data, &lengths, &expected, &differences(&expected))?;
         }
+        // Rounding may have put elements over a border: first the nearest, then more.
+        for crossing in CROSSINGS.into_iter().filter(|&crossing| expected.margin < crossing) {
+            if report.pass {
+                break;
+            }
+            let across = expected::expected(case, &data, &lengths, crossing)?;
+            let other = against(&across);
+            report = if other.pass { other } else { report };
+        }
+        Ok(report)
     };
     let launched = engine.arranged(&recording).census();
     let kernel = |pass: &str| {
@@ -316,12 +342,16 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
         let found = ways.into_iter().find(|name| launched.contains_key(name.as_str()));
         found.unwrap_or(format!("step_{pass}"))
     };
-    let mut reports = vec![report(&kernel("forward"), FORWARD_BOUND, forward)?];
+    let mut reports: Vec<Report> = vec![report(&kernel("forward"), FORWARD_BOUND, false)?];
     if !case.inference {
-        reports.push(report(&kernel("backward"), BACKWARD_BOUND, backward)?);
+        reports.push(report(&kernel("backward"), BACKWARD_BOUND, true)?);
     }
     Ok(reports)
 }
+
+/// How near to a border at which a slope jumps (a clip's, a rectifier's) elements may be that float32 puts on its other
+/// side, as such elements and no others: all within the first of these distances, or all within the second, and so on.
+const CROSSINGS: [f64; 7] = [1e-7, 2e-7, 4e-7, 8e-7, 1.6e-6, 3.2e-6, 6.4e-6];
 
 /// How much further from the oracle a tensor may be than what rounding the case's data alone moves it.
 const OPERATIONS: f64 = 16.0;
@@ -342,7 +372,7 @@ fn weigh(
     case: &RecurrentCase,
     data: &Tensors,
     lengths: &[u32],
-    expected: &[(String, Vec<f64>)],
+    expected: &Expected,
     differences: &[(String, Difference)],
 ) -> Result<Report> {
     // 2⁻²² of a value: four times what rounding moves it, so that float32 can hold it. That of f16 it holds.
@@ -363,16 +393,16 @@ fn weigh(
             });
             moved.insert(name.clone(), moves.collect());
         }
-        again.push(expected::expected(case, &moved, lengths)?);
+        again.push(expected::expected(case, &moved, lengths, 0.0)?);
     }
     report.pass = true;
     let (bound, mut worst) = (report.tolerance, 0.0);
-    for (i, (name, want)) in expected.iter().enumerate() {
+    for (i, (name, want)) in expected.values.iter().enumerate() {
         let Some((_, difference)) = differences.iter().find(|d| d.0 == *name) else { continue };
         let scale = want.iter().fold(0f64, |a, x| a.max(x.abs()));
         let apart =
             |near: &[f64]| want.iter().zip(near).fold(0f64, |a, (x, y)| a.max((x - y).abs()));
-        let mut all: Vec<f64> = again.iter().map(|tensors| apart(&tensors[i].1)).collect();
+        let mut all: Vec<f64> = again.iter().map(|tensors| apart(&tensors.values[i].1)).collect();
         all.sort_by(f64::total_cmp);
         let apart = all[ROUNDINGS / 2];
         let tolerance = bound.max(operations * apart / scale / times);

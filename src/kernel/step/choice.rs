@@ -30,7 +30,7 @@ impl SequenceCut {
     ) -> Option<Self> {
         if limits.matrix > 0 {
             let units = params.head.next_multiple_of(limits.matrix as u32) as usize;
-            return Self::of_matrices(params, kind, products, pass, limits, units);
+            return Self::of_matrices(params, kind, products, pass, limits, units, false);
         }
         let [head, batch] = [params.head as usize, params.batch as usize];
         let heads = (FEW_UNITS / head).clamp(1, params.heads());
@@ -81,7 +81,8 @@ impl SequenceCut {
         Some(rows.map(|rows| with(threads, span, rows)).find(fits).unwrap_or(one))
     }
 
-    /// A cut of so many units into matrices, one head a workgroup, with all weights in registers.
+    /// A cut of so many units into matrices, one head a workgroup, with all weights in registers; backward, on
+    /// request, with one gate after another in workgroup memory.
     fn of_matrices(
         params: &StepParams,
         kind: &StepKind,
@@ -89,6 +90,7 @@ impl SequenceCut {
         pass: Pass,
         limits: &GroupLimits,
         units: usize,
+        by_gate: bool,
     ) -> Option<Self> {
         let (size, lanes, head) = (limits.matrix, limits.lanes.max(1), params.head as usize);
         let (columns, terms) = (products * units / size, head.div_ceil(size));
@@ -107,6 +109,7 @@ impl SequenceCut {
                 lanes,
                 columns: each,
                 subgroups: columns / each * slices,
+                by_gate,
             }),
         };
         let sharing = |cut: &SequenceCut| cut.threads().clamp(MANY_THREADS / 2, MANY_THREADS);
@@ -121,7 +124,10 @@ impl SequenceCut {
         // As many subgroups as there is room for, and no more slices than that takes.
         let ways =
             [1, 2, 4, 8].into_iter().flat_map(|n| (1..=MOST_COLUMNS).map(move |each| (n, each)));
-        let mut ways = ways.filter(|&(n, each)| n <= terms && columns.is_multiple_of(each));
+        let mut ways = ways.filter(|&(n, each)| {
+            let whole = if by_gate { each == products } else { columns.is_multiple_of(each) };
+            n <= terms && whole
+        });
         ways.find_map(|(n, each)| Some(with(n, each)).filter(fits))
     }
 
@@ -139,9 +145,16 @@ impl SequenceCut {
             return None;
         }
         if limits.matrix > 0 {
-            let columns = (1..=head.div_ceil(limits.matrix)).rev();
-            let of = |n| Self::of_matrices(params, kind, products, pass, limits, n * limits.matrix);
-            let cuts = columns.filter_map(of).filter(|cut| cut.tiles > 1);
+            let of = |by_gate| {
+                let of = move |n| {
+                    let units = n * limits.matrix;
+                    Self::of_matrices(params, kind, products, pass, limits, units, by_gate)
+                };
+                (1..=head.div_ceil(limits.matrix)).rev().filter_map(of)
+            };
+            // Masks of each gate's own would need a sum for each.
+            let by_gate = (pass == Pass::Backward && kind.masks < 2).then(|| of(true));
+            let cuts = of(false).chain(by_gate.into_iter().flatten()).filter(|cut| cut.tiles > 1);
             let turns = |cut| [1, 2, 4, 8].map(|turns| SequenceCut { turns, ..cut });
             let kept = |cut: &SequenceCut| cut.workgroups(batch) <= limits.resident;
             return cuts.flat_map(turns).find(kept);

@@ -71,6 +71,9 @@ pub struct Matrices {
     pub columns: usize,
     /// Subgroups of a workgroup.
     pub subgroups: usize,
+    /// Backward in a grid: the gradients of one gate after another lie in workgroup memory, those of all would be too
+    /// many. A subgroup has a column of each, and one sum.
+    pub by_gate: bool,
 }
 
 impl Matrices {
@@ -149,7 +152,7 @@ impl SequenceCut {
     /// The same with its sums, and with what it keeps of each of several units.
     pub(super) fn words(&self, kind: &StepKind, products: usize, pass: Pass) -> usize {
         let sums = match &self.matrices {
-            Some(matrices) => 2 * matrices.columns * matrices.words(),
+            Some(m) => 2 * if m.by_gate { 1 } else { m.columns } * m.words(),
             None => self.rows * products * self.span,
         };
         let [states, saved] = [kind.cell.states(), kind.cell.saved()];
@@ -163,6 +166,7 @@ impl SequenceCut {
     /// Bytes of workgroup memory.
     pub(super) fn workgroup_bytes(&self, products: usize, masks: usize, pass: Pass) -> usize {
         if let Some(matrices) = &self.matrices {
+            let products = if matrices.by_gate { 1 } else { products };
             let planes = if pass == Pass::Forward { masks.max(1) } else { products };
             let tile = planes * self.rows * (self.slices * self.places + 8);
             // Weights on their way into matrices; behind the tile where that goes on.
@@ -176,7 +180,7 @@ impl SequenceCut {
         // The tile holds h under each mask, or the gate gradients side by side.
         let (tile, part) = match pass {
             Pass::Forward => (4 * masks.max(1), sum),
-            Pass::Backward => (sum, if masks > 0 { sum } else { 4 }),
+            Pass::Backward => (sum, if masks > 1 { sum } else { 4 }),
         };
         self.rows * (line * tile + self.slices * self.units * part)
     }
@@ -202,9 +206,10 @@ impl SequenceCut {
         let (threads, reread) = (self.threads(), self.reread(products));
         write!(f, "workgroups of {rows} rows, {units} units and {threads} threads, ")?;
         match &self.matrices {
-            Some(Matrices { size, subgroups, columns, .. }) => write!(
+            Some(Matrices { size, subgroups, columns, by_gate, .. }) => write!(
                 f,
-                "{subgroups} subgroups that multiply matrices of {size}x{size}, each with {} of the weights in registers",
+                "{subgroups} subgroups that multiply matrices of {size}x{size}{}, each with {} of the weights in registers",
+                if *by_gate { ", one gate after another" } else { "" },
                 columns * pinned / size
             ),
             None => write!(
@@ -249,6 +254,9 @@ impl SequenceCut {
             if ![0, self.places].contains(&self.pinned) {
                 return Err("of the weights in matrices all are in registers, or none");
             }
+            if matrices.by_gate && (pass == Pass::Forward || self.tiles < 2) {
+                return Err("only backward grids have one gate in workgroup memory at a time");
+            }
         }
         if !self.pinned.is_multiple_of(4) || self.pinned > self.places {
             return Err("the weights in registers are no whole vectors, or too many");
@@ -277,7 +285,7 @@ impl SequenceCut {
         if self.each() > 1 {
             all.push(("SEVERAL", String::new()));
         }
-        if let Some(Matrices { size, lanes, columns, .. }) = &self.matrices {
+        if let Some(Matrices { size, lanes, columns, by_gate, .. }) = &self.matrices {
             let (tile, load) = match pass {
                 Pass::Forward => ("h_tile", "coopLoad"),
                 Pass::Backward => ("d_tile", "coopLoadT"),
@@ -294,9 +302,8 @@ impl SequenceCut {
                 ("LOAD_w", load.to_string()),
                 ("ADDED", added.collect::<Vec<_>>().join(", ")),
             ]);
-            if self.pinned == 0 {
-                all.push(("STREAMED", String::new()));
-            }
+            let flags = [(self.pinned == 0, "STREAMED"), (*by_gate, "BY_GATE")];
+            all.extend(flags.iter().filter(|flag| flag.0).map(|flag| (flag.1, String::new())));
         }
         all
     }

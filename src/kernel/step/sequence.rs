@@ -302,6 +302,11 @@ impl Kernel for SequenceBackward {
         list.extend(self.team.defines(&self.cut));
         let blocks = self.step.kind.cell.recurrent_blocks();
         let blocks = blocks.iter().flat_map(|&(saved, _, count)| saved..saved + count);
+        let names = ["LEFT_BLOCK_0", "LEFT_BLOCK_1", "LEFT_BLOCK_2", "LEFT_BLOCK_3"];
+        list.extend(names.into_iter().zip(blocks.clone().map(|block| block.to_string())));
+        if self.step.kind.masks > 1 {
+            list.push(("GATES_APART", String::new()));
+        }
         let (name, words): (_, Vec<_>) = match self.team {
             Team::Alone => ("LEFT", blocks.map(|block| format!("held_words[{block}]")).collect()),
             _ => {

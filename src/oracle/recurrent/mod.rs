@@ -24,7 +24,9 @@ use super::tape::Node;
 pub use activation::Activation;
 pub use layer::{LayerRun, layer};
 pub use spec::LayerSpec;
-pub use stack::{Merge, Padding, Stack, StackForward, StackInput, StackResult, forward, run};
+pub use stack::{
+    Merge, Padding, Stack, StackForward, StackInput, StackResult, forward, run, run_on,
+};
 
 /// Arrays by name: the weights of a layer, or the gradients with respect to them. Names and
 /// shapes are those of [`LayerSpec::weight_shapes`].

@@ -191,8 +191,15 @@ pub fn forward(stack: &Stack, input: &StackInput) -> Result<StackForward> {
 
 /// Runs the network, and goes back from d_output and d_finals to everything that went in.
 pub fn run(stack: &Stack, input: &StackInput) -> Result<StackResult> {
-    let tape = Tape::new();
-    let recorded = record(&tape, stack, input)?;
+    run_on(&Tape::new(), stack, input)
+}
+
+/// The same on an empty tape of the caller's.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(tape: &Tape, stack: &Stack, input: &StackInput) -> Result<StackResult> {
+    let recorded = record(tape, stack, input)?;
     let d_output = input.d_output.outer_iter().map(|d| d.to_owned());
     let mut seeds: Vec<_> = recorded.outputs.iter().copied().zip(d_output).collect();
     let finals = recorded.finals.iter().flatten().flatten().copied();
@@ -200,7 +207,7 @@ pub fn run(stack: &Stack, input: &StackInput) -> Result<StackResult> {
     let gradients = tape.backward(&seeds)?;
     let (_, batch, inputs) = input.x.dim();
     let StackForward { output, finals, statistics, margin } =
-        recorded.values(&tape, [batch, input.d_output.dim().2]);
+        recorded.values(tape, [batch, input.d_output.dim().2]);
     Ok(StackResult {
         output,
         finals,

@@ -27,6 +27,7 @@ type Adjoint = Box<dyn Fn(&Array2<f64>, &mut Gradients)>;
 pub struct Tape {
     entries: RefCell<Vec<Entry>>,
     margin: Cell<f64>,
+    crossing: f64,
 }
 
 struct Entry {
@@ -44,7 +45,7 @@ pub struct Node<'t> {
 
 impl Default for Tape {
     fn default() -> Self {
-        Tape { entries: RefCell::default(), margin: Cell::new(f64::INFINITY) }
+        Tape { entries: RefCell::default(), margin: Cell::new(f64::INFINITY), crossing: 0.0 }
     }
 }
 
@@ -52,6 +53,12 @@ impl Tape {
     /// An empty tape.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty tape on which elements nearer than `crossing` to a border at which a slope jumps have the slope of
+    /// the other side: what a lower precision, which may round them over, is to be compared with.
+    pub fn across(crossing: f64) -> Self {
+        Tape { crossing, ..Self::default() }
     }
 
     /// Puts in a value: something to differentiate by, or a constant.
@@ -101,6 +108,11 @@ impl Tape {
     /// Notes how far from a border of its operation an element was.
     fn note(&self, distance: f64) {
         self.margin.set(self.margin.get().min(distance.abs()));
+    }
+
+    /// Whether an element so far from a border counts as on its other side.
+    fn crosses(&self, distance: f64) -> bool {
+        distance.abs() < self.crossing
     }
 }
 

@@ -47,7 +47,16 @@ impl<'t> Node<'t> {
         f: impl Fn(f64) -> f64,
         slope: impl Fn(f64, f64) -> f64 + 'static,
     ) -> Node<'t> {
-        let x = self.value();
+        self.map_at(self.value(), f, slope)
+    }
+
+    /// The same with other values in the place of this node's.
+    fn map_at(
+        self,
+        x: Rc<Array2<f64>>,
+        f: impl Fn(f64) -> f64,
+        slope: impl Fn(f64, f64) -> f64 + 'static,
+    ) -> Node<'t> {
         let y = x.mapv(f);
         let at = self.index;
         let saved = y.clone();
@@ -73,7 +82,12 @@ impl<'t> Node<'t> {
         for x in self.value().iter() {
             borders.iter().for_each(|border| self.tape.note(x - border));
         }
-        self.map(f, slope)
+        let crossed = |&x: &f64| {
+            let border = borders.iter().find(|&&border| self.tape.crosses(x - border));
+            border.map_or(x, |border| 2.0 * border - x)
+        };
+        let sides = Rc::new(self.value().map(crossed));
+        self.map_at(sides, f, slope)
     }
 
     /// σ(x) = 1/(1 + e^(−x)).
@@ -111,7 +125,8 @@ impl<'t> Node<'t> {
     pub fn max(self, other: Node<'t>) -> Node<'t> {
         let (a, b) = (self.value(), other.value());
         Zip::from(&*a).and(&*b).for_each(|a, b| self.tape.note(a - b));
-        let first = Zip::from(&*a).and(&*b).map_collect(|a, b| a > b);
+        let larger = |a: &f64, b: &f64| (a > b) != self.tape.crosses(a - b);
+        let first = Zip::from(&*a).and(&*b).map_collect(larger);
         self.choose(&first, other)
     }
 

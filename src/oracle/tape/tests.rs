@@ -146,3 +146,19 @@ fn gradients_of_what_the_seeds_do_not_depend_on_are_zero() {
     assert_eq!(once.of(unused), Array2::<f64>::zeros((3, 3)));
     assert_eq!(twice.of(x), 2.0 * once.of(x), "seeds add up");
 }
+
+#[test]
+fn elements_near_a_border_can_be_put_across_it() {
+    let slopes = |crossing: f64| {
+        let tape = Tape::across(crossing);
+        let x = tape.input(arr2(&[[1.0 - 1e-7, 1.0 + 1e-7, 0.999, -1.0 + 1e-7]]));
+        let y = tape.input(arr2(&[[1.0, 1.0, 0.0, 0.0]]));
+        let ones = Array2::ones((1, 4));
+        let clamped = tape.backward(&[(x.clamp(1.0), ones.clone())]).unwrap().of(x);
+        (clamped, tape.backward(&[(x.max(y), ones)]).unwrap().of(x))
+    };
+    let own = (arr2(&[[1.0, 0.0, 1.0, 1.0]]), arr2(&[[0.0, 1.0, 1.0, 0.0]]));
+    assert_eq!(slopes(0.0), own);
+    assert_eq!(slopes(5e-8), own);
+    assert_eq!(slopes(2e-7), (arr2(&[[0.0, 1.0, 1.0, 0.0]]), arr2(&[[1.0, 0.0, 1.0, 0.0]])));
+}
