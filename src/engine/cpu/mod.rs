@@ -15,6 +15,7 @@ mod memory;
 mod norm;
 mod normalise;
 mod optimizer;
+mod panel;
 mod penalty;
 mod product;
 mod reduce;
@@ -23,11 +24,12 @@ mod scan;
 mod slope;
 mod step;
 mod sum_parts;
+mod team;
 mod zoneout;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Access, BufferId, Control, Op};
-use crate::recording::{MemoryPlan, Recording, Role};
+use crate::kernel::{Access, BackwardPhase, BufferId, Control, Op};
+use crate::recording::{Launch, MemoryPlan, Recording, Role};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -38,6 +40,8 @@ const PARALLEL_CHUNK: usize = 1 << 14;
 struct Context {
     threads: usize,
     pool: rayon::ThreadPool,
+    /// Held by the team at work: see [`team::Team`].
+    team: Mutex<()>,
 }
 
 /// A launch's buffers by their names in the shader.
@@ -79,6 +83,7 @@ struct Scratch {
     weights: Vec<f32>,
     rows: Vec<f32>,
     zeros: Vec<f32>,
+    members: Vec<step::MemberRoom>,
 }
 
 impl Scratch {
@@ -86,6 +91,13 @@ impl Scratch {
     fn zero(&mut self, words: usize) {
         let words = words.max(self.zeros.len());
         self.zeros.resize(words, 0.0);
+    }
+
+    /// Room for so many members of a team.
+    fn rooms(&mut self, count: usize) -> impl Iterator<Item = &mut step::MemberRoom> {
+        let count_now = self.members.len().max(count);
+        self.members.resize_with(count_now, Default::default);
+        self.members[..count].iter_mut()
     }
 }
 
@@ -135,7 +147,10 @@ impl CpuEngine {
             .num_threads(threads)
             .build()
             .map_err(|e| Error::Device(format!("could not start {threads} threads: {e}")))?;
-        Ok(CpuEngine { context: Arc::new(Context { threads, pool }), members: 1 })
+        Ok(CpuEngine {
+            context: Arc::new(Context { threads, pool, team: Mutex::new(()) }),
+            members: 1,
+        })
     }
 
     /// The same engine for so many members, one after another.
@@ -198,7 +213,15 @@ impl CpuEngine {
         let mut layers: Vec<(BufferId, u8)> = Vec::new();
         // The first is for launches that have none of their own.
         let mut scratches = vec![Scratch::default()];
-        let launches = recording.launches().iter().map(|launch| {
+        let mut rest = recording.launches();
+        let runs = std::iter::from_fn(|| {
+            let first = rest.first()?;
+            let together = step_count(rest);
+            let run;
+            (run, rest) = rest.split_at(together);
+            Some((first, run.iter().map(|launch| launch.op.clone()).collect()))
+        });
+        let launches = runs.map(|(launch, ops): (&Launch, Vec<Op>)| {
             let bindings = launch.op.kernel().bindings();
             let bound = |id: BufferId| Place { place: place[id.0], len: recording.get(id).len };
             let of = |access| {
@@ -226,7 +249,7 @@ impl CpuEngine {
                 }
                 known.map_or(layers.len(), |at| at + 1)
             });
-            CpuLaunch { op: launch.op.clone(), scratch, names, reads, writes }
+            CpuLaunch { ops, scratch, names, reads, writes }
         });
         let launches: Vec<_> = launches.collect();
         Ok(CpuProgram {
@@ -256,7 +279,8 @@ impl CpuStore {
 }
 
 struct CpuLaunch {
-    op: Op,
+    /// One, or steps that are made together, which count as that many launches.
+    ops: Vec<Op>,
     /// Which scratch a step has: one for each weights and phase.
     scratch: usize,
     names: Names,
@@ -308,11 +332,15 @@ impl CpuProgram {
         let (context, launches) = (&self.context, &self.launches);
         let (memory, scratch) = (&mut self.memory, &mut self.scratch);
         context.pool.install(|| {
-            for (number, launch) in launches.iter().enumerate() {
+            let mut number = 0;
+            for launch in launches {
                 begins(number);
                 execute(context, launch, memory, &mut scratch[launch.scratch]);
+                // The first of them has all the time.
+                (1..launch.ops.len()).for_each(|step| begins(number + step));
+                number += launch.ops.len();
             }
-            begins(launches.len());
+            begins(number);
         });
         for (name, place, _) in &self.shared {
             if let Some(value) = values.get_mut(name) {
@@ -338,6 +366,19 @@ impl CpuProgram {
 /// The most buffers a kernel reads, and writes.
 const MOST: usize = 10;
 
+/// How many launches at the list's start are steps that are made together. The phase Initial binds some of what the
+/// steps before it do.
+fn step_count(launches: &[Launch]) -> usize {
+    let first = &launches[0].buffers;
+    let same = |launch: &&Launch| match &launch.op {
+        Op::StepBackward(k) if k.phase == BackwardPhase::Initial => {
+            launch.buffers.iter().all(|buffer| first.contains(buffer))
+        }
+        _ => launch.buffers == *first,
+    };
+    step::steps_together(launches.iter().take_while(same).map(|launch| &launch.op))
+}
+
 fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scratch: &mut Scratch) {
     // Written buffers leave the table while the kernel runs, so that the rest can be read: no
     // launch binds a buffer twice.
@@ -350,18 +391,21 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
         for (slice, bound) in reads.iter_mut().zip(&launch.reads) {
             *slice = &memory[bound.place][..bound.len];
         }
-        let steps: Vec<Op> = match &launch.op {
-            Op::SequenceForward(k) => k.steps().into_iter().map(Op::from).collect(),
-            Op::SequenceBackward(k) => k.steps().into_iter().map(Op::from).collect(),
+        let steps: Vec<Op> = match &launch.ops[..] {
+            [Op::SequenceForward(k)] => k.steps().into_iter().map(Op::from).collect(),
+            [Op::SequenceBackward(k)] => k.steps().into_iter().map(Op::from).collect(),
             _ => Vec::new(),
         };
-        let ops = if steps.is_empty() { std::slice::from_ref(&launch.op) } else { &steps };
-        for op in ops {
+        let mut rest: Vec<&Op> =
+            if steps.is_empty() { &launch.ops } else { &steps }.iter().collect();
+        while !rest.is_empty() {
+            let later = rest.split_off(step::steps_together(rest.iter().copied()));
+            let ops = std::mem::replace(&mut rest, later);
             let mut writes: [&mut [f32]; MOST] = Default::default();
             for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
                 *slice = &mut vec[..bound.len];
             }
-            run(context, op, launch, &reads, writes, scratch);
+            run(context, &ops, launch, &reads, writes, scratch);
         }
     }
     for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
@@ -371,7 +415,7 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
 
 fn run<'a>(
     context: &Context,
-    op: &Op,
+    ops: &[&Op],
     launch: &'a CpuLaunch,
     reads: &'a [&'a [f32]; MOST],
     writes: [&'a mut [f32]; MOST],
@@ -379,7 +423,10 @@ fn run<'a>(
 ) {
     let reads = &reads[..launch.reads.len()];
     let bound = Bound { names: &launch.names, reads, writes };
-    match op {
+    if ops.len() > 1 {
+        return step::sequence(context, ops, bound, scratch);
+    }
+    match ops[0] {
         // Their steps were taken apart; what a grid has not made is nothing.
         Op::SequenceForward(_) | Op::SequenceBackward(_) => {}
         // There are no workgroups, and launches side by side were taken apart.

@@ -150,7 +150,7 @@ fn forward_row(shared: &Shared, kernel: &NormForward, rows: &mut Rows<'_, 5, 7>,
     if candidate {
         gru_candidate_forward(Chosen::new(cell), row);
     } else {
-        cell_forward(cell, row);
+        cell_forward(pulp::Arch::new(), cell, row);
     }
     if norms_cell(cell) {
         let [mean_c, scale_c] = statistics(c_new, p.epsilon);
@@ -162,7 +162,7 @@ fn forward_row(shared: &Shared, kernel: &NormForward, rows: &mut Rows<'_, 5, 7>,
     }
     if shared.zone.is_on() && (candidate || !before) {
         for s in own_state..cell.states() {
-            shared.zone.mix(s, global, old[s], new[s]);
+            shared.zone.mix(s, global, 0, old[s], new[s]);
         }
     }
 }
@@ -335,7 +335,7 @@ fn cell_row(shared: &Shared, rows: &mut Rows<'_, 6, 8>, b: usize, valid: bool) {
     // h's zoneout was split in the phase before; what passed lies in the carry.
     for (s, passed) in (1..).zip(passed.chunks_exact_mut(h)) {
         if shared.zone.is_on() {
-            shared.zone.split(s, global, carry[s], passed);
+            shared.zone.split(s, global, 0, carry[s], passed);
         }
     }
     let [c0, c1, c2, c3] = &mut carry;
@@ -347,7 +347,7 @@ fn cell_row(shared: &Shared, rows: &mut Rows<'_, 6, 8>, b: usize, valid: bool) {
         d_unit,
         normed: through,
     };
-    cell_backward(cell, row);
+    cell_backward(pulp::Arch::new(), cell, row);
     for (c, d) in c0.iter_mut().zip(&*d_h) {
         *c = if reset { 0.0 } else { *c + d };
     }

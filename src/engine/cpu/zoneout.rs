@@ -56,20 +56,20 @@ impl Zone {
         }
     }
 
-    /// new = z⊙old + (1−z)⊙new.
+    /// new = z⊙old + (1−z)⊙new, for units from `first` on.
     #[inline(always)]
-    pub fn mix(&self, state: usize, row: usize, old: &[f32], new: &mut [f32]) {
+    pub fn mix(&self, state: usize, row: usize, first: usize, old: &[f32], new: &mut [f32]) {
         for (unit, (new, old)) in new.iter_mut().zip(old).enumerate() {
-            let z = self.get(state, row, unit);
+            let z = self.get(state, row, first + unit);
             *new = z * old + (1.0 - z) * *new;
         }
     }
 
-    /// passed = z⊙d, d = (1−z)⊙d.
+    /// passed = z⊙d, d = (1−z)⊙d, for units from `first` on.
     #[inline(always)]
-    pub fn split(&self, state: usize, row: usize, d: &mut [f32], passed: &mut [f32]) {
+    pub fn split(&self, state: usize, row: usize, first: usize, d: &mut [f32], passed: &mut [f32]) {
         for (unit, (d, passed)) in d.iter_mut().zip(passed).enumerate() {
-            let z = self.get(state, row, unit);
+            let z = self.get(state, row, first + unit);
             *passed = z * *d;
             *d *= 1.0 - z;
         }

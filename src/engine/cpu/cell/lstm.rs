@@ -70,6 +70,16 @@ fn peep(a: &mut Lanes, p: &[f32], j: usize, c: &Lanes) {
     }
 }
 
+/// A gate's pre-activations: what is in its block, and its bias.
+#[inline(always)]
+fn biased(gates: &[f32], bias: &[f32], block: std::ops::Range<usize>, j: usize) -> Lanes {
+    let (mut a, b) = (load(&gates[block.clone()], j), load(&bias[block], j));
+    for l in 0..LANES {
+        a[l] += b[l];
+    }
+    a
+}
+
 /// i, f, o = σ(·), g = tanh(·); c' = f⊙c + i⊙g; h' = o⊙tanh(c').
 #[inline(always)]
 pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
@@ -80,14 +90,8 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
     let [gate_g, gate_o] = options.gate_blocks().map(|g| g * n);
     let peephole = |k: usize| &row.unit[k * n..(k + 1) * n];
     for j in (0..n).step_by(LANES) {
-        let gate = |first: usize, gates: &[f32]| {
-            let (mut a, b) = (load(&gates[first..first + n], j), load(&bias[first..first + n], j));
-            for l in 0..LANES {
-                a[l] += b[l];
-            }
-            a
-        };
-        let (mut i, mut g, mut o) = (gate(0, gates), gate(gate_g, gates), gate(gate_o, gates));
+        let [mut i, mut g, mut o] =
+            [0, gate_g, gate_o].map(|first| biased(gates, bias, first..first + n, j));
         let old = load(c_old, j);
         if options.peepholes {
             peep(&mut i, peephole(0), j, &old);
@@ -100,7 +104,7 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
                 f[l] = 1.0 - i[l];
             }
         } else {
-            f = gate(n, gates);
+            f = biased(gates, bias, n..2 * n, j);
             if options.peepholes {
                 peep(&mut f, peephole(1), j, &old);
             }

@@ -16,6 +16,7 @@ pub use gru::{gru_candidate_backward, gru_candidate_forward};
 pub use lstm::{output, output_backward};
 
 use crate::kernel::{Cell, CellKind};
+use pulp::Arch;
 
 /// The most states of a cell.
 pub const STATES: usize = 4;
@@ -50,23 +51,36 @@ pub struct BackwardRow<'a> {
     pub normed: Option<[&'a [f32]; 2]>,
 }
 
+/// One cell's equations, as a function of its own for the instruction set: inside of a larger one the compiler runs out
+/// of patience and leaves lanes apart.
+macro_rules! on {
+    ($arch:ident, $call:expr) => {
+        $arch.dispatch(
+            #[inline(always)]
+            move || $call,
+        )
+    };
+}
+
 /// Candidates of the new states, and the words kept for backward. With layer norm, an LSTM's h is
 /// left to [`output`].
 #[inline(always)]
-pub fn cell_forward(cell: &Cell, row: ForwardRow) {
+pub fn cell_forward(arch: Arch, cell: &Cell, row: ForwardRow) {
     let plain = cell.activations.is_none() && cell.clip.is_none();
     match cell.kind {
-        CellKind::RnnTanh if plain => rnn::forward(activation::Tanh, row),
-        CellKind::RnnRelu if plain => rnn::forward(activation::Relu, row),
-        CellKind::RnnTanh | CellKind::RnnRelu => rnn::forward(Chosen::new(cell), row),
+        CellKind::RnnTanh if plain => on!(arch, rnn::forward(activation::Tanh, row)),
+        CellKind::RnnRelu if plain => on!(arch, rnn::forward(activation::Relu, row)),
+        CellKind::RnnTanh | CellKind::RnnRelu => on!(arch, rnn::forward(Chosen::new(cell), row)),
         CellKind::Lstm if lstm::is_plain(cell) => {
-            lstm::forward(Standard, lstm::Options::NONE, row);
+            on!(arch, lstm::forward(Standard, lstm::Options::NONE, row))
         }
-        CellKind::Lstm => lstm::forward(Chosen::new(cell), lstm::Options::new(cell), row),
-        CellKind::Gru if plain => gru::forward(Standard, row),
-        CellKind::Gru => gru::forward(Chosen::new(cell), row),
-        CellKind::GruResetBefore => gru::reset_before_forward(Chosen::new(cell), row),
-        CellKind::Slstm => slstm::forward(row),
+        CellKind::Lstm => {
+            on!(arch, lstm::forward(Chosen::new(cell), lstm::Options::new(cell), row))
+        }
+        CellKind::Gru if plain => on!(arch, gru::forward(Standard, row)),
+        CellKind::Gru => on!(arch, gru::forward(Chosen::new(cell), row)),
+        CellKind::GruResetBefore => on!(arch, gru::reset_before_forward(Chosen::new(cell), row)),
+        CellKind::Slstm => on!(arch, slstm::forward(row)),
         CellKind::Custom => custom::forward(cell, row),
         // These are scans.
         CellKind::MinGru | CellKind::MinLstm => {}
@@ -74,20 +88,22 @@ pub fn cell_forward(cell: &Cell, row: ForwardRow) {
 }
 
 #[inline(always)]
-pub fn cell_backward(cell: &Cell, row: BackwardRow) {
+pub fn cell_backward(arch: Arch, cell: &Cell, row: BackwardRow) {
     let plain = cell.activations.is_none() && cell.clip.is_none();
     match cell.kind {
-        CellKind::RnnTanh if plain => rnn::backward(activation::Tanh, row),
-        CellKind::RnnRelu if plain => rnn::backward(activation::Relu, row),
-        CellKind::RnnTanh | CellKind::RnnRelu => rnn::backward(Chosen::new(cell), row),
+        CellKind::RnnTanh if plain => on!(arch, rnn::backward(activation::Tanh, row)),
+        CellKind::RnnRelu if plain => on!(arch, rnn::backward(activation::Relu, row)),
+        CellKind::RnnTanh | CellKind::RnnRelu => on!(arch, rnn::backward(Chosen::new(cell), row)),
         CellKind::Lstm if lstm::is_plain(cell) => {
-            lstm::backward(Standard, lstm::Options::NONE, row);
+            on!(arch, lstm::backward(Standard, lstm::Options::NONE, row))
         }
-        CellKind::Lstm => lstm::backward(Chosen::new(cell), lstm::Options::new(cell), row),
-        CellKind::Gru if plain => gru::backward(Standard, row),
-        CellKind::Gru => gru::backward(Chosen::new(cell), row),
-        CellKind::GruResetBefore => gru::reset_before_backward(Chosen::new(cell), row),
-        CellKind::Slstm => slstm::backward(row),
+        CellKind::Lstm => {
+            on!(arch, lstm::backward(Chosen::new(cell), lstm::Options::new(cell), row))
+        }
+        CellKind::Gru if plain => on!(arch, gru::backward(Standard, row)),
+        CellKind::Gru => on!(arch, gru::backward(Chosen::new(cell), row)),
+        CellKind::GruResetBefore => on!(arch, gru::reset_before_backward(Chosen::new(cell), row)),
+        CellKind::Slstm => on!(arch, slstm::backward(row)),
         CellKind::Custom => custom::backward(cell, row),
         CellKind::MinGru | CellKind::MinLstm => {}
     }

@@ -383,7 +383,7 @@ fn backward_row(
     if zoned {
         for s in states.clone() {
             let passed = &mut passed[s * stride..][..carry[s].len()];
-            shared.zone.split(s, global, carry[s], passed);
+            shared.zone.split(s, global, 0, carry[s], passed);
         }
     }
     if phase == BackwardPhase::Project {
@@ -400,7 +400,7 @@ fn backward_row(
             d_unit: row_mut(d_unit, b),
             normed: None,
         };
-        cell_backward(cell, row);
+        cell_backward(pulp::Arch::new(), cell, row);
     }
     for s in states {
         if zoned {

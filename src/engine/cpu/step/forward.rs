@@ -27,7 +27,7 @@ pub fn step_forward(
         [p.time, p.batch, p.hidden, p.units, p.depth].map(|x| x as usize);
     let heard = depth * p.heads() * kernel.sources();
     scratch.zero(hidden.max(p.width as usize));
-    let Scratch { weights: transposed, rows: scratch_rows, zeros } = scratch;
+    let Scratch { weights: transposed, rows: scratch_rows, zeros, .. } = scratch;
     let mut shared = Shared::new(p, &kernel.kind, &bound, zeros);
     // One row reads the weights once either way.
     if time > 1 && batch > 1 && p.heads() == 1 {
@@ -299,7 +299,11 @@ fn forward_row(shared: &Shared, phase: ForwardPhase, rows: &mut ForwardRows, b: 
             };
             let (bias, unit) = (shared.bias, shared.unit);
             let new = [h, &mut **c, &mut **n, &mut **m];
-            cell_forward(cell, ForwardRow { gates, bias, old, new, unit, r, mask });
+            cell_forward(
+                pulp::Arch::new(),
+                cell,
+                ForwardRow { gates, bias, old, new, unit, r, mask },
+            );
             if cell.kind == CellKind::GruResetBefore {
                 return;
             }
@@ -317,7 +321,7 @@ fn forward_row(shared: &Shared, phase: ForwardPhase, rows: &mut ForwardRows, b: 
         let from = usize::from(phase == ForwardPhase::Cell && cell.projection.is_some());
         let to = if phase == ForwardPhase::Project { 1 } else { cell.states() };
         for s in from..to {
-            shared.zone.mix(s, global, old[s], new[s]);
+            shared.zone.mix(s, global, 0, old[s], new[s]);
         }
     }
 }

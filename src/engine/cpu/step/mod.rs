@@ -7,15 +7,35 @@
 mod backward;
 mod forward;
 mod product;
+mod sequence;
 
 pub use backward::step_backward;
 pub use forward::step_forward;
+pub use sequence::{Room as MemberRoom, steps_together};
+use sequence::{sequence_backward, sequence_forward};
 
-use super::Bound;
 use super::cell::STATES;
 use super::rows::row;
 use super::zoneout::Zone;
-use crate::kernel::{Cell, NONE, RESET, StepKind, StepParams, VALID};
+use super::{Bound, Context, Scratch};
+use crate::kernel::{Cell, NONE, Op, RESET, StepKind, StepParams, VALID};
+
+/// Steps that [`steps_together`] counts as one.
+pub fn sequence(context: &Context, ops: &[&Op], bound: Bound, scratch: &mut Scratch) {
+    let forward = ops.iter().filter_map(|op| match op {
+        Op::StepForward(k) => Some(k),
+        _ => None,
+    });
+    let backward = ops.iter().filter_map(|op| match op {
+        Op::StepBackward(k) => Some(k),
+        _ => None,
+    });
+    if let Op::StepForward(_) = ops[0] {
+        sequence_forward(context, &forward.collect::<Vec<_>>(), bound, scratch);
+    } else {
+        sequence_backward(context, &backward.collect::<Vec<_>>(), bound, scratch);
+    }
+}
 
 /// What all rows of a step share.
 pub(super) struct Shared<'a> {

@@ -1,0 +1,311 @@
+//! `sequence_forward`.
+
+use super::slab::Slab;
+use super::split::{Member, Split};
+use super::{Room, TILE_WORDS, saved_blocks};
+use super::{of_block, pack_units, padded, present, present_mut, put, sixteen, zeros};
+use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
+use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
+use crate::engine::cpu::step::Shared;
+use crate::engine::cpu::team::{Exchange, Team};
+use crate::engine::cpu::{Bound, Context, Scratch};
+use crate::kernel::StepForward;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// The steps one after another, in the direction's order.
+pub fn sequence_forward(
+    context: &Context,
+    kernels: &[&StepForward],
+    mut bound: Bound,
+    scratch: &mut Scratch,
+) {
+    let (p, kind) = (&kernels[0].params, &kernels[0].kind);
+    let [time, batch, hidden] = [p.time, p.batch, p.hidden].map(|x| x as usize);
+    let (states, saved) = (kind.cell.states(), kind.cell.saved());
+    let steps: Vec<Shared> =
+        kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
+    let team = Team::new(context, context.threads);
+    let even = steps[0].flags.is_empty();
+    let split = Split::new(team.size(), batch, hidden, kernels[0].products(), even);
+
+    // Steps lie in the order of time, and so do the slots that they write.
+    let span = |of: fn(&StepForward) -> u32| {
+        let all = kernels.iter().map(|k| of(k) as usize);
+        all.clone().min().unwrap_or(0)..all.max().unwrap_or(0) + 1
+    };
+    let (times, slots) = (span(|k| k.params.t), span(|k| k.params.new_slot));
+    let words = batch * saved * hidden;
+    let gates = &mut bound.write("gates")[p.gates_offset as usize..];
+    let gates = Slab::of_members(&mut gates[times.start * words..times.end * words], saved, &split);
+    let words = batch * hidden;
+    let mut initial = Vec::new();
+    let mut new: Vec<Vec<Slab>> = Vec::new();
+    for state in bound.write("states").chunks_mut((time + 1) * words).take(states) {
+        initial.push(state[p.old_slot as usize * words..][..words].to_vec());
+        let written = &mut state[slots.start * words..slots.end * words];
+        new.push(Slab::of_members(written, 1, &split));
+    }
+    let mut new: Vec<_> = new.into_iter().map(Vec::into_iter).collect();
+    let exchanges: Vec<_> = split.groups().iter().map(|_| Exchange::new(split.shares())).collect();
+
+    let rooms = scratch.rooms(split.members().count());
+    let members = split.members().zip(gates).zip(rooms).map(|((member, gates), room)| {
+        let new = new.iter_mut().filter_map(Iterator::next).collect();
+        let exchange = &exchanges[member.group];
+        let first = [times.start, slots.start];
+        ForwardMember {
+            member,
+            split: &split,
+            steps: &steps,
+            first,
+            targets: saved_blocks(&kind.cell),
+            gates,
+            new,
+            initial: &initial,
+            exchange,
+            room,
+        }
+    });
+    team.run(members.collect(), |member| pulp::Arch::new().dispatch(member));
+}
+
+struct ForwardMember<'a> {
+    member: Member,
+    split: &'a Split,
+    steps: &'a [Shared<'a>],
+    /// The first step, and the first slot, of the slabs.
+    first: [usize; 2],
+    /// The saved block of each gate's product.
+    targets: Vec<usize>,
+    gates: Slab<'a>,
+    new: Vec<Slab<'a>>,
+    /// The states before the first step, \[B, H\] each.
+    initial: &'a [Vec<f32>],
+    exchange: &'a Exchange,
+    room: &'a mut Room,
+}
+
+impl WithSimd for ForwardMember<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (exchange, steps) = (self.exchange, self.steps);
+        let _attends = exchange.attend();
+        let [mut source, mut next] = self.start();
+        let (hidden, line, rows) = (self.split.hidden(), self.line(), self.member.rows.clone());
+        let row_words = steps[0].cell.saved() * WIDTH;
+        let mut active: Vec<usize> = Vec::with_capacity(rows.len());
+        for (number, step) in steps.iter().enumerate() {
+            active.clear();
+            active.extend((0..rows.len()).filter(|row| step.valid(rows.start + row)));
+            let of = |&row: &usize| &source[self.source_row(step, row) * line..][..hidden];
+            let heard: Vec<&[f32]> = active.iter().map(of).collect();
+            let blocks = self.member.blocks.clone();
+            let most = (TILE_WORDS / (active.len().max(1) * row_words)).max(1);
+            for first in blocks.clone().step_by(most) {
+                let some = first..blocks.end.min(first + most);
+                self.fill(step, some.clone(), &active);
+                self.multiply(simd, some.clone(), &heard);
+                self.settle(step, some, &active, &source, &mut next);
+            }
+            if active.len() < rows.len() {
+                self.keep(step, &source, &mut next);
+            }
+            if number + 1 < steps.len() {
+                self.split.tell(exchange, self.member.share, number, &mut next, line);
+            }
+            std::mem::swap(&mut source, &mut next);
+        }
+        (self.room.source, self.room.next) = (source, next);
+    }
+}
+
+impl ForwardMember<'_> {
+    /// Words of a row of h: with whole blocks, so that one can be read wherever it is.
+    #[inline(always)]
+    fn line(&self) -> usize {
+        self.split.hidden().next_multiple_of(WIDTH)
+    }
+
+    /// The row that a step's product reads: one that is reset reads the zeros behind the last.
+    #[inline(always)]
+    fn source_row(&self, step: &Shared, row: usize) -> usize {
+        if step.reset(self.member.rows.start + row) { self.member.rows.len() } else { row }
+    }
+
+    /// Where the sixteen units of a block of a state other than h are.
+    #[inline(always)]
+    fn state_at(&self, state: usize, row: usize, block: usize) -> usize {
+        let own = self.member.blocks.len() * WIDTH;
+        let within = (block - self.member.blocks.start) * WIDTH;
+        ((state - 1) * self.member.rows.len() + row) * own + within
+    }
+
+    /// Packs the weights, and puts the initial states in place; h of a step, and of the next.
+    #[inline(always)]
+    fn start(&mut self) -> [Vec<f32>; 2] {
+        let (step, member, hidden) = (&self.steps[0], &self.member, self.split.hidden());
+        let (cell, count, line) = (step.cell, member.rows.len(), self.line());
+        let room = &mut *self.room;
+        let products = cell.gates();
+        pack(step.weights, hidden, products, member.blocks.clone(), &mut room.weights);
+        pack_units(step.bias, products, hidden, member.blocks.clone(), &mut room.bias);
+        pack_units(step.unit, cell.unit_vectors(), hidden, member.blocks.clone(), &mut room.unit);
+        let row_words = cell.saved() * WIDTH;
+        zeros(&mut room.tile, (TILE_WORDS + row_words).max(count * row_words));
+        let [mut source, mut next] = [&mut room.source, &mut room.next].map(std::mem::take);
+        zeros(&mut source, (count + 1) * line);
+        zeros(&mut next, (count + 1) * line);
+        zeros(&mut room.states, (cell.states() - 1) * count * member.blocks.len() * WIDTH);
+        for row in 0..count {
+            let of = |state: &'_ [f32]| (member.rows.start + row) * hidden..state.len();
+            let h = &self.initial[0];
+            source[row * line..][..hidden].copy_from_slice(&h[of(h)][..hidden]);
+            for (s, state) in self.initial.iter().enumerate().skip(1) {
+                let at = self.state_at(s, row, member.blocks.start);
+                let own = &state[of(state)][member.units.clone()];
+                self.room.states[at..][..own.len()].copy_from_slice(own);
+            }
+        }
+        [source, next]
+    }
+
+    /// What the gates of some blocks have of x, into the tile; zeros where a sum starts anew.
+    #[inline(always)]
+    fn fill(&mut self, step: &Shared, some: Range<usize>, active: &[usize]) {
+        let (t, inputs) = (step.p.t as usize - self.first[0], step.cell.gates());
+        let mut rows = self.room.tile.chunks_exact_mut(step.cell.saved() * WIDTH);
+        for block in some {
+            let within = self.member.within(block);
+            for (&row, words) in active.iter().zip(&mut rows) {
+                let (x, rest) = words.split_at_mut(inputs * WIDTH);
+                for (gate, words) in x.chunks_exact_mut(WIDTH).enumerate() {
+                    let x = self.gates.of(t, row, gate, within.clone());
+                    words.copy_from_slice(&padded(x, 0));
+                }
+                rest.fill(0.0);
+            }
+        }
+    }
+
+    /// Adds the recurrent products.
+    #[inline(always)]
+    fn multiply<S: Simd>(&mut self, simd: S, some: Range<usize>, heard: &[&[f32]]) {
+        let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
+        let (products, row_words, panel) = (cell.gates(), cell.saved() * WIDTH, hidden * WIDTH);
+        let first = (some.start - self.member.blocks.start) * products;
+        let weights = &self.room.weights[first * panel..];
+        add_products(
+            simd,
+            hidden,
+            heard,
+            some.len() * products,
+            |i| &weights[i * panel..][..panel],
+            |i| i / products * heard.len() * row_words + self.targets[i % products] * WIDTH,
+            &mut Sums { words: &mut self.room.tile, stride: row_words },
+        );
+    }
+
+    /// The cell's equations, for the rows that take part.
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        step: &Shared,
+        some: Range<usize>,
+        active: &[usize],
+        source: &[f32],
+        next: &mut [f32],
+    ) {
+        let arch = pulp::Arch::new();
+        let (cell, line) = (step.cell, self.line());
+        let [states, saved] = [cell.states(), cell.saved()];
+        let (t, slot) =
+            (step.p.t as usize - self.first[0], step.p.new_slot as usize - self.first[1]);
+        for (i, block) in some.enumerate() {
+            let within = self.member.within(block);
+            let number = block - self.member.blocks.start;
+            for (a, &row) in active.iter().enumerate() {
+                let global = self.member.rows.start + row;
+                let mut old = [[0.0; WIDTH]; STATES];
+                if !step.reset(global) {
+                    old[0] = sixteen(source, row * line + block * WIDTH);
+                    for (s, old) in old.iter_mut().enumerate().take(states).skip(1) {
+                        *old = sixteen(&self.room.states, self.state_at(s, row, block));
+                    }
+                }
+                let mut new = [[0.0; WIDTH]; STATES];
+                let Room { tile, bias, unit, .. } = &mut *self.room;
+                let words = &mut tile[(i * active.len() + a) * saved * WIDTH..][..saved * WIDTH];
+                let of_cell = ForwardRow {
+                    gates: words,
+                    bias: of_block(bias, number, cell.gates()),
+                    old: present(&old, states),
+                    new: present_mut(&mut new, states),
+                    unit: of_block(unit, number, cell.unit_vectors()),
+                    r: &[],
+                    mask: &[],
+                };
+                cell_forward(arch, cell, of_cell);
+                for (gate, words) in words.chunks_exact(WIDTH).enumerate() {
+                    put(words, self.gates.of(t, row, gate, within.clone()));
+                }
+                for s in 0..states {
+                    if step.zone.is_on() {
+                        step.zone.mix(s, global, block * WIDTH, &old[s], &mut new[s]);
+                    }
+                    put(&new[s], self.new[s].of(slot, row, 0, within.clone()));
+                    let (to, at) = match s {
+                        0 => (&mut *next, row * line + block * WIDTH),
+                        _ => {
+                            let at = self.state_at(s, row, block);
+                            (&mut self.room.states[..], at)
+                        }
+                    };
+                    to[at..][..WIDTH].copy_from_slice(&new[s]);
+                }
+            }
+        }
+    }
+
+    /// Rows that take no part keep their states, or what a reset leaves of them.
+    #[inline(always)]
+    fn keep(&mut self, step: &Shared, source: &[f32], next: &mut [f32]) {
+        let (slot, line) = (step.p.new_slot as usize - self.first[1], self.line());
+        let rows = self.member.rows.clone();
+        for row in (0..rows.len()).filter(|row| !step.valid(rows.start + row)) {
+            let from = self.source_row(step, row) * line;
+            for block in self.member.blocks.clone() {
+                let within = self.member.within(block);
+                let h = sixteen(source, from + block * WIDTH);
+                next[row * line + block * WIDTH..][..WIDTH].copy_from_slice(&h);
+                put(&h, self.new[0].of(slot, row, 0, within.clone()));
+                for s in 1..step.cell.states() {
+                    let at = self.state_at(s, row, block);
+                    let kept = &mut self.room.states[at..at + WIDTH];
+                    if step.reset(rows.start + row) {
+                        kept.fill(0.0);
+                    }
+                    put(kept, self.new[s].of(slot, row, 0, within.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Panels of sixteen units of a gate, \[block, gate, term, sixteen\].
+fn pack(weights: &[f32], hidden: usize, products: usize, blocks: Range<usize>, to: &mut Vec<f32>) {
+    let panel = hidden * WIDTH;
+    zeros(to, blocks.len() * products * panel);
+    for (i, panel) in to.chunks_mut(panel).enumerate() {
+        let (block, gate) = (blocks.start + i / products, i % products);
+        let end = hidden.min((block + 1) * WIDTH);
+        for (column, unit) in (block * WIDTH..end).enumerate() {
+            let row = &weights[(gate * hidden + unit) * hidden..][..hidden];
+            for (terms, value) in panel.chunks_mut(WIDTH).zip(row) {
+                terms[column] = *value;
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! All steps of a layer and direction, for cells whose step is one phase with dense weights: the twins of the shaders
+//! `sequence_forward` and `sequence_backward`.
+//!
+//! The weights are packed in panels once (`engine/cpu/panel.rs`), the threads stay together over time
+//! (`engine/cpu/team.rs`), and the gates of sixteen units follow their product while it is in the first-level cache.
+//! Members of a team have batch rows of their own, which are independent, or share the units of the same rows and tell
+//! each other after each step what they made. An element's sum is in the order of its terms either way, so the bits
+//! depend neither on the number of threads nor on the batch.
+
+mod backward;
+mod forward;
+mod slab;
+mod split;
+
+pub use backward::sequence_backward;
+pub use forward::sequence_forward;
+
+use super::STATES;
+use crate::engine::cpu::panel::WIDTH;
+use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
+use std::ops::Range;
+
+/// Words of a member's tile: some dozens of rows of the gates of sixteen units, or the gates of more units of a few
+/// rows; beside a panel it is to stay in the first-level cache.
+const TILE_WORDS: usize = 2048;
+
+/// Sixteen units' values.
+type Values = [f32; WIDTH];
+
+/// A member's memory, kept from run to run.
+#[derive(Default)]
+pub struct Room {
+    weights: Vec<f32>,
+    /// Biases and other parameters by unit, sixteen units after sixteen.
+    bias: Vec<f32>,
+    unit: Vec<f32>,
+    tile: Vec<f32>,
+    /// What the product reads, \[rows, ·\], and what takes its place.
+    source: Vec<f32>,
+    next: Vec<f32>,
+    /// States, or carries, \[·, rows, units\].
+    states: Vec<f32>,
+}
+
+/// Makes `words` zeros of it.
+fn zeros(room: &mut Vec<f32>, words: usize) {
+    room.clear();
+    room.resize(words, 0.0);
+}
+
+/// How many of the operations at the list's start are steps of one layer that go together: 1 for all that don't.
+pub fn steps_together<'a>(mut ops: impl Iterator<Item = &'a Op>) -> usize {
+    let Some(mut last) = ops.next().filter(|op| serves(op)) else { return 1 };
+    let is_next = |op: &&'a Op| {
+        let next = match (last, op) {
+            (Op::StepForward(a), Op::StepForward(b)) => {
+                b.phase == ForwardPhase::Cell && follows(&a.params, &b.params)
+            }
+            (Op::StepBackward(a), Op::StepBackward(b)) if a.phase == BackwardPhase::Cell => {
+                let hears = b.params.later == a.params.t;
+                match b.phase {
+                    BackwardPhase::Cell => hears && follows(&b.params, &a.params),
+                    phase => hears && phase == BackwardPhase::Initial,
+                }
+            }
+            _ => false,
+        };
+        last = op;
+        next
+    };
+    1 + ops.take_while(is_next).count()
+}
+
+/// Steps that are one phase.
+fn serves(op: &Op) -> bool {
+    match op {
+        Op::StepForward(k) => k.phase == ForwardPhase::Cell && one_phase(&k.kind, &k.params),
+        Op::StepBackward(k) => k.phase == BackwardPhase::Cell && one_phase(&k.kind, &k.params),
+        _ => false,
+    }
+}
+
+/// `b` is the step after `a` in the direction's order.
+fn follows(a: &StepParams, b: &StepParams) -> bool {
+    let stride = a.new_slot.wrapping_sub(a.old_slot);
+    b.old_slot == a.new_slot
+        && b.new_slot == b.old_slot.wrapping_add(stride)
+        && b.t == a.t.wrapping_add(stride)
+}
+
+/// The step is a product over h of dense weights and an epilogue, and nothing else.
+fn one_phase(kind: &StepKind, p: &StepParams) -> bool {
+    let cell = &kind.cell;
+    cell.kind != CellKind::GruResetBefore
+        && cell.kind != CellKind::Custom
+        && !cell.kind.is_scan()
+        && cell.layer_norm.is_none()
+        && cell.projection.is_none()
+        && !kind.columns
+        && kind.masks == 0
+        && p.heads() == 1
+}
+
+/// The saved block of each gate's product.
+fn saved_blocks(cell: &Cell) -> Vec<usize> {
+    let blocks = cell.recurrent_blocks().iter();
+    blocks.flat_map(|&(saved, _, count)| saved..saved + count).collect()
+}
+
+/// Vectors \[count, H\] of parameters by unit, sixteen units after sixteen: \[block, vector, sixteen\].
+fn pack_units(
+    vectors: &[f32],
+    count: usize,
+    hidden: usize,
+    blocks: Range<usize>,
+    to: &mut Vec<f32>,
+) {
+    to.clear();
+    for block in blocks {
+        vectors.chunks(hidden).take(count).for_each(|vector| to.extend(padded(vector, block)));
+    }
+}
+
+/// A block's part of that.
+#[inline(always)]
+fn of_block(packed: &[f32], number: usize, count: usize) -> &[f32] {
+    &packed[number * count * WIDTH..][..count * WIDTH]
+}
+
+/// The sixteen of a block, with zeros beyond the end.
+#[inline(always)]
+fn padded(row: &[f32], block: usize) -> Values {
+    let mut values = [0.0; WIDTH];
+    let own = &row[block * WIDTH..row.len().min((block + 1) * WIDTH)];
+    match own.len() {
+        WIDTH => values.copy_from_slice(own),
+        len => values[..len].copy_from_slice(own),
+    }
+    values
+}
+
+/// The sixteen words from `at` on.
+#[inline(always)]
+fn sixteen(words: &[f32], at: usize) -> Values {
+    let mut values = [0.0; WIDTH];
+    values.copy_from_slice(&words[at..at + WIDTH]);
+    values
+}
+
+/// As many of the values as the target takes.
+#[inline(always)]
+fn put(values: &[f32], to: &mut [f32]) {
+    match to.len() {
+        WIDTH => to.copy_from_slice(&values[..WIDTH]),
+        len => to.copy_from_slice(&values[..len]),
+    }
+}
+
+/// Slices of the states that the cell has; the others are empty.
+#[inline(always)]
+fn present(values: &[Values; STATES], states: usize) -> [&[f32]; STATES] {
+    std::array::from_fn(|s| if s < states { &values[s][..] } else { &[] })
+}
+
+#[inline(always)]
+fn present_mut(values: &mut [Values; STATES], states: usize) -> [&mut [f32]; STATES] {
+    let mut number = 0;
+    values.each_mut().map(|values| {
+        number += 1;
+        if number <= states { &mut values[..] } else { &mut [] }
+    })
+}

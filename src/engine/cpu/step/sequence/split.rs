@@ -1,0 +1,113 @@
+//! Who of a team makes what.
+
+use crate::engine::cpu::panel::WIDTH;
+use crate::engine::cpu::team::Exchange;
+use std::ops::Range;
+
+/// Groups of batch rows, each of which several members make, a share of the units each.
+pub struct Split {
+    hidden: usize,
+    groups: Vec<Range<usize>>,
+    /// In blocks of sixteen units.
+    shares: Vec<Range<usize>>,
+}
+
+/// What one member makes.
+#[derive(Clone)]
+pub struct Member {
+    pub group: usize,
+    pub share: usize,
+    pub rows: Range<usize>,
+    pub blocks: Range<usize>,
+    pub units: Range<usize>,
+}
+
+impl Member {
+    /// A block's units, counted from the member's first.
+    #[inline(always)]
+    pub fn within(&self, block: usize) -> Range<usize> {
+        let first = block * WIDTH - self.units.start;
+        first..(first + WIDTH).min(self.units.len())
+    }
+}
+
+/// Rows that a group should have, so that weights that are read serve several.
+const ROWS: usize = 8;
+
+/// Multiply-adds of a step that are worth telling each other.
+const WORTH: usize = 1 << 15;
+
+impl Split {
+    /// Over `threads` threads at most. `even`: the rows are all as long.
+    pub fn new(threads: usize, batch: usize, hidden: usize, products: usize, even: bool) -> Self {
+        let blocks = hidden.div_ceil(WIDTH);
+        let groups = if even { threads.min(batch / ROWS).max(1) } else { 1 };
+        let work = batch.div_ceil(groups) * hidden * hidden * products;
+        let shares = (threads / groups).min(blocks).min(work / WORTH).max(1);
+        Split { hidden, groups: parts(batch, groups), shares: parts(blocks, shares) }
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = Member> {
+        let groups = self.groups.iter().enumerate();
+        groups.flat_map(move |(group, rows)| {
+            self.shares.iter().enumerate().map(move |(share, blocks)| Member {
+                group,
+                share,
+                rows: rows.clone(),
+                blocks: blocks.clone(),
+                units: self.units(share),
+            })
+        })
+    }
+
+    pub fn groups(&self) -> &[Range<usize>] {
+        &self.groups
+    }
+
+    pub fn shares(&self) -> usize {
+        self.shares.len()
+    }
+
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// Tells the others of a group what a member made of step number `step`, and hears what they made: the units of
+    /// `words`, `stride` words from one row to the next.
+    #[inline(always)]
+    pub fn tell(
+        &self,
+        exchange: &Exchange,
+        share: usize,
+        step: usize,
+        words: &mut [f32],
+        stride: usize,
+    ) {
+        if self.shares() == 1 {
+            return;
+        }
+        let own = self.units(share);
+        exchange.publish(share, step, |part| {
+            part.clear();
+            words.chunks(stride).for_each(|row| part.extend_from_slice(&row[own.clone()]));
+        });
+        for other in (0..self.shares()).filter(|&other| other != share) {
+            let units = self.units(other);
+            let part = exchange.part(other, step);
+            for (row, from) in words.chunks_mut(stride).zip(part.chunks(units.len())) {
+                row[units.clone()].copy_from_slice(from);
+            }
+        }
+    }
+
+    /// The units of a share.
+    pub fn units(&self, share: usize) -> Range<usize> {
+        let Range { start, end } = self.shares[share];
+        start * WIDTH..(end * WIDTH).min(self.hidden)
+    }
+}
+
+/// `count` in so many parts.
+fn parts(count: usize, parts: usize) -> Vec<Range<usize>> {
+    (0..parts).map(|i| count * i / parts..count * (i + 1) / parts).collect()
+}
