@@ -213,15 +213,21 @@ impl CpuEngine {
         let mut layers: Vec<(BufferId, u8)> = Vec::new();
         // The first is for launches that have none of their own.
         let mut scratches = vec![Scratch::default()];
+        // The last launch that touches a buffer.
+        let mut touched = vec![0; place.len()];
+        for (number, launch) in recording.launches().iter().enumerate() {
+            launch.buffers.iter().for_each(|id| touched[id.0] = number);
+        }
         let mut rest = recording.launches();
         let runs = std::iter::from_fn(|| {
             let first = rest.first()?;
             let together = step_count(rest);
             let run;
             (run, rest) = rest.split_at(together);
-            Some((first, run.iter().map(|launch| launch.op.clone()).collect()))
+            let behind = recording.launches().len() - rest.len();
+            Some((first, behind, run.iter().map(|launch| launch.op.clone()).collect()))
         });
-        let launches = runs.map(|(launch, ops): (&Launch, Vec<Op>)| {
+        let launches = runs.map(|(launch, behind, ops): (&Launch, usize, Vec<Op>)| {
             let bindings = launch.op.kernel().bindings();
             let bound = |id: BufferId| Place { place: place[id.0], len: recording.get(id).len };
             let of = |access| {
@@ -249,7 +255,9 @@ impl CpuEngine {
                 }
                 known.map_or(layers.len(), |at| at + 1)
             });
-            CpuLaunch { ops, scratch, names, reads, writes }
+            let gates = bindings.iter().zip(&launch.buffers).find(|b| b.0.name == "gates");
+            let keeps_gates = gates.is_none_or(|gates| touched[gates.1.0] >= behind);
+            CpuLaunch { ops, scratch, names, reads, writes, keeps_gates }
         });
         let launches: Vec<_> = launches.collect();
         Ok(CpuProgram {
@@ -286,6 +294,8 @@ struct CpuLaunch {
     names: Names,
     reads: Vec<Place>,
     writes: Vec<Place>,
+    /// What a cell leaves in the gates is read behind the launch.
+    keeps_gates: bool,
 }
 
 /// A buffer of a launch: its memory may be a slot that is longer than the buffer.
@@ -424,7 +434,7 @@ fn run<'a>(
     let reads = &reads[..launch.reads.len()];
     let bound = Bound { names: &launch.names, reads, writes };
     if ops.len() > 1 {
-        return step::sequence(context, ops, bound, scratch);
+        return step::sequence(context, ops, bound, scratch, launch.keeps_gates);
     }
     match ops[0] {
         // Their steps were taken apart; what a grid has not made is nothing.

@@ -20,8 +20,14 @@ use super::zoneout::Zone;
 use super::{Bound, Context, Scratch};
 use crate::kernel::{Cell, NONE, Op, RESET, StepKind, StepParams, VALID};
 
-/// Steps that [`steps_together`] counts as one.
-pub fn sequence(context: &Context, ops: &[&Op], bound: Bound, scratch: &mut Scratch) {
+/// Steps that [`steps_together`] counts as one. Inference does not keep the gates.
+pub fn sequence(
+    context: &Context,
+    ops: &[&Op],
+    bound: Bound,
+    scratch: &mut Scratch,
+    keeps_gates: bool,
+) {
     let forward = ops.iter().filter_map(|op| match op {
         Op::StepForward(k) => Some(k),
         _ => None,
@@ -31,7 +37,7 @@ pub fn sequence(context: &Context, ops: &[&Op], bound: Bound, scratch: &mut Scra
         _ => None,
     });
     if let Op::StepForward(_) = ops[0] {
-        sequence_forward(context, &forward.collect::<Vec<_>>(), bound, scratch);
+        sequence_forward(context, &forward.collect::<Vec<_>>(), bound, scratch, keeps_gates);
     } else {
         sequence_backward(context, &backward.collect::<Vec<_>>(), bound, scratch);
     }

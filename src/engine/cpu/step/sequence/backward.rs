@@ -242,10 +242,10 @@ impl BackwardMember<'_> {
         let old = old_slots(self.on.old, step.p, cell);
         let mut words = [0.0; MOST_SAVED * WIDTH];
         let words = &mut words[..saved * WIDTH];
-        for block in some {
-            let within = self.member.within(block);
-            let number = block - self.member.blocks.start;
-            for row in 0..self.member.rows.len() {
+        for row in 0..self.member.rows.len() {
+            for block in some.clone() {
+                let within = self.member.within(block);
+                let number = block - self.member.blocks.start;
                 let global = self.member.rows.start + row;
                 let (valid, reset) = (step.valid(global), step.reset(global));
                 let mut d = [[0.0; WIDTH]; STATES];

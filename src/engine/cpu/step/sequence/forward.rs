@@ -13,12 +13,13 @@ use crate::kernel::StepForward;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
-/// The steps one after another, in the direction's order.
+/// The steps one after another, in the direction's order. What cells leave in the gates is written on request.
 pub fn sequence_forward(
     context: &Context,
     kernels: &[&StepForward],
     mut bound: Bound,
     scratch: &mut Scratch,
+    keeps_gates: bool,
 ) {
     let (p, kind) = (&kernels[0].params, &kernels[0].kind);
     let [time, batch, hidden] = [p.time, p.batch, p.hidden].map(|x| x as usize);
@@ -65,6 +66,7 @@ pub fn sequence_forward(
             initial: &initial,
             exchange,
             room,
+            keeps_gates,
         }
     });
     team.run(members.collect(), |member| pulp::Arch::new().dispatch(member));
@@ -84,6 +86,7 @@ struct ForwardMember<'a> {
     initial: &'a [Vec<f32>],
     exchange: &'a Exchange,
     room: &'a mut Room,
+    keeps_gates: bool,
 }
 
 impl WithSimd for ForwardMember<'_> {
@@ -176,10 +179,12 @@ impl ForwardMember<'_> {
     #[inline(always)]
     fn fill(&mut self, step: &Shared, some: Range<usize>, active: &[usize]) {
         let (t, inputs) = (step.p.t as usize - self.first[0], step.cell.gates());
-        let mut rows = self.room.tile.chunks_exact_mut(step.cell.saved() * WIDTH);
-        for block in some {
-            let within = self.member.within(block);
-            for (&row, words) in active.iter().zip(&mut rows) {
+        let row_words = step.cell.saved() * WIDTH;
+        // Row by row: blocks of a gate that follow one another in memory are read one after another.
+        for (a, &row) in active.iter().enumerate() {
+            for (i, block) in some.clone().enumerate() {
+                let within = self.member.within(block);
+                let words = &mut self.room.tile[(i * active.len() + a) * row_words..][..row_words];
                 let (x, rest) = words.split_at_mut(inputs * WIDTH);
                 for (gate, words) in x.chunks_exact_mut(WIDTH).enumerate() {
                     let x = self.gates.of(t, row, gate, within.clone());
@@ -223,10 +228,10 @@ impl ForwardMember<'_> {
         let [states, saved] = [cell.states(), cell.saved()];
         let (t, slot) =
             (step.p.t as usize - self.first[0], step.p.new_slot as usize - self.first[1]);
-        for (i, block) in some.enumerate() {
-            let within = self.member.within(block);
-            let number = block - self.member.blocks.start;
-            for (a, &row) in active.iter().enumerate() {
+        for (a, &row) in active.iter().enumerate() {
+            for (i, block) in some.clone().enumerate() {
+                let within = self.member.within(block);
+                let number = block - self.member.blocks.start;
                 let global = self.member.rows.start + row;
                 let mut old = [[0.0; WIDTH]; STATES];
                 if !step.reset(global) {
@@ -248,7 +253,8 @@ impl ForwardMember<'_> {
                     mask: &[],
                 };
                 cell_forward(arch, cell, of_cell);
-                for (gate, words) in words.chunks_exact(WIDTH).enumerate() {
+                let kept = words.chunks_exact(WIDTH).enumerate().filter(|_| self.keeps_gates);
+                for (gate, words) in kept {
                     put(words, self.gates.of(t, row, gate, within.clone()));
                 }
                 for s in 0..states {

@@ -20,9 +20,9 @@ use crate::engine::cpu::panel::WIDTH;
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
 use std::ops::Range;
 
-/// Words of a member's tile: some dozens of rows of the gates of sixteen units, or the gates of more units of a few
-/// rows; beside a panel it is to stay in the first-level cache.
-const TILE_WORDS: usize = 2048;
+/// Words of a member's tile, which is to stay in the second-level cache: the gates of some blocks of units of some dozens
+/// of rows, or of more blocks of a few rows.
+const TILE_WORDS: usize = 8192;
 
 /// Sixteen units' values.
 type Values = [f32; WIDTH];
@@ -130,30 +130,41 @@ fn of_block(packed: &[f32], number: usize, count: usize) -> &[f32] {
 /// The sixteen of a block, with zeros beyond the end.
 #[inline(always)]
 fn padded(row: &[f32], block: usize) -> Values {
-    let mut values = [0.0; WIDTH];
-    let own = &row[block * WIDTH..row.len().min((block + 1) * WIDTH)];
-    match own.len() {
-        WIDTH => values.copy_from_slice(own),
-        len => values[..len].copy_from_slice(own),
+    let own = &row[block * WIDTH..];
+    match own.first_chunk() {
+        Some(whole) => *whole,
+        None => padded_tail(own),
     }
+}
+
+// The ends of rows are functions of their own, or the compiler makes one copy of any length of both ways.
+#[cold]
+#[inline(never)]
+fn padded_tail(own: &[f32]) -> Values {
+    let mut values = [0.0; WIDTH];
+    values[..own.len()].copy_from_slice(own);
     values
 }
 
 /// The sixteen words from `at` on.
 #[inline(always)]
 fn sixteen(words: &[f32], at: usize) -> Values {
-    let mut values = [0.0; WIDTH];
-    values.copy_from_slice(&words[at..at + WIDTH]);
-    values
+    words[at..at + WIDTH].try_into().unwrap_or([0.0; WIDTH])
 }
 
 /// As many of the values as the target takes.
 #[inline(always)]
 fn put(values: &[f32], to: &mut [f32]) {
-    match to.len() {
-        WIDTH => to.copy_from_slice(&values[..WIDTH]),
-        len => to.copy_from_slice(&values[..len]),
+    match (to.first_chunk_mut::<WIDTH>(), values.first_chunk()) {
+        (Some(to), Some(values)) => *to = *values,
+        _ => put_tail(values, to),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn put_tail(values: &[f32], to: &mut [f32]) {
+    to.copy_from_slice(&values[..to.len()]);
 }
 
 /// Slices of the states that the cell has; the others are empty.
