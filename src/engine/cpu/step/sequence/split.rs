@@ -31,8 +31,11 @@ impl Member {
     }
 }
 
-/// Rows that a group should have, so that weights that are read serve several.
+/// Rows that a group should have, so that weights that are read serve several; many where the weights, of more than
+/// so many words, come from memory at every step.
 const ROWS: usize = 8;
+const MANY_ROWS: usize = 32;
+const MANY_WORDS: usize = 1 << 21;
 
 /// Multiply-adds of a step that are worth telling each other.
 const WORTH: usize = 1 << 15;
@@ -41,8 +44,10 @@ impl Split {
     /// Over `threads` threads at most. `even`: the rows are all as long.
     pub fn new(threads: usize, batch: usize, hidden: usize, products: usize, even: bool) -> Self {
         let blocks = hidden.div_ceil(WIDTH);
-        let groups = if even { threads.min(batch / ROWS).max(1) } else { 1 };
-        let work = batch.div_ceil(groups) * hidden * hidden * products;
+        let weights = products * hidden * hidden;
+        let rows = if weights > MANY_WORDS { MANY_ROWS } else { ROWS };
+        let groups = if even { threads.min(batch / rows).max(1) } else { 1 };
+        let work = batch.div_ceil(groups) * weights;
         let shares = (threads / groups).min(blocks).min(work / WORTH).max(1);
         Split { hidden, groups: parts(batch, groups), shares: parts(blocks, shares) }
     }
@@ -110,4 +115,34 @@ impl Split {
 /// `count` in so many parts.
 fn parts(count: usize, parts: usize) -> Vec<Range<usize>> {
     (0..parts).map(|i| count * i / parts..count * (i + 1) / parts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_of_every_row_is_one_members() {
+        let mut seen = [0; 3];
+        for threads in 1..9 {
+            for [batch, hidden] in [[1, 1], [1, 300], [3, 7], [7, 129], [40, 64], [16, 300]] {
+                for even in [false, true] {
+                    let split = Split::new(threads, batch, hidden, 4, even);
+                    let mut owners = vec![0; batch * hidden];
+                    for member in split.members() {
+                        assert!(member.blocks.clone().all(|b| !member.within(b).is_empty()));
+                        for row in member.rows.clone() {
+                            member.units.clone().for_each(|unit| owners[row * hidden + unit] += 1);
+                        }
+                    }
+                    assert!(owners.iter().all(|&n| n == 1), "{threads} {batch} {hidden}");
+                    assert!(split.members().count() <= threads);
+                    seen[0] += usize::from(split.shares() > 1);
+                    seen[1] += usize::from(split.groups().len() > 1);
+                    seen[2] += usize::from(split.shares() > 1 && split.groups().len() > 1);
+                }
+            }
+        }
+        assert!(seen.iter().all(|&n| n > 0), "{seen:?}");
+    }
 }
