@@ -109,14 +109,14 @@ impl Engine {
         }
     }
 
-    /// How the steps of a recording are launched and why, each way once. Of the CPU engine nothing: it has
-    /// one way. Measures where [`Engine::load`] would.
+    /// How the steps of a recording are launched and why, each way once; of the CPU engine, how its threads share
+    /// them. Measures where [`Engine::load`] would.
     ///
     /// # Errors
     /// The device failed.
     pub fn choices(&self, recording: &Recording) -> Result<Vec<Choice>> {
         match self {
-            Engine::Cpu(_) => Ok(Vec::new()),
+            Engine::Cpu(cpu) => Ok(cpu.choices(recording)),
             Engine::Gpu(gpu) => gpu.choices(recording),
         }
     }

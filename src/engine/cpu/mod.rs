@@ -27,6 +27,7 @@ mod sum_parts;
 mod team;
 mod zoneout;
 
+use super::{Choice, Strategy};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, BackwardPhase, BufferId, Control, Op};
 use crate::recording::{Launch, MemoryPlan, Recording, Role};
@@ -181,6 +182,34 @@ impl CpuEngine {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// How the threads share the steps of layers, each way once.
+    pub(super) fn choices(&self, recording: &Recording) -> Vec<Choice> {
+        let mut list: Vec<Choice> = Vec::new();
+        let mut rest = recording.launches();
+        while let Some(first) = rest.first() {
+            let steps = step_count(rest);
+            rest = &rest[steps..];
+            let cut = step::shared_by(&first.op, steps, self.context.threads);
+            let choice = Choice {
+                kernel: first.op.kernel().name(),
+                layers: 1,
+                steps,
+                strategy: Strategy::Step,
+                measured_ms: None,
+                reason: match &cut {
+                    Some(_) => "its threads stay together over time".to_string(),
+                    None => "steps of several phases, heads, or a recurrent dropout".to_string(),
+                },
+                cut,
+            };
+            let is_step = matches!(&first.op, Op::StepForward(_) | Op::StepBackward(_));
+            if is_step && !list.contains(&choice) {
+                list.push(choice);
+            }
+        }
+        list
     }
 
     /// The recording over one member's store.

@@ -15,6 +15,8 @@ mod split;
 pub use backward::sequence_backward;
 pub use forward::sequence_forward;
 
+use split::Split;
+
 use super::STATES;
 use crate::engine::cpu::panel::WIDTH;
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
@@ -69,6 +71,18 @@ pub fn steps_together<'a>(mut ops: impl Iterator<Item = &'a Op>) -> usize {
         next
     };
     1 + ops.take_while(is_next).count()
+}
+
+/// How a team of so many threads shares steps that go together, in words.
+pub fn shared_by(op: &Op, steps: usize, threads: usize) -> Option<String> {
+    let (p, kind, products) = match op {
+        Op::StepForward(k) => (&k.params, &k.kind, k.products()),
+        Op::StepBackward(k) => (&k.params, &k.kind, k.products()),
+        _ => return None,
+    };
+    let [batch, hidden] = [p.batch, p.hidden].map(|x| x as usize);
+    let split = Split::new(threads, batch, hidden, products, !kind.flags);
+    (steps > 1).then(|| split.to_string())
 }
 
 /// Steps that are one phase.

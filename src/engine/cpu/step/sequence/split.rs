@@ -2,6 +2,7 @@
 
 use crate::engine::cpu::panel::WIDTH;
 use crate::engine::cpu::team::Exchange;
+use std::fmt;
 use std::ops::Range;
 
 /// Groups of batch rows, each of which several members make, a share of the units each.
@@ -109,6 +110,23 @@ impl Split {
     pub fn units(&self, share: usize) -> Range<usize> {
         let Range { start, end } = self.shares[share];
         start * WIDTH..(end * WIDTH).min(self.hidden)
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let several = |n: usize, what: &str| match n {
+            1 => format!("1 {what}"),
+            n => format!("{n} {what}s"),
+        };
+        let [groups, shares] = [self.groups.len(), self.shares.len()];
+        write!(f, "{} at work: ", several(groups * shares, "thread"))?;
+        let rows = self.groups.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        write!(f, "{} of {}", several(groups, "group"), several(rows, "row"))?;
+        if shares > 1 {
+            write!(f, ", each by {shares} threads that tell each other what they made")?;
+        }
+        write!(f, "; weights packed once, in panels of {WIDTH} units")
     }
 }
 
