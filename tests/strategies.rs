@@ -272,7 +272,10 @@ fn the_faster_way_is_measured_and_taken() {
         assert_eq!(choice.reason, "asked for");
     }
     let cpu = Engine::cpu(Some(1)).unwrap();
-    assert!(cpu.choices(&recording).unwrap().is_empty());
+    let shared = cpu.choices(&recording).unwrap();
+    assert!(shared.iter().all(|choice| choice.strategy == Strategy::Step && choice.steps > 1));
+    let threads = |choice: &Choice| choice.cut.as_ref().is_some_and(|cut| cut.contains("thread"));
+    assert!(!shared.is_empty() && shared.iter().all(threads), "{shared:?}");
     assert!(cpu.with_strategy(Strategy::Sequence).is_err());
     assert!(cpu.with_strategy(Strategy::Step).is_ok());
 }
