@@ -2,7 +2,7 @@
 //!
 //! The weights are packed in panels: of [`WIDTH`] columns, term by term, so that a product walks through them in the
 //! order they lie in. A tile of a few rows and one panel, or of one row and a few panels, has its sums in registers:
-//!   sums\[r\]\[c\] += Σ_k rows\[r\]\[k\]·panel\[k\]\[c\], with k in order.
+//!   sums\[r\]\[c\] += Σ_k rows\[r\]\[k\]·panel\[k\]\[c\], with k in order, from zero.
 //! So an element's bits depend on nothing but its own row and column.
 
 use pulp::Simd;
@@ -17,7 +17,7 @@ pub struct Sums<'a> {
     pub stride: usize,
 }
 
-/// Adds to the sums of some rows and panels: panel `i`'s lie from `at(i)` on, in each row.
+/// Adds its product to each of the sums of some rows and panels: panel `i`'s lie from `at(i)` on, in each row.
 #[inline(always)]
 pub fn add_products<'a, S: Simd>(
     simd: S,
@@ -106,14 +106,8 @@ fn tile<'a, S: Simd, const V: usize, const P: usize, const R: usize>(
         let (vectors, _) = S::as_simd_f32s(&panel(from + i)[..terms * WIDTH]);
         &vectors.as_chunks::<V>().0[..terms]
     });
+    // From zero: terms added one by one to what is there would each be rounded to its last place.
     let mut sum = [[[simd.splat_f32s(0.0); V]; P]; R];
-    for (r, sum) in sum.iter_mut().enumerate() {
-        for (i, sum) in sum.iter_mut().enumerate() {
-            let place = (first + r) * sums.stride + at(from + i);
-            let (vectors, _) = S::as_simd_f32s(&sums.words[place..place + WIDTH]);
-            sum.copy_from_slice(&vectors[..V]);
-        }
-    }
     // Some terms at once, so that bounds are looked at once for all of them.
     let rows = rows.map(|row| row.as_chunks::<UNROLLED>());
     let weights = weights.map(|panel| panel.as_chunks::<UNROLLED>());
@@ -132,7 +126,9 @@ fn tile<'a, S: Simd, const V: usize, const P: usize, const R: usize>(
         for (i, sum) in sum.iter().enumerate() {
             let place = (first + r) * sums.stride + at(from + i);
             let (vectors, _) = S::as_mut_simd_f32s(&mut sums.words[place..place + WIDTH]);
-            vectors[..V].copy_from_slice(sum);
+            for (word, &sum) in vectors.iter_mut().zip(sum) {
+                *word = simd.add_f32s(*word, sum);
+            }
         }
     }
 }
