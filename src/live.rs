@@ -18,6 +18,9 @@ pub struct LiveBatch {
     output: BufferId,
     widths: [usize; 2],
     slots: Vec<Slot>,
+    /// What goes in: rows of free slots are zeros; 1 for each slot that is not running.
+    rows: Vec<f32>,
+    reset_words: Vec<f32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,8 @@ impl LiveBatch {
             output: output.view.buffer,
             widths: [stack.input, y.columns],
             slots: vec![Slot::Free; capacity],
+            rows: vec![0.0; capacity * stack.input],
+            reset_words: vec![1.0; capacity],
         })
     }
 
@@ -111,29 +116,46 @@ impl LiveBatch {
     /// # Errors
     /// Another size of x, a value of a session that is not finite, or the device failed.
     pub fn step(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        let [input, _] = self.widths;
+        let mut output = vec![0.0; self.slots.len() * self.widths[1]];
+        self.step_into(x, &mut output)?;
+        Ok(output)
+    }
+
+    /// The same, to where the caller says. On the CPU a step of a small stack asks for no memory and no other thread: this
+    /// is the way for a single stream in real time.
+    ///
+    /// # Errors
+    /// As [`LiveBatch::step`], and another size of the output.
+    pub fn step_into(&mut self, x: &[f32], output: &mut [f32]) -> Result<()> {
+        let [input, width] = self.widths;
         let want = self.slots.len() * input;
         if x.len() != want {
             return Err(Error::shape("input of the live batch", &[want], &[x.len()]));
         }
-        let mut rows = x.to_vec();
-        for ((number, slot), row) in self.slots.iter().enumerate().zip(rows.chunks_mut(input)) {
+        let want = self.slots.len() * width;
+        if output.len() != want {
+            return Err(Error::shape("output of the live batch", &[want], &[output.len()]));
+        }
+        let rows = self.rows.chunks_mut(input).zip(x.chunks(input));
+        let slots = self.slots.iter().zip(&mut self.reset_words).enumerate();
+        for ((number, (slot, reset)), (row, x)) in slots.zip(rows) {
             if *slot == Slot::Free {
                 row.fill(0.0);
-            } else if let Some(value) = row.iter().find(|v| !v.is_finite()) {
+            } else if let Some(value) = x.iter().find(|v| !v.is_finite()) {
                 return Err(Error::invalid(format!("slot {number} was given {value}")));
+            } else {
+                row.copy_from_slice(x);
             }
+            // A free slot stays at zeros, so that it can't run away.
+            *reset = f32::from(*slot != Slot::Running);
         }
-        // A free slot stays at zeros, so that it can't run away.
-        let resets: Vec<f32> =
-            self.slots.iter().map(|&slot| f32::from(slot != Slot::Running)).collect();
-        self.program.write(self.x, &rows)?;
-        self.program.write(self.resets, &resets)?;
+        self.program.write(self.x, &self.rows)?;
+        self.program.write(self.resets, &self.reset_words)?;
         self.program.run()?;
         for slot in self.slots.iter_mut().filter(|slot| **slot == Slot::New) {
             *slot = Slot::Running;
         }
-        self.program.read(self.output)
+        self.program.read_into(self.output, output)
     }
 
     /// The store with the weights and the states (`live.l0` and so on).

@@ -296,15 +296,41 @@ impl Program {
     /// # Errors
     /// Not an output, or the device was lost.
     pub fn read(&self, id: BufferId) -> Result<Vec<f32>> {
-        let buffer = &self.buffers[id.0];
-        if buffer.role != Role::Output {
-            return Err(Error::invalid(format!("'{}' is no output", buffer.name)));
-        }
+        let buffer = self.output(id)?;
         match &self.kind {
             ProgramKind::Cpu(programs) => {
                 Ok(programs.iter().flat_map(|program| program.buffer(id)).copied().collect())
             }
             ProgramKind::Gpu(gpu) => gpu.read(id, buffer.len, None),
+        }
+    }
+
+    /// The same, to where the caller says.
+    ///
+    /// # Errors
+    /// As [`Program::read`], and another length.
+    pub fn read_into(&self, id: BufferId, values: &mut [f32]) -> Result<()> {
+        let buffer = self.output(id)?;
+        let words = buffer.len * self.members;
+        if values.len() != words {
+            return Err(Error::shape(buffer.name.as_str(), &[words], &[values.len()]));
+        }
+        match &self.kind {
+            ProgramKind::Cpu(programs) => {
+                for (values, program) in values.chunks_mut(buffer.len.max(1)).zip(programs) {
+                    values.copy_from_slice(program.buffer(id));
+                }
+            }
+            ProgramKind::Gpu(gpu) => values.copy_from_slice(&gpu.read(id, buffer.len, None)?),
+        }
+        Ok(())
+    }
+
+    fn output(&self, id: BufferId) -> Result<&Buffer> {
+        let buffer = &self.buffers[id.0];
+        match buffer.role {
+            Role::Output => Ok(buffer),
+            _ => Err(Error::invalid(format!("'{}' is no output", buffer.name))),
         }
     }
 

@@ -64,7 +64,7 @@ impl Store {
         match &self.kind {
             StoreKind::Cpu(stores) => {
                 for store in self.of_members(stores) {
-                    store.lock().insert(name.to_string(), value.to_vec());
+                    store.set(name, value);
                 }
                 Ok(())
             }
@@ -104,7 +104,7 @@ impl Store {
         let found = match &self.kind {
             StoreKind::Cpu(stores) => {
                 let tensors = self.of_members(stores).iter();
-                let tensors = tensors.map(|store| store.lock().get(name).cloned());
+                let tensors = tensors.map(|store| store.get(name));
                 tensors.collect::<Option<Vec<_>>>().map(|tensors| tensors.concat())
             }
             StoreKind::Gpu(store) => store.get(name, self.member)?,
@@ -119,8 +119,7 @@ impl Store {
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = match &self.kind {
             StoreKind::Cpu(stores) => {
-                let of = |store: &cpu::CpuStore| store.lock().keys().cloned().collect::<Vec<_>>();
-                self.of_members(stores).iter().flat_map(of).collect()
+                self.of_members(stores).iter().flat_map(cpu::CpuStore::names).collect()
             }
             StoreKind::Gpu(store) => store.names(),
         };

@@ -1,9 +1,11 @@
 //! `matmul`: the large products, on all threads.
 
 use super::cell::activate;
+use super::panel::{Sums, WIDTH, WholeProduct, pack_matrix};
 use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
 use crate::kernel::{Matmul, SequenceSide, VALID};
+use smallvec::SmallVec;
 
 /// Products of fewer multiply-adds stay on one thread.
 const PARALLEL_FROM: usize = 1 << 18;
@@ -21,6 +23,7 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         b: &bound.read("b")[p.b_offset as usize..],
         bias: bound.read("bias").get(p.bias_offset as usize..).unwrap_or_default(),
     };
+    let version = bound.version;
     let c = &mut bound.write("c")[p.c_offset as usize..];
     let row_sum = bound.write("row_sum").get_mut(p.row_sum_offset as usize..).unwrap_or_default();
     let valid = |row: usize| match flags.get((p.first as usize + row) / p.places as usize) {
@@ -34,13 +37,16 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         let first = block * if kernel.descending { blocks - 1 - number } else { number };
         let rows = first..count.min(first + block);
         let part = Part { first, rows: rows.len(), later: terms && number > 0 };
-        let listed: Vec<usize> = match kernel.flags {
-            true => rows.clone().filter(|&row| valid(row)).collect(),
-            false => Vec::new(),
-        };
-        if !kernel.flags || listed.len() == rows.len() {
-            whole(context, kernel, &operands, c, row_sum, part);
-        } else if terms {
+        if !kernel.flags || rows.clone().all(valid) {
+            if version.is_some() && keeps_weights(kernel) {
+                with_kept(kernel, &operands, c, version, part, scratch);
+            } else {
+                whole(context, kernel, &operands, c, row_sum, part);
+            }
+            continue;
+        }
+        let listed: Vec<usize> = rows.filter(|&row| valid(row)).collect();
+        if terms {
             valid_terms(context, kernel, &operands, c, row_sum, &listed, part, scratch);
         } else {
             valid_rows(context, kernel, &operands, c, &listed, part, scratch);
@@ -66,6 +72,31 @@ struct Operands<'a> {
     a: &'a [f32],
     b: &'a [f32],
     bias: &'a [f32],
+}
+
+fn multiply_adds(kernel: &Matmul) -> usize {
+    let p = &kernel.params;
+    [p.m, p.n, p.k].iter().map(|&x| x as usize).product()
+}
+
+/// Rows that are too few for a product that packs its weights each time; and the multiply-adds up to which one thread makes
+/// such a product.
+const FEW_ROWS: u32 = 8;
+const FEW: usize = 1 << 20;
+
+/// B is worth keeping in panels, if it lasts.
+pub fn keeps_weights(kernel: &Matmul) -> bool {
+    let is_terms = kernel.side == Some(SequenceSide::Terms);
+    kernel.params.m <= FEW_ROWS
+        && !is_terms
+        && !kernel.a_transposed
+        && !kernel.row_sum
+        && multiply_adds(kernel) < FEW
+}
+
+/// It never asks for other threads.
+pub fn is_small(kernel: &Matmul, lasting: bool) -> bool {
+    lasting && keeps_weights(kernel) || multiply_adds(kernel) < PARALLEL_FROM
 }
 
 fn threads(context: &Context, shape: [usize; 3]) -> usize {
@@ -130,6 +161,43 @@ fn whole(
     } else {
         for (sum, row) in sums.iter_mut().zip(a.chunks(a_stride)) {
             *sum += row[..k].iter().sum::<f32>();
+        }
+    }
+}
+
+/// A few rows, with B in panels.
+fn with_kept(
+    kernel: &Matmul,
+    on: &Operands,
+    c: &mut [f32],
+    version: Option<u64>,
+    part: Part,
+    scratch: &mut Scratch,
+) {
+    let p = &kernel.params;
+    let [n, k] = [p.n, p.k].map(|x| x as usize);
+    let [a_stride, b_stride, c_stride] = [p.a_stride, p.b_stride, p.c_stride].map(|x| x as usize);
+    let panels = n.div_ceil(WIDTH);
+    scratch.kept.pack(version, p.b_offset, 0..panels, |_, to| {
+        pack_matrix(Strided::new(on.b, b_stride, kernel.b_transposed), k, n, to);
+    });
+    let c = &mut c[part.first * c_stride..];
+    let rows: SmallVec<[&[f32]; FEW_ROWS as usize]> = on.a[part.first * a_stride..]
+        .chunks(a_stride)
+        .take(part.rows)
+        .map(|row| &row[..k])
+        .collect();
+    scratch.sums.clear();
+    scratch.sums.resize(part.rows * panels * WIDTH, 0.0);
+    let sums = Sums { words: &mut scratch.sums, stride: panels * WIDTH };
+    let product = WholeProduct { rows: &rows, terms: k, panels: &scratch.kept.words, sums };
+    pulp::Arch::new().dispatch(product);
+    let accumulate = set_bias(kernel, on.bias, c, part.rows, part);
+    for (c, sums) in c.chunks_mut(c_stride).zip(scratch.sums.chunks(panels * WIDTH)) {
+        if accumulate {
+            c[..n].iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
+        } else {
+            c[..n].copy_from_slice(&sums[..n]);
         }
     }
 }

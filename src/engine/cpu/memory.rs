@@ -7,6 +7,12 @@ use rayon::prelude::*;
 /// Elements from which on an elementwise kernel uses all threads.
 const PARALLEL_FROM: usize = 1 << 16;
 
+/// It never asks for other threads.
+pub fn is_small(kernel: &Combine) -> bool {
+    let [rows, columns] = [kernel.params.rows, kernel.params.columns].map(|x| x as usize);
+    rows * columns < PARALLEL_FROM
+}
+
 pub fn combine(_: &Context, kernel: &Combine, mut bound: Bound) {
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);

@@ -31,7 +31,7 @@ use super::{Choice, Strategy};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, BackwardPhase, BufferId, Control, Op};
 use crate::recording::{Launch, MemoryPlan, Recording, Role};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Elements that one task of an elementwise kernel takes.
@@ -50,6 +50,8 @@ struct Bound<'a> {
     names: &'a Names,
     reads: &'a [&'a [f32]],
     writes: [&'a mut [f32]; MOST],
+    /// Of a step's weights, where what was made of them can be kept until they have another.
+    version: Option<u64>,
 }
 
 /// The names of what a launch reads and of what it writes, each in binding order.
@@ -77,7 +79,7 @@ impl<'a> Bound<'a> {
     }
 }
 
-/// Memory of a layer's steps besides the recording's: the transposed weights, which serve all steps,
+/// Memory of a layer's launches besides the recording's: the transposed weights, which serve all steps,
 /// room for the rows that a step gathers, and zeros.
 #[derive(Default)]
 struct Scratch {
@@ -85,6 +87,9 @@ struct Scratch {
     rows: Vec<f32>,
     zeros: Vec<f32>,
     members: Vec<step::MemberRoom>,
+    /// A product's weights and sums, where they last and it has few rows.
+    kept: panel::Kept,
+    sums: Vec<f32>,
 }
 
 impl Scratch {
@@ -219,7 +224,8 @@ impl CpuEngine {
         let mut memory: Vec<Vec<f32>> = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
         let mut place = Vec::new();
         let mut shared = Vec::new();
-        let mut values = store.lock();
+        let written: HashSet<BufferId> = recording.launches().iter().flat_map(writes_of).collect();
+        let mut tensors = store.lock();
         for (id, buffer) in recording.iter() {
             if let Some(slot) = plan.slot_of[id.0] {
                 place.push(slot);
@@ -228,16 +234,25 @@ impl CpuEngine {
             place.push(memory.len());
             match buffer.role {
                 Role::Parameter | Role::State => {
-                    shared.push((buffer.name.clone(), memory.len(), buffer.len));
+                    let found = tensors.by_name.get(&buffer.name).map(|t| t.words.len());
+                    super::check_shared(found, buffer)?;
+                    if found.is_none() {
+                        tensors.set(&buffer.name, vec![0.0; buffer.len]);
+                    }
+                    shared.push(SharedTensor {
+                        name: buffer.name.clone(),
+                        place: memory.len(),
+                        len: buffer.len,
+                        is_written: written.contains(&id),
+                        version: 0,
+                    });
                     memory.push(Vec::new());
-                    super::check_shared(values.get(&buffer.name).map(Vec::len), buffer)?;
-                    values.entry(buffer.name.clone()).or_insert_with(|| vec![0.0; buffer.len]);
                 }
                 Role::Temporary => memory.push(Vec::new()),
                 Role::Input | Role::Output => memory.push(vec![0.0; buffer.len]),
             }
         }
-        drop(values);
+        drop(tensors);
         // Steps that share weights and a phase share their transpose.
         let mut layers: Vec<(BufferId, u8)> = Vec::new();
         // The first is for launches that have none of their own.
@@ -272,9 +287,11 @@ impl CpuEngine {
                 Op::SequenceForward(k) => Some(k.step.phase as u8),
                 Op::StepBackward(k) => Some(16 + k.phase as u8),
                 Op::SequenceBackward(k) => Some(16 + k.step.phase as u8),
+                Op::Matmul(k) if matmul::keeps_weights(k) => Some(32 + u8::from(k.b_transposed)),
                 _ => None,
             };
-            let weights = bindings.iter().position(|b| b.name == "w");
+            let name = if let Op::Matmul(_) = &launch.op { "b" } else { "w" };
+            let weights = bindings.iter().position(|b| b.name == name);
             let scratch = phase.zip(weights).map_or(0, |(phase, w)| {
                 let layer = (launch.buffers[w], phase);
                 let known = layers.iter().position(|&l| l == layer);
@@ -286,10 +303,18 @@ impl CpuEngine {
             });
             let gates = bindings.iter().zip(&launch.buffers).find(|b| b.0.name == "gates");
             let keeps_gates = gates.is_none_or(|gates| touched[gates.1.0] >= behind);
-            CpuLaunch { ops, scratch, names, reads, writes, keeps_gates }
+            let is_lasting = |id| !written.contains(id);
+            let weights = weights.map(|w| &launch.buffers[w]).filter(|&id| is_lasting(id));
+            let weights = weights.and_then(|id| {
+                shared.iter().position(|tensor: &SharedTensor| tensor.place == place[id.0])
+            });
+            CpuLaunch { ops, scratch, names, reads, writes, keeps_gates, weights }
         });
         let launches: Vec<_> = launches.collect();
+        let threads = self.context.threads;
+        let is_small = launches.iter().all(|launch| launch.is_small(threads));
         Ok(CpuProgram {
+            is_small,
             launches,
             scratch: scratches,
             context: self.context.clone(),
@@ -305,13 +330,46 @@ impl CpuEngine {
 /// Tensors by name, shared by programs. Programs of one store run one after another.
 #[derive(Clone, Default)]
 pub(super) struct CpuStore {
-    values: Arc<Mutex<HashMap<String, Vec<f32>>>>,
+    tensors: Arc<Mutex<Tensors>>,
+}
+
+#[derive(Default)]
+struct Tensors {
+    by_name: HashMap<String, Tensor>,
+    /// Versions so far.
+    versions: u64,
+}
+
+struct Tensor {
+    words: Vec<f32>,
+    /// Another one whenever the words may be others: what was made of them can be kept until then.
+    version: u64,
+}
+
+impl Tensors {
+    fn set(&mut self, name: &str, words: Vec<f32>) {
+        self.versions += 1;
+        let tensor = Tensor { words, version: self.versions };
+        self.by_name.insert(name.to_string(), tensor);
+    }
 }
 
 impl CpuStore {
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<f32>>> {
+    fn lock(&self) -> MutexGuard<'_, Tensors> {
         // A run checks every length before it takes anything, so a poisoned store is noticed there.
-        self.values.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.tensors.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn set(&self, name: &str, words: &[f32]) {
+        self.lock().set(name, words.to_vec());
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Vec<f32>> {
+        self.lock().by_name.get(name).map(|tensor| tensor.words.clone())
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.lock().by_name.keys().cloned().collect()
     }
 }
 
@@ -325,6 +383,43 @@ struct CpuLaunch {
     writes: Vec<Place>,
     /// What a cell leaves in the gates is read behind the launch.
     keeps_gates: bool,
+    /// Which tensor of the store the weights are, if the program never writes them.
+    weights: Option<usize>,
+}
+
+impl CpuLaunch {
+    /// One thread does it, and no other need be asked.
+    fn is_small(&self, threads: usize) -> bool {
+        match &self.ops[..] {
+            [Op::Matmul(k)] => matmul::is_small(k, self.weights.is_some()),
+            [Op::Combine(k)] => memory::is_small(k),
+            [Op::SelectRows(_) | Op::SequenceFlags(_) | Op::Fill(_) | Op::EmbeddingForward(_)] => {
+                true
+            }
+            ops @ [Op::StepForward(_), ..] => {
+                step::members(ops, self.weights.is_some(), threads) == 1
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What a launch writes.
+fn writes_of(launch: &Launch) -> Vec<BufferId> {
+    let pairs = launch.op.kernel().bindings().into_iter().zip(&launch.buffers);
+    pairs.filter(|(binding, _)| binding.access == Access::Write).map(|(_, id)| *id).collect()
+}
+
+/// A buffer that lives in the store between runs.
+struct SharedTensor {
+    name: String,
+    /// Its place in the memory.
+    place: usize,
+    len: usize,
+    /// The program writes it.
+    is_written: bool,
+    /// That of this run.
+    version: u64,
 }
 
 /// A buffer of a launch: its memory may be a slot that is longer than the buffer.
@@ -343,8 +438,9 @@ pub struct CpuProgram {
     scratch: Vec<Scratch>,
     /// Index into `memory` for each buffer of the recording.
     place: Vec<usize>,
-    /// Name, place and length of the buffers that live in the store between runs.
-    shared: Vec<(String, usize, usize)>,
+    shared: Vec<SharedTensor>,
+    /// No launch asks other threads: a run stays where it was called.
+    is_small: bool,
     plan: MemoryPlan,
 }
 
@@ -356,34 +452,46 @@ impl CpuProgram {
     /// One run; `begins` is called with each launch's number before it, and with their count at the
     /// end.
     pub(super) fn run_each(&mut self, mut begins: impl FnMut(usize) + Send) -> Result<()> {
-        let mut values = self.store.lock();
-        for (name, _, len) in &self.shared {
-            let found = values.get(name).map_or(0, Vec::len);
+        let mut tensors = self.store.lock();
+        for SharedTensor { name, len, .. } in &self.shared {
+            let found = tensors.by_name.get(name).map_or(0, |tensor| tensor.words.len());
             if found != *len {
                 return Err(Error::shape(name.as_str(), &[*len], &[found]));
             }
         }
-        for (name, place, _) in &self.shared {
-            if let Some(value) = values.get_mut(name) {
-                self.memory[*place] = std::mem::take(value);
+        for shared in &mut self.shared {
+            if let Some(tensor) = tensors.by_name.get_mut(&shared.name) {
+                self.memory[shared.place] = std::mem::take(&mut tensor.words);
+                shared.version = tensor.version;
             }
         }
-        let (context, launches) = (&self.context, &self.launches);
+        let (context, launches, shared) = (&self.context, &self.launches, &self.shared);
         let (memory, scratch) = (&mut self.memory, &mut self.scratch);
-        context.pool.install(|| {
+        let mut all = || {
             let mut number = 0;
             for launch in launches {
                 begins(number);
-                execute(context, launch, memory, &mut scratch[launch.scratch]);
+                let version = launch.weights.map(|weights| shared[weights].version);
+                execute(context, launch, memory, &mut scratch[launch.scratch], version);
                 // The first of them has all the time.
                 (1..launch.ops.len()).for_each(|step| begins(number + step));
                 number += launch.ops.len();
             }
             begins(number);
-        });
-        for (name, place, _) in &self.shared {
-            if let Some(value) = values.get_mut(name) {
-                *value = std::mem::take(&mut self.memory[*place]);
+        };
+        if self.is_small {
+            all()
+        } else {
+            context.pool.install(all)
+        }
+        for shared in &self.shared {
+            let next = tensors.versions + 1;
+            if let Some(tensor) = tensors.by_name.get_mut(&shared.name) {
+                tensor.words = std::mem::take(&mut self.memory[shared.place]);
+                if shared.is_written {
+                    tensor.version = next;
+                    tensors.versions = next;
+                }
             }
         }
         Ok(())
@@ -418,7 +526,13 @@ fn step_count(launches: &[Launch]) -> usize {
     step::steps_together(launches.iter().take_while(same).map(|launch| &launch.op))
 }
 
-fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scratch: &mut Scratch) {
+fn execute(
+    context: &Context,
+    launch: &CpuLaunch,
+    memory: &mut [Vec<f32>],
+    scratch: &mut Scratch,
+    version: Option<u64>,
+) {
     // Written buffers leave the table while the kernel runs, so that the rest can be read: no
     // launch binds a buffer twice.
     let mut taken: [Vec<f32>; MOST] = Default::default();
@@ -435,16 +549,17 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
             [Op::SequenceBackward(k)] => k.steps().into_iter().map(Op::from).collect(),
             _ => Vec::new(),
         };
-        let mut rest: Vec<&Op> =
-            if steps.is_empty() { &launch.ops } else { &steps }.iter().collect();
+        let mut rest: &[Op] = if steps.is_empty() { &launch.ops } else { &steps };
         while !rest.is_empty() {
-            let later = rest.split_off(step::steps_together(rest.iter().copied()));
-            let ops = std::mem::replace(&mut rest, later);
+            let ops;
+            (ops, rest) = rest.split_at(step::steps_together(rest.iter()));
             let mut writes: [&mut [f32]; MOST] = Default::default();
             for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
                 *slice = &mut vec[..bound.len];
             }
-            run(context, &ops, launch, &reads, writes, scratch);
+            let reads = &reads[..launch.reads.len()];
+            let bound = Bound { names: &launch.names, reads, writes, version };
+            run(context, ops, launch.keeps_gates, bound, scratch);
         }
     }
     for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
@@ -452,20 +567,11 @@ fn execute(context: &Context, launch: &CpuLaunch, memory: &mut [Vec<f32>], scrat
     }
 }
 
-fn run<'a>(
-    context: &Context,
-    ops: &[&Op],
-    launch: &'a CpuLaunch,
-    reads: &'a [&'a [f32]; MOST],
-    writes: [&'a mut [f32]; MOST],
-    scratch: &mut Scratch,
-) {
-    let reads = &reads[..launch.reads.len()];
-    let bound = Bound { names: &launch.names, reads, writes };
-    if ops.len() > 1 {
-        return step::sequence(context, ops, bound, scratch, launch.keeps_gates);
+fn run(context: &Context, ops: &[Op], keeps_gates: bool, bound: Bound, scratch: &mut Scratch) {
+    if step::goes_together(ops, bound.version.is_some()) {
+        return step::sequence(context, ops, bound, scratch, keeps_gates);
     }
-    match ops[0] {
+    match &ops[0] {
         // Their steps were taken apart; what a grid has not made is nothing.
         Op::SequenceForward(_) | Op::SequenceBackward(_) => {}
         // There are no workgroups, and launches side by side were taken apart.

@@ -5,12 +5,79 @@
 //!   sums\[r\]\[c\] += Σ_k rows\[r\]\[k\]·panel\[k\]\[c\], with k in order, from zero.
 //! So an element's bits depend on nothing but its own row and column.
 
-use pulp::Simd;
+use super::product::Strided;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// Columns of a panel.
 pub const WIDTH: usize = 16;
 
-/// Where the sums of a tile lie, which start from what is there.
+/// Packed weights, kept for as long as they are those of the same tensor.
+#[derive(Default)]
+pub struct Kept {
+    pub words: Vec<f32>,
+    of: Option<Label>,
+}
+
+/// A tensor's version, where in it the weights begin, and which panels are packed.
+#[derive(Clone, PartialEq)]
+struct Label {
+    version: u64,
+    first: u32,
+    panels: Range<usize>,
+}
+
+impl Kept {
+    /// Packs, unless this is what is there. Weights without a version may be others each time.
+    pub fn pack(
+        &mut self,
+        version: Option<u64>,
+        first: u32,
+        panels: Range<usize>,
+        pack: impl FnOnce(Range<usize>, &mut Vec<f32>),
+    ) {
+        let now = version.map(|version| Label { version, first, panels: panels.clone() });
+        if now.is_none() || now != self.of {
+            pack(panels, &mut self.words);
+            self.of = now;
+        }
+    }
+}
+
+/// Panels of all columns of a matrix \[terms, columns\].
+pub fn pack_matrix(matrix: Strided, terms: usize, columns: usize, to: &mut Vec<f32>) {
+    to.clear();
+    to.resize(columns.next_multiple_of(WIDTH) * terms, 0.0);
+    for (panel, words) in to.chunks_mut(WIDTH * terms).enumerate() {
+        for column in panel * WIDTH..columns.min((panel + 1) * WIDTH) {
+            for (k, words) in words.chunks_mut(WIDTH).enumerate() {
+                words[column % WIDTH] = matrix.data[k * matrix.row + column * matrix.column];
+            }
+        }
+    }
+}
+
+/// All rows' products with all panels, which lie one after another in the sums as they do in `panels`.
+pub struct WholeProduct<'a, 'b> {
+    pub rows: &'a [&'a [f32]],
+    pub terms: usize,
+    pub panels: &'a [f32],
+    pub sums: Sums<'b>,
+}
+
+impl WithSimd for WholeProduct<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let words = self.terms * WIDTH;
+        let (rows, count) = (self.rows, self.panels.len() / words);
+        let panel = |i: usize| &self.panels[i * words..][..words];
+        add_products(simd, self.terms, rows, count, panel, |i| i * WIDTH, &mut self.sums);
+    }
+}
+
+/// Where the sums of a tile lie, to which the products are added.
 pub struct Sums<'a> {
     pub words: &'a mut [f32],
     /// Words from one row to the next.
@@ -61,7 +128,7 @@ pub fn add_products<'a, S: Simd>(
     }
     match S::F32_LANES {
         8 => tiles!(2, 6, [1: 4, 2: 2], [3, 4, 5, 6]),
-        16 => tiles!(1, 12, [1: 8, 2: 4, 3: 2], [4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        16 => tiles!(1, 12, [1: 4, 2: 4, 3: 2], [4, 5, 6, 7, 8, 9, 10, 11, 12]),
         4 => tiles!(4, 6, [1: 2, 2: 2], [3, 4, 5, 6]),
         _ => tiles!(16, 1, [], [1]),
     }
@@ -137,29 +204,12 @@ fn tile<'a, S: Simd, const V: usize, const P: usize, const R: usize>(
 mod tests {
     use super::*;
 
-    struct Product<'a> {
-        rows: &'a [&'a [f32]],
-        panels: &'a [f32],
-        sums: &'a mut [f32],
-    }
-
-    impl pulp::WithSimd for Product<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let terms = self.rows.first().map_or(1, |row| row.len());
-            let panel = |i: usize| &self.panels[i * terms * WIDTH..][..terms * WIDTH];
-            let panels = self.panels.len() / (terms * WIDTH);
-            let mut sums = Sums { words: self.sums, stride: panels * WIDTH };
-            add_products(simd, terms, self.rows, panels, panel, |i| i * WIDTH, &mut sums);
-        }
-    }
-
     /// Products of the rows with panels, added to ones.
     fn products(rows: &[&[f32]], panels: &[f32], count: usize) -> Vec<f32> {
         let mut sums = vec![1.0; rows.len() * count * WIDTH];
-        pulp::Arch::new().dispatch(Product { rows, panels, sums: &mut sums });
+        let terms = rows.first().map_or(1, |row| row.len());
+        let to = Sums { words: &mut sums, stride: count * WIDTH };
+        pulp::Arch::new().dispatch(WholeProduct { rows, terms, panels, sums: to });
         sums
     }
 

@@ -35,12 +35,11 @@ impl<'a> Team<'a> {
     }
 
     /// Runs each member's part, all at the same time; no more members than the team's size.
-    pub fn run<M: Send>(&self, members: Vec<M>, work: impl Fn(M) + Sync) {
+    pub fn run<M: Send>(&self, members: impl ExactSizeIterator<Item = M>, work: impl Fn(M) + Sync) {
         if members.len() < 2 {
-            return members.into_iter().for_each(work);
+            return members.for_each(work);
         }
-        let parts: Vec<Mutex<Option<M>>> =
-            members.into_iter().map(|member| Mutex::new(Some(member))).collect();
+        let parts: Vec<Mutex<Option<M>>> = members.map(|member| Mutex::new(Some(member))).collect();
         self.context.pool.broadcast(|thread| {
             let part = parts.get(thread.index());
             let part =
@@ -60,7 +59,9 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn new(members: usize) -> Self {
-        let parts = || (0..members).map(|_| RwLock::default()).collect();
+        // Who is alone tells nobody.
+        let several = if members > 1 { members } else { 0 };
+        let parts = || (0..several).map(|_| RwLock::default()).collect();
         Exchange {
             parts: [parts(), parts()],
             arrived: AtomicUsize::new(0),
@@ -124,7 +125,7 @@ mod tests {
         let team = Team::new(&context, 8);
         assert_eq!(team.size(), 3);
         let results = Mutex::new(Vec::new());
-        team.run((0..members).collect(), |member| {
+        team.run(0..members, |member| {
             let mut value = member as f32;
             for step in 0..steps {
                 exchange.publish(member, step, |part| *part = vec![value]);
@@ -159,7 +160,7 @@ mod tests {
         let exchange = Exchange::new(2);
         let team = Team::new(&context, 2);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            team.run(vec![0, 1], |member| {
+            team.run(0..2, |member| {
                 let _attends = exchange.attend();
                 assert!(member == 0, "on purpose");
                 exchange.publish(member, 0, |_| {});

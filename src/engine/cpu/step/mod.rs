@@ -11,7 +11,7 @@ mod sequence;
 
 pub use backward::step_backward;
 pub use forward::step_forward;
-pub use sequence::{Room as MemberRoom, shared_by, steps_together};
+pub use sequence::{Room as MemberRoom, goes_together, members, shared_by, steps_together};
 use sequence::{sequence_backward, sequence_forward};
 
 use super::cell::STATES;
@@ -19,11 +19,15 @@ use super::rows::row;
 use super::zoneout::Zone;
 use super::{Bound, Context, Scratch};
 use crate::kernel::{Cell, NONE, Op, RESET, StepKind, StepParams, VALID};
+use smallvec::SmallVec;
 
-/// Steps that [`steps_together`] counts as one. Inference does not keep the gates.
+/// Lists that need no memory of their own for a single stream's step.
+type Few<T> = SmallVec<[T; 1]>;
+
+/// Steps that are made together: see [`goes_together`]. Inference does not keep the gates.
 pub fn sequence(
     context: &Context,
-    ops: &[&Op],
+    ops: &[Op],
     bound: Bound,
     scratch: &mut Scratch,
     keeps_gates: bool,
@@ -37,7 +41,8 @@ pub fn sequence(
         _ => None,
     });
     if let Op::StepForward(_) = ops[0] {
-        sequence_forward(context, &forward.collect::<Vec<_>>(), bound, scratch, keeps_gates);
+        let kernels: Few<_> = forward.collect();
+        sequence_forward(context, &kernels, bound, scratch, keeps_gates);
     } else {
         sequence_backward(context, &backward.collect::<Vec<_>>(), bound, scratch);
     }

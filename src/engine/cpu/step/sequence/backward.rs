@@ -2,11 +2,11 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, TILE_WORDS, Values, saved_blocks};
+use super::{Room, TILE_WORDS, Targets, Values, saved_blocks, split};
 use super::{of_block, pack_units, padded, present, present_mut, put, sixteen, zeros};
 use crate::engine::cpu::cell::{BackwardRow, STATES, cell_backward};
 use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
-use crate::engine::cpu::step::{Shared, old_slots};
+use crate::engine::cpu::step::{Few, Shared, old_slots};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::{BackwardPhase, NONE, RESET, StepBackward, VALID};
@@ -28,8 +28,7 @@ pub fn sequence_backward(
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
     let ends = kernels.iter().filter(|k| k.phase == BackwardPhase::Initial).count();
     let team = Team::new(context, context.threads);
-    let even = steps[0].flags.is_empty();
-    let split = Split::new(team.size(), batch, hidden, kernels[0].products(), even);
+    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size());
 
     let times = kernels[..kernels.len() - ends].iter().map(|k| k.params.t as usize);
     let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
@@ -40,13 +39,8 @@ pub fn sequence_backward(
         NONE => Vec::new(),
         later => gates[later as usize * words..][..words].to_vec(),
     };
-    let gates = Slab::of_members(&mut gates[first * words..(last + 1) * words], saved, &split);
     let carry = &mut bound.write("carry")[..states * batch * hidden];
     let old_carry = carry.to_vec();
-    let carries = carry.chunks_mut(batch * hidden);
-    let carries: Vec<_> = carries.map(|state| Slab::of_members(state, 1, &split)).collect();
-    let mut carries: Vec<_> = carries.into_iter().map(Vec::into_iter).collect();
-    let d_unit = Slab::of_members(bound.write("d_unit"), cell.unit_vectors(), &split);
     let on = Sources {
         old: bound.read("states"),
         d_output: bound.read("d_output").get(p.d_output_offset as usize..).unwrap_or_default(),
@@ -55,6 +49,11 @@ pub fn sequence_backward(
     };
     let exchanges: Vec<_> = split.groups().iter().map(|_| Exchange::new(split.shares())).collect();
 
+    let gates = Slab::of_members(&mut gates[first * words..(last + 1) * words], saved, &split);
+    let carries = carry.chunks_mut(batch * hidden);
+    let carries: Vec<_> = carries.map(|state| Slab::of_members(state, 1, &split)).collect();
+    let mut carries: Vec<_> = carries.into_iter().map(Few::into_iter).collect();
+    let d_unit = Slab::of_members(bound.write("d_unit"), cell.unit_vectors(), &split);
     let rooms = scratch.rooms(split.members().count());
     let members = split.members().zip(gates).zip(d_unit).zip(rooms);
     let members = members.map(|(((member, gates), d_unit), room)| BackwardMember {
@@ -67,11 +66,13 @@ pub fn sequence_backward(
         carries: carries.iter_mut().filter_map(Iterator::next).collect(),
         d_unit,
         on: &on,
+        version: bound.version,
         exchange: &exchanges[member.group],
         room,
         member,
     });
-    team.run(members.collect(), |member| pulp::Arch::new().dispatch(member));
+    let members: Vec<_> = members.collect();
+    team.run(members.into_iter(), |member| pulp::Arch::new().dispatch(member));
 }
 
 /// What all members read.
@@ -94,11 +95,13 @@ struct BackwardMember<'a> {
     /// The first time of the slabs.
     first: usize,
     /// The saved block of each gate's product.
-    targets: Vec<usize>,
+    targets: Targets,
     gates: Slab<'a>,
     carries: Vec<Slab<'a>>,
     d_unit: Slab<'a>,
     on: &'a Sources<'a>,
+    /// Of the weights, where they last.
+    version: Option<u64>,
     exchange: &'a Exchange,
     room: &'a mut Room,
 }
@@ -172,7 +175,9 @@ impl BackwardMember<'_> {
         let (cell, count, products) = (step.cell, member.rows.len(), self.targets.len());
         let (batch, line) = (step.p.batch as usize, products * hidden);
         let room = &mut *self.room;
-        pack(step.weights, hidden, products, member.blocks.clone(), &mut room.weights);
+        room.weights.pack(self.version, step.p.w_offset, member.blocks.clone(), |blocks, to| {
+            pack(step.weights, hidden, products, blocks, to);
+        });
         pack_units(step.unit, cell.unit_vectors(), hidden, member.blocks.clone(), &mut room.unit);
         zeros(&mut room.tile, (TILE_WORDS + WIDTH).max(count * WIDTH));
         let [mut source, mut next] = [&mut room.source, &mut room.next].map(std::mem::take);
@@ -215,7 +220,7 @@ impl BackwardMember<'_> {
         for (tile, &at) in tile.chunks_exact_mut(WIDTH).zip(&places) {
             tile.copy_from_slice(&carry[at..at + WIDTH]);
         }
-        let weights = &weights[first * panel..];
+        let weights = &weights.words[first * panel..];
         for (gate, handed) in handed.iter().enumerate() {
             add_products(
                 simd,

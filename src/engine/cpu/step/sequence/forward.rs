@@ -2,11 +2,11 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, TILE_WORDS, saved_blocks};
+use super::{Room, TILE_WORDS, Targets, saved_blocks, split};
 use super::{of_block, pack_units, padded, present, present_mut, put, sixteen, zeros};
 use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
 use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
-use crate::engine::cpu::step::Shared;
+use crate::engine::cpu::step::{Few, Shared};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::StepForward;
@@ -24,11 +24,12 @@ pub fn sequence_forward(
     let (p, kind) = (&kernels[0].params, &kernels[0].kind);
     let [time, batch, hidden] = [p.time, p.batch, p.hidden].map(|x| x as usize);
     let (states, saved) = (kind.cell.states(), kind.cell.saved());
-    let steps: Vec<Shared> =
+    let steps: Few<Shared> =
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
     let team = Team::new(context, context.threads);
-    let even = steps[0].flags.is_empty();
-    let split = Split::new(team.size(), batch, hidden, kernels[0].products(), even);
+    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size());
+
+    let exchanges: Few<_> = split.groups().iter().map(|_| Exchange::new(split.shares())).collect();
 
     // Steps lie in the order of time, and so do the slots that they write.
     let span = |of: fn(&StepForward) -> u32| {
@@ -40,36 +41,44 @@ pub fn sequence_forward(
     let gates = &mut bound.write("gates")[p.gates_offset as usize..];
     let gates = Slab::of_members(&mut gates[times.start * words..times.end * words], saved, &split);
     let words = batch * hidden;
-    let mut initial = Vec::new();
-    let mut new: Vec<Vec<Slab>> = Vec::new();
-    for state in bound.write("states").chunks_mut((time + 1) * words).take(states) {
-        initial.push(state[p.old_slot as usize * words..][..words].to_vec());
-        let written = &mut state[slots.start * words..slots.end * words];
-        new.push(Slab::of_members(written, 1, &split));
+    let mut initial = [&[][..]; STATES];
+    let mut new: [Few<Slab>; STATES] = Default::default();
+    let all_states = bound.write("states").chunks_mut((time + 1) * words);
+    for ((state, initial), new) in all_states.zip(&mut initial).zip(&mut new).take(states) {
+        let old = p.old_slot as usize;
+        let (before, written) = match old < slots.start {
+            true => state.split_at_mut(slots.start * words),
+            false => {
+                let (written, before) = state.split_at_mut(old * words);
+                (before, &mut written[slots.start * words..])
+            }
+        };
+        let at = if old < slots.start { old * words } else { 0 };
+        *initial = &before[at..at + words];
+        *new = Slab::of_members(&mut written[..slots.len() * words], 1, &split);
     }
-    let mut new: Vec<_> = new.into_iter().map(Vec::into_iter).collect();
-    let exchanges: Vec<_> = split.groups().iter().map(|_| Exchange::new(split.shares())).collect();
+    let mut new = new.map(Few::into_iter);
 
     let rooms = scratch.rooms(split.members().count());
     let members = split.members().zip(gates).zip(rooms).map(|((member, gates), room)| {
-        let new = new.iter_mut().filter_map(Iterator::next).collect();
         let exchange = &exchanges[member.group];
-        let first = [times.start, slots.start];
         ForwardMember {
             member,
             split: &split,
             steps: &steps,
-            first,
+            first: [times.start, slots.start],
             targets: saved_blocks(&kind.cell),
             gates,
-            new,
-            initial: &initial,
+            new: new.each_mut().map(Iterator::next).map(Option::unwrap_or_default),
+            initial: &initial[..states],
             exchange,
             room,
+            version: bound.version,
             keeps_gates,
         }
     });
-    team.run(members.collect(), |member| pulp::Arch::new().dispatch(member));
+    let members: Few<_> = members.collect();
+    team.run(members.into_iter(), |member| pulp::Arch::new().dispatch(member));
 }
 
 struct ForwardMember<'a> {
@@ -79,13 +88,15 @@ struct ForwardMember<'a> {
     /// The first step, and the first slot, of the slabs.
     first: [usize; 2],
     /// The saved block of each gate's product.
-    targets: Vec<usize>,
+    targets: Targets,
     gates: Slab<'a>,
-    new: Vec<Slab<'a>>,
+    new: [Slab<'a>; STATES],
     /// The states before the first step, \[B, H\] each.
-    initial: &'a [Vec<f32>],
+    initial: &'a [&'a [f32]],
     exchange: &'a Exchange,
     room: &'a mut Room,
+    /// Of the weights, where they last.
+    version: Option<u64>,
     keeps_gates: bool,
 }
 
@@ -99,12 +110,12 @@ impl WithSimd for ForwardMember<'_> {
         let [mut source, mut next] = self.start();
         let (hidden, line, rows) = (self.split.hidden(), self.line(), self.member.rows.clone());
         let row_words = steps[0].cell.saved() * WIDTH;
-        let mut active: Vec<usize> = Vec::with_capacity(rows.len());
+        let mut active: Few<usize> = Few::with_capacity(rows.len());
         for (number, step) in steps.iter().enumerate() {
             active.clear();
             active.extend((0..rows.len()).filter(|row| step.valid(rows.start + row)));
             let of = |&row: &usize| &source[self.source_row(step, row) * line..][..hidden];
-            let heard: Vec<&[f32]> = active.iter().map(of).collect();
+            let heard: Few<&[f32]> = active.iter().map(of).collect();
             let blocks = self.member.blocks.clone();
             let most = (TILE_WORDS / (active.len().max(1) * row_words)).max(1);
             for first in blocks.clone().step_by(most) {
@@ -119,13 +130,14 @@ impl WithSimd for ForwardMember<'_> {
             if number + 1 < steps.len() {
                 self.split.tell(exchange, self.member.share, number, &mut next, line);
             }
+            drop(heard);
             std::mem::swap(&mut source, &mut next);
         }
         (self.room.source, self.room.next) = (source, next);
     }
 }
 
-impl ForwardMember<'_> {
+impl<'a> ForwardMember<'a> {
     /// Words of a row of h: with whole blocks, so that one can be read wherever it is.
     #[inline(always)]
     fn line(&self) -> usize {
@@ -153,7 +165,9 @@ impl ForwardMember<'_> {
         let (cell, count, line) = (step.cell, member.rows.len(), self.line());
         let room = &mut *self.room;
         let products = cell.gates();
-        pack(step.weights, hidden, products, member.blocks.clone(), &mut room.weights);
+        room.weights.pack(self.version, step.p.w_offset, member.blocks.clone(), |blocks, to| {
+            pack(step.weights, hidden, products, blocks, to);
+        });
         pack_units(step.bias, products, hidden, member.blocks.clone(), &mut room.bias);
         pack_units(step.unit, cell.unit_vectors(), hidden, member.blocks.clone(), &mut room.unit);
         let row_words = cell.saved() * WIDTH;
@@ -163,12 +177,11 @@ impl ForwardMember<'_> {
         zeros(&mut next, (count + 1) * line);
         zeros(&mut room.states, (cell.states() - 1) * count * member.blocks.len() * WIDTH);
         for row in 0..count {
-            let of = |state: &'_ [f32]| (member.rows.start + row) * hidden..state.len();
-            let h = &self.initial[0];
-            source[row * line..][..hidden].copy_from_slice(&h[of(h)][..hidden]);
+            let of = |state: &'a [f32]| &state[(member.rows.start + row) * hidden..][..hidden];
+            source[row * line..][..hidden].copy_from_slice(of(self.initial[0]));
             for (s, state) in self.initial.iter().enumerate().skip(1) {
                 let at = self.state_at(s, row, member.blocks.start);
-                let own = &state[of(state)][member.units.clone()];
+                let own = &of(state)[member.units.clone()];
                 self.room.states[at..][..own.len()].copy_from_slice(own);
             }
         }
@@ -201,7 +214,7 @@ impl ForwardMember<'_> {
         let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
         let (products, row_words, panel) = (cell.gates(), cell.saved() * WIDTH, hidden * WIDTH);
         let first = (some.start - self.member.blocks.start) * products;
-        let weights = &self.room.weights[first * panel..];
+        let weights = &self.room.weights.words[first * panel..];
         add_products(
             simd,
             hidden,

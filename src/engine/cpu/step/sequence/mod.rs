@@ -18,8 +18,9 @@ pub use forward::sequence_forward;
 use split::Split;
 
 use super::STATES;
-use crate::engine::cpu::panel::WIDTH;
+use crate::engine::cpu::panel::{Kept, WIDTH};
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Words of a member's tile, which is to stay in the second-level cache: the gates of some blocks of units of some dozens
@@ -29,10 +30,16 @@ const TILE_WORDS: usize = 8192;
 /// Sixteen units' values.
 type Values = [f32; WIDTH];
 
+/// Gates of a step at most.
+const GATES: usize = 4;
+
+/// The saved block of each gate's product.
+type Targets = SmallVec<[usize; GATES]>;
+
 /// A member's memory, kept from run to run.
 #[derive(Default)]
 pub struct Room {
-    weights: Vec<f32>,
+    weights: Kept,
     /// Biases and other parameters by unit, sixteen units after sixteen.
     bias: Vec<f32>,
     unit: Vec<f32>,
@@ -73,6 +80,27 @@ pub fn steps_together<'a>(mut ops: impl Iterator<Item = &'a Op>) -> usize {
     1 + ops.take_while(is_next).count()
 }
 
+/// These operations are steps that go together; or a single step of weights that last, so that it is worth packing them.
+pub fn goes_together(ops: &[Op], lasting: bool) -> bool {
+    ops.len() > 1 || lasting && matches!(ops[0], Op::StepForward(_)) && serves(&ops[0])
+}
+
+/// How many threads make steps of which this is the first.
+pub fn members(ops: &[Op], lasting: bool, threads: usize) -> usize {
+    match &ops[0] {
+        Op::StepForward(k) if goes_together(ops, lasting) => {
+            split(&k.params, &k.kind, k.products(), ops.len(), threads).members().count()
+        }
+        Op::StepForward(k) => threads.min(k.params.batch as usize),
+        _ => threads,
+    }
+}
+
+fn split(p: &StepParams, kind: &StepKind, products: usize, steps: usize, threads: usize) -> Split {
+    let [batch, hidden] = [p.batch, p.hidden].map(|x| x as usize);
+    Split::new(threads, batch, hidden, products, !kind.flags, steps)
+}
+
 /// How a team of so many threads shares steps that go together, in words.
 pub fn shared_by(op: &Op, steps: usize, threads: usize) -> Option<String> {
     let (p, kind, products) = match op {
@@ -80,9 +108,7 @@ pub fn shared_by(op: &Op, steps: usize, threads: usize) -> Option<String> {
         Op::StepBackward(k) => (&k.params, &k.kind, k.products()),
         _ => return None,
     };
-    let [batch, hidden] = [p.batch, p.hidden].map(|x| x as usize);
-    let split = Split::new(threads, batch, hidden, products, !kind.flags);
-    (steps > 1).then(|| split.to_string())
+    (steps > 1).then(|| split(p, kind, products, steps, threads).to_string())
 }
 
 /// Steps that are one phase.
@@ -115,8 +141,7 @@ fn one_phase(kind: &StepKind, p: &StepParams) -> bool {
         && p.heads() == 1
 }
 
-/// The saved block of each gate's product.
-fn saved_blocks(cell: &Cell) -> Vec<usize> {
+fn saved_blocks(cell: &Cell) -> Targets {
     let blocks = cell.recurrent_blocks().iter();
     blocks.flat_map(|&(saved, _, count)| saved..saved + count).collect()
 }

@@ -1,12 +1,14 @@
 //! What of a written buffer is whose.
 
 use super::split::{Member, Split};
+use crate::engine::cpu::step::Few;
 use std::ops::Range;
 
 /// A member's part of a buffer \[steps, rows, blocks, H\]: its rows, and its units of each block.
+#[derive(Default)]
 pub struct Slab<'a> {
     /// All of the rows of a step, or of each row and block the units.
-    pieces: Vec<&'a mut [f32]>,
+    pieces: Few<&'a mut [f32]>,
     whole: bool,
     rows: usize,
     blocks: usize,
@@ -15,9 +17,9 @@ pub struct Slab<'a> {
 
 impl<'a> Slab<'a> {
     /// The parts of all members, in their order; of an absent buffer, nothing.
-    pub fn of_members(mut buffer: &'a mut [f32], blocks: usize, split: &Split) -> Vec<Slab<'a>> {
+    pub fn of_members(mut buffer: &'a mut [f32], blocks: usize, split: &Split) -> Few<Slab<'a>> {
         let hidden = split.hidden();
-        let mut slabs: Vec<_> = split.members().map(|m| Slab::empty(&m, blocks, split)).collect();
+        let mut slabs: Few<_> = split.members().map(|m| Slab::empty(&m, blocks, split)).collect();
         while !buffer.is_empty() {
             for (group, rows) in split.groups().iter().enumerate() {
                 let first = group * split.shares();
@@ -39,7 +41,7 @@ impl<'a> Slab<'a> {
 
     fn empty(member: &Member, blocks: usize, split: &Split) -> Self {
         Slab {
-            pieces: Vec::new(),
+            pieces: Few::new(),
             whole: split.shares() == 1,
             rows: member.rows.len(),
             blocks,

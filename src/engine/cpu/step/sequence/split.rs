@@ -2,15 +2,18 @@
 
 use crate::engine::cpu::panel::WIDTH;
 use crate::engine::cpu::team::Exchange;
+use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Range;
+
+type Parts = SmallVec<[Range<usize>; 1]>;
 
 /// Groups of batch rows, each of which several members make, a share of the units each.
 pub struct Split {
     hidden: usize,
-    groups: Vec<Range<usize>>,
+    groups: Parts,
     /// In blocks of sixteen units.
-    shares: Vec<Range<usize>>,
+    shares: Parts,
 }
 
 /// What one member makes.
@@ -38,14 +41,24 @@ const ROWS: usize = 8;
 const MANY_ROWS: usize = 32;
 const MANY_WORDS: usize = 1 << 21;
 
-/// Multiply-adds of a step that are worth telling each other.
+/// Multiply-adds of a step that are worth telling each other; and of a single step that are worth waking anybody.
 const WORTH: usize = 1 << 15;
+const WORTH_WAKING: usize = 1 << 19;
 
 impl Split {
     /// Over `threads` threads at most. `even`: the rows are all as long.
-    pub fn new(threads: usize, batch: usize, hidden: usize, products: usize, even: bool) -> Self {
+    pub fn new(
+        threads: usize,
+        batch: usize,
+        hidden: usize,
+        products: usize,
+        even: bool,
+        steps: usize,
+    ) -> Self {
         let blocks = hidden.div_ceil(WIDTH);
         let weights = products * hidden * hidden;
+        let wakes = steps > 1 || batch * weights >= WORTH_WAKING;
+        let threads = if wakes { threads } else { 1 };
         let rows = if weights > MANY_WORDS { MANY_ROWS } else { ROWS };
         let groups = if even { threads.min(batch / rows).max(1) } else { 1 };
         let work = batch.div_ceil(groups) * weights;
@@ -131,7 +144,7 @@ impl fmt::Display for Split {
 }
 
 /// `count` in so many parts.
-fn parts(count: usize, parts: usize) -> Vec<Range<usize>> {
+fn parts(count: usize, parts: usize) -> Parts {
     (0..parts).map(|i| count * i / parts..count * (i + 1) / parts).collect()
 }
 
@@ -145,7 +158,7 @@ mod tests {
         for threads in 1..9 {
             for [batch, hidden] in [[1, 1], [1, 300], [3, 7], [7, 129], [40, 64], [16, 300]] {
                 for even in [false, true] {
-                    let split = Split::new(threads, batch, hidden, 4, even);
+                    let split = Split::new(threads, batch, hidden, 4, even, 2);
                     let mut owners = vec![0; batch * hidden];
                     for member in split.members() {
                         assert!(member.blocks.clone().all(|b| !member.within(b).is_empty()));
