@@ -4,6 +4,7 @@
 //! falls on all three alike. Times are of whole runs: from the submission to the device's last
 //! word, on the host's clock.
 
+mod latency;
 mod model;
 #[cfg(feature = "plot")]
 mod plot;
@@ -11,6 +12,7 @@ mod profile;
 mod suites;
 mod timing;
 
+pub use latency::{Latency, latency};
 pub use model::{DeviceRates, KernelCost, Limit};
 #[cfg(feature = "plot")]
 pub use plot::{RooflinePoint, roofline};

@@ -1,5 +1,6 @@
 //! All steps of a layer by the CPU engine's team: the bits depend neither on how many threads there are, nor on which
-//! rows stand beside one another, nor on whether steps go together.
+//! rows stand beside one another, nor on whether steps go together. Weights that stay packed from run to run are those
+//! of the store, and a stream's step asks for no memory.
 
 mod common;
 
@@ -7,7 +8,10 @@ use common::seeded::run;
 use recurra::cell::CellKind;
 use recurra::conformance::{RecurrentCase, record_case};
 use recurra::engine::Engine;
-use recurra::layer::{Direction, Merge, Recurrent};
+use recurra::layer::{Direction, InitialState, Initializer, Merge, Recurrent, Sequence};
+use recurra::live::LiveBatch;
+use recurra::schedule::Recorder;
+use recurra::tensor::NamedTensors;
 use std::collections::BTreeMap;
 
 fn cases() -> Vec<RecurrentCase> {
@@ -43,4 +47,119 @@ fn bits_do_not_depend_on_the_threads() {
             }
         }
     }
+}
+
+const KINDS: [CellKind; 4] = [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru, CellKind::Slstm];
+
+fn weights(stack: &Recurrent, seed: u64) -> NamedTensors {
+    let mut weights = NamedTensors::new();
+    stack.init(&mut Initializer::new(seed), &mut weights);
+    weights
+}
+
+/// A stream's outputs, step by step.
+fn stream(live: &mut LiveBatch, x: &[f32], input: usize) -> Vec<f32> {
+    let session = live.join().unwrap();
+    let outputs = x.chunks(input).flat_map(|x| live.step(x).unwrap()).collect();
+    live.leave(session).unwrap();
+    outputs
+}
+
+/// A sequence in one run has the bits of a stream, on one thread and on several: so short, its input product is made as a
+/// stream's is.
+#[test]
+fn streams_have_the_bits_of_sequences() {
+    for (cell, hidden) in KINDS.iter().flat_map(|cell| [(*cell, 21), (*cell, 128)]) {
+        let stack = Recurrent { layers: 2, ..Recurrent::new("rnn", cell, 7, hidden) };
+        let weights = weights(&stack, 1);
+        let x = Initializer::new(2).uniform(8 * 7, 1.0);
+        for threads in [1, 3] {
+            let engine = Engine::cpu(Some(threads)).unwrap();
+            let mut rec = Recorder::inference();
+            let input = rec.input("x", [8, 7], false).unwrap();
+            let y =
+                stack.record(&mut rec, input, Sequence::new(8, 1), &InitialState::Zero).unwrap();
+            let output = rec.output("y", y.output).unwrap();
+            let store = engine.store();
+            store.set_all(&weights).unwrap();
+            let mut program = engine.load(&rec.finish(), &store).unwrap();
+            program.write(input.view.buffer, &x).unwrap();
+            program.run().unwrap();
+            let whole = program.read(output.view.buffer).unwrap();
+            let mut live = LiveBatch::new(&engine, &stack, &weights, 1).unwrap();
+            let stepped = stream(&mut live, &x, 7);
+            assert_eq!(stepped, whole, "{cell:?} {hidden}");
+            assert_eq!(stepped, stream(&mut live, &x, 7), "{cell:?} {hidden}: again");
+        }
+    }
+}
+
+/// What is packed of weights that last goes when the store gets others: by the host, or from a program that trains.
+#[test]
+fn packed_weights_follow_the_store() {
+    for cell in KINDS {
+        let stack = Recurrent::new("rnn", cell, 16, 16);
+        let x = Initializer::new(2).uniform(3 * 16, 1.0);
+        let engine = Engine::cpu(Some(1)).unwrap();
+        let fresh = |seed| {
+            let mut live = LiveBatch::new(&engine, &stack, &weights(&stack, seed), 1).unwrap();
+            stream(&mut live, &x, 16)
+        };
+        let mut live = LiveBatch::new(&engine, &stack, &weights(&stack, 1), 1).unwrap();
+        assert_eq!(stream(&mut live, &x, 16), fresh(1));
+        live.store().set_all(&weights(&stack, 2)).unwrap();
+        assert_eq!(stream(&mut live, &x, 16), fresh(2), "{cell:?}: set by the host");
+        // Each tensor for itself.
+        let mut mixed = weights(&stack, 2);
+        for (name, tensor) in weights(&stack, 3) {
+            live.store().set(&name, tensor.as_slice().unwrap()).unwrap();
+            mixed.insert(name.clone(), tensor);
+            let mut want = LiveBatch::new(&engine, &stack, &mixed, 1).unwrap();
+            let want = stream(&mut want, &x, 16);
+            assert_eq!(stream(&mut live, &x, 16), want, "{cell:?}: {name}");
+        }
+        // A program that writes them.
+        let mut rec = Recorder::inference();
+        let others = weights(&stack, 4);
+        let mut inputs = Vec::new();
+        for (name, tensor) in &others {
+            let shape = [tensor.shape()[0], tensor.shape().get(1).copied().unwrap_or(1)];
+            let input = rec.input(&format!("new {name}"), shape, false).unwrap();
+            let target = rec.parameter(name, shape).unwrap();
+            rec.copy(input, target).unwrap();
+            inputs.push((input.view.buffer, tensor));
+        }
+        let mut program = engine.load(&rec.finish(), live.store()).unwrap();
+        for (id, tensor) in inputs {
+            program.write(id, tensor.as_slice().unwrap()).unwrap();
+        }
+        program.run().unwrap();
+        assert_eq!(stream(&mut live, &x, 16), fresh(4), "{cell:?}: by a program");
+    }
+}
+
+/// For the streams that the README speaks of.
+#[test]
+fn a_streams_step_asks_for_no_memory() {
+    for cell in KINDS {
+        for (hidden, layers) in [(16, 1), (128, 1), (200, 2)] {
+            let stack = Recurrent { layers, ..Recurrent::new("rnn", cell, 40, hidden) };
+            for threads in [1, 2] {
+                let engine = Engine::cpu(Some(threads)).unwrap();
+                let mut live = LiveBatch::new(&engine, &stack, &weights(&stack, 1), 1).unwrap();
+                live.join().unwrap();
+                let (x, mut y) = (vec![0.5; 40], vec![0.0; hidden]);
+                // The first step packs the weights.
+                live.step_into(&x, &mut y).unwrap();
+                let counted = allocation_counter::measure(|| {
+                    for _ in 0..10 {
+                        live.step_into(&x, &mut y).unwrap();
+                    }
+                });
+                assert_eq!(counted.count_total, 0, "{cell:?} {hidden} {layers}: {counted:?}");
+            }
+        }
+    }
+    // The counter counts.
+    assert!(allocation_counter::measure(|| drop(std::hint::black_box(vec![1; 3]))).count_total > 0);
 }

@@ -101,6 +101,9 @@ pub struct BenchArgs {
     /// Draw the shapes against the device's roofline (SVG)
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     picture: Option<PathBuf>,
+    /// Single steps of B streams instead of whole sequences: how long each takes, from the host and back
+    #[arg(long, conflicts_with_all = ["suite", "picture", "profile", "time", "shortest", "memory"])]
+    latency: bool,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -165,6 +168,74 @@ struct Line {
     peak_gflops: f64,
 }
 
+/// The line of `--latency --json`.
+#[derive(Serialize)]
+struct LatencyLine {
+    cell: &'static str,
+    streams: usize,
+    input: usize,
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    device: String,
+    driver: String,
+    commit: &'static str,
+    threads: usize,
+    p50_us: f64,
+    p99_us: f64,
+    worst_us: f64,
+    steps: usize,
+    weight_bytes: usize,
+    weights_us: Option<f64>,
+}
+
+fn run_latency(engine: &Engine, shape: &RecurrentShape, args: &BenchArgs) -> Result<ExitCode> {
+    let found = measure::latency(engine, shape, Duration::from_secs_f64(args.seconds))?;
+    if args.json {
+        let RecurrentShape { cell, batch, input, hidden, layers, heads, .. } = *shape;
+        let line = LatencyLine {
+            cell: cell.name(),
+            streams: batch,
+            input,
+            hidden,
+            layers,
+            heads,
+            device: engine.name(),
+            driver: engine.driver(),
+            commit: COMMIT,
+            threads: engine.threads(),
+            p50_us: found.p50_us,
+            p99_us: found.p99_us,
+            worst_us: found.worst_us,
+            steps: found.steps,
+            weight_bytes: found.weight_bytes,
+            weights_us: found.weights_us,
+        };
+        print_line(&json_line(&line)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let fact = |name: &str, value: String| print_line(&format!("{name:<18}{value}"));
+    fact("device", engine.name())?;
+    fact("driver", engine.driver())?;
+    fact("commit", COMMIT.to_string())?;
+    fact("shape", shape_name(shape))?;
+    print_line("")?;
+    print_line(&format!(
+        "{:<18}{:>11}{:>11}{:>11}{:>11}",
+        "", "p50 us", "p99 us", "worst us", "steps"
+    ))?;
+    print_line(&format!(
+        "{:<18}{:>11.1}{:>11.1}{:>11.1}{:>11}",
+        "step", found.p50_us, found.p99_us, found.worst_us, found.steps
+    ))?;
+    let kib = found.weight_bytes as f64 / 1024.0;
+    match found.weights_us {
+        None => fact("weights", format!("{kib:.0} KiB"))?,
+        Some(us) => fact("weights", format!("{kib:.0} KiB, which one thread reads in {us:.1} us"))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Measures and prints.
 ///
 /// # Errors
@@ -179,6 +250,10 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let engine = args.device.engine()?;
+    if args.latency {
+        let shape = RecurrentShape { time: 1, shortest: 1, ..args.shape.shape() };
+        return run_latency(&engine, &shape, &args);
+    }
     let rates = DeviceRates::measure(&engine)?;
     let name = suite.as_ref().map(|suite| suite.name);
     // The roof is that of the shapes' own products.
