@@ -6,14 +6,15 @@ use crate::args::{
 };
 use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
-use recurra::Result;
 use recurra::cell::CellKind;
 use recurra::engine::{Engine, Strategy};
 use recurra::measure::{
     self, DeviceRates, Measurement, Profile, RecurrentShape, RooflinePoint, Suite, Timing,
 };
 use recurra::tensor::Precision;
-use serde::Serialize;
+use recurra::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -98,6 +99,10 @@ pub struct BenchArgs {
     /// Only list the suite's shapes, a line of JSON each
     #[arg(long, requires = "suite")]
     list: bool,
+    /// Shapes from standard input, a line of JSON each as `--list` prints them; a line of JSON each goes out
+    #[arg(long, conflicts_with_all = ["suite", "latency", "profile", "cell", "time", "batch", "input", "hidden",
+          "layers", "heads", "shortest"])]
+    each: bool,
     /// Draw the shapes against the device's roofline (SVG)
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     picture: Option<PathBuf>,
@@ -124,25 +129,60 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 /// The line of `--list`.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct ShapeLine {
-    cell: &'static str,
+    cell: Cow<'static, str>,
     time: usize,
     batch: usize,
     input: usize,
     hidden: usize,
     layers: usize,
+    #[serde(default = "one")]
     heads: usize,
+    /// All are T where it is missing.
+    #[serde(default = "most")]
     shortest: usize,
-    precision: &'static str,
+    #[serde(default)]
+    precision: Cow<'static, str>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn most() -> usize {
+    usize::MAX
 }
 
 impl ShapeLine {
     fn new(shape: &RecurrentShape) -> Self {
         let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } =
             *shape;
-        let (cell, precision) = (cell.name(), shape.precision.name());
+        let (cell, precision) = (cell.name().into(), shape.precision.name().into());
         ShapeLine { cell, time, batch, input, hidden, layers, heads, shortest, precision }
+    }
+
+    /// The shape of a line, with the other options as they are.
+    fn shape(&self, options: &RecurrentShape) -> Result<RecurrentShape> {
+        let ShapeLine { time, batch, input, hidden, layers, heads, shortest, .. } = *self;
+        let cell = CellKind::ALL
+            .into_iter()
+            .find(|cell| cell.name() == self.cell)
+            .ok_or_else(|| Error::invalid(format!("no cell is called '{}'", self.cell)))?;
+        let shortest = shortest.min(time);
+        let shape = RecurrentShape {
+            cell,
+            time,
+            batch,
+            input,
+            hidden,
+            layers,
+            heads,
+            shortest,
+            ..*options
+        };
+        // The library says what is wrong with a size.
+        shape.record(false).map(|_| shape)
     }
 }
 
@@ -166,6 +206,27 @@ struct Line {
     forward_gflops: f64,
     forward_backward_gflops: f64,
     peak_gflops: f64,
+}
+
+/// Answers each line with a line, until there are no more.
+fn run_each(
+    engine: &Engine,
+    rates: &DeviceRates,
+    args: &BenchArgs,
+    picture: &mut Picture,
+) -> Result<ExitCode> {
+    for (number, text) in std::io::stdin().lines().enumerate() {
+        let place = |error: String| Error::invalid(format!("line {}: {error}", number + 1));
+        let text = text.map_err(|error| place(error.to_string()))?;
+        let asked: ShapeLine =
+            serde_json::from_str(&text).map_err(|error| place(error.to_string()))?;
+        let shape = asked.shape(&args.shape.shape()).map_err(|error| place(error.to_string()))?;
+        let budget = Duration::from_secs_f64(args.seconds);
+        let found = measure::recurrent(engine, rates, &shape, budget)?;
+        picture.add(&shape, &found)?;
+        print_line(&json_line(&line(engine, &shape, strategy(engine, &shape)?, &found))?)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The line of `--latency --json`.
@@ -263,6 +324,9 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
     let budget = Duration::from_secs_f64(args.seconds);
     if let Some(suite) = &suite {
         return run_suite(&engine, &rates, suite, budget, args.json, &mut picture);
+    }
+    if args.each {
+        return run_each(&engine, &rates, &args, &mut picture);
     }
     let shape = args.shape.shape();
     let found = measure::recurrent(&engine, &rates, &shape, budget)?;

@@ -5,6 +5,7 @@ use super::panel::{Sums, WIDTH, WholeProduct, pack_matrix};
 use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
 use crate::kernel::{Matmul, SequenceSide, VALID};
+use rayon::prelude::*;
 use smallvec::SmallVec;
 
 /// Products of fewer multiply-adds stay on one thread.
@@ -39,7 +40,7 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         let part = Part { first, rows: rows.len(), later: terms && number > 0 };
         if !kernel.flags || rows.clone().all(valid) {
             if version.is_some() && keeps_weights(kernel) {
-                with_kept(kernel, &operands, c, version, part, scratch);
+                with_kept(context, kernel, &operands, c, version, part, scratch);
             } else {
                 whole(context, kernel, &operands, c, row_sum, part);
             }
@@ -80,23 +81,20 @@ fn multiply_adds(kernel: &Matmul) -> usize {
 }
 
 /// Rows that are too few for a product that packs its weights each time; and the multiply-adds up to which one thread makes
-/// such a product.
-const FEW_ROWS: u32 = 8;
-const FEW: usize = 1 << 20;
+/// one that does not.
+const FEW_ROWS: u32 = 512;
+const ALONE: usize = 1 << 20;
 
 /// B is worth keeping in panels, if it lasts.
 pub fn keeps_weights(kernel: &Matmul) -> bool {
     let is_terms = kernel.side == Some(SequenceSide::Terms);
-    kernel.params.m <= FEW_ROWS
-        && !is_terms
-        && !kernel.a_transposed
-        && !kernel.row_sum
-        && multiply_adds(kernel) < FEW
+    kernel.params.m <= FEW_ROWS && !is_terms && !kernel.a_transposed && !kernel.row_sum
 }
 
 /// It never asks for other threads.
 pub fn is_small(kernel: &Matmul, lasting: bool) -> bool {
-    lasting && keeps_weights(kernel) || multiply_adds(kernel) < PARALLEL_FROM
+    let bound = if lasting && keeps_weights(kernel) { ALONE } else { PARALLEL_FROM };
+    multiply_adds(kernel) < bound
 }
 
 fn threads(context: &Context, shape: [usize; 3]) -> usize {
@@ -167,6 +165,7 @@ fn whole(
 
 /// A few rows, with B in panels.
 fn with_kept(
+    context: &Context,
     kernel: &Matmul,
     on: &Operands,
     c: &mut [f32],
@@ -181,23 +180,65 @@ fn with_kept(
     scratch.kept.pack(version, p.b_offset, 0..panels, |_, to| {
         pack_matrix(Strided::new(on.b, b_stride, kernel.b_transposed), k, n, to);
     });
+    let panels = &scratch.kept.words[..];
+    let a = &on.a[part.first * a_stride..];
     let c = &mut c[part.first * c_stride..];
-    let rows: SmallVec<[&[f32]; FEW_ROWS as usize]> = on.a[part.first * a_stride..]
-        .chunks(a_stride)
-        .take(part.rows)
-        .map(|row| &row[..k])
-        .collect();
-    scratch.sums.clear();
-    scratch.sums.resize(part.rows * panels * WIDTH, 0.0);
-    let sums = Sums { words: &mut scratch.sums, stride: panels * WIDTH };
-    let product = WholeProduct { rows: &rows, terms: k, panels: &scratch.kept.words, sums };
-    pulp::Arch::new().dispatch(product);
     let accumulate = set_bias(kernel, on.bias, c, part.rows, part);
-    for (c, sums) in c.chunks_mut(c_stride).zip(scratch.sums.chunks(panels * WIDTH)) {
+    let alone = part.rows * n * k < ALONE;
+    if part.rows == 1 && !alone {
+        // Its columns are shared out.
+        let columns = (n / context.threads).next_multiple_of(WIDTH);
+        let parts = c[..n].par_chunks_mut(columns).zip(panels.par_chunks(columns * k));
+        return parts.for_each(|(c, panels)| {
+            add_panels(&a[..k], a_stride, panels, c, columns, &mut Vec::new(), accumulate);
+        });
+    }
+    let rows = part.rows.div_ceil(if alone { 1 } else { context.threads }).min(ROWS_AT_ONCE);
+    let last = (part.rows - 1) * c_stride + n;
+    let parts = |c: &mut [f32], number: usize, sums: &mut Vec<f32>| {
+        let a = &a[number * rows * a_stride..];
+        let count = (c.len() + c_stride - n) / c_stride;
+        let a = &a[..(count - 1) * a_stride + k];
+        add_panels(a, a_stride, panels, c, c_stride, sums, accumulate);
+    };
+    if alone {
+        let chunks = c[..last].chunks_mut(rows * c_stride).enumerate();
+        chunks.for_each(|(number, c)| parts(c, number, &mut scratch.sums));
+    } else {
+        let chunks = c[..last].par_chunks_mut(rows * c_stride).enumerate();
+        chunks.for_each_init(Vec::new, |sums, (number, c)| parts(c, number, sums));
+    }
+}
+
+/// Rows that meet a panel while it is in the first-level cache.
+const ROWS_AT_ONCE: usize = 32;
+
+/// C (+)= A·B for some rows of A and C, of which the last ends with the slice, and all panels of B. `room` is for the sums.
+fn add_panels(
+    a: &[f32],
+    a_stride: usize,
+    panels: &[f32],
+    c: &mut [f32],
+    c_stride: usize,
+    room: &mut Vec<f32>,
+    accumulate: bool,
+) {
+    let count = a.len().div_ceil(a_stride);
+    let terms = a.len() - (count - 1) * a_stride;
+    let columns = c.len() - (count - 1) * c_stride;
+    let rows: SmallVec<[&[f32]; ROWS_AT_ONCE]> =
+        a.chunks(a_stride).map(|row| &row[..terms]).collect();
+    let stride = panels.len() / terms;
+    room.clear();
+    room.resize(count * stride, 0.0);
+    let sums = Sums { words: &mut *room, stride };
+    pulp::Arch::new().dispatch(WholeProduct { rows: &rows, terms, panels, sums });
+    for (c, sums) in c.chunks_mut(c_stride).zip(room.chunks(stride)) {
+        let c = &mut c[..columns];
         if accumulate {
-            c[..n].iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
+            c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
         } else {
-            c[..n].copy_from_slice(&sums[..n]);
+            c.copy_from_slice(&sums[..columns]);
         }
     }
 }

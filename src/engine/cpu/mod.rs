@@ -253,6 +253,11 @@ impl CpuEngine {
             }
         }
         drop(tensors);
+        // Whoever asks for gradients will change the weights before the next run.
+        let is_backward = |launch: &Launch| {
+            matches!(launch.op, Op::StepBackward(_) | Op::SequenceBackward(_) | Op::ScanBackward(_))
+        };
+        let trains = recording.launches().iter().any(is_backward);
         // Steps that share weights and a phase share their transpose.
         let mut layers: Vec<(BufferId, u8)> = Vec::new();
         // The first is for launches that have none of their own.
@@ -303,7 +308,7 @@ impl CpuEngine {
             });
             let gates = bindings.iter().zip(&launch.buffers).find(|b| b.0.name == "gates");
             let keeps_gates = gates.is_none_or(|gates| touched[gates.1.0] >= behind);
-            let is_lasting = |id| !written.contains(id);
+            let is_lasting = |id| !trains && !written.contains(id);
             let weights = weights.map(|w| &launch.buffers[w]).filter(|&id| is_lasting(id));
             let weights = weights.and_then(|id| {
                 shared.iter().position(|tensor: &SharedTensor| tensor.place == place[id.0])
