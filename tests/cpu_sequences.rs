@@ -163,3 +163,47 @@ fn a_streams_step_asks_for_no_memory() {
     // The counter counts.
     assert!(allocation_counter::measure(|| drop(std::hint::black_box(vec![1; 3]))).count_total > 0);
 }
+
+/// Products with kept weights, small ones and shared ones, by rows and by columns: the bits of any number of threads, and
+/// the numbers of a training program, which keeps nothing.
+#[test]
+fn products_of_few_rows_are_those_of_training() {
+    for (time, batch, input, hidden) in
+        [(1, 1, 500, 601), (1, 3, 500, 601), (2, 35, 129, 135), (5, 100, 40, 50), (1, 1, 5, 3)]
+    {
+        let stack = Recurrent::new("rnn", CellKind::RnnTanh, input, hidden);
+        let x = Initializer::new(2).uniform(time * batch * input, 1.0);
+        let outputs = |threads: usize, training: bool| {
+            let engine = Engine::cpu(Some(threads)).unwrap();
+            let mut rec = if training { Recorder::training() } else { Recorder::inference() };
+            let from = rec.input("x", [time * batch, input], false).unwrap();
+            let sequence = Sequence::new(time, batch);
+            let y = stack.record(&mut rec, from, sequence, &InitialState::Zero).unwrap().output;
+            let output = rec.output("y", y).unwrap();
+            if training {
+                let seed = rec.input("seed", [time * batch, hidden], false).unwrap();
+                rec.seed_gradient(y, seed).unwrap();
+                rec.backward().unwrap();
+            }
+            let store = engine.store();
+            store.set_all(&weights(&stack, 1)).unwrap();
+            store
+                .set(recurra::kernel::LossScale::NAME, &recurra::kernel::LossScale::NEUTRAL)
+                .unwrap();
+            let mut program = engine.load(&rec.finish(), &store).unwrap();
+            program.write(from.view.buffer, &x).unwrap();
+            // Twice: packed, and kept.
+            program.run().unwrap();
+            program.run().unwrap();
+            program.read(output.view.buffer).unwrap()
+        };
+        let alone = outputs(1, false);
+        let name = format!("T{time} B{batch} I{input} H{hidden}");
+        for threads in [2, 3] {
+            assert_eq!(alone, outputs(threads, false), "{name} on {threads} threads");
+        }
+        let training = outputs(2, true);
+        let worst = alone.iter().zip(&training).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 2e-6, "{name}: {worst}");
+    }
+}
