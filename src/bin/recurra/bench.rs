@@ -140,7 +140,7 @@ struct ShapeLine {
     #[serde(default = "one")]
     heads: usize,
     /// All are T where it is missing.
-    #[serde(default = "most")]
+    #[serde(default = "most", skip_serializing_if = "is_most")]
     shortest: usize,
     #[serde(default)]
     precision: Cow<'static, str>,
@@ -152,6 +152,10 @@ fn one() -> usize {
 
 fn most() -> usize {
     usize::MAX
+}
+
+fn is_most(shortest: &usize) -> bool {
+    *shortest == most()
 }
 
 impl ShapeLine {
@@ -208,6 +212,14 @@ struct Line {
     peak_gflops: f64,
 }
 
+/// An answer of `--each` to a shape that can't be measured.
+#[derive(Serialize)]
+struct ErrorLine {
+    #[serde(flatten)]
+    shape: ShapeLine,
+    error: String,
+}
+
 /// Answers each line with a line, until there are no more.
 fn run_each(
     engine: &Engine,
@@ -220,11 +232,16 @@ fn run_each(
         let text = text.map_err(|error| place(error.to_string()))?;
         let asked: ShapeLine =
             serde_json::from_str(&text).map_err(|error| place(error.to_string()))?;
-        let shape = asked.shape(&args.shape.shape()).map_err(|error| place(error.to_string()))?;
-        let budget = Duration::from_secs_f64(args.seconds);
-        let found = measure::recurrent(engine, rates, &shape, budget)?;
-        picture.add(&shape, &found)?;
-        print_line(&json_line(&line(engine, &shape, strategy(engine, &shape)?, &found))?)?;
+        let mut answer = || {
+            let shape = asked.shape(&args.shape.shape())?;
+            let budget = Duration::from_secs_f64(args.seconds);
+            let found = measure::recurrent(engine, rates, &shape, budget)?;
+            picture.add(&shape, &found)?;
+            json_line(&line(engine, &shape, strategy(engine, &shape)?, &found))
+        };
+        let answer = answer()
+            .or_else(|error| json_line(&ErrorLine { error: error.to_string(), shape: asked }))?;
+        print_line(&answer)?;
     }
     Ok(ExitCode::SUCCESS)
 }
