@@ -2,8 +2,8 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, TILE_WORDS, Targets, Values, saved_blocks, split};
-use super::{of_block, pack_units, padded, present, present_mut, put, sixteen, zeros};
+use super::{Room, Targets, chunk_blocks, chunks, saved_blocks, split};
+use super::{of_chunk, pack_units, padded, zeros};
 use crate::engine::cpu::cell::{BackwardRow, STATES, cell_backward};
 use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
 use crate::engine::cpu::step::{Few, Shared, old_slots};
@@ -116,6 +116,7 @@ impl WithSimd for BackwardMember<'_> {
         let [mut source, mut next] = self.start();
         let (hidden, rows) = (self.split.hidden(), self.member.rows.clone());
         let line = self.targets.len() * hidden;
+        let most = chunk_blocks(rows.len(), WIDTH);
         let mut active: Vec<usize> = Vec::with_capacity(rows.len());
         for (number, step) in steps.iter().enumerate() {
             let is_initial = number + self.ends == steps.len() && self.ends > 0;
@@ -132,39 +133,33 @@ impl WithSimd for BackwardMember<'_> {
                 active.iter().map(of).collect()
             };
             let handed: Vec<_> = (0..self.targets.len()).map(of_gate).collect();
-            let blocks = self.member.blocks.clone();
-            let most = (TILE_WORDS / (active.len().max(1) * WIDTH)).max(1);
-            for first in blocks.clone().step_by(most) {
-                let some = first..blocks.end.min(first + most);
-                self.multiply(simd, some.clone(), &active, &handed);
+            for some in chunks(self.member.blocks.clone(), most) {
+                self.multiply(simd, &some, &active, &handed);
                 if !is_initial {
-                    self.settle(step, some, &mut next);
+                    self.settle(step, &some, &mut next);
                 }
             }
+            drop(handed);
             if number + 1 < steps.len() {
                 self.split.tell(exchange, self.member.share, number, &mut next, hidden);
             }
             std::mem::swap(&mut source, &mut next);
         }
         (self.room.source, self.room.next) = (source, next);
-        let units = self.member.units.clone();
-        for row in 0..rows.len() {
-            for s in 0..self.carries.len() {
-                let at = self.carry_at(s, row, self.member.blocks.start);
-                let to = self.carries[s].of(0, row, 0, 0..units.len());
-                to.copy_from_slice(&self.room.states[at..][..units.len()]);
+        let (units, own) = (self.member.units.len(), self.own());
+        for (to, carry) in self.carries.iter_mut().zip(self.room.states.chunks(rows.len() * own)) {
+            for (row, carry) in carry.chunks(own).enumerate() {
+                to.of(0, row, 0, 0..units).copy_from_slice(&carry[..units]);
             }
         }
     }
 }
 
 impl BackwardMember<'_> {
-    /// Where the sixteen units of a block of a state's carry are.
+    /// Words of a row of a state's carry.
     #[inline(always)]
-    fn carry_at(&self, state: usize, row: usize, block: usize) -> usize {
-        let own = self.member.blocks.len() * WIDTH;
-        let within = (block - self.member.blocks.start) * WIDTH;
-        (state * self.member.rows.len() + row) * own + within
+    fn own(&self) -> usize {
+        self.member.blocks.len() * WIDTH
     }
 
     /// Packs the weights, and puts in place what comes from later; the gradients of the recurrent products, gate by
@@ -178,12 +173,21 @@ impl BackwardMember<'_> {
         room.weights.pack(self.version, step.p.w_offset, member.blocks.clone(), |blocks, to| {
             pack(step.weights, hidden, products, blocks, to);
         });
-        pack_units(step.unit, cell.unit_vectors(), hidden, member.blocks.clone(), &mut room.unit);
-        zeros(&mut room.tile, (TILE_WORDS + WIDTH).max(count * WIDTH));
+        let most = chunk_blocks(count, WIDTH);
+        let parts = chunks(member.blocks.clone(), most);
+        pack_units(step.unit, cell.unit_vectors(), hidden, parts, &mut room.unit);
+        let chunk = most.min(member.blocks.len()) * WIDTH;
+        zeros(&mut room.tile, count * chunk);
+        zeros(&mut room.zeros, chunk);
+        zeros(&mut room.row, cell.saved() * chunk);
+        zeros(&mut room.before, cell.states() * chunk);
+        zeros(&mut room.passed, cell.states() * chunk);
+        zeros(&mut room.d_unit, cell.unit_vectors() * chunk);
         let [mut source, mut next] = [&mut room.source, &mut room.next].map(std::mem::take);
         zeros(&mut source, count * line);
         zeros(&mut next, count * line);
-        zeros(&mut room.states, cell.states() * count * member.blocks.len() * WIDTH);
+        let own = member.blocks.len() * WIDTH;
+        zeros(&mut room.states, cell.states() * count * own);
         for row in 0..count {
             let global = member.rows.start + row;
             for (gate, block) in
@@ -194,132 +198,142 @@ impl BackwardMember<'_> {
             }
             for s in 0..cell.states() {
                 let from = &self.on.carry[(s * batch + global) * hidden..][..hidden];
-                let at = self.carry_at(s, row, member.blocks.start);
-                self.room.states[at..][..member.units.len()]
-                    .copy_from_slice(&from[member.units.clone()]);
+                let to = &mut room.states[(s * count + row) * own..][..member.units.len()];
+                to.copy_from_slice(&from[member.units.clone()]);
             }
         }
         [source, next]
     }
 
-    /// dh += what the later step's gates hand back, by way of the tile.
+    /// dh += what the later step's gates hand back; by way of the tile where some rows have nothing of it.
     #[inline(always)]
     fn multiply<S: Simd>(
         &mut self,
         simd: S,
-        some: Range<usize>,
+        some: &Range<usize>,
         active: &[usize],
         handed: &[Vec<&[f32]>],
     ) {
-        let (hidden, products) = (self.split.hidden(), handed.len());
-        let panel = hidden * WIDTH;
-        let first = (some.start - self.member.blocks.start) * products;
-        let places = some.clone().flat_map(|block| active.iter().map(move |&row| (row, block)));
-        let places: Vec<_> = places.map(|(row, block)| self.carry_at(0, row, block)).collect();
+        let (hidden, products, own) = (self.split.hidden(), handed.len(), self.own());
+        let (panel, units) = (hidden * WIDTH, some.len() * WIDTH);
+        let before = some.start - self.member.blocks.start;
+        let whole = active.len() == self.member.rows.len();
         let Room { tile, states: carry, weights, .. } = &mut *self.room;
-        for (tile, &at) in tile.chunks_exact_mut(WIDTH).zip(&places) {
-            tile.copy_from_slice(&carry[at..at + WIDTH]);
+        let weights = &weights.words[before * products * panel..];
+        let at = |row: usize| row * own + before * WIDTH;
+        if !whole {
+            for (tile, &row) in tile.chunks_exact_mut(units).zip(active) {
+                tile.copy_from_slice(&carry[at(row)..][..units]);
+            }
         }
-        let weights = &weights.words[first * panel..];
+        let (sums, stride) = match whole {
+            true => (&mut carry[at(0)..], own),
+            false => (&mut tile[..], units),
+        };
+        let mut sums = Sums { words: sums, stride };
         for (gate, handed) in handed.iter().enumerate() {
-            add_products(
-                simd,
-                hidden,
-                handed,
-                some.len(),
-                |i| &weights[(i * products + gate) * panel..][..panel],
-                |i| i * active.len() * WIDTH,
-                &mut Sums { words: &mut *tile, stride: WIDTH },
-            );
+            let panel = |i: usize| &weights[(i * products + gate) * panel..][..panel];
+            add_products(simd, hidden, handed, some.len(), panel, |i| i * WIDTH, &mut sums);
         }
-        for (tile, &at) in tile.chunks_exact(WIDTH).zip(&places) {
-            carry[at..at + WIDTH].copy_from_slice(tile);
+        if !whole {
+            for (tile, &row) in tile.chunks_exact(units).zip(active) {
+                carry[at(row)..][..units].copy_from_slice(tile);
+            }
         }
     }
 
     /// The cell's derivative.
     #[inline(always)]
-    fn settle(&mut self, step: &Shared, some: Range<usize>, next: &mut [f32]) {
+    fn settle(&mut self, step: &Shared, some: &Range<usize>, next: &mut [f32]) {
         let arch = pulp::Arch::new();
-        let (cell, hidden) = (step.cell, self.split.hidden());
-        let [states, saved, vectors] = [cell.states(), cell.saved(), cell.unit_vectors()];
+        let (cell, hidden, own) = (step.cell, self.split.hidden(), self.own());
+        let [states, vectors] = [cell.states(), cell.unit_vectors()];
         let (t, batch) = (step.p.t as usize, step.p.batch as usize);
-        let old = old_slots(self.on.old, step.p, cell);
-        let mut words = [0.0; MOST_SAVED * WIDTH];
-        let words = &mut words[..saved * WIDTH];
-        for row in 0..self.member.rows.len() {
-            for block in some.clone() {
-                let within = self.member.within(block);
-                let number = block - self.member.blocks.start;
-                let global = self.member.rows.start + row;
-                let (valid, reset) = (step.valid(global), step.reset(global));
-                let mut d = [[0.0; WIDTH]; STATES];
-                for (s, d) in d.iter_mut().enumerate().take(states) {
-                    *d = sixteen(&self.room.states, self.carry_at(s, row, block));
-                }
-                if !self.on.d_output.is_empty() {
-                    let d_output = &self.on.d_output[(t * batch + global) * hidden..][..hidden];
-                    add(&mut d[0], &padded(d_output, block));
-                }
-                words.fill(0.0);
-                if valid {
-                    let mut before = [[0.0; WIDTH]; STATES];
-                    for (before, old) in before.iter_mut().zip(&old).take(states).filter(|_| !reset)
-                    {
-                        *before = padded(&old.0[global * hidden..][..hidden], block);
-                    }
-                    let mut passed = [[0.0; WIDTH]; STATES];
-                    for s in (0..states).filter(|_| step.zone.is_on()) {
-                        step.zone.split(s, global, block * WIDTH, &mut d[s], &mut passed[s]);
-                    }
-                    for (gate, words) in words.chunks_exact_mut(WIDTH).enumerate() {
-                        let kept = self.gates.of(t - self.first, row, gate, within.clone());
-                        words.copy_from_slice(&padded(kept, 0));
-                    }
-                    let mut d_unit = [0.0; MOST_SAVED * WIDTH];
-                    let d_unit = &mut d_unit[..vectors * WIDTH];
-                    for (vector, sum) in d_unit.chunks_exact_mut(WIDTH).enumerate() {
-                        let so_far = self.d_unit.of(0, row, vector, within.clone());
-                        sum.copy_from_slice(&padded(so_far, 0));
-                    }
-                    let of_cell = BackwardRow {
-                        gates: &mut *words,
-                        old: present(&before, states),
-                        carry: present_mut(&mut d, states),
-                        unit: of_block(&self.room.unit, number, vectors),
-                        d_unit: &mut *d_unit,
-                        normed: None,
+        let all_old = old_slots(self.on.old, step.p, cell);
+        let (units, within) = (some.len() * WIDTH, self.member.within(some));
+        let (first, count) = (some.start * WIDTH, within.len());
+        let blocks_before = some.start - self.member.blocks.start;
+        let rows = self.member.rows.clone();
+        let Room { states: carry, unit, zeros, row: words, before, passed, d_unit, .. } =
+            &mut *self.room;
+        let unit = of_chunk(unit, blocks_before, vectors, units);
+        let words = &mut words[..cell.saved() * units];
+        let d_unit = &mut d_unit[..vectors * units];
+        for row in 0..rows.len() {
+            let global = rows.start + row;
+            let (valid, reset) = (step.valid(global), step.reset(global));
+            let mut d: [&mut [f32]; STATES] = Default::default();
+            for (d, carry) in d.iter_mut().zip(carry.chunks_mut(rows.len() * own)) {
+                *d = &mut carry[row * own + blocks_before * WIDTH..][..units];
+            }
+            if !self.on.d_output.is_empty() {
+                add(d[0], &self.on.d_output[(t * batch + global) * hidden + first..][..count]);
+            }
+            if valid {
+                let mut old = [&zeros[..0]; STATES];
+                let copies = before.chunks_exact_mut(units).zip(&all_old);
+                for (old, (copy, all)) in old.iter_mut().zip(copies).take(states) {
+                    *old = match all.0.get(global * hidden + first..) {
+                        _ if reset => &zeros[..units],
+                        Some(whole) if count == units => &whole[..units],
+                        // The last block reaches beyond the end.
+                        all => {
+                            copy[..count].copy_from_slice(&all.unwrap_or_default()[..count]);
+                            copy
+                        }
                     };
-                    cell_backward(arch, cell, of_cell);
-                    for (vector, sum) in d_unit.chunks_exact(WIDTH).enumerate() {
-                        put(sum, self.d_unit.of(0, row, vector, within.clone()));
-                    }
-                    for (d, passed) in d.iter_mut().zip(&passed) {
-                        add(d, passed);
+                }
+                for (s, passed) in passed.chunks_exact_mut(units).enumerate().take(states) {
+                    if step.zone.is_on() {
+                        step.zone.split(s, global, first, d[s], passed);
                     }
                 }
-                for (gate, words) in words.chunks_exact(WIDTH).enumerate() {
-                    put(words, self.gates.of(t - self.first, row, gate, within.clone()));
+                for (gate, words) in words.chunks_exact_mut(units).enumerate() {
+                    let kept = self.gates.of(t - self.first, row, gate, within.clone());
+                    words[..count].copy_from_slice(kept);
+                    words[count..].fill(0.0);
                 }
-                let of_gates = next.chunks_exact_mut(hidden).skip(row * self.targets.len());
-                for (of_gate, saved) in of_gates.zip(&self.targets) {
-                    put(&words[saved * WIDTH..], &mut of_gate[block * WIDTH..][..within.len()]);
+                for (vector, sums) in d_unit.chunks_exact_mut(units).enumerate() {
+                    let so_far = self.d_unit.of(0, row, vector, within.clone());
+                    sums[..count].copy_from_slice(so_far);
                 }
-                for (s, d) in d.iter().enumerate().take(states) {
-                    let at = self.carry_at(s, row, block);
-                    let to = &mut self.room.states[at..at + WIDTH];
-                    if reset { to.fill(0.0) } else { to.copy_from_slice(d) }
+                let of_cell = BackwardRow {
+                    gates: &mut *words,
+                    old,
+                    carry: d.each_mut().map(|d| &mut **d),
+                    unit,
+                    d_unit: &mut *d_unit,
+                    normed: None,
+                };
+                cell_backward(arch, cell, of_cell);
+                for (vector, sums) in d_unit.chunks_exact(units).enumerate() {
+                    let to = self.d_unit.of(0, row, vector, within.clone());
+                    to.copy_from_slice(&sums[..count]);
                 }
+                if step.zone.is_on() {
+                    let passed = passed.chunks_exact(units);
+                    d.iter_mut().zip(passed).for_each(|(d, passed)| add(d, passed));
+                }
+            } else {
+                words.fill(0.0);
+            }
+            for (gate, words) in words.chunks_exact(units).enumerate() {
+                let to = self.gates.of(t - self.first, row, gate, within.clone());
+                to.copy_from_slice(&words[..count]);
+            }
+            let of_gates = next.chunks_exact_mut(hidden).skip(row * self.targets.len());
+            for (of_gate, saved) in of_gates.zip(&self.targets) {
+                of_gate[first..first + count].copy_from_slice(&words[saved * units..][..count]);
+            }
+            if reset {
+                d.iter_mut().for_each(|d| d.fill(0.0));
             }
         }
     }
 }
 
-/// Saved blocks of a cell, or parameters by unit, at most.
-const MOST_SAVED: usize = 5;
-
 #[inline(always)]
-fn add(a: &mut Values, b: &Values) {
+fn add(a: &mut [f32], b: &[f32]) {
     for (a, b) in a.iter_mut().zip(b) {
         *a += b;
     }

@@ -2,8 +2,8 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, TILE_WORDS, Targets, saved_blocks, split};
-use super::{of_block, pack_units, padded, present, present_mut, put, sixteen, zeros};
+use super::{Room, Targets, chunk_blocks, chunks, saved_blocks, split};
+use super::{of_chunk, pack_units, zeros};
 use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
 use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
 use crate::engine::cpu::step::{Few, Shared};
@@ -109,20 +109,17 @@ impl WithSimd for ForwardMember<'_> {
         let _attends = exchange.attend();
         let [mut source, mut next] = self.start();
         let (hidden, line, rows) = (self.split.hidden(), self.line(), self.member.rows.clone());
-        let row_words = steps[0].cell.saved() * WIDTH;
+        let most = self.chunk_blocks();
         let mut active: Few<usize> = Few::with_capacity(rows.len());
         for (number, step) in steps.iter().enumerate() {
             active.clear();
             active.extend((0..rows.len()).filter(|row| step.valid(rows.start + row)));
             let of = |&row: &usize| &source[self.source_row(step, row) * line..][..hidden];
             let heard: Few<&[f32]> = active.iter().map(of).collect();
-            let blocks = self.member.blocks.clone();
-            let most = (TILE_WORDS / (active.len().max(1) * row_words)).max(1);
-            for first in blocks.clone().step_by(most) {
-                let some = first..blocks.end.min(first + most);
-                self.fill(step, some.clone(), &active);
-                self.multiply(simd, some.clone(), &heard);
-                self.settle(step, some, &active, &source, &mut next);
+            for some in chunks(self.member.blocks.clone(), most) {
+                self.fill(step, &some, &active);
+                self.multiply(simd, &some, &heard);
+                self.settle(step, &some, &active, &source, &mut next);
             }
             if active.len() < rows.len() {
                 self.keep(step, &source, &mut next);
@@ -132,6 +129,8 @@ impl WithSimd for ForwardMember<'_> {
             }
             drop(heard);
             std::mem::swap(&mut source, &mut next);
+            let Room { states, next_states, .. } = &mut *self.room;
+            std::mem::swap(states, next_states);
         }
         (self.room.source, self.room.next) = (source, next);
     }
@@ -150,12 +149,14 @@ impl<'a> ForwardMember<'a> {
         if step.reset(self.member.rows.start + row) { self.member.rows.len() } else { row }
     }
 
-    /// Where the sixteen units of a block of a state other than h are.
+    /// Words of a row of another state.
     #[inline(always)]
-    fn state_at(&self, state: usize, row: usize, block: usize) -> usize {
-        let own = self.member.blocks.len() * WIDTH;
-        let within = (block - self.member.blocks.start) * WIDTH;
-        ((state - 1) * self.member.rows.len() + row) * own + within
+    fn own(&self) -> usize {
+        self.member.blocks.len() * WIDTH
+    }
+
+    fn chunk_blocks(&self) -> usize {
+        chunk_blocks(self.member.rows.len(), self.steps[0].cell.saved() * WIDTH)
     }
 
     /// Packs the weights, and puts the initial states in place; h of a step, and of the next.
@@ -168,51 +169,53 @@ impl<'a> ForwardMember<'a> {
         room.weights.pack(self.version, step.p.w_offset, member.blocks.clone(), |blocks, to| {
             pack(step.weights, hidden, products, blocks, to);
         });
-        pack_units(step.bias, products, hidden, member.blocks.clone(), &mut room.bias);
-        pack_units(step.unit, cell.unit_vectors(), hidden, member.blocks.clone(), &mut room.unit);
-        let row_words = cell.saved() * WIDTH;
-        zeros(&mut room.tile, (TILE_WORDS + row_words).max(count * row_words));
+        let most = chunk_blocks(count, cell.saved() * WIDTH);
+        let parts = || chunks(member.blocks.clone(), most);
+        pack_units(step.bias, products, hidden, parts(), &mut room.bias);
+        pack_units(step.unit, cell.unit_vectors(), hidden, parts(), &mut room.unit);
+        let chunk = most.min(member.blocks.len()) * WIDTH;
+        zeros(&mut room.zeros, chunk);
+        zeros(&mut room.tile, count * cell.saved() * chunk);
         let [mut source, mut next] = [&mut room.source, &mut room.next].map(std::mem::take);
         zeros(&mut source, (count + 1) * line);
         zeros(&mut next, (count + 1) * line);
-        zeros(&mut room.states, (cell.states() - 1) * count * member.blocks.len() * WIDTH);
+        let own = member.blocks.len() * WIDTH;
+        zeros(&mut room.states, (cell.states() - 1) * count * own);
+        zeros(&mut room.next_states, (cell.states() - 1) * count * own);
         for row in 0..count {
             let of = |state: &'a [f32]| &state[(member.rows.start + row) * hidden..][..hidden];
             source[row * line..][..hidden].copy_from_slice(of(self.initial[0]));
-            for (s, state) in self.initial.iter().enumerate().skip(1) {
-                let at = self.state_at(s, row, member.blocks.start);
-                let own = &of(state)[member.units.clone()];
-                self.room.states[at..][..own.len()].copy_from_slice(own);
+            let states = room.states.chunks_mut(count * own).zip(&self.initial[1..]);
+            for (to, state) in states {
+                let units = &of(state)[member.units.clone()];
+                to[row * own..][..units.len()].copy_from_slice(units);
             }
         }
         [source, next]
     }
 
-    /// What the gates of some blocks have of x, into the tile; zeros where a sum starts anew.
+    /// What the gates of some blocks have of x, into the tile \[rows, saved blocks, units\]; zeros where a sum starts anew.
     #[inline(always)]
-    fn fill(&mut self, step: &Shared, some: Range<usize>, active: &[usize]) {
+    fn fill(&mut self, step: &Shared, some: &Range<usize>, active: &[usize]) {
         let (t, inputs) = (step.p.t as usize - self.first[0], step.cell.gates());
-        let row_words = step.cell.saved() * WIDTH;
-        // Row by row: blocks of a gate that follow one another in memory are read one after another.
-        for (a, &row) in active.iter().enumerate() {
-            for (i, block) in some.clone().enumerate() {
-                let within = self.member.within(block);
-                let words = &mut self.room.tile[(i * active.len() + a) * row_words..][..row_words];
-                let (x, rest) = words.split_at_mut(inputs * WIDTH);
-                for (gate, words) in x.chunks_exact_mut(WIDTH).enumerate() {
-                    let x = self.gates.of(t, row, gate, within.clone());
-                    words.copy_from_slice(&padded(x, 0));
-                }
-                rest.fill(0.0);
+        let (units, within) = (some.len() * WIDTH, self.member.within(some));
+        let row_words = step.cell.saved() * units;
+        for (words, &row) in self.room.tile.chunks_exact_mut(row_words).zip(active) {
+            let (x, rest) = words.split_at_mut(inputs * units);
+            for (gate, words) in x.chunks_exact_mut(units).enumerate() {
+                let (words, padding) = words.split_at_mut(within.len());
+                words.copy_from_slice(self.gates.of(t, row, gate, within.clone()));
+                padding.fill(0.0);
             }
+            rest.fill(0.0);
         }
     }
 
     /// Adds the recurrent products.
     #[inline(always)]
-    fn multiply<S: Simd>(&mut self, simd: S, some: Range<usize>, heard: &[&[f32]]) {
+    fn multiply<S: Simd>(&mut self, simd: S, some: &Range<usize>, heard: &[&[f32]]) {
         let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
-        let (products, row_words, panel) = (cell.gates(), cell.saved() * WIDTH, hidden * WIDTH);
+        let (products, panel, units) = (cell.gates(), hidden * WIDTH, some.len() * WIDTH);
         let first = (some.start - self.member.blocks.start) * products;
         let weights = &self.room.weights.words[first * panel..];
         add_products(
@@ -221,8 +224,8 @@ impl<'a> ForwardMember<'a> {
             heard,
             some.len() * products,
             |i| &weights[i * panel..][..panel],
-            |i| i / products * heard.len() * row_words + self.targets[i % products] * WIDTH,
-            &mut Sums { words: &mut self.room.tile, stride: row_words },
+            |i| self.targets[i % products] * units + i / products * WIDTH,
+            &mut Sums { words: &mut self.room.tile, stride: cell.saved() * units },
         );
     }
 
@@ -231,59 +234,59 @@ impl<'a> ForwardMember<'a> {
     fn settle(
         &mut self,
         step: &Shared,
-        some: Range<usize>,
+        some: &Range<usize>,
         active: &[usize],
         source: &[f32],
         next: &mut [f32],
     ) {
         let arch = pulp::Arch::new();
-        let (cell, line) = (step.cell, self.line());
-        let [states, saved] = [cell.states(), cell.saved()];
-        let (t, slot) =
-            (step.p.t as usize - self.first[0], step.p.new_slot as usize - self.first[1]);
-        for (a, &row) in active.iter().enumerate() {
-            for (i, block) in some.clone().enumerate() {
-                let within = self.member.within(block);
-                let number = block - self.member.blocks.start;
-                let global = self.member.rows.start + row;
-                let mut old = [[0.0; WIDTH]; STATES];
-                if !step.reset(global) {
-                    old[0] = sixteen(source, row * line + block * WIDTH);
-                    for (s, old) in old.iter_mut().enumerate().take(states).skip(1) {
-                        *old = sixteen(&self.room.states, self.state_at(s, row, block));
-                    }
+        let (cell, line, own) = (step.cell, self.line(), self.own());
+        let (states, rows) = (cell.states(), self.member.rows.clone());
+        let [t, slot] =
+            [step.p.t as usize - self.first[0], step.p.new_slot as usize - self.first[1]];
+        let (units, within) = (some.len() * WIDTH, self.member.within(some));
+        let before = some.start - self.member.blocks.start;
+        let Room { tile, bias, unit, states: old_states, next_states, zeros, .. } = &mut *self.room;
+        let bias = of_chunk(bias, before, cell.gates(), units);
+        let unit = of_chunk(unit, before, cell.unit_vectors(), units);
+        for (words, &row) in tile.chunks_exact_mut(cell.saved() * units).zip(active) {
+            let global = rows.start + row;
+            let (of_h, of_others) = (row * line + some.start * WIDTH, row * own + before * WIDTH);
+            let mut old = [&[][..]; STATES];
+            old[0] = &source[of_h..of_h + units];
+            for (old, state) in old[1..].iter_mut().zip(old_states.chunks(rows.len() * own)) {
+                *old = &state[of_others..of_others + units];
+            }
+            if step.reset(global) {
+                old[..states].fill(&zeros[..units]);
+            }
+            let mut new: [&mut [f32]; STATES] = Default::default();
+            new[0] = &mut next[of_h..of_h + units];
+            let others = next_states.chunks_mut(rows.len() * own);
+            for (new, state) in new[1..].iter_mut().zip(others) {
+                *new = &mut state[of_others..of_others + units];
+            }
+            let of_cell = ForwardRow {
+                gates: &mut *words,
+                bias,
+                old,
+                new: new.each_mut().map(|new| &mut **new),
+                unit,
+                r: &[],
+                mask: &[],
+            };
+            cell_forward(arch, cell, of_cell);
+            let kept = words.chunks_exact(units).enumerate().filter(|_| self.keeps_gates);
+            for (gate, words) in kept {
+                let to = self.gates.of(t, row, gate, within.clone());
+                to.copy_from_slice(&words[..within.len()]);
+            }
+            for s in 0..states {
+                if step.zone.is_on() {
+                    step.zone.mix(s, global, some.start * WIDTH, old[s], new[s]);
                 }
-                let mut new = [[0.0; WIDTH]; STATES];
-                let Room { tile, bias, unit, .. } = &mut *self.room;
-                let words = &mut tile[(i * active.len() + a) * saved * WIDTH..][..saved * WIDTH];
-                let of_cell = ForwardRow {
-                    gates: words,
-                    bias: of_block(bias, number, cell.gates()),
-                    old: present(&old, states),
-                    new: present_mut(&mut new, states),
-                    unit: of_block(unit, number, cell.unit_vectors()),
-                    r: &[],
-                    mask: &[],
-                };
-                cell_forward(arch, cell, of_cell);
-                let kept = words.chunks_exact(WIDTH).enumerate().filter(|_| self.keeps_gates);
-                for (gate, words) in kept {
-                    put(words, self.gates.of(t, row, gate, within.clone()));
-                }
-                for s in 0..states {
-                    if step.zone.is_on() {
-                        step.zone.mix(s, global, block * WIDTH, &old[s], &mut new[s]);
-                    }
-                    put(&new[s], self.new[s].of(slot, row, 0, within.clone()));
-                    let (to, at) = match s {
-                        0 => (&mut *next, row * line + block * WIDTH),
-                        _ => {
-                            let at = self.state_at(s, row, block);
-                            (&mut self.room.states[..], at)
-                        }
-                    };
-                    to[at..][..WIDTH].copy_from_slice(&new[s]);
-                }
+                let to = self.new[s].of(slot, row, 0, within.clone());
+                to.copy_from_slice(&new[s][..within.len()]);
             }
         }
     }
@@ -291,23 +294,25 @@ impl<'a> ForwardMember<'a> {
     /// Rows that take no part keep their states, or what a reset leaves of them.
     #[inline(always)]
     fn keep(&mut self, step: &Shared, source: &[f32], next: &mut [f32]) {
-        let (slot, line) = (step.p.new_slot as usize - self.first[1], self.line());
-        let rows = self.member.rows.clone();
+        let (slot, line, own) = (step.p.new_slot as usize - self.first[1], self.line(), self.own());
+        let (rows, units) = (self.member.rows.clone(), self.member.units.clone());
+        let Room { states, next_states, .. } = &mut *self.room;
         for row in (0..rows.len()).filter(|row| !step.valid(rows.start + row)) {
-            let from = self.source_row(step, row) * line;
-            for block in self.member.blocks.clone() {
-                let within = self.member.within(block);
-                let h = sixteen(source, from + block * WIDTH);
-                next[row * line + block * WIDTH..][..WIDTH].copy_from_slice(&h);
-                put(&h, self.new[0].of(slot, row, 0, within.clone()));
-                for s in 1..step.cell.states() {
-                    let at = self.state_at(s, row, block);
-                    let kept = &mut self.room.states[at..at + WIDTH];
-                    if step.reset(rows.start + row) {
-                        kept.fill(0.0);
-                    }
-                    put(kept, self.new[s].of(slot, row, 0, within.clone()));
+            let reset = step.reset(rows.start + row);
+            let from = if reset { rows.len() } else { row } * line;
+            let h = &source[from + units.start..from + units.end];
+            next[row * line + units.start..][..units.len()].copy_from_slice(h);
+            self.new[0].of(slot, row, 0, 0..units.len()).copy_from_slice(h);
+            let others =
+                states.chunks(rows.len() * own).zip(next_states.chunks_mut(rows.len() * own));
+            for (new, (state, next)) in self.new[1..].iter_mut().zip(others) {
+                let kept = &mut next[row * own..][..units.len()];
+                if reset {
+                    kept.fill(0.0);
+                } else {
+                    kept.copy_from_slice(&state[row * own..][..units.len()]);
                 }
+                new.of(slot, row, 0, 0..units.len()).copy_from_slice(kept);
             }
         }
     }

@@ -17,7 +17,6 @@ pub use forward::sequence_forward;
 
 use split::Split;
 
-use super::STATES;
 use crate::engine::cpu::panel::{Kept, WIDTH};
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
 use smallvec::SmallVec;
@@ -26,6 +25,16 @@ use std::ops::Range;
 /// Words of a member's tile, which is to stay in the second-level cache: the gates of some blocks of units of some dozens
 /// of rows, or of more blocks of a few rows.
 const TILE_WORDS: usize = 8192;
+
+/// Blocks of units that go together: a chunk, with so many words for each row and block.
+fn chunk_blocks(rows: usize, words: usize) -> usize {
+    (TILE_WORDS / (rows.max(1) * words)).max(1)
+}
+
+/// The chunks of some blocks.
+fn chunks(blocks: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    blocks.clone().step_by(most).map(move |first| first..blocks.end.min(first + most))
+}
 
 /// Sixteen units' values.
 type Values = [f32; WIDTH];
@@ -40,15 +49,22 @@ type Targets = SmallVec<[usize; GATES]>;
 #[derive(Default)]
 pub struct Room {
     weights: Kept,
-    /// Biases and other parameters by unit, sixteen units after sixteen.
+    /// Biases and other parameters by unit, of one chunk of blocks after another.
     bias: Vec<f32>,
     unit: Vec<f32>,
     tile: Vec<f32>,
     /// What the product reads, \[rows, ·\], and what takes its place.
     source: Vec<f32>,
     next: Vec<f32>,
-    /// States, or carries, \[·, rows, units\].
+    /// States, or carries, \[·, rows, units\], and of states what takes their place.
     states: Vec<f32>,
+    next_states: Vec<f32>,
+    zeros: Vec<f32>,
+    /// Backward: a row's gates, states before the step, gradients that pass it by, and sums of parameters by unit.
+    row: Vec<f32>,
+    before: Vec<f32>,
+    passed: Vec<f32>,
+    d_unit: Vec<f32>,
 }
 
 /// Makes `words` zeros of it.
@@ -146,24 +162,26 @@ fn saved_blocks(cell: &Cell) -> Targets {
     blocks.flat_map(|&(saved, _, count)| saved..saved + count).collect()
 }
 
-/// Vectors \[count, H\] of parameters by unit, sixteen units after sixteen: \[block, vector, sixteen\].
+/// Vectors \[count, H\] of parameters by unit, chunk after chunk: \[chunk, vector, unit\], with whole blocks.
 fn pack_units(
     vectors: &[f32],
     count: usize,
     hidden: usize,
-    blocks: Range<usize>,
+    chunks: impl Iterator<Item = Range<usize>>,
     to: &mut Vec<f32>,
 ) {
     to.clear();
-    for block in blocks {
-        vectors.chunks(hidden).take(count).for_each(|vector| to.extend(padded(vector, block)));
+    for blocks in chunks {
+        for vector in vectors.chunks(hidden).take(count) {
+            blocks.clone().for_each(|block| to.extend(padded(vector, block)));
+        }
     }
 }
 
-/// A block's part of that.
+/// A chunk's part of that: `before` blocks lie before it, and it has so many units.
 #[inline(always)]
-fn of_block(packed: &[f32], number: usize, count: usize) -> &[f32] {
-    &packed[number * count * WIDTH..][..count * WIDTH]
+fn of_chunk(packed: &[f32], before: usize, count: usize, units: usize) -> &[f32] {
+    &packed[before * count * WIDTH..][..count * units]
 }
 
 /// The sixteen of a block, with zeros beyond the end.
@@ -183,40 +201,4 @@ fn padded_tail(own: &[f32]) -> Values {
     let mut values = [0.0; WIDTH];
     values[..own.len()].copy_from_slice(own);
     values
-}
-
-/// The sixteen words from `at` on.
-#[inline(always)]
-fn sixteen(words: &[f32], at: usize) -> Values {
-    words[at..at + WIDTH].try_into().unwrap_or([0.0; WIDTH])
-}
-
-/// As many of the values as the target takes.
-#[inline(always)]
-fn put(values: &[f32], to: &mut [f32]) {
-    match (to.first_chunk_mut::<WIDTH>(), values.first_chunk()) {
-        (Some(to), Some(values)) => *to = *values,
-        _ => put_tail(values, to),
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn put_tail(values: &[f32], to: &mut [f32]) {
-    to.copy_from_slice(&values[..to.len()]);
-}
-
-/// Slices of the states that the cell has; the others are empty.
-#[inline(always)]
-fn present(values: &[Values; STATES], states: usize) -> [&[f32]; STATES] {
-    std::array::from_fn(|s| if s < states { &values[s][..] } else { &[] })
-}
-
-#[inline(always)]
-fn present_mut(values: &mut [Values; STATES], states: usize) -> [&mut [f32]; STATES] {
-    let mut number = 0;
-    values.each_mut().map(|values| {
-        number += 1;
-        if number <= states { &mut values[..] } else { &mut [] }
-    })
 }

@@ -27,11 +27,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// A block's units, counted from the member's first.
+    /// The units of some blocks, counted from the member's first.
     #[inline(always)]
-    pub fn within(&self, block: usize) -> Range<usize> {
-        let first = block * WIDTH - self.units.start;
-        first..(first + WIDTH).min(self.units.len())
+    pub fn within(&self, blocks: &Range<usize>) -> Range<usize> {
+        let [first, end] = [blocks.start, blocks.end].map(|b| b * WIDTH - self.units.start);
+        first..end.min(self.units.len())
     }
 }
 
@@ -161,7 +161,9 @@ mod tests {
                     let split = Split::new(threads, batch, hidden, 4, even, 2);
                     let mut owners = vec![0; batch * hidden];
                     for member in split.members() {
-                        assert!(member.blocks.clone().all(|b| !member.within(b).is_empty()));
+                        assert!(
+                            member.blocks.clone().all(|b| !member.within(&(b..b + 1)).is_empty())
+                        );
                         for row in member.rows.clone() {
                             member.units.clone().for_each(|unit| owners[row * hidden + unit] += 1);
                         }
