@@ -80,15 +80,19 @@ fn multiply_adds(kernel: &Matmul) -> usize {
     [p.m, p.n, p.k].iter().map(|&x| x as usize).product()
 }
 
-/// Rows that are too few for a product that packs its weights each time; and the multiply-adds up to which one thread makes
-/// one that does not.
+/// Rows that are too few for a product that packs its weights each time; and terms of which a panel fits the first-level
+/// cache, where panels are as fast for any number of rows.
 const FEW_ROWS: u32 = 512;
+const FEW_TERMS: u32 = 512;
+
+/// The multiply-adds up to which one thread makes a product of weights that are kept.
 const ALONE: usize = 1 << 20;
 
 /// B is worth keeping in panels, if it lasts.
 pub fn keeps_weights(kernel: &Matmul) -> bool {
-    let is_terms = kernel.side == Some(SequenceSide::Terms);
-    kernel.params.m <= FEW_ROWS && !is_terms && !kernel.a_transposed && !kernel.row_sum
+    let (p, is_terms) = (&kernel.params, kernel.side == Some(SequenceSide::Terms));
+    let is_served = !is_terms && !kernel.a_transposed && !kernel.row_sum;
+    is_served && (p.m <= FEW_ROWS || p.k <= FEW_TERMS)
 }
 
 /// It never asks for other threads.
