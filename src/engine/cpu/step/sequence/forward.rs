@@ -81,6 +81,30 @@ pub fn sequence_forward(
     team.run(members.into_iter(), |member| pulp::Arch::new().dispatch(member));
 }
 
+/// How a chunk's gates lie in the tile, and which rows a call of the cell takes.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Units of a row, with whole blocks.
+    units: usize,
+    /// Rows that go together in one call: 1, \[row, saved block, unit\]; or all, \[saved block, row, unit\].
+    together: usize,
+    saved: usize,
+}
+
+impl Layout {
+    /// Words from one row to the next.
+    #[inline(always)]
+    fn row_stride(self) -> usize {
+        if self.together > 1 { self.units } else { self.saved * self.units }
+    }
+
+    /// Words of one saved block.
+    #[inline(always)]
+    fn block_words(self) -> usize {
+        self.together * self.units
+    }
+}
+
 struct ForwardMember<'a> {
     member: Member,
     split: &'a Split,
@@ -117,9 +141,10 @@ impl WithSimd for ForwardMember<'_> {
             let of = |&row: &usize| &source[self.source_row(step, row) * line..][..hidden];
             let heard: Few<&[f32]> = active.iter().map(of).collect();
             for some in chunks(self.member.blocks.clone(), most) {
-                self.fill(step, &some, &active);
-                self.multiply(simd, &some, &heard);
-                self.settle(step, &some, &active, &source, &mut next);
+                let layout = self.layout(step, &some, active.len());
+                self.fill(step, layout, &some, &active);
+                self.multiply(simd, layout, &some, &heard);
+                self.settle(step, layout, &some, &active, &source, &mut next);
             }
             if active.len() < rows.len() {
                 self.keep(step, &source, &mut next);
@@ -174,7 +199,7 @@ impl<'a> ForwardMember<'a> {
         pack_units(step.bias, products, hidden, parts(), &mut room.bias);
         pack_units(step.unit, cell.unit_vectors(), hidden, parts(), &mut room.unit);
         let chunk = most.min(member.blocks.len()) * WIDTH;
-        zeros(&mut room.zeros, chunk);
+        zeros(&mut room.zeros, count * products * chunk);
         zeros(&mut room.tile, count * cell.saved() * chunk);
         let [mut source, mut next] = [&mut room.source, &mut room.next].map(std::mem::take);
         zeros(&mut source, (count + 1) * line);
@@ -194,28 +219,65 @@ impl<'a> ForwardMember<'a> {
         [source, next]
     }
 
-    /// What the gates of some blocks have of x, into the tile \[rows, saved blocks, units\]; zeros where a sum starts anew.
+    /// Rows go together where their states lie one after another and they need nothing of their own.
     #[inline(always)]
-    fn fill(&mut self, step: &Shared, some: &Range<usize>, active: &[usize]) {
+    fn layout(&self, step: &Shared, some: &Range<usize>, active: usize) -> Layout {
+        let (cell, rows) = (step.cell, self.member.rows.clone());
+        let whole = self.split.shares() == 1 && *some == self.member.blocks;
+        let alike = whole
+            && active == rows.len()
+            && cell.unit_vectors() == 0
+            && (step.flags.is_empty() || !rows.clone().any(|row| step.reset(row)));
+        let together = if alike { rows.len() } else { 1 };
+        Layout { units: some.len() * WIDTH, together, saved: cell.saved() }
+    }
+
+    /// What the gates of some blocks have of x, with their biases, into the tile; zeros where a sum starts anew. The biases
+    /// come first, as often nothing is lost in their sum, and a product is rounded to it once.
+    #[inline(always)]
+    fn fill(&mut self, step: &Shared, layout: Layout, some: &Range<usize>, active: &[usize]) {
         let (t, inputs) = (step.p.t as usize - self.first[0], step.cell.gates());
-        let (units, within) = (some.len() * WIDTH, self.member.within(some));
-        let row_words = step.cell.saved() * units;
-        for (words, &row) in self.room.tile.chunks_exact_mut(row_words).zip(active) {
-            let (x, rest) = words.split_at_mut(inputs * units);
-            for (gate, words) in x.chunks_exact_mut(units).enumerate() {
-                let (words, padding) = words.split_at_mut(within.len());
-                words.copy_from_slice(self.gates.of(t, row, gate, within.clone()));
+        let (units, within) = (layout.units, self.member.within(some));
+        let before = some.start - self.member.blocks.start;
+        let Room { tile, bias, .. } = &mut *self.room;
+        let bias = of_chunk(bias, before, inputs, units);
+        // Which product's bias is a saved block's.
+        let mut bias_of = [None; SAVED];
+        for (bias, &target) in bias.chunks_exact(units).zip(&self.targets) {
+            bias_of[target] = Some(bias);
+        }
+        for (a, &row) in active.iter().enumerate() {
+            for (block, bias) in bias_of.iter().enumerate().take(layout.saved) {
+                let words =
+                    &mut tile[a * layout.row_stride() + block * layout.block_words()..][..units];
+                let (own, padding) = words.split_at_mut(within.len());
                 padding.fill(0.0);
+                match (block < inputs, bias) {
+                    (true, Some(bias)) => {
+                        let x = self.gates.of(t, row, block, within.clone());
+                        own.iter_mut().zip(x).zip(*bias).for_each(|((own, x), b)| *own = *x + b);
+                    }
+                    (true, None) => {
+                        own.copy_from_slice(self.gates.of(t, row, block, within.clone()))
+                    }
+                    (false, Some(bias)) => own.copy_from_slice(&bias[..within.len()]),
+                    (false, None) => own.fill(0.0),
+                }
             }
-            rest.fill(0.0);
         }
     }
 
     /// Adds the recurrent products.
     #[inline(always)]
-    fn multiply<S: Simd>(&mut self, simd: S, some: &Range<usize>, heard: &[&[f32]]) {
+    fn multiply<S: Simd>(
+        &mut self,
+        simd: S,
+        layout: Layout,
+        some: &Range<usize>,
+        heard: &[&[f32]],
+    ) {
         let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
-        let (products, panel, units) = (cell.gates(), hidden * WIDTH, some.len() * WIDTH);
+        let (products, panel) = (cell.gates(), hidden * WIDTH);
         let first = (some.start - self.member.blocks.start) * products;
         let weights = &self.room.weights.words[first * panel..];
         add_products(
@@ -224,8 +286,8 @@ impl<'a> ForwardMember<'a> {
             heard,
             some.len() * products,
             |i| &weights[i * panel..][..panel],
-            |i| self.targets[i % products] * units + i / products * WIDTH,
-            &mut Sums { words: &mut self.room.tile, stride: cell.saved() * units },
+            |i| self.targets[i % products] * layout.block_words() + i / products * WIDTH,
+            &mut Sums { words: &mut self.room.tile, stride: layout.row_stride() },
         );
     }
 
@@ -234,6 +296,7 @@ impl<'a> ForwardMember<'a> {
     fn settle(
         &mut self,
         step: &Shared,
+        layout: Layout,
         some: &Range<usize>,
         active: &[usize],
         source: &[f32],
@@ -244,31 +307,35 @@ impl<'a> ForwardMember<'a> {
         let (states, rows) = (cell.states(), self.member.rows.clone());
         let [t, slot] =
             [step.p.t as usize - self.first[0], step.p.new_slot as usize - self.first[1]];
-        let (units, within) = (some.len() * WIDTH, self.member.within(some));
+        let (units, within) = (layout.units, self.member.within(some));
         let before = some.start - self.member.blocks.start;
-        let Room { tile, bias, unit, states: old_states, next_states, zeros, .. } = &mut *self.room;
-        let bias = of_chunk(bias, before, cell.gates(), units);
+        let Room { tile, unit, states: old_states, next_states, zeros, .. } = &mut *self.room;
         let unit = of_chunk(unit, before, cell.unit_vectors(), units);
-        for (words, &row) in tile.chunks_exact_mut(cell.saved() * units).zip(active) {
+        // Words of a state in one call.
+        let words_at_once = layout.block_words();
+        let parts = tile.chunks_exact_mut(cell.saved() * words_at_once);
+        for (words, rows_at_once) in parts.zip(active.chunks(layout.together)) {
+            let row = rows_at_once[0];
             let global = rows.start + row;
             let (of_h, of_others) = (row * line + some.start * WIDTH, row * own + before * WIDTH);
             let mut old = [&[][..]; STATES];
-            old[0] = &source[of_h..of_h + units];
+            old[0] = &source[of_h..of_h + words_at_once];
             for (old, state) in old[1..].iter_mut().zip(old_states.chunks(rows.len() * own)) {
-                *old = &state[of_others..of_others + units];
+                *old = &state[of_others..of_others + words_at_once];
             }
             if step.reset(global) {
                 old[..states].fill(&zeros[..units]);
             }
             let mut new: [&mut [f32]; STATES] = Default::default();
-            new[0] = &mut next[of_h..of_h + units];
+            new[0] = &mut next[of_h..of_h + words_at_once];
             let others = next_states.chunks_mut(rows.len() * own);
             for (new, state) in new[1..].iter_mut().zip(others) {
-                *new = &mut state[of_others..of_others + units];
+                *new = &mut state[of_others..of_others + words_at_once];
             }
             let of_cell = ForwardRow {
                 gates: &mut *words,
-                bias,
+                // They are in the sums already.
+                bias: &zeros[..cell.gates() * words_at_once],
                 old,
                 new: new.each_mut().map(|new| &mut **new),
                 unit,
@@ -276,17 +343,31 @@ impl<'a> ForwardMember<'a> {
                 mask: &[],
             };
             cell_forward(arch, cell, of_cell);
-            let kept = words.chunks_exact(units).enumerate().filter(|_| self.keeps_gates);
-            for (gate, words) in kept {
-                let to = self.gates.of(t, row, gate, within.clone());
-                to.copy_from_slice(&words[..within.len()]);
+            if self.keeps_gates {
+                for (gate, words) in words.chunks_exact(words_at_once).enumerate() {
+                    for (&row, words) in rows_at_once.iter().zip(words.chunks_exact(units)) {
+                        let to = self.gates.of(t, row, gate, within.clone());
+                        to.copy_from_slice(&words[..within.len()]);
+                    }
+                }
             }
             for s in 0..states {
                 if step.zone.is_on() {
-                    step.zone.mix(s, global, some.start * WIDTH, old[s], new[s]);
+                    for (i, &row) in rows_at_once.iter().enumerate() {
+                        let (at, global) = (i * units..(i + 1) * units, rows.start + row);
+                        let (old, new) = (&old[s][at.clone()], &mut new[s][at]);
+                        step.zone.mix(s, global, some.start * WIDTH, old, new);
+                    }
                 }
-                let to = self.new[s].of(slot, row, 0, within.clone());
-                to.copy_from_slice(&new[s][..within.len()]);
+                match self.new[s].whole_step(slot) {
+                    Some(to) if to.len() == new[s].len() => to.copy_from_slice(new[s]),
+                    _ => {
+                        for (&row, new) in rows_at_once.iter().zip(new[s].chunks_exact(units)) {
+                            let to = self.new[s].of(slot, row, 0, within.clone());
+                            to.copy_from_slice(&new[..within.len()]);
+                        }
+                    }
+                }
             }
         }
     }
@@ -317,6 +398,9 @@ impl<'a> ForwardMember<'a> {
         }
     }
 }
+
+/// Saved blocks of a cell at most.
+const SAVED: usize = 5;
 
 /// Panels of sixteen units of a gate, \[block, gate, term, sixteen\].
 fn pack(weights: &[f32], hidden: usize, products: usize, blocks: Range<usize>, to: &mut Vec<f32>) {

@@ -49,6 +49,15 @@ impl<'a> Slab<'a> {
         }
     }
 
+    /// All rows of a step, where they lie one after another.
+    #[inline(always)]
+    pub fn whole_step(&mut self, step: usize) -> Option<&mut [f32]> {
+        match self.whole {
+            true => self.pieces.get_mut(step).map(|piece| &mut **piece),
+            false => None,
+        }
+    }
+
     /// Some of the member's units of a block: `within` counts from the first of them.
     #[inline(always)]
     pub fn of(
