@@ -54,8 +54,8 @@ impl Stack {
 
     fn forward(&self) -> candle_core::Result<Tensor> {
         self.layers.iter().try_fold(self.x.clone(), |x, layer| match layer {
-            Layer::Lstm(layer) => layer.states_to_tensor(&layer.seq(&x)?),
-            Layer::Gru(layer) => layer.states_to_tensor(&layer.seq(&x)?),
+            Layer::Lstm(layer) => stack(layer.seq(&x)?.iter().map(|state| state.h())),
+            Layer::Gru(layer) => stack(layer.seq(&x)?.iter().map(|state| state.h())),
         })
     }
 
@@ -69,6 +69,11 @@ impl Stack {
     }
 }
 
+/// \[B, T, H\]: what candle's own GRU makes of its states is \[B, T·H\].
+fn stack<'a>(steps: impl Iterator<Item = &'a Tensor>) -> candle_core::Result<Tensor> {
+    Tensor::stack(&steps.collect::<Vec<_>>(), 1)
+}
+
 impl Work for [Stack; 2] {
     fn time(&self, training: bool) -> Result<f64, String> {
         let start = Instant::now();
@@ -76,9 +81,14 @@ impl Work for [Stack; 2] {
             true => self[1].train(),
             false => self[0].forward().map(drop),
         };
-        done.map_err(|e| e.to_string())?;
+        done.map_err(|e| first_line(&e))?;
         Ok(start.elapsed().as_secs_f64() * 1e3)
     }
+}
+
+/// What follows is a backtrace, where one is asked for.
+fn first_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
 }
 
 fn run() -> Result<(), String> {
@@ -89,7 +99,7 @@ fn run() -> Result<(), String> {
     let about = About { engine: "candle", device, driver: "candle 0.11", dtype: "float32" };
     serve(&about, seconds, |shape| {
         let both = Stack::new(shape, false).and_then(|a| Ok([a, Stack::new(shape, true)?]));
-        both.map_err(|e| e.to_string())
+        both.map_err(|e| first_line(&e))
     })
 }
 
