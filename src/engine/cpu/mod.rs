@@ -193,10 +193,12 @@ impl CpuEngine {
     pub(super) fn choices(&self, recording: &Recording) -> Vec<Choice> {
         let mut list: Vec<Choice> = Vec::new();
         let mut rest = recording.launches();
+        let lasting = Lasting::new(recording);
         while let Some(first) = rest.first() {
             let steps = step_count(rest);
             rest = &rest[steps..];
-            let cut = step::shared_by(&first.op, steps, self.context.threads);
+            let lasts = lasting.weights(first).is_some();
+            let cut = step::shared_by(&first.op, steps, lasts, self.context.threads);
             let choice = Choice {
                 kernel: first.op.kernel().name(),
                 layers: 1,
@@ -204,8 +206,12 @@ impl CpuEngine {
                 strategy: Strategy::Step,
                 measured_ms: None,
                 reason: match &cut {
-                    Some(_) => "its threads stay together over time".to_string(),
-                    None => "steps of several phases, heads, or a recurrent dropout".to_string(),
+                    Some(_) if steps > 1 => "its threads stay together over time".to_string(),
+                    Some(_) => "its weights last from run to run".to_string(),
+                    None => {
+                        "steps of several phases, heads, or a recurrent dropout, or a single step"
+                            .to_string()
+                    }
                 },
                 cut,
             };
@@ -224,7 +230,7 @@ impl CpuEngine {
         let mut memory: Vec<Vec<f32>> = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
         let mut place = Vec::new();
         let mut shared = Vec::new();
-        let written: HashSet<BufferId> = recording.launches().iter().flat_map(writes_of).collect();
+        let lasting = Lasting::new(recording);
         let mut tensors = store.lock();
         for (id, buffer) in recording.iter() {
             if let Some(slot) = plan.slot_of[id.0] {
@@ -243,7 +249,7 @@ impl CpuEngine {
                         name: buffer.name.clone(),
                         place: memory.len(),
                         len: buffer.len,
-                        is_written: written.contains(&id),
+                        is_written: lasting.written.contains(&id),
                         version: 0,
                     });
                     memory.push(Vec::new());
@@ -253,11 +259,6 @@ impl CpuEngine {
             }
         }
         drop(tensors);
-        // Whoever asks for gradients will change the weights before the next run.
-        let is_backward = |launch: &Launch| {
-            matches!(launch.op, Op::StepBackward(_) | Op::SequenceBackward(_) | Op::ScanBackward(_))
-        };
-        let trains = recording.launches().iter().any(is_backward);
         // Steps that share weights and a phase share their transpose.
         let mut layers: Vec<(BufferId, u8)> = Vec::new();
         // The first is for launches that have none of their own.
@@ -295,10 +296,9 @@ impl CpuEngine {
                 Op::Matmul(k) if matmul::keeps_weights(k) => Some(32 + u8::from(k.b_transposed)),
                 _ => None,
             };
-            let name = if let Op::Matmul(_) = &launch.op { "b" } else { "w" };
-            let weights = bindings.iter().position(|b| b.name == name);
+            let weights = weights_of(launch);
             let scratch = phase.zip(weights).map_or(0, |(phase, w)| {
-                let layer = (launch.buffers[w], phase);
+                let layer = (w, phase);
                 let known = layers.iter().position(|&l| l == layer);
                 if known.is_none() {
                     layers.push(layer);
@@ -308,9 +308,7 @@ impl CpuEngine {
             });
             let gates = bindings.iter().zip(&launch.buffers).find(|b| b.0.name == "gates");
             let keeps_gates = gates.is_none_or(|gates| touched[gates.1.0] >= behind);
-            let is_lasting = |id| !trains && !written.contains(id);
-            let weights = weights.map(|w| &launch.buffers[w]).filter(|&id| is_lasting(id));
-            let weights = weights.and_then(|id| {
+            let weights = lasting.weights(launch).and_then(|id| {
                 shared.iter().position(|tensor: &SharedTensor| tensor.place == place[id.0])
             });
             CpuLaunch { ops, scratch, names, reads, writes, keeps_gates, weights }
@@ -406,6 +404,37 @@ impl CpuLaunch {
             }
             _ => false,
         }
+    }
+}
+
+/// Where a launch's weights are, or what it has in their place.
+fn weights_of(launch: &Launch) -> Option<BufferId> {
+    let name = if let Op::Matmul(_) = &launch.op { "b" } else { "w" };
+    let bindings = launch.op.kernel().bindings();
+    bindings.iter().position(|b| b.name == name).map(|w| launch.buffers[w])
+}
+
+/// Which weights stay the same from run to run, as far as a recording can tell.
+struct Lasting {
+    /// Whoever asks for gradients will change the weights before the next run.
+    trains: bool,
+    written: HashSet<BufferId>,
+}
+
+impl Lasting {
+    fn new(recording: &Recording) -> Self {
+        let is_backward = |launch: &Launch| {
+            matches!(launch.op, Op::StepBackward(_) | Op::SequenceBackward(_) | Op::ScanBackward(_))
+        };
+        Lasting {
+            trains: recording.launches().iter().any(is_backward),
+            written: recording.launches().iter().flat_map(writes_of).collect(),
+        }
+    }
+
+    /// A launch's weights, if they do.
+    fn weights(&self, launch: &Launch) -> Option<BufferId> {
+        weights_of(launch).filter(|id| !self.trains && !self.written.contains(id))
     }
 }
 

@@ -98,7 +98,11 @@ pub fn steps_together<'a>(mut ops: impl Iterator<Item = &'a Op>) -> usize {
 
 /// These operations are steps that go together; or a single step of weights that last, so that it is worth packing them.
 pub fn goes_together(ops: &[Op], lasting: bool) -> bool {
-    ops.len() > 1 || lasting && matches!(ops[0], Op::StepForward(_)) && serves(&ops[0])
+    is_team(&ops[0], ops.len(), lasting)
+}
+
+fn is_team(first: &Op, steps: usize, lasting: bool) -> bool {
+    steps > 1 || lasting && matches!(first, Op::StepForward(_)) && serves(first)
 }
 
 /// How many threads make steps of which this is the first.
@@ -118,13 +122,13 @@ fn split(p: &StepParams, kind: &StepKind, products: usize, steps: usize, threads
 }
 
 /// How a team of so many threads shares steps that go together, in words.
-pub fn shared_by(op: &Op, steps: usize, threads: usize) -> Option<String> {
+pub fn shared_by(op: &Op, steps: usize, lasting: bool, threads: usize) -> Option<String> {
     let (p, kind, products) = match op {
         Op::StepForward(k) => (&k.params, &k.kind, k.products()),
         Op::StepBackward(k) => (&k.params, &k.kind, k.products()),
         _ => return None,
     };
-    (steps > 1).then(|| split(p, kind, products, steps, threads).to_string())
+    is_team(op, steps, lasting).then(|| split(p, kind, products, steps, threads).to_string())
 }
 
 /// Steps that are one phase.
