@@ -9,6 +9,7 @@ mod convolution;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod lasting;
 mod math;
 mod matmul;
 mod memory;
@@ -23,16 +24,19 @@ mod rows;
 mod scan;
 mod slope;
 mod step;
+mod store;
 mod sum_parts;
 mod team;
 mod zoneout;
+
+pub(super) use store::CpuStore;
 
 use super::{Choice, Strategy};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, BackwardPhase, BufferId, Control, Op};
 use crate::recording::{Launch, MemoryPlan, Recording, Role};
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use lasting::{Lasting, weights_of};
+use std::sync::{Arc, Mutex};
 
 /// Elements that one task of an elementwise kernel takes.
 const PARALLEL_CHUNK: usize = 1 << 14;
@@ -249,7 +253,7 @@ impl CpuEngine {
                         name: buffer.name.clone(),
                         place: memory.len(),
                         len: buffer.len,
-                        is_written: lasting.written.contains(&id),
+                        is_written: lasting.is_written(id),
                         version: 0,
                     });
                     memory.push(Vec::new());
@@ -330,52 +334,6 @@ impl CpuEngine {
     }
 }
 
-/// Tensors by name, shared by programs. Programs of one store run one after another.
-#[derive(Clone, Default)]
-pub(super) struct CpuStore {
-    tensors: Arc<Mutex<Tensors>>,
-}
-
-#[derive(Default)]
-struct Tensors {
-    by_name: HashMap<String, Tensor>,
-    /// Versions so far.
-    versions: u64,
-}
-
-struct Tensor {
-    words: Vec<f32>,
-    /// Another one whenever the words may be others: what was made of them can be kept until then.
-    version: u64,
-}
-
-impl Tensors {
-    fn set(&mut self, name: &str, words: Vec<f32>) {
-        self.versions += 1;
-        let tensor = Tensor { words, version: self.versions };
-        self.by_name.insert(name.to_string(), tensor);
-    }
-}
-
-impl CpuStore {
-    fn lock(&self) -> MutexGuard<'_, Tensors> {
-        // A run checks every length before it takes anything, so a poisoned store is noticed there.
-        self.tensors.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    pub(super) fn set(&self, name: &str, words: &[f32]) {
-        self.lock().set(name, words.to_vec());
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<Vec<f32>> {
-        self.lock().by_name.get(name).map(|tensor| tensor.words.clone())
-    }
-
-    pub(super) fn names(&self) -> Vec<String> {
-        self.lock().by_name.keys().cloned().collect()
-    }
-}
-
 struct CpuLaunch {
     /// One, or steps that are made together, which count as that many launches.
     ops: Vec<Op>,
@@ -405,43 +363,6 @@ impl CpuLaunch {
             _ => false,
         }
     }
-}
-
-/// Where a launch's weights are, or what it has in their place.
-fn weights_of(launch: &Launch) -> Option<BufferId> {
-    let name = if let Op::Matmul(_) = &launch.op { "b" } else { "w" };
-    let bindings = launch.op.kernel().bindings();
-    bindings.iter().position(|b| b.name == name).map(|w| launch.buffers[w])
-}
-
-/// Which weights stay the same from run to run, as far as a recording can tell.
-struct Lasting {
-    /// Whoever asks for gradients will change the weights before the next run.
-    trains: bool,
-    written: HashSet<BufferId>,
-}
-
-impl Lasting {
-    fn new(recording: &Recording) -> Self {
-        let is_backward = |launch: &Launch| {
-            matches!(launch.op, Op::StepBackward(_) | Op::SequenceBackward(_) | Op::ScanBackward(_))
-        };
-        Lasting {
-            trains: recording.launches().iter().any(is_backward),
-            written: recording.launches().iter().flat_map(writes_of).collect(),
-        }
-    }
-
-    /// A launch's weights, if they do.
-    fn weights(&self, launch: &Launch) -> Option<BufferId> {
-        weights_of(launch).filter(|id| !self.trains && !self.written.contains(id))
-    }
-}
-
-/// What a launch writes.
-fn writes_of(launch: &Launch) -> Vec<BufferId> {
-    let pairs = launch.op.kernel().bindings().into_iter().zip(&launch.buffers);
-    pairs.filter(|(binding, _)| binding.access == Access::Write).map(|(_, id)| *id).collect()
 }
 
 /// A buffer that lives in the store between runs.
