@@ -6,7 +6,7 @@ mod common;
 
 use common::seeded::run;
 use recurra::cell::CellKind;
-use recurra::conformance::{RecurrentCase, record_case};
+use recurra::conformance::{RecurrentCase, record_case, recurrent_reports};
 use recurra::engine::Engine;
 use recurra::layer::{Direction, InitialState, Initializer, Merge, Recurrent, Sequence};
 use recurra::live::LiveBatch;
@@ -18,7 +18,7 @@ fn cases() -> Vec<RecurrentCase> {
     let mut list = Vec::new();
     for cell in [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru, CellKind::Slstm] {
         // Many rows, each member its own; few rows of many units, shared out; units that fill no block.
-        for [batch, hidden] in [[19, 40], [2, 150], [1, 130], [5, 7], [17, 120]] {
+        for [batch, hidden] in [[19, 40], [2, 150], [1, 130], [5, 7], [17, 120], [4, 4], [16, 32]] {
             let mut stack = Recurrent::new("rnn", cell, 5, hidden);
             stack.direction = Direction::Both(Merge::Concat);
             let plain = RecurrentCase::new(stack, 6, batch);
@@ -162,6 +162,18 @@ fn a_streams_step_asks_for_no_memory() {
     }
     // The counter counts.
     assert!(allocation_counter::measure(|| drop(std::hint::black_box(vec![1; 3]))).count_total > 0);
+}
+
+/// The same cases against the float64 oracle: rows that take part beside rows that don't, units that fill their blocks and
+/// units that don't, as many words as a block has in all (4 rows of 4 units).
+#[test]
+fn cases_conform() {
+    let engine = Engine::cpu(Some(2)).unwrap();
+    for case in cases() {
+        for report in recurrent_reports(&engine, &case).unwrap() {
+            assert!(report.pass, "{report:?}");
+        }
+    }
 }
 
 /// Products with kept weights, small ones and shared ones, by rows and by columns: the bits of any number of threads, and

@@ -359,9 +359,12 @@ impl<'a> ForwardMember<'a> {
                         step.zone.mix(s, global, some.start * WIDTH, old, new);
                     }
                 }
-                match self.new[s].whole_step(slot) {
-                    Some(to) if to.len() == new[s].len() => to.copy_from_slice(new[s]),
-                    _ => {
+                // All rows, with whole blocks, lie as they do in the buffer.
+                let alike = layout.together == rows.len() && within.len() == units;
+                let whole = self.new[s].whole_step(slot);
+                match whole.filter(|to| alike && to.len() == new[s].len()) {
+                    Some(to) => to.copy_from_slice(new[s]),
+                    None => {
                         for (&row, new) in rows_at_once.iter().zip(new[s].chunks_exact(units)) {
                             let to = self.new[s].of(slot, row, 0, within.clone());
                             to.copy_from_slice(&new[..within.len()]);
