@@ -18,7 +18,7 @@ use recurra::optim::Optimizer;
 use recurra::recording::{Recording, Role};
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::DType;
-use recurra::train::Task;
+use recurra::train::{TrainOptions, record_training};
 use std::collections::BTreeSet;
 
 fn gpu() -> Option<GpuEngine> {
@@ -35,17 +35,11 @@ fn beside(recording: &Recording) -> usize {
 /// A training step of a language model with all that belongs to it.
 fn language_model(hidden: usize, layers: usize, time: usize, batch: usize) -> Recording {
     let text = "the quick brown fox jumps over the lazy dog, twice. ".repeat(900);
-    let config = ModelConfig {
-        cell: "lstm".to_string(),
-        embedding: hidden,
-        hidden,
-        layers,
-        dropout: 0.1,
-        vocabulary: Vocabulary::of(&text).characters(),
-    };
+    let shape = ModelConfig::new(&Vocabulary::of(&text));
+    let config = ModelConfig { embedding: hidden, hidden, layers, dropout: 0.1, ..shape };
     let model = LanguageModel::new(config).unwrap();
     let task = LanguageTask::new(model, &text, time, batch).unwrap();
-    task.record_training(&Optimizer::adam(), Some(1.0)).unwrap()
+    record_training(&task, &TrainOptions::new(1)).unwrap()
 }
 
 /// Directions and layers of every kind, and a whole training step.

@@ -10,6 +10,7 @@ use recurra::cell::CellKind;
 use recurra::convert::{
     CellChoice, FoundLayer, LayerFacts, export_language_model, export_layers, import, to_tensors,
 };
+use recurra::data::Vocabulary;
 use recurra::engine::Engine;
 use recurra::format::npz::{read_arrays, write_arrays};
 use recurra::format::onnx::write_model;
@@ -371,14 +372,15 @@ fn keras_files_that_leave_something_open_or_are_wrong() {
 fn a_language_model_goes_out_whole() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::cpu(Some(1)).unwrap();
-    for (cell, layers) in [("lstm", 2), ("gru", 1), ("rnn_relu", 3)] {
+    for (cell, layers, tied) in [("lstm", 2, false), ("gru", 1, true), ("rnn_relu", 3, false)] {
         let model = LanguageModel::new(ModelConfig {
             cell: cell.to_string(),
-            embedding: 5,
+            embedding: if tied { 6 } else { 5 },
             hidden: 6,
             layers,
             dropout: 0.3,
-            vocabulary: "abcdefg".to_string(),
+            tied,
+            ..ModelConfig::new(&Vocabulary::of("abcdefg"))
         })
         .unwrap();
         let weights = model.initial_weights(3);

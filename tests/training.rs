@@ -4,14 +4,15 @@
 mod common;
 
 use common::apart;
+use recurra::Error;
 use recurra::cell::CellKind;
+use recurra::data::Vocabulary;
 use recurra::engine::Engine;
 use recurra::layer::{InitialState, Recurrent};
 use recurra::optim::Optimizer;
 use recurra::schedule::Recorder;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::train::{Checkpoint, Event, MemberLosses, Task, TrainOptions, Trainer, member_folder};
-use recurra::{Error, Result};
 use std::path::Path;
 
 /// A text with structure: sums written out.
@@ -25,9 +26,8 @@ fn task(cell: CellKind, hidden: usize) -> LanguageTask {
         cell: cell.name().to_string(),
         embedding: 8,
         hidden,
-        layers: 2,
         dropout: 0.2,
-        vocabulary: recurra::data::Vocabulary::of(&text).characters(),
+        ..ModelConfig::new(&Vocabulary::of(&text))
     };
     LanguageTask::new(LanguageModel::new(config).unwrap(), &text, 10, 6).unwrap()
 }
@@ -42,6 +42,7 @@ fn options(steps: u64) -> TrainOptions {
         evaluate_every: 9,
         save_every: 5,
         report_every: 4,
+        ..TrainOptions::new(steps)
     }
 }
 
@@ -59,7 +60,7 @@ fn train(
     if let Some(stop) = stop_at {
         let mut task = task(cell, 12);
         let mut trainer = Trainer::new(engine, &mut task, options(steps), None).unwrap();
-        let stopped: Result<()> = trainer.run(Some(folder), |event| match event {
+        let stopped = trainer.run(Some(folder), |event| match event {
             Event::Losses(_, more) => {
                 losses.extend(more.iter().map(MemberLosses::mean));
                 Ok(())
@@ -300,7 +301,8 @@ fn ensemble_is_its_members(engine: &Engine) {
             Ok(())
         });
         run.unwrap();
-        (losses, bits(&trainer.checkpoint().unwrap()))
+        let checkpoint = trainer.checkpoint().unwrap();
+        (losses, bits(&checkpoint), checkpoint.best)
     });
     assert!(alone[0].0 != alone[1].0 && alone[1].0 != alone[2].0);
     let folder = tempfile::tempdir().unwrap();
@@ -310,7 +312,7 @@ fn ensemble_is_its_members(engine: &Engine) {
     for part in 0..2 {
         let mut task = task(CellKind::Gru, 12);
         let mut trainer = Trainer::new(&ensemble, &mut task, options(7), checkpoint).unwrap();
-        let result: Result<()> = trainer.run(Some(folder.path()), |event| {
+        let result = trainer.run(Some(folder.path()), |event| {
             let mut add = |losses: &MemberLosses| {
                 assert!(losses.spread().unwrap() > 0.0);
                 let pairs = together.iter_mut().zip(&losses.0);
@@ -328,29 +330,26 @@ fn ensemble_is_its_members(engine: &Engine) {
         });
         match result {
             Err(error) => assert!(part == 0 && error.to_string().contains("cut off"), "{error}"),
-            Ok(()) => assert_eq!(part, 1),
+            Ok(_) => assert_eq!(part, 1),
         }
         checkpoint = Some(Checkpoint::load(folder.path()).unwrap());
     }
     let checkpoint = checkpoint.unwrap();
     assert_eq!((checkpoint.step, checkpoint.members), (20, 3));
-    for (member, (losses, tensors)) in alone.iter().enumerate() {
+    for (member, (losses, tensors, best)) in alone.iter().enumerate() {
         assert_eq!(&together[member], losses, "losses of member {member}");
         let prefix = format!("{member}/");
         let of = bits(&checkpoint).into_iter();
         let of: Vec<_> =
             of.filter_map(|(n, t)| Some((n.strip_prefix(&prefix)?.to_string(), t))).collect();
         assert_eq!(&of, tensors, "tensors of member {member}");
-        // Its folder holds the weights under their own names.
+        // Its folder holds its best weights under their own names.
         let seed = 7 + member as u64;
         let path = member_folder(folder.path(), seed).join("model.safetensors");
         let model = recurra::format::read_tensors(&path).unwrap().tensors;
         let weights = task(CellKind::Gru, 12).weight_shapes();
         assert!(model.keys().eq(weights.keys()));
-        for (name, tensor) in model {
-            let words: Vec<u32> = tensor.iter().map(|x| x.to_bits()).collect();
-            assert!(tensors.contains(&(name, words)));
-        }
+        assert_eq!(&model, best);
     }
     // Another number of members is another run.
     let mut task = task(CellKind::Gru, 12);

@@ -2,6 +2,7 @@
 
 use super::export::{BATCH, Stack, TIME};
 use super::{CellChoice, FoundLayer, pytorch};
+use crate::data::VocabularyText;
 use crate::error::{Error, Result};
 use crate::format::onnx::build::{Builder, fixed, named};
 use crate::format::onnx::{FLOAT, INT64, ModelProto};
@@ -12,8 +13,9 @@ use crate::train::MODEL;
 use std::path::Path;
 
 /// The whole of a model's folder: `ids` \[T, B\] (int64) to `logits` \[T, B, V\], both axes free, with
-/// the states `h_0`, `c_0` (optional) and `h_n`, `c_n`, \[L, B, H\]. The characters, in the order of
-/// their numbers, are in the metadata under `vocabulary`.
+/// the states `h_0`, `c_0` (optional) and `h_n`, `c_n`, \[L, B, H\]. The tokens, in the order of
+/// their numbers (of bytes none), are in the metadata under `vocabulary`, characters in a row, words a line each;
+/// which of them they are under `tokens`.
 ///
 /// # Errors
 /// The folder holds no language model, or it can't be read.
@@ -21,6 +23,10 @@ pub fn export_language_model(folder: &Path) -> Result<ModelProto> {
     let (model, _) = LanguageModel::load_config(folder)?;
     let weights = model.load_weights(folder)?;
     let config = model.config();
+    if config.layer_norm {
+        let what = "ONNX has no recurrent operator with layer norm in the cell".to_string();
+        return Err(Error::Unsupported(what));
+    }
     let choice = CellChoice::named(&config.cell);
     let layers = pytorch::layers(&folder.join(MODEL), choice)?;
     let nodes: Vec<&RecurrentNode> =
@@ -45,12 +51,17 @@ pub fn export_language_model(folder: &Path) -> Result<ModelProto> {
     let stack = Stack { prefix: "", name, nodes: &nodes };
     let top = stack.add(&mut builder, &x)?;
     // [V, H] of PyTorch's linear layer as [H, V].
-    let linear = weight("linear.weight")?.reversed_axes().as_standard_layout().into_owned();
+    let linear = weight(&model.output_weight())?.reversed_axes().as_standard_layout().into_owned();
     let linear = builder.constant("linear.weight/transposed", &Value::F32(linear));
     let bias = builder.constant("linear.bias", &Value::F32(weight("linear.bias")?));
     let product = builder.one("MatMul", "linear/product", &[&top, &linear], Vec::new());
     builder.one("Add", "logits", &[&product, &bias], Vec::new());
     builder.output("logits", FLOAT, &[time, batch, fixed(model.vocabulary().len())]);
     stack.add_final_states(&mut builder);
-    Ok(builder.finish(&[("vocabulary", &config.vocabulary)]))
+    let text = match model.vocabulary().text() {
+        VocabularyText::Characters(text) => text,
+        VocabularyText::Words(words) => words.join("\n"),
+    };
+    let tokens = config.tokens.name();
+    Ok(builder.finish(&[("tokens", tokens), ("vocabulary", &text)]))
 }

@@ -3,7 +3,9 @@
 mod corpus;
 mod streams;
 mod text;
+mod vocabulary;
 
 pub use corpus::own_sources;
 pub use streams::Streams;
-pub use text::{Vocabulary, read_text};
+pub use text::{read_bytes, read_text};
+pub use vocabulary::{END_OF_LINE, TextWriter, Tokens, UNKNOWN, Vocabulary, VocabularyText};

@@ -9,6 +9,7 @@ pub struct Streams {
     tokens: Vec<u32>,
     time: usize,
     batch: usize,
+    lead: usize,
 }
 
 impl Streams {
@@ -21,16 +22,35 @@ impl Streams {
             return Err(Error::invalid("the sequence length and the batch must be at least 1"));
         }
         // A window needs one more token for its last target, and windows may start at an offset.
-        let needed = batch.saturating_mul(time.saturating_mul(2));
-        if tokens.len() < needed {
+        Streams { tokens, time, batch, lead: 0 }.checked()
+    }
+
+    /// The same with windows of `back` steps, of which the last T are new: the others lead there once more.
+    ///
+    /// # Errors
+    /// Fewer steps than T; too few tokens for one window.
+    pub fn with_lead(self, back: usize) -> Result<Self> {
+        let lead = back.checked_sub(self.time).ok_or_else(|| {
+            Error::invalid(format!(
+                "gradients go back over the {} steps of a window at least, not over {back}",
+                self.time
+            ))
+        })?;
+        Streams { lead, ..self }.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        let (time, batch, found) = (self.time, self.batch, self.tokens.len());
+        let needed = batch.saturating_mul(time.saturating_mul(2).saturating_add(self.lead));
+        if found < needed {
             return Err(Error::invalid(format!(
-                "the text is too short: {} characters to train on, {needed} are needed for \
-                 batches of {batch} rows by {time} steps; use a longer text, or a smaller batch \
+                "the text is too short: {found} tokens to train on, {needed} are needed for \
+                 batches of {batch} rows by {} steps; use a longer text, or a smaller batch \
                  or sequence",
-                tokens.len()
+                self.lead + time
             )));
         }
-        Ok(Streams { tokens, time, batch })
+        Ok(self)
     }
 
     /// The largest streams for validation that `tokens` have enough for, at most as given. The
@@ -54,24 +74,31 @@ impl Streams {
         self.batch
     }
 
+    /// Steps of a window before its new ones.
+    pub fn lead(&self) -> usize {
+        self.lead
+    }
+
     fn stream_len(&self) -> usize {
         self.tokens.len() / self.batch
     }
 
     /// Windows of one pass, whatever the offset.
     pub fn windows(&self) -> usize {
-        (self.stream_len() - self.time) / self.time
+        (self.stream_len() - self.lead - self.time) / self.time
     }
 
-    /// Inputs and targets of window `window`, \[T·B\], time slowest; the pass starts `offset` < T
+    /// Inputs \[(lead + T)·B\] and targets \[T·B\] of window `window`, time slowest; the pass starts `offset` < T
     /// tokens into each stream.
     pub fn window(&self, window: usize, offset: usize, inputs: &mut [u32], targets: &mut [u32]) {
         let first = offset % self.time + (window % self.windows()) * self.time;
-        for t in 0..self.time {
-            for b in 0..self.batch {
-                let at = b * self.stream_len() + first + t;
-                inputs[t * self.batch + b] = self.tokens[at];
-                targets[t * self.batch + b] = self.tokens[at + 1];
+        for b in 0..self.batch {
+            let row = &self.tokens[b * self.stream_len() + first..];
+            for t in 0..self.lead + self.time {
+                inputs[t * self.batch + b] = row[t];
+                if let Some(new) = t.checked_sub(self.lead) {
+                    targets[new * self.batch + b] = row[t + 1];
+                }
             }
         }
     }
@@ -96,9 +123,22 @@ mod tests {
     }
 
     #[test]
+    fn a_lead_goes_over_the_steps_before_once_more() {
+        let streams = Streams::new((0..26).collect(), 3, 2).unwrap().with_lead(5).unwrap();
+        assert_eq!((streams.lead(), streams.windows()), (2, 2));
+        let (mut x, mut y) = ([0; 10], [0; 6]);
+        streams.window(0, 0, &mut x, &mut y);
+        assert_eq!((x, y), ([0, 13, 1, 14, 2, 15, 3, 16, 4, 17], [3, 16, 4, 17, 5, 18]));
+        streams.window(1, 2, &mut x, &mut y);
+        assert_eq!((x[0], y), (5, [8, 21, 9, 22, 10, 23]));
+        assert!(Streams::new((0..26).collect(), 3, 2).unwrap().with_lead(2).is_err());
+        assert!(Streams::new((0..26).collect(), 3, 2).unwrap().with_lead(11).is_err());
+    }
+
+    #[test]
     fn too_short_texts_say_what_is_needed() {
         let message = Streams::new(vec![0; 100], 64, 32).unwrap_err().to_string();
-        assert!(message.contains("100 characters") && message.contains("4096 are needed"));
+        assert!(message.contains("100 tokens") && message.contains("4096 are needed"));
         let small = Streams::fitting(vec![0; 10], 64, 32).unwrap();
         assert_eq!((small.time(), small.batch(), small.windows()), (5, 1, 1));
         assert!(Streams::fitting(vec![0; 1], 64, 32).is_err());

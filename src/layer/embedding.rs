@@ -21,7 +21,12 @@ impl Embedding {
     /// Initial weights as PyTorch's: N(0, 1).
     pub fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
         let values = generator.normal(self.vocabulary * self.width);
-        insert(into, format!("{}.weight", self.name), &[self.vocabulary, self.width], values);
+        insert(into, self.weight_name(), &[self.vocabulary, self.width], values);
+    }
+
+    /// The parameter's name.
+    pub fn weight_name(&self) -> String {
+        format!("{}.weight", self.name)
     }
 
     /// Records the look-up of `ids` \[N\]: \[N, E\].
@@ -32,7 +37,7 @@ impl Embedding {
         positive("the vocabulary", self.vocabulary)?;
         positive("the embedding's width", self.width)?;
         let (v, e) = (self.vocabulary, self.width);
-        let table = rec.parameter(&format!("{}.weight", self.name), [v, e])?;
+        let table = rec.parameter(&self.weight_name(), [v, e])?;
         rec.gather(table, ids)
     }
 }

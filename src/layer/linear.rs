@@ -17,19 +17,27 @@ pub struct Linear {
     pub output: usize,
     /// f, computed with the product; none: y is the product.
     pub activation: Option<Activation>,
+    /// Another layer's parameter \[O, I\] in place of `{name}.weight`: tied weights.
+    pub shared: Option<String>,
 }
 
 impl Linear {
     /// Without an activation.
     pub fn new(name: impl Into<String>, input: usize, output: usize) -> Self {
-        Linear { name: name.into(), input, output, activation: None }
+        Linear { name: name.into(), input, output, activation: None, shared: None }
     }
 
-    /// Initial weights as PyTorch's: U(±1/√I), the bias too.
+    /// The name of the weights.
+    pub fn weight_name(&self) -> String {
+        self.shared.clone().unwrap_or_else(|| format!("{}.weight", self.name))
+    }
+
+    /// Initial weights as PyTorch's: U(±1/√I), the bias too. Shared weights start so as well, whatever their
+    /// owner gave them before.
     pub fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
         let bound = 1.0 / (self.input as f32).sqrt();
         let weight = generator.uniform(self.output * self.input, bound);
-        insert(into, format!("{}.weight", self.name), &[self.output, self.input], weight);
+        insert(into, self.weight_name(), &[self.output, self.input], weight);
         let bias = generator.uniform(self.output, bound);
         insert(into, format!("{}.bias", self.name), &[self.output], bias);
     }
@@ -48,7 +56,7 @@ impl Linear {
                 &[n, x.columns],
             ));
         }
-        let w = rec.parameter(&format!("{}.weight", self.name), [o, i])?;
+        let w = rec.parameter(&self.weight_name(), [o, i])?;
         let w = rec.in_precision(w)?;
         let x = rec.in_precision(x)?;
         let b = rec.parameter(&format!("{}.bias", self.name), [1, o])?;

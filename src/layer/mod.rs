@@ -10,7 +10,7 @@ pub use init::Initializer;
 pub use linear::Linear;
 pub use recurrent::{
     Direction, ForgetBias, InitialState, Memory, Merge, Padding, Recurrent, RecurrentInit,
-    RecurrentOutput, Sequence, Trace, WeightInit, pack_indices,
+    RecurrentOutput, Scope, Sequence, Trace, WeightInit, pack_indices,
 };
 
 use crate::error::{Error, Result};

@@ -52,6 +52,7 @@ pub struct Recorder {
     recording: Recording,
     training: bool,
     precision: Precision,
+    scoped: bool,
     tape: Tape,
     gradients: HashMap<Key, View>,
     parameters: BTreeMap<String, Var>,
@@ -81,6 +82,7 @@ impl Recorder {
             recording: Recording::new(),
             training,
             precision: Precision::F32,
+            scoped: false,
             tape: Vec::new(),
             gradients: HashMap::new(),
             parameters: BTreeMap::new(),
@@ -97,6 +99,18 @@ impl Recorder {
     /// takes out again.
     pub fn with_precision(self, precision: Precision) -> Self {
         Recorder { precision, ..self }
+    }
+
+    /// Records recurrent layers so that what flows through each step can be seen: gates, states, and in a training
+    /// step the gradients that come back, in outputs that [`Scope`](crate::layer::Scope) names. For looking, not
+    /// for speed: a layer goes step by step, and each step is computed once more in backward.
+    pub fn with_scope(self) -> Self {
+        Recorder { scoped: true, ..self }
+    }
+
+    /// Whether recurrent layers show each step.
+    pub fn is_scoped(&self) -> bool {
+        self.scoped
     }
 
     /// How activations are stored.
@@ -410,6 +424,33 @@ impl Recorder {
             let Some((dt, accumulate)) = rec.gradient_target(table)? else { return Ok(()) };
             let params = EmbeddingParams::new(rows, columns, ids, dt, dy);
             rec.launch(EmbeddingBackward { params, accumulate }, &[ids, dy, dt])
+        });
+        Ok(y)
+    }
+
+    /// The rows of x from `first` on, where it lies.
+    ///
+    /// # Errors
+    /// No row is left.
+    pub fn tail(&mut self, x: Var, first: usize) -> Result<Var> {
+        if first == 0 {
+            return Ok(x);
+        }
+        if first >= x.rows {
+            return Err(Error::shape("first row of a tail", &[x.rows], &[first]));
+        }
+        let before = first * x.columns;
+        let y = Var { needs_gradient: x.needs_gradient, ..x.rows(first, x.rows - first) };
+        self.on_backward(move |rec| {
+            let Some(dy) = rec.gradient(y) else { return Ok(()) };
+            let Some((dx, accumulate)) = rec.gradient_target(x)? else { return Ok(()) };
+            let target = dx.part(before, dx.len - before);
+            if accumulate {
+                return rec.add(dy, target);
+            }
+            rec.fill(dx.part(0, before), 0.0)?;
+            let n = dy.len;
+            rec.copy_rows([1, n], (dy, n), (target, n))
         });
         Ok(y)
     }

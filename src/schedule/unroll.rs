@@ -2,7 +2,7 @@
 //! step; or one scan, for cells without a recurrent product.
 
 use super::{Recorder, Var};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{
     BackwardPhase, CellKind, ColumnsForward, ColumnsParams, Convolution, ForwardPhase, NONE,
     NORM_WORDS, NormBackward, NormForward, Op, ScanBackward, ScanForward, StepBackward,
@@ -196,7 +196,23 @@ impl Recurrence {
     /// # Errors
     /// `target` lies in the states' buffer.
     pub fn get_final(&self, rec: &mut Recorder, target: View) -> Result<()> {
-        for (at, to, words) in self.pieces(self.border_slot(true)) {
+        self.get_slot(rec, self.border_slot(true), target)
+    }
+
+    /// The states behind the first `steps` steps of the direction's order.
+    ///
+    /// # Errors
+    /// There are fewer steps; `target` lies in the states' buffer.
+    pub fn get_behind(&self, rec: &mut Recorder, steps: usize, target: View) -> Result<()> {
+        if steps > self.time {
+            return Err(Error::shape("steps before a state", &[self.time], &[steps]));
+        }
+        let slot = if self.reverse { self.time - steps } else { steps };
+        self.get_slot(rec, slot, target)
+    }
+
+    fn get_slot(&self, rec: &mut Recorder, slot: usize, target: View) -> Result<()> {
+        for (at, to, words) in self.pieces(slot) {
             let (source, target) = (self.states.view.part(at, words), target.part(to, words));
             rec.copy_rows([1, words], (source, words), (target, words))?;
         }

@@ -1,13 +1,15 @@
 //! Checkpoints: a model folder that is loadable at every instant.
 //!
-//! `config.json` says what the model is, `model.safetensors` holds its weights in PyTorch's names,
-//! `training.safetensors` everything that a training run needs to go on with the same bits: the
-//! weights again, the optimizer's moments, the recurrent states, the step. Each file is replaced
+//! `config.json` says what the model is, `model.safetensors` holds the weights with the lowest validation loss
+//! so far (before any evaluation, the last ones) in PyTorch's names, `training.safetensors` everything that a
+//! training run needs to go on with the same bits: the last weights, the optimizer's moments, the recurrent
+//! states, the step. Each file is replaced
 //! atomically and makes sense on its own, so no instant leaves a folder that can't be loaded.
 //!
 //! Of an ensemble, one `training.safetensors` holds all members, so that they never stand at different
 //! steps; each member's `model.safetensors` lies in a folder of its own ([`member_folder`]).
 
+use super::LoopState;
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, read_tensors, write_tensors};
 use crate::tensor::NamedTensors;
@@ -23,6 +25,9 @@ pub const TRAINING: &str = "training.safetensors";
 const STEP: &str = "step";
 const SEED: &str = "seed";
 const MEMBERS: &str = "members";
+const LOOP: &str = "loop";
+/// What the names of the best weights begin with.
+const BEST: &str = "best/";
 
 /// Where a member of an ensemble has its model: `FOLDER/seed-SEED`.
 pub fn member_folder(folder: &Path, seed: u64) -> PathBuf {
@@ -45,31 +50,45 @@ pub struct Checkpoint {
     pub seed: u64,
     /// Members of the ensemble; 1 without one.
     pub members: usize,
+    /// What the loop remembers.
+    pub state: LoopState,
     /// Weights, moments and states, by their names in the store; see [`member_tensor`].
     pub tensors: NamedTensors,
+    /// The weights of each member's best evaluation, by the same names.
+    pub best: NamedTensors,
 }
 
 impl Checkpoint {
-    /// Writes the training state, then the weights alone.
+    /// Writes the training state, then each member's model: the weights of its best evaluation, or, before
+    /// any, those of now.
     ///
     /// # Errors
     /// The folder can't be written or the disk is full; what was there before is still whole.
     pub fn save(&self, folder: &Path, weights: impl Fn(&str) -> bool) -> Result<()> {
         let mut file = TensorFile { tensors: self.tensors.clone(), ..TensorFile::default() };
+        let best = self.best.iter().map(|(name, tensor)| (format!("{BEST}{name}"), tensor.clone()));
+        file.tensors.extend(best);
         file.metadata.insert(STEP.to_string(), self.step.to_string());
         file.metadata.insert(SEED.to_string(), self.seed.to_string());
         if self.members > 1 {
             file.metadata.insert(MEMBERS.to_string(), self.members.to_string());
         }
+        let state =
+            serde_json::to_string(&self.state).map_err(|e| Error::invalid(e.to_string()))?;
+        file.metadata.insert(LOOP.to_string(), state);
         write_tensors(&folder.join(TRAINING), &file)?;
-        file.metadata.remove(SEED);
-        file.metadata.remove(MEMBERS);
         for (member, seed) in self.seeds().enumerate() {
-            let of = |name: &String| member_tensor(name, member, self.members);
-            let all = self.weight_names(member).filter(|name| weights(name));
-            let tensors =
-                all.filter_map(|name| Some((name.clone(), self.tensors.get(&of(&name))?.clone())));
-            let model = TensorFile { tensors: tensors.collect(), metadata: file.metadata.clone() };
+            let prefix = member_tensor("", member, self.members);
+            let (tensors, step) = match self.state.best.get(member) {
+                Some(best) => (&self.best, best.step),
+                None => (&self.tensors, self.step),
+            };
+            let own = tensors.iter().filter_map(|(name, tensor)| {
+                let name = name.strip_prefix(&prefix).filter(|name| weights(name))?;
+                Some((name.to_string(), tensor.clone()))
+            });
+            let mut model = TensorFile { tensors: own.collect(), ..TensorFile::default() };
+            model.metadata.insert(STEP.to_string(), step.to_string());
             let folder = match self.members {
                 1 => folder.to_path_buf(),
                 _ => member_folder(folder, seed),
@@ -83,12 +102,6 @@ impl Checkpoint {
     /// The members' seeds.
     pub fn seeds(&self) -> impl Iterator<Item = u64> + use<> {
         seeds(self.seed, self.members)
-    }
-
-    /// The names of a member's tensors in the store.
-    fn weight_names(&self, member: usize) -> impl Iterator<Item = String> {
-        let prefix = member_tensor("", member, self.members);
-        self.tensors.keys().filter_map(move |name| Some(name.strip_prefix(&prefix)?.to_string()))
     }
 
     /// Reads the training state.
@@ -109,7 +122,18 @@ impl Checkpoint {
             false => 1,
         };
         let (step, seed) = (number(STEP)?, number(SEED)?);
-        Ok(Checkpoint { step, seed, members, tensors: file.tensors })
+        // Absent in folders of version 0.1.
+        let state = file.metadata.get(LOOP).map_or("{}", String::as_str);
+        let state = serde_json::from_str(state)
+            .map_err(|e| Error::format(&path, format!("the metadata '{LOOP}': {e}")))?;
+        let (mut tensors, mut best) = (NamedTensors::new(), NamedTensors::new());
+        for (name, tensor) in file.tensors {
+            match name.strip_prefix(BEST) {
+                Some(name) => best.insert(name.to_string(), tensor),
+                None => tensors.insert(name, tensor),
+            };
+        }
+        Ok(Checkpoint { step, seed, members, state, tensors, best })
     }
 }
 

@@ -14,7 +14,7 @@ pub const LOG: &str = "log.jsonl";
 pub struct LogLine {
     /// Steps done.
     pub step: u64,
-    /// The training loss of the step, in nats per character.
+    /// The training loss of the step; of a language model in nats a token.
     pub loss: f32,
     /// Of an ensemble, whose losses are means: their standard deviation over the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,10 +24,21 @@ pub struct LogLine {
     /// Its standard deviation over the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_loss_spread: Option<f32>,
-    /// The training loss in bits: loss / ln 2.
-    pub bits_per_char: f32,
-    /// Characters trained on per second.
-    pub chars_per_second: f64,
+    /// Of a model of characters, the training loss in bits: loss / ln 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_per_char: Option<f32>,
+    /// Characters trained on per second, of such a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chars_per_second: Option<f64>,
+    /// Symbols (characters, words, time steps) trained on per second.
+    #[serde(default)]
+    pub symbols_per_second: f64,
+    /// The step's learning rate.
+    #[serde(default)]
+    pub learning_rate: f32,
+    /// The norm of all gradients before clipping, at the last step of a report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_norm: Option<f32>,
     /// Seconds since the run, or its resumption, began.
     pub elapsed_s: f64,
 }
@@ -85,6 +96,11 @@ impl TrainLog {
         Ok(())
     }
 
+    /// Whether there is a loss at all.
+    pub fn has_losses(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
     /// Training losses by step.
     pub fn training(&self) -> Vec<(u64, f32)> {
         self.lines.iter().map(|l| (l.step, l.loss)).collect()
@@ -113,8 +129,11 @@ mod tests {
             loss_spread: None,
             val_loss: (step % 2 == 0).then_some(2.0),
             val_loss_spread: None,
-            bits_per_char: 1.44,
-            chars_per_second: 10.0,
+            bits_per_char: Some(1.44),
+            chars_per_second: None,
+            symbols_per_second: 10.0,
+            learning_rate: 0.1,
+            gradient_norm: None,
             elapsed_s: 0.5,
         };
         let mut log = TrainLog::open(folder.path(), 0).unwrap();

@@ -4,13 +4,24 @@
 //! one for validation, losses read back a ring at a time, checkpoints that survive a kill.
 
 mod checkpoint;
+mod event;
 mod log;
+mod options;
 #[cfg(feature = "plot")]
 mod plot;
+mod probe;
+mod progress;
+mod run;
+mod task;
 mod trainer;
 
 pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
+pub use event::{Event, MemberLosses, Outcome, Progress};
 pub use log::{LOG, LogLine, TrainLog};
+pub use options::TrainOptions;
 #[cfg(feature = "plot")]
 pub use plot::loss_curve;
-pub use trainer::{Event, MemberLosses, Progress, Task, TrainOptions, Trainer};
+pub use probe::{DryRun, GradientCheck, check_gradients};
+pub use progress::{Best, LoopState};
+pub use task::{Phase, STATE_PREFIX, Task};
+pub use trainer::{Trainer, record_training, record_validation};

@@ -6,13 +6,14 @@ use plotters::prelude::*;
 use std::path::Path;
 
 /// Draws training losses (thin) with their running mean, and validation losses, over steps, as an
-/// SVG that any browser opens. Points are (step, nats).
+/// SVG that any browser opens. Points are (step, loss); `unit` says what the losses are.
 ///
 /// # Errors
 /// The file can't be written, or there is no finite point.
 pub fn loss_curve(
     path: &Path,
     title: &str,
+    unit: &str,
     training: &[(u64, f32)],
     validation: &[(u64, f32)],
 ) -> Result<()> {
@@ -23,7 +24,7 @@ pub fn loss_curve(
     let (low, high) = all().fold((f32::MAX, f32::MIN), |(a, b), p| (a.min(p.1), b.max(p.1)));
     let margin = ((high - low) * 0.05).max(0.01);
     let mut text = String::new();
-    draw(&mut text, title, training, validation, last, [low - margin, high + margin])
+    draw(&mut text, [title, unit], training, validation, last, [low - margin, high + margin])
         .map_err(|e| Error::format(path, format!("the picture could not be drawn: {e}")))?;
     write_atomic(path, text.as_bytes())
 }
@@ -33,7 +34,7 @@ const VALIDATION: RGBColor = RGBColor(214, 39, 40);
 
 fn draw(
     text: &mut String,
-    title: &str,
+    [title, unit]: [&str; 2],
     training: &[(u64, f32)],
     validation: &[(u64, f32)],
     last: u64,
@@ -47,7 +48,7 @@ fn draw(
         .x_label_area_size(40)
         .y_label_area_size(56)
         .build_cartesian_2d(0..last.max(1), low..high)?;
-    chart.configure_mesh().x_desc("step").y_desc("loss, nats").light_line_style(WHITE).draw()?;
+    chart.configure_mesh().x_desc("step").y_desc(unit).light_line_style(WHITE).draw()?;
     let thinned = thin(training, 1000);
     chart.draw_series(LineSeries::new(thinned.iter().copied(), TRAINING.mix(0.25)))?;
     chart
@@ -86,10 +87,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("loss.svg");
         let training: Vec<_> = (1..500).map(|s| (s, 4.0 / (s as f32).sqrt())).collect();
-        loss_curve(&path, "a title", &training, &[(100, 1.0), (400, 0.5)]).unwrap();
+        loss_curve(&path, "a title", "loss, nats", &training, &[(100, 1.0), (400, 0.5)]).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("<svg") && text.contains("a title") && text.contains("validation"));
         assert!(text.matches("<polyline").count() >= 3);
-        assert!(loss_curve(&path, "", &[], &[]).is_err());
+        assert!(loss_curve(&path, "", "", &[], &[]).is_err());
     }
 }

@@ -1,169 +1,51 @@
-//! The loop.
+//! A task on an engine: its programs, its weights, a step, an evaluation, a checkpoint.
 
-use super::Checkpoint;
 use super::checkpoint::{member_tensor, seeds};
-use crate::engine::{Engine, Inputs, Program, Store};
+use super::{Checkpoint, LoopState, MemberLosses, Phase, STATE_PREFIX, Task, TrainOptions};
+use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::LossScale;
 use crate::loss::{LOSS, RING};
 use crate::measure::Profile;
-use crate::optim::Optimizer;
 use crate::recording::{Recording, Role};
+use crate::schedule::Recorder;
 use crate::tensor::{HostTensor, NamedTensors};
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
-
-/// Recurrent states that a task carries from window to window have names that start so.
-pub const STATE_PREFIX: &str = "state.";
-
-/// What is trained: its recordings and its data.
-pub trait Task {
-    /// One training step, the optimizer included, the loss in the output `loss`.
-    ///
-    /// # Errors
-    /// Sizes that make no sense.
-    fn record_training(&self, optimizer: &Optimizer, max_norm: Option<f32>) -> Result<Recording>;
-    /// The loss of one validation batch, in the output `loss`.
-    ///
-    /// # Errors
-    /// Sizes that make no sense.
-    fn record_validation(&self) -> Result<Recording>;
-    /// Initial weights by their names.
-    fn initial_weights(&self, seed: u64) -> NamedTensors;
-    /// The shapes of the weights by their names.
-    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>>;
-    /// Training steps in one pass over the data.
-    fn steps_per_epoch(&self) -> u64;
-    /// Writes the inputs of training step `step` (from 0).
-    ///
-    /// # Errors
-    /// The device failed.
-    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()>;
-    /// Validation batches of one evaluation.
-    fn validation_batches(&self) -> u64;
-    /// Writes the inputs of a validation batch.
-    ///
-    /// # Errors
-    /// The device failed.
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()>;
-    /// Symbols (characters) that one training step sees.
-    fn symbols_per_step(&self) -> u64;
-}
-
-/// How long and how fast.
-#[derive(Clone, Debug)]
-pub struct TrainOptions {
-    /// Steps in all.
-    pub steps: u64,
-    /// The learning rate at its highest; it rises over the first steps and falls along a cosine.
-    pub learning_rate: f32,
-    /// The optimizer.
-    pub optimizer: Optimizer,
-    /// The largest gradient norm.
-    pub max_norm: Option<f32>,
-    /// The seed of masks and data order; member m of an ensemble has the one m further on.
-    pub seed: u64,
-    /// Steps from one evaluation to the next.
-    pub evaluate_every: u64,
-    /// Steps from one checkpoint to the next.
-    pub save_every: u64,
-    /// Steps from one look at the loss to the next, at most the ring's length.
-    pub report_every: u64,
-}
-
-impl TrainOptions {
-    /// Adam over `steps` steps at most at rate 0.004, norm 1, evaluated and saved ten times.
-    pub fn new(steps: u64) -> Self {
-        let often = (steps / 10).max(1);
-        TrainOptions {
-            steps,
-            learning_rate: 0.004,
-            optimizer: Optimizer::adam(),
-            max_norm: Some(1.0),
-            seed: 1,
-            evaluate_every: often,
-            save_every: often,
-            report_every: 10,
-        }
-    }
-
-    /// The rate of step `step` (from 1): linear over the first steps (a 50th of all, at most 100),
-    /// then a cosine down to a 20th (Loshchilov and Hutter 2017).
-    pub fn rate(&self, step: u64) -> f32 {
-        let warm = (self.steps / 50).clamp(1, 100) as f64;
-        let (step, steps) = (step as f64, self.steps as f64);
-        let factor = if step < warm {
-            step / warm
-        } else {
-            let part = ((step - warm) / (steps - warm).max(1.0)).min(1.0);
-            0.05 + 0.95 * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
-        };
-        self.learning_rate * factor as f32
-    }
-}
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Steps done.
-    pub step: u64,
-    /// The loss of the last step; of an ensemble, the mean.
-    pub loss: f32,
-    /// Symbols a second, of all members, since the last report, evaluation and saving left out.
-    pub symbols_per_second: f64,
-    /// Seconds since the run (or its resumption) began.
-    pub elapsed: f64,
-}
-
-/// A loss of each member of an ensemble; of one model, its own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MemberLosses(pub Vec<f32>);
-
-impl MemberLosses {
-    /// The mean over the members.
-    pub fn mean(&self) -> f32 {
-        let sum: f64 = self.0.iter().map(|&loss| f64::from(loss)).sum();
-        (sum / self.0.len().max(1) as f64) as f32
-    }
-
-    /// The standard deviation over the members (of a sample: n − 1); none of one model.
-    pub fn spread(&self) -> Option<f32> {
-        let (count, mean) = (self.0.len(), f64::from(self.mean()));
-        let squares: f64 = self.0.iter().map(|&loss| (f64::from(loss) - mean).powi(2)).sum();
-        (count > 1).then(|| (squares / (count - 1) as f64).sqrt() as f32)
-    }
-
-    fn first_bad(&self) -> Option<(usize, f32)> {
-        let bad = self.0.iter().position(|loss| !loss.is_finite())?;
-        Some((bad, self.0[bad]))
-    }
-}
-
-/// What a run tells while it goes.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Losses of the steps since the last report, the last of them at `progress.step`.
-    Losses(Progress, Vec<MemberLosses>),
-    /// The validation loss after a step.
-    Validation(Progress, MemberLosses),
-    /// A checkpoint is about to be written: whatever should be on the disk before it, now.
-    Saving(u64),
-    /// A checkpoint was written.
-    Saved(u64),
-}
 
 /// A task on an engine, with its weights.
 pub struct Trainer<'a, T: Task> {
-    task: &'a mut T,
-    options: TrainOptions,
-    store: Store,
-    training: Program,
-    recording: Recording,
-    validation: Program,
-    validation_recording: Recording,
-    step: u64,
-    members: usize,
+    pub(super) task: &'a mut T,
+    pub(super) options: TrainOptions,
+    pub(super) store: Store,
+    pub(super) training: Program,
+    pub(super) recording: Recording,
+    validation: Option<(Program, Recording)>,
+    pub(super) step: u64,
+    pub(super) state: LoopState,
+    pub(super) best: NamedTensors,
+    pub(super) members: usize,
+}
+
+/// The recording of a task's training step: forward, loss, backward, the optimizer.
+///
+/// # Errors
+/// Sizes that make no sense; no parameter has a gradient.
+pub fn record_training(task: &impl Task, options: &TrainOptions) -> Result<Recording> {
+    let mut rec = Recorder::training().with_precision(options.precision);
+    task.record(&mut rec, Phase::Training)?;
+    rec.backward()?;
+    options.optimizer.record(&mut rec, options.max_norm)?;
+    Ok(rec.finish())
+}
+
+/// The recording of a task's validation batch.
+///
+/// # Errors
+/// Sizes that make no sense.
+pub fn record_validation(task: &impl Task, options: &TrainOptions) -> Result<Recording> {
+    let mut rec = Recorder::inference().with_precision(options.precision);
+    task.record(&mut rec, Phase::Validation)?;
+    Ok(rec.finish())
 }
 
 impl<'a, T: Task> Trainer<'a, T> {
@@ -177,22 +59,19 @@ impl<'a, T: Task> Trainer<'a, T> {
         options: TrainOptions,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self> {
-        if options.steps == 0 || options.evaluate_every == 0 || options.save_every == 0 {
-            return Err(Error::invalid("the numbers of steps must be at least 1"));
-        }
-        let report = options.report_every;
-        if !(1..=RING as u64).contains(&report) {
-            let reason = format!("report_every must be 1 to {RING}, not {report}");
-            return Err(Error::invalid(reason));
-        }
-        let recording = task.record_training(&options.optimizer, options.max_norm)?;
-        let validation_recording = task.record_validation()?;
+        options.check()?;
+        let recording = record_training(task, &options)?;
+        let validation_recording = match options.overfit.is_none() && task.validation_batches() > 0
+        {
+            true => Some(record_validation(task, &options)?),
+            false => None,
+        };
         // Before any weight is drawn: a model that is far too large fails here.
         engine.check(&recording)?;
         let store = engine.store();
         let members = engine.members();
         let shapes = task.weight_shapes();
-        let (step, tensors) = match checkpoint {
+        let (step, state, tensors, best) = match checkpoint {
             Some(checkpoint) => {
                 let reason = if checkpoint.seed != options.seed {
                     let (found, asked) = (checkpoint.seed, options.seed);
@@ -203,7 +82,7 @@ impl<'a, T: Task> Trainer<'a, T> {
                 if checkpoint.seed != options.seed || checkpoint.members != members {
                     return Err(Error::invalid(format!("the checkpoint's {reason}")));
                 }
-                (checkpoint.step, checkpoint.tensors)
+                (checkpoint.step, checkpoint.state, checkpoint.tensors, checkpoint.best)
             }
             None => {
                 let mut all = NamedTensors::new();
@@ -212,7 +91,7 @@ impl<'a, T: Task> Trainer<'a, T> {
                     let weights = task.initial_weights(seed).into_iter();
                     all.extend(weights.map(|(name, tensor)| (of(&name), tensor)));
                 }
-                (0, all)
+                (0, LoopState::default(), all, NamedTensors::new())
             }
         };
         for buffer in recording.buffers() {
@@ -241,7 +120,10 @@ impl<'a, T: Task> Trainer<'a, T> {
             }
         }
         let training = engine.load(&recording, &store)?;
-        let validation = engine.load(&validation_recording, &store)?;
+        let validation = match validation_recording {
+            Some(recording) => Some((engine.load(&recording, &store)?, recording)),
+            None => None,
+        };
         Ok(Trainer {
             task,
             options,
@@ -249,8 +131,9 @@ impl<'a, T: Task> Trainer<'a, T> {
             training,
             recording,
             validation,
-            validation_recording,
             step,
+            state,
+            best,
             members,
         })
     }
@@ -287,69 +170,6 @@ impl<'a, T: Task> Trainer<'a, T> {
         (0..self.members).map(scale).collect()
     }
 
-    /// Trains to the last step. Saves to `folder` at intervals and at the end.
-    ///
-    /// # Errors
-    /// The loss is no number any more: the last good checkpoint is kept. The device or the disk
-    /// failed.
-    pub fn run(
-        &mut self,
-        folder: Option<&Path>,
-        mut on_event: impl FnMut(&Event) -> Result<()>,
-    ) -> Result<()> {
-        let start = Instant::now();
-        let loss = self.recording.require(LOSS)?;
-        let mut reported = self.step;
-        let mut since = Instant::now();
-        while self.step < self.options.steps {
-            self.one_step()?;
-            let done = self.step;
-            let last = done == self.options.steps;
-            let evaluate = done.is_multiple_of(self.options.evaluate_every) || last;
-            let save = done.is_multiple_of(self.options.save_every) || last;
-            if !(evaluate || save || done.is_multiple_of(self.options.report_every)) {
-                continue;
-            }
-            let ring = self.training.read(loss)?;
-            let losses: Vec<_> = (reported..done).map(|step| entry(&ring, step)).collect();
-            let symbols = (done - reported) * self.task.symbols_per_step() * self.members as u64;
-            let rate = symbols as f64 / since.elapsed().as_secs_f64().max(1e-9);
-            let progress = |step: u64, loss: f32| Progress {
-                step,
-                loss,
-                symbols_per_second: rate,
-                elapsed: start.elapsed().as_secs_f64(),
-            };
-            let bad = losses.iter().enumerate().find_map(|(at, l)| Some((at, l.first_bad()?)));
-            if let Some((at, (member, value))) = bad {
-                let step = reported + at as u64 + 1;
-                let (whole, _) = losses.split_at(at);
-                if let Some(last) = whole.last() {
-                    on_event(&Event::Losses(progress(step - 1, last.mean()), whole.to_vec()))?;
-                }
-                return Err(self.not_finite("the loss", step, value, member));
-            }
-            let progress = progress(done, losses.last().map_or(f32::NAN, MemberLosses::mean));
-            on_event(&Event::Losses(progress, losses))?;
-            if evaluate {
-                let losses = self.evaluate()?;
-                if let Some((member, value)) = losses.first_bad() {
-                    return Err(self.not_finite("the validation loss", done, value, member));
-                }
-                let elapsed = start.elapsed().as_secs_f64();
-                on_event(&Event::Validation(Progress { elapsed, ..progress }, losses))?;
-            }
-            if save && let Some(folder) = folder {
-                on_event(&Event::Saving(done))?;
-                self.save(folder)?;
-                on_event(&Event::Saved(done))?;
-            }
-            reported = done;
-            since = Instant::now();
-        }
-        Ok(())
-    }
-
     /// Takes the next steps and profiles them: two to warm up, `runs` as they are, one taken apart.
     ///
     /// # Errors
@@ -363,27 +183,34 @@ impl<'a, T: Task> Trainer<'a, T> {
             self.one_step()?;
         }
         let runs = self.training.watched()?;
-        self.prepare_step()?;
+        self.prepare_step(None)?;
         let launches = self.training.profile()?;
         Ok(Profile { device: engine.name(), launches, runs })
     }
 
     /// One training step.
-    fn one_step(&mut self) -> Result<()> {
-        self.prepare_step()?;
+    pub(super) fn one_step(&mut self) -> Result<()> {
+        self.prepare_step(None)?;
         self.training.run()
     }
 
-    /// Writes the inputs of the next step and counts it.
-    fn prepare_step(&mut self) -> Result<()> {
-        if self.step.is_multiple_of(self.task.steps_per_epoch()) {
+    /// Steps until the states begin anew.
+    pub fn steps_per_epoch(&self) -> u64 {
+        let all = self.task.steps_per_epoch().max(1);
+        self.options.overfit.map_or(all, |batches| batches.min(all))
+    }
+
+    /// Writes the inputs of the next step, with its learning rate or another, and counts it.
+    pub(super) fn prepare_step(&mut self, rate: Option<f32>) -> Result<()> {
+        let epoch = self.steps_per_epoch();
+        if self.step.is_multiple_of(epoch) {
             zero_states(&self.store, &self.recording)?;
         }
-        let done = self.step;
+        let done = if self.options.overfit.is_some() { self.step % epoch } else { self.step };
         self.step += 1;
         let step = u32::try_from(self.step)
             .map_err(|_| Error::invalid("more than 2^32 training steps"))?;
-        let rate = self.options.rate(self.step);
+        let rate = rate.unwrap_or_else(|| self.options.rate(self.step));
         for (member, seed) in seeds(self.options.seed, self.members).enumerate() {
             let mut inputs = self.training.member(member)?;
             self.task.feed(&mut inputs, done, seed)?;
@@ -392,31 +219,35 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(())
     }
 
-    /// The members' mean losses over the validation data.
+    /// The members' mean losses over the validation data; none where the task has no such data.
     ///
     /// # Errors
     /// The device failed.
-    pub fn evaluate(&mut self) -> Result<MemberLosses> {
-        zero_states(&self.store, &self.validation_recording)?;
-        let loss = self.validation_recording.require(LOSS)?;
+    pub fn evaluate(&mut self) -> Result<Option<MemberLosses>> {
+        let Some((program, recording)) = &mut self.validation else { return Ok(None) };
+        zero_states(&self.store, recording)?;
+        let loss = recording.require(LOSS)?;
         let batches = self.task.validation_batches();
         let mut sums = vec![0.0; self.members];
-        let mut summed = 0;
+        let (mut summed, mut weights) = (0, 0.0);
         for batch in 0..batches {
-            self.task.feed_validation(&mut self.validation.inputs(), batch)?;
-            self.validation.set_control(crate::kernel::Control::new(batch as u32 + 1, 0));
-            self.validation.run()?;
+            self.task.feed_validation(&mut program.inputs(), batch)?;
+            program.set_control(crate::kernel::Control::new(batch as u32 + 1, 0));
+            program.run()?;
             if (batch + 1).is_multiple_of(RING as u64) || batch + 1 == batches {
-                let ring = self.validation.read(loss)?;
-                for (sum, ring) in sums.iter_mut().zip(ring.chunks(RING)) {
-                    let entries = (summed..=batch).map(|b| ring[(b % RING as u64) as usize]);
-                    *sum += entries.map(f64::from).sum::<f64>();
+                let ring = program.read(loss)?;
+                for batch in summed..=batch {
+                    let weight = self.task.validation_weight(batch);
+                    let at = (batch % RING as u64) as usize;
+                    let each = sums.iter_mut().zip(ring.chunks(RING));
+                    each.for_each(|(sum, ring)| *sum += weight * f64::from(ring[at]));
+                    weights += weight;
                 }
                 summed = batch + 1;
             }
         }
-        let mean = |sum: f64| (sum / batches.max(1) as f64) as f32;
-        Ok(MemberLosses(sums.into_iter().map(mean).collect()))
+        let mean = |sum: f64| (sum / weights) as f32;
+        Ok(Some(MemberLosses(sums.into_iter().map(mean).collect())))
     }
 
     /// Weights, moments and states as they are now.
@@ -439,8 +270,9 @@ impl<'a, T: Task> Trainer<'a, T> {
                 tensors.insert(name, tensor);
             }
         }
-        let (seed, members) = (self.options.seed, self.members);
-        Ok(Checkpoint { step: self.step, seed, members, tensors })
+        let (seed, members, state) = (self.options.seed, self.members, self.state.clone());
+        let best = self.best.clone();
+        Ok(Checkpoint { step: self.step, seed, members, state, tensors, best })
     }
 
     /// Writes a checkpoint of now: at the start of a run, before anything says that the folder holds
@@ -449,20 +281,45 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// # Errors
     /// A weight is no number, or the folder can't be written: the files are as they were.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let checkpoint = self.checkpoint()?;
-        let bad = checkpoint.tensors.iter().find(|t| t.1.iter().any(|x| !x.is_finite()));
-        if let Some((name, _)) = bad {
-            let what = format!("'{name}'");
-            return Err(self.not_finite(&what, self.step, f32::NAN, self.members));
-        }
-        let recording = &self.recording;
-        let is_weight = |name: &str| {
-            recording.find(name).is_some_and(|id| recording.get(id).role == Role::Parameter)
-        };
-        checkpoint.save(folder, is_weight)
+        self.finite_checkpoint()?.save(folder, |name| self.is_weight(name))
     }
 
-    fn not_finite(&self, what: &str, step: u64, value: f32, member: usize) -> Error {
+    /// Keeps the weights of members as they are now as their best.
+    pub(super) fn keep_best(&mut self, better: &[usize]) -> Result<()> {
+        for (name, shape) in self.task.weight_shapes() {
+            for &member in better {
+                let values = self.store.member(member)?.get(&name)?;
+                let tensor = HostTensor::from_shape_vec(shape.clone(), values)
+                    .map_err(|e| Error::invalid(format!("'{name}': {e}")))?;
+                self.best.insert(member_tensor(&name, member, self.members), tensor);
+            }
+        }
+        Ok(())
+    }
+
+    /// The weights of each member's best evaluation, by the names that checkpoints have; none before the first.
+    pub fn best_weights(&self) -> &NamedTensors {
+        &self.best
+    }
+
+    fn is_weight(&self, name: &str) -> bool {
+        let found = self.recording.find(name);
+        found.is_some_and(|id| self.recording.get(id).role == Role::Parameter)
+    }
+
+    fn finite_checkpoint(&self) -> Result<Checkpoint> {
+        let checkpoint = self.checkpoint()?;
+        let bad = checkpoint.tensors.iter().find(|t| t.1.iter().any(|x| !x.is_finite()));
+        match bad {
+            Some((name, _)) => {
+                let what = format!("'{name}'");
+                Err(self.not_finite(&what, self.step, f32::NAN, self.members))
+            }
+            None => Ok(checkpoint),
+        }
+    }
+
+    pub(super) fn not_finite(&self, what: &str, step: u64, value: f32, member: usize) -> Error {
         let hint = "the last checkpoint holds the weights from before; \
                     try a smaller learning rate or clipping norm";
         let of = match seeds(self.options.seed, self.members).nth(member) {
@@ -473,14 +330,8 @@ impl<'a, T: Task> Trainer<'a, T> {
     }
 }
 
-/// The members' losses of a step, from their rings one after another.
-fn entry(rings: &[f32], step: u64) -> MemberLosses {
-    let of = |ring: &[f32]| ring[(step % RING as u64) as usize];
-    MemberLosses(rings.chunks(RING).map(of).collect())
-}
-
 /// Zeros in every carried state of a recording.
-fn zero_states(store: &Store, recording: &Recording) -> Result<()> {
+pub(super) fn zero_states(store: &Store, recording: &Recording) -> Result<()> {
     for buffer in recording.buffers() {
         if buffer.role == Role::State && buffer.name.starts_with(STATE_PREFIX) {
             store.set(&buffer.name, &vec![0.0; buffer.len])?;

@@ -4,9 +4,11 @@
 mod args;
 mod bench;
 mod devices;
+mod eval;
 mod explain;
 mod export;
 mod import;
+mod predict;
 mod run;
 mod sample;
 mod train;
@@ -35,6 +37,10 @@ enum Command {
     Train(Box<train::TrainArgs>),
     /// Let a trained model write.
     Sample(sample::SampleArgs),
+    /// Measure how well a trained model does on a file.
+    Eval(eval::EvalArgs),
+    /// Say what a trained model makes of each line of a file or of standard input.
+    Predict(predict::PredictArgs),
     /// List the devices, what they offer, and which one would be used.
     Devices(devices::DevicesArgs),
     /// Check every kernel on a device against the float64 oracle.
@@ -57,6 +63,8 @@ fn main() -> ExitCode {
         None => train::run(train::TrainArgs::default_job()),
         Some(Command::Train(args)) => train::run(*args),
         Some(Command::Sample(args)) => sample::run(args),
+        Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Predict(args)) => predict::run(&args),
         Some(Command::Devices(args)) => devices::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(args)) => bench::run(args),

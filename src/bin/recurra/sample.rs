@@ -18,7 +18,7 @@ pub struct SampleArgs {
     /// What the model reads first, and goes on from
     #[arg(long, value_name = "TEXT", default_value = "")]
     prompt: String,
-    /// Characters to write
+    /// Tokens (characters, bytes or words) to write
     #[arg(long, value_name = "N", default_value = "500")]
     length: usize,
     /// Under 1 bolder, over 1 wilder; 0 takes the likeliest always
@@ -27,6 +27,9 @@ pub struct SampleArgs {
     /// Draw from so many of the likeliest only; 0 is all
     #[arg(long, value_name = "K", default_value = "0")]
     top_k: usize,
+    /// Draw from the likeliest only that together have this probability; 1 is all
+    #[arg(long, value_name = "P", default_value = "1")]
+    top_p: f32,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value = "1")]
     seed: u64,
@@ -44,13 +47,13 @@ pub fn run(args: SampleArgs) -> Result<ExitCode> {
     let (model, _) = LanguageModel::load_config(&args.model)?;
     let weights = model.load_weights(&args.model)?;
     let engine = Engine::named(&args.device, Some(usize::from(args.threads)))?;
-    let options =
-        SampleOptions { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
+    let SampleArgs { temperature, top_k, top_p, seed, .. } = args;
+    let options = SampleOptions { temperature, top_k, top_p, seed };
     write(&engine, model, &weights, options, &args.prompt, args.length)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the prompt and `length` characters after it, each as soon as it is drawn.
+/// Prints the prompt and `length` tokens after it, each as soon as it is drawn.
 pub fn write(
     engine: &Engine,
     model: LanguageModel,
@@ -59,8 +62,13 @@ pub fn write(
     prompt: &str,
     length: usize,
 ) -> Result<()> {
+    let vocabulary = model.vocabulary().clone();
+    let mut writer = vocabulary.writer();
     let mut generator = Generator::new(engine, model, weights, options)?;
     generator.read(prompt)?;
+    for token in vocabulary.encode(prompt)? {
+        writer.push(token as usize);
+    }
     let mut out = std::io::stdout().lock();
     let mut put = |text: &str| -> Result<bool> {
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -75,7 +83,7 @@ pub fn write(
         if !open {
             return Ok(());
         }
-        open = put(generator.write()?.encode_utf8(&mut [0; 4]))?;
+        open = put(&writer.push(generator.write()?))?;
     }
     put("\n")?;
     Ok(())

@@ -2,9 +2,10 @@
 
 use super::input::InputProduct;
 use super::parameters::Parameters;
+use super::scope::{Scope, ScopeVars};
 use super::segments::Segments;
 use super::{InitialState, Recurrent, Sequence, Trace, draw_mask};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{ColumnSum, Operand, SequenceRows, StepKind, View, Zoneout};
 use crate::schedule::{Incoming, Recorder, Recurrence, RecurrentWeights, Var};
 use std::ops::Range;
@@ -45,6 +46,7 @@ pub(super) struct DirectionRecord {
     is_last: bool,
     x: Var,
     batch: usize,
+    scope: Option<ScopeVars>,
 }
 
 /// A segment's launches and buffers.
@@ -103,10 +105,20 @@ impl DirectionRecord {
         Ok(Segment { run, rows, product })
     }
 
-    /// The output of all steps, and what is kept for backward. The final states go to `last`.
-    fn forward(&self, rec: &mut Recorder, source: Option<Var>, last: Var) -> Result<(Var, Kept)> {
-        if let [all] = &self.order[..] {
-            let segment = self.segment(rec, all, source, Some(last))?;
+    /// The output of all steps, and what is kept for backward. The final states go to `last`, or those behind
+    /// so many steps.
+    fn forward(
+        &self,
+        rec: &mut Recorder,
+        source: Option<Var>,
+        last: Var,
+        behind: Option<usize>,
+    ) -> Result<(Var, Kept)> {
+        if let ([all], None) = (&self.order[..], &self.scope) {
+            let segment = self.segment(rec, all, source, behind.is_none().then_some(last))?;
+            if let Some(steps) = behind {
+                segment.run.get_behind(rec, steps, last.view)?;
+            }
             let output = segment.run.outputs();
             return Ok((output, Kept { borders: vec![source], last: Some(segment) }));
         }
@@ -122,20 +134,35 @@ impl DirectionRecord {
         let time: usize = self.order.iter().map(Range::len).sum();
         let output = rec.temporary("output", [time * self.batch, width])?;
         let mut kept = Kept { borders: Vec::new(), last: None };
+        let (mut done, mut ends_there) = (0, behind.is_none());
         for (i, steps) in self.order.iter().enumerate() {
-            let behind = match i + 1 == self.order.len() {
+            let next = match i + 1 == self.order.len() && behind.is_none() {
                 true => last,
                 false => rec.temporary_f32("border", shape)?,
             };
-            let segment = self.segment(rec, steps, before, Some(behind))?;
+            let segment = self.segment(rec, steps, before, Some(next))?;
+            done += steps.len();
+            if behind == Some(done) {
+                rec.copy(next, last)?;
+                ends_there = true;
+            }
+            if let Some(scope) = &self.scope {
+                scope.keep_forward(rec, steps, &segment.run, next)?;
+            }
             let outputs = segment.run.outputs();
             rec.copy(outputs, output.rows(steps.start * self.batch, outputs.rows))?;
             kept.borders.push(before);
-            before = Some(behind);
+            before = Some(next);
             // What comes between here and its own backward needs no room to work in.
             kept.last = Some(segment).filter(|_| self.is_last);
         }
-        Ok((output, kept))
+        match behind {
+            Some(steps) if !ends_there => Err(Error::invalid(format!(
+                "no segment of '{}' ends behind {steps} steps",
+                self.layer.name
+            ))),
+            _ => Ok((output, kept)),
+        }
     }
 
     /// Gradients of everything, from the last segment of the direction's order to the first.
@@ -163,14 +190,21 @@ impl DirectionRecord {
                 None => run.incoming(rec, None, d_final)?,
             };
             let d_output = d_output.map(|d| part(d, run.width()));
+            if let Some(scope) = &self.scope {
+                scope.keep_gradients(rec, steps, d_output, incoming.carry)?;
+            }
             let incoming = Incoming { d_output, ..incoming };
-            let swept = run.backward(rec, incoming, i > 0 || source.is_some())?;
+            let swept =
+                run.backward(rec, incoming, i > 0 || source.is_some() || self.scope.is_some())?;
             from = Some(Incoming { carry: swept.carry, ..incoming });
             self.recurrent_gradients(rec, &segment, swept)?;
             let dx = dx.map(|(view, accumulate)| (part(view, self.x.columns), accumulate));
             segment.product.backward(rec, dx)?;
         }
         let Some(Incoming { carry, unit, .. }) = from else { return Ok(()) };
+        if let Some(scope) = &self.scope {
+            scope.keep_initial(rec, carry)?;
+        }
         if let Some(unit) = unit {
             self.unit_gradients(rec, unit)?;
         }
@@ -249,6 +283,10 @@ impl Recurrent {
             is_last: place == [self.layers - 1, self.direction.count() - 1],
             x,
             batch,
+            scope: match rec.is_scoped() {
+                true => Some(Scope::of(self, place).record(rec, self, sequence)?),
+                false => None,
+            },
             resets: sequence.resets.is_some(),
         };
 
@@ -257,7 +295,7 @@ impl Recurrent {
         let (source, carried) = match initial {
             InitialState::Zero => (self.learned(rec, &this.parameters, batch)?, None),
             InitialState::Given(given) => (Some(given[number]), None),
-            InitialState::Carried(prefix) => {
+            InitialState::Carried(prefix) | InitialState::CarriedFrom(prefix, _) => {
                 let suffix = if place[1] == 1 { "_reverse" } else { "" };
                 let state = rec.state(&format!("{prefix}.l{}{suffix}", place[0]), shape)?;
                 (Some(state), Some(state))
@@ -267,11 +305,17 @@ impl Recurrent {
             Some(state) => state,
             None => rec.temporary_f32("final", shape)?,
         };
-        let (output, kept) = this.forward(rec, source, last)?;
+        let behind = match initial {
+            InitialState::CarriedFrom(_, steps) => Some(*steps),
+            _ => None,
+        };
+        let (output, kept) = this.forward(rec, source, last, behind)?;
         let trace = Trace {
             name: self.name.clone(),
             kept: match (&kept.last, around.segments.in_order(reverse).len()) {
-                (Some(segment), 1) => Some((segment.run.states, segment.run.gates)),
+                (Some(segment), 1) if !rec.is_scoped() => {
+                    Some((segment.run.states, segment.run.gates))
+                }
                 _ => None,
             },
         };

@@ -5,10 +5,12 @@ mod gradients;
 mod init;
 mod input;
 mod parameters;
+mod scope;
 mod segments;
 mod sequence;
 
 pub use init::{ForgetBias, RecurrentInit, WeightInit};
+pub use scope::Scope;
 pub use segments::Memory;
 pub use sequence::{Padding, Sequence, pack_indices};
 
@@ -115,6 +117,9 @@ pub enum InitialState {
     /// of a run is the initial state of the next, on the device (truncated backpropagation through
     /// time). Zeros at first.
     Carried(String),
+    /// The same with the state after so many steps in the direction's order in the place of the final one: the
+    /// next run goes over the others once more. In segments ([`Memory`]) one has to end there.
+    CarriedFrom(String, usize),
 }
 
 /// What a stack computes.
@@ -321,7 +326,7 @@ impl Recurrent {
             self.check_given(given, batch)?;
         }
         let flags = sequence.record_flags(rec, self.places())?;
-        let segments = self.segments(&sequence, flags, rec.precision())?;
+        let segments = self.segments(&sequence, flags, rec.precision(), rec.is_scoped())?;
         if self.memory != Memory::Keep {
             rec.set_frugal();
         }

@@ -127,17 +127,20 @@ impl Recurrent {
     ///
     /// # Errors
     /// A budget that no segments fit; batch norm, which needs all steps at once.
+    ///
+    /// Under a scope each step is a segment.
     pub(super) fn segments(
         &self,
         sequence: &Sequence,
         flags: Option<View>,
         precision: Precision,
+        scoped: bool,
     ) -> Result<Segments> {
         let (time, batch) = (sequence.time, sequence.batch);
         if self.memory == Memory::Segments(0) {
             return Err(Error::invalid("a segment needs at least 1 step"));
         }
-        let steps = self.segment_steps(time, batch, precision)?;
+        let steps = if scoped { 1 } else { self.segment_steps(time, batch, precision)? };
         if steps < time && self.batch_norm.is_some() {
             return Err(Error::invalid(format!(
                 "'{}': batch norm goes over all steps at once and can't be cut into segments; \
@@ -148,6 +151,7 @@ impl Recurrent {
         let mut list: Vec<_> = (0..time).step_by(steps).map(|t| t..time.min(t + steps)).collect();
         if let [.., before, last] = &mut list[..]
             && last.len() == 1
+            && !scoped
         {
             before.end = last.end;
             list.pop();
@@ -164,7 +168,7 @@ mod tests {
 
     fn cut(memory: Memory, time: usize, batch: usize) -> Result<Vec<Range<usize>>> {
         let stack = Recurrent { memory, ..Recurrent::new("rnn", CellKind::Lstm, 2, 8) };
-        Ok(stack.segments(&Sequence::new(time, batch), None, Precision::F32)?.list)
+        Ok(stack.segments(&Sequence::new(time, batch), None, Precision::F32, false)?.list)
     }
 
     #[test]

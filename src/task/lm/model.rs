@@ -1,29 +1,29 @@
-//! Embedding, recurrent layers, linear; its training and validation steps; its folder.
+//! Embedding, recurrent layers, linear; its folder.
 
-use crate::cell::CellKind;
-use crate::data::{Streams, Vocabulary};
-use crate::engine::Inputs;
+use super::NAME;
+use crate::cell::{Cell, CellKind};
+use crate::data::{Tokens, Vocabulary, VocabularyText};
 use crate::error::{Error, Result};
-use crate::format::{read_tensors, write_atomic};
-use crate::layer::{Embedding, InitialState, Initializer, Linear, Memory, Recurrent};
-use crate::loss::cross_entropy;
-use crate::optim::Optimizer;
-use crate::recording::Recording;
+use crate::kernel::View;
+use crate::layer::{
+    Embedding, ForgetBias, InitialState, Initializer, Linear, Memory, Recurrent, RecurrentInit,
+    WeightInit,
+};
 use crate::schedule::{Recorder, Var};
-use crate::tensor::{NamedTensors, Precision, require_finite};
-use crate::train::{CONFIG, MODEL, TRAINING, Task};
+use crate::task::{Description, load_weights};
+use crate::tensor::NamedTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The version of the model folder's layout.
-const FORMAT: u32 = 1;
+/// ε of layer norm in the cell.
+const LAYER_NORM: f32 = 1e-5;
 
 /// What a language model is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// `lstm`, `gru`, `rnn_tanh` or `rnn_relu`.
+    /// `lstm`, `gru`, `rnn_tanh` …
     pub cell: String,
     /// Width of the embedding E.
     pub embedding: usize,
@@ -33,18 +33,54 @@ pub struct ModelConfig {
     pub layers: usize,
     /// Dropout between the layers, and before the linear one.
     pub dropout: f32,
-    /// The characters, in the order of their numbers.
-    pub vocabulary: String,
+    /// How texts are cut.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// The tokens, in the order of their numbers.
+    pub vocabulary: VocabularyText,
+    /// The linear layer's weights are the embedding's (Press and Wolf 2017; Inan 2017): E is H then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tied: bool,
+    /// Layer norm in the cell (Ba 2016).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub layer_norm: bool,
+    /// Dropout on the recurrent weights (Merity 2017).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weight_drop: f32,
+    /// Where an LSTM's forget gate starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_bias: Option<f32>,
+    /// Recurrent weights start orthogonal, each gate by itself (Saxe 2014).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub orthogonal: bool,
 }
 
-/// The content of `config.json`.
-#[derive(Serialize, Deserialize)]
-struct Folder {
-    format: u32,
-    task: String,
-    model: ModelConfig,
-    /// How it is trained; whoever trains reads it, others ignore it.
-    training: serde_json::Value,
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(rate: &f32) -> bool {
+    *rate == 0.0
+}
+
+impl ModelConfig {
+    /// An LSTM of 2 layers of 128 over these tokens, without options.
+    pub fn new(vocabulary: &Vocabulary) -> Self {
+        ModelConfig {
+            cell: CellKind::Lstm.name().to_string(),
+            embedding: 128,
+            hidden: 128,
+            layers: 2,
+            dropout: 0.0,
+            tokens: vocabulary.tokens(),
+            vocabulary: vocabulary.text(),
+            tied: false,
+            layer_norm: false,
+            weight_drop: 0.0,
+            forget_bias: None,
+            orthogonal: false,
+        }
+    }
 }
 
 /// A language model: its layers and its vocabulary.
@@ -55,13 +91,15 @@ pub struct LanguageModel {
     embedding: Embedding,
     recurrent: Recurrent,
     linear: Linear,
+    init: RecurrentInit,
 }
 
 impl LanguageModel {
     /// A model from its configuration.
     ///
     /// # Errors
-    /// An unknown cell, a size of zero, a rate outside \[0, 1), a vocabulary out of order.
+    /// An unknown cell, a size of zero, a rate outside \[0, 1), a vocabulary out of order, options that don't
+    /// fit together.
     pub fn new(config: ModelConfig) -> Result<Self> {
         let cell = CellKind::ALL.into_iter().find(|c| c.name() == config.cell);
         let cell = cell.ok_or_else(|| {
@@ -84,28 +122,45 @@ impl LanguageModel {
             let rate = config.dropout;
             return Err(Error::invalid(format!("the dropout rate must be in [0, 1), not {rate}")));
         }
-        let vocabulary = Vocabulary::from_characters(&config.vocabulary)?;
+        if config.tied && config.embedding != config.hidden {
+            return Err(Error::invalid(format!(
+                "tied weights need an embedding as wide as the hidden size, {}, not {}",
+                config.hidden, config.embedding
+            )));
+        }
+        let vocabulary = Vocabulary::from_text(config.tokens, &config.vocabulary)?;
         let stem = match cell {
             CellKind::Lstm => "lstm",
             CellKind::Gru => "gru",
             CellKind::RnnTanh | CellKind::RnnRelu => "rnn",
             other => other.name(),
         };
-        Ok(LanguageModel {
-            embedding: Embedding {
-                name: "embedding".to_string(),
-                vocabulary: vocabulary.len(),
-                width: config.embedding,
-            },
-            recurrent: Recurrent {
-                layers: config.layers,
-                dropout: config.dropout,
-                ..Recurrent::new(stem, cell, config.embedding, config.hidden)
-            },
-            linear: Linear::new("linear", config.hidden, vocabulary.len()),
-            vocabulary,
-            config,
-        })
+        let embedding = Embedding {
+            name: "embedding".to_string(),
+            vocabulary: vocabulary.len(),
+            width: config.embedding,
+        };
+        let cell = Cell { layer_norm: config.layer_norm.then_some(LAYER_NORM), ..Cell::from(cell) };
+        let recurrent = Recurrent {
+            layers: config.layers,
+            dropout: config.dropout,
+            weight_drop: config.weight_drop,
+            ..Recurrent::new(stem, cell, config.embedding, config.hidden)
+        };
+        recurrent.check()?;
+        let mut linear = Linear::new("linear", config.hidden, vocabulary.len());
+        linear.shared = config.tied.then(|| embedding.weight_name());
+        let mut init = RecurrentInit::PYTORCH;
+        if config.orthogonal {
+            init.recurrent = WeightInit::OrthogonalPerGate;
+        }
+        if let Some(bias) = config.forget_bias {
+            init.forget = ForgetBias::Value(bias);
+        }
+        // What is wrong with them is said here, not when weights are drawn.
+        let tiny = Recurrent { input: 1, hidden: 1, layers: 1, ..recurrent.clone() };
+        tiny.init_with(init, &mut Initializer::new(0), &mut NamedTensors::new())?;
+        Ok(LanguageModel { embedding, recurrent, linear, init, vocabulary, config })
     }
 
     /// The same model, keeping so much between forward and backward.
@@ -119,9 +174,14 @@ impl LanguageModel {
         &self.config
     }
 
-    /// The characters.
+    /// The tokens.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
+    }
+
+    /// The recurrent layers.
+    pub fn recurrent(&self) -> &Recurrent {
+        &self.recurrent
     }
 
     /// Logits \[T·B, V\] of tokens `ids` \[T·B\], states carried under `prefix`.
@@ -131,40 +191,58 @@ impl LanguageModel {
     pub fn record(
         &self,
         rec: &mut Recorder,
-        ids: crate::kernel::View,
+        ids: View,
         shape: [usize; 2],
         prefix: &str,
     ) -> Result<Var> {
+        self.record_tail(rec, ids, shape, &InitialState::Carried(prefix.to_string()), 0)
+    }
+
+    /// The same from given states, with logits of the steps from `first` on alone.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::record`]; no step is left.
+    pub fn record_tail(
+        &self,
+        rec: &mut Recorder,
+        ids: View,
+        shape: [usize; 2],
+        initial: &InitialState,
+        first: usize,
+    ) -> Result<Var> {
         let x = self.embedding.record(rec, ids)?;
-        let initial = InitialState::Carried(prefix.to_string());
-        let h = self.recurrent.record(rec, x, shape, &initial)?;
-        let h = rec.dropout(h.output, self.config.dropout)?;
+        let h = self.recurrent.record(rec, x, shape, initial)?;
+        let h = rec.tail(h.output, first * shape[1])?;
+        let h = rec.dropout(h, self.config.dropout)?;
         self.linear.record(rec, h)
     }
 
-    /// Initial weights as PyTorch's modules draw them.
+    /// Initial weights as PyTorch's modules draw them, but for what the configuration says.
     pub fn initial_weights(&self, seed: u64) -> NamedTensors {
         let mut generator = Initializer::new(seed);
         let mut weights = NamedTensors::new();
         self.embedding.init(&mut generator, &mut weights);
-        self.recurrent.init(&mut generator, &mut weights);
+        // Refused in `new`, if at all.
+        let _ = self.recurrent.init_with(self.init, &mut generator, &mut weights);
         self.linear.init(&mut generator, &mut weights);
         weights
     }
 
     /// The shapes of all weights by name.
-    ///
-    /// # Errors
-    /// Sizes beyond 32 bits.
     pub fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
         let (v, e, h) = (self.vocabulary.len(), self.config.embedding, self.config.hidden);
         let mut shapes = BTreeMap::from([
-            ("embedding.weight".to_string(), vec![v, e]),
-            ("linear.weight".to_string(), vec![v, h]),
+            (self.embedding.weight_name(), vec![v, e]),
+            (self.linear.weight_name(), vec![v, h]),
             ("linear.bias".to_string(), vec![v]),
         ]);
         shapes.extend(self.recurrent.all_parameters().into_iter().map(|p| (p.name, p.shape)));
         shapes
+    }
+
+    /// The name of the linear layer's weights.
+    pub fn output_weight(&self) -> String {
+        self.linear.weight_name()
     }
 
     /// How many numbers the model learns.
@@ -178,17 +256,7 @@ impl LanguageModel {
     /// # Errors
     /// The folder can't be made or written.
     pub fn save_config(&self, folder: &Path, training: &impl Serialize) -> Result<()> {
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
-        let path = folder.join(CONFIG);
-        let bad = |e: serde_json::Error| Error::format(&path, e.to_string());
-        let content = Folder {
-            format: FORMAT,
-            task: "lm".to_string(),
-            model: self.config.clone(),
-            training: serde_json::to_value(training).map_err(bad)?,
-        };
-        let text = serde_json::to_string_pretty(&content).map_err(bad)?;
-        write_atomic(&path, (text + "\n").as_bytes())
+        Description::new(NAME, &self.config, training)?.write(folder)
     }
 
     /// Reads `config.json`: the model, and how it was trained.
@@ -196,173 +264,15 @@ impl LanguageModel {
     /// # Errors
     /// The folder holds no model, another task's, or another version's.
     pub fn load_config(folder: &Path) -> Result<(Self, serde_json::Value)> {
-        let path = folder.join(CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
-        let bad = |e: serde_json::Error| Error::format(&path, e.to_string());
-        let content: Folder = serde_json::from_str(&text).map_err(bad)?;
-        if content.format != FORMAT || content.task != "lm" {
-            return Err(Error::format(
-                &path,
-                format!(
-                    "a model of task '{}', format {}; this program reads task 'lm', format {FORMAT}",
-                    content.task, content.format
-                ),
-            ));
-        }
-        Ok((Self::new(content.model)?, content.training))
+        let description = Description::read(folder)?;
+        Ok((Self::new(description.model(folder, NAME)?)?, description.training))
     }
 
     /// Reads `model.safetensors` and checks that it is this model's.
     ///
     /// # Errors
-    /// The file is absent or cut short; a tensor is missing, unknown, of another shape, or holds a value
-    /// that is NaN or infinite.
+    /// As [`load_weights`].
     pub fn load_weights(&self, folder: &Path) -> Result<NamedTensors> {
-        let path = folder.join(MODEL);
-        if !path.exists() && folder.join(TRAINING).exists() {
-            let reason =
-                "this folder holds an ensemble: name one of the models in it, FOLDER/seed-SEED";
-            return Err(Error::format(folder, reason));
-        }
-        let tensors = read_tensors(&path)?.tensors;
-        let shapes = self.weight_shapes();
-        for (name, shape) in &shapes {
-            let tensor = tensors.get(name).ok_or_else(|| Error::Missing {
-                tensor: name.clone(),
-                place: path.display().to_string(),
-            })?;
-            if tensor.shape() != shape.as_slice() {
-                let reason = format!(
-                    "tensor '{name}' has shape {:?}, but {CONFIG} asks for {shape:?}",
-                    tensor.shape()
-                );
-                return Err(Error::format(path, reason));
-            }
-            let finite = require_finite(name, tensor.view());
-            finite.map_err(|e| Error::format(&path, e.to_string()))?;
-        }
-        if let Some(name) = tensors.keys().find(|name| !shapes.contains_key(*name)) {
-            return Err(Error::format(path, format!("unknown tensor '{name}'")));
-        }
-        Ok(tensors)
-    }
-}
-
-const IDS: &str = "ids";
-const TARGETS: &str = "targets";
-
-/// A language model with the text it is trained on.
-pub struct LanguageTask {
-    model: LanguageModel,
-    training: Streams,
-    validation: Streams,
-    inputs: Vec<u32>,
-    targets: Vec<u32>,
-    precision: Precision,
-}
-
-impl LanguageTask {
-    /// Trains `model` on `text`, in windows of `time` characters, `batch` streams side by side. The
-    /// last tenth of the text is for validation.
-    ///
-    /// # Errors
-    /// A text that is too short, or with characters that the model does not know.
-    pub fn new(model: LanguageModel, text: &str, time: usize, batch: usize) -> Result<Self> {
-        let mut tokens = model.vocabulary.encode(text)?;
-        let held_out = tokens.split_off(tokens.len() - tokens.len() / 10);
-        let training = Streams::new(tokens, time, batch)?;
-        let validation = Streams::fitting(held_out, time, batch)?;
-        Ok(LanguageTask {
-            model,
-            training,
-            validation,
-            inputs: Vec::new(),
-            targets: Vec::new(),
-            precision: Precision::F32,
-        })
-    }
-
-    /// The same with activations and products in another precision, for training and validation.
-    pub fn with_precision(self, precision: Precision) -> Self {
-        LanguageTask { precision, ..self }
-    }
-
-    /// The model.
-    pub fn model(&self) -> &LanguageModel {
-        &self.model
-    }
-
-    fn record(&self, rec: &mut Recorder, streams: &Streams, prefix: &str) -> Result<()> {
-        let shape = [streams.time(), streams.batch()];
-        let ids = rec.input_ids(IDS, shape[0] * shape[1])?;
-        let targets = rec.input_ids(TARGETS, shape[0] * shape[1])?;
-        let logits = self.model.record(rec, ids, shape, prefix)?;
-        cross_entropy(rec, logits, targets)
-    }
-
-    fn feed_window(
-        &mut self,
-        inputs: &mut Inputs,
-        training: bool,
-        window: u64,
-        offset: usize,
-    ) -> Result<()> {
-        let streams = if training { &self.training } else { &self.validation };
-        let words = streams.time() * streams.batch();
-        self.inputs.resize(words, 0);
-        self.targets.resize(words, 0);
-        streams.window(window as usize, offset, &mut self.inputs, &mut self.targets);
-        let (ids, targets) = (inputs.find(IDS)?, inputs.find(TARGETS)?);
-        inputs.write_u32(ids, &self.inputs)?;
-        inputs.write_u32(targets, &self.targets)
-    }
-}
-
-impl Task for LanguageTask {
-    fn record_training(&self, optimizer: &Optimizer, max_norm: Option<f32>) -> Result<Recording> {
-        let mut rec = Recorder::training().with_precision(self.precision);
-        self.record(&mut rec, &self.training, "state")?;
-        rec.backward()?;
-        optimizer.record(&mut rec, max_norm)?;
-        Ok(rec.finish())
-    }
-
-    fn record_validation(&self) -> Result<Recording> {
-        let mut rec = Recorder::inference().with_precision(self.precision);
-        self.record(&mut rec, &self.validation, "state.validation")?;
-        Ok(rec.finish())
-    }
-
-    fn initial_weights(&self, seed: u64) -> NamedTensors {
-        self.model.initial_weights(seed)
-    }
-
-    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        self.model.weight_shapes()
-    }
-
-    fn steps_per_epoch(&self) -> u64 {
-        self.training.windows() as u64
-    }
-
-    /// Each pass starts at another offset, so that windows are cut at other places.
-    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
-        let windows = self.steps_per_epoch();
-        let (epoch, window) = (step / windows, step % windows);
-        let mixed = (seed ^ epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let offset = mixed as usize % self.training.time();
-        self.feed_window(inputs, true, window, offset)
-    }
-
-    fn validation_batches(&self) -> u64 {
-        self.validation.windows() as u64
-    }
-
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        self.feed_window(inputs, false, batch, 0)
-    }
-
-    fn symbols_per_step(&self) -> u64 {
-        (self.training.time() * self.training.batch()) as u64
+        load_weights(folder, &self.weight_shapes())
     }
 }

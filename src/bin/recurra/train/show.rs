@@ -1,6 +1,6 @@
 //! What a run shows: the progress bar, JSON lines, the log.
 
-use super::options::TrainingConfig;
+use super::session::Unit;
 use crate::args::{json_line, print_line};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use recurra::Result;
@@ -9,6 +9,7 @@ use recurra::train::{Event, LogLine, MemberLosses, Progress, TrainLog};
 /// What the run shows and logs.
 pub struct Show {
     json: bool,
+    unit: Unit,
     pub bar: ProgressBar,
     pub log: TrainLog,
     /// The lines of the last report, held back until it is known whether an evaluation follows.
@@ -18,8 +19,8 @@ pub struct Show {
 }
 
 impl Show {
-    pub fn new(json: bool, config: &TrainingConfig, step: u64, log: TrainLog) -> Self {
-        let bar = ProgressBar::new(config.steps).with_position(step);
+    pub fn new(json: bool, unit: Unit, steps: u64, step: u64, log: TrainLog) -> Self {
+        let bar = ProgressBar::new(steps).with_position(step);
         bar.set_draw_target(if json {
             ProgressDrawTarget::hidden()
         } else {
@@ -30,13 +31,14 @@ impl Show {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.reset_eta();
-        Show { json, bar, log, last: None, validation: None, pending: Vec::new() }
+        Show { json, unit, bar, log, last: None, validation: None, pending: Vec::new() }
     }
 
     pub fn event(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Losses(progress, losses) => {
                 self.flush()?;
+                let characters = self.unit.symbol == "character";
                 let first = progress.step + 1 - losses.len() as u64;
                 self.pending.extend(losses.iter().zip(first..).map(|(losses, step)| LogLine {
                     step,
@@ -44,16 +46,20 @@ impl Show {
                     loss_spread: losses.spread(),
                     val_loss: None,
                     val_loss_spread: None,
-                    bits_per_char: losses.mean() / std::f32::consts::LN_2,
-                    chars_per_second: progress.symbols_per_second,
+                    bits_per_char: characters.then(|| losses.mean() / std::f32::consts::LN_2),
+                    chars_per_second: characters.then_some(progress.symbols_per_second),
+                    symbols_per_second: progress.symbols_per_second,
+                    learning_rate: progress.learning_rate,
+                    gradient_norm: progress.gradient_norm.filter(|_| step == progress.step),
                     elapsed_s: progress.elapsed,
                 }));
                 self.bar.set_position(progress.step);
                 self.bar.set_message(format!(
-                    "loss {:.3} ({:.2} bits/char) {:.0} chars/s",
+                    "loss {:.3}{} {:.0} {}s/s",
                     progress.loss,
-                    progress.loss / std::f32::consts::LN_2,
-                    progress.symbols_per_second
+                    self.unit.bits(progress.loss),
+                    progress.symbols_per_second,
+                    self.unit.symbol
                 ));
                 self.last = Some(*progress);
             }
@@ -66,18 +72,18 @@ impl Show {
                 self.flush()?;
                 if !self.json {
                     let line = format!(
-                        "step {:6}  loss {:.4}  validation {} ({:.3} bits/char)  {:.0} s",
+                        "step {:6}  loss {:.4}  validation {}{}  {:.0} s",
                         progress.step,
                         progress.loss,
                         with_spread(losses),
-                        losses.mean() / std::f32::consts::LN_2,
+                        self.unit.bits(losses.mean()),
                         progress.elapsed
                     );
                     self.print(&line);
                 }
             }
             Event::Saving(_) => self.flush()?,
-            Event::Saved(_) => {}
+            Event::Best { .. } | Event::Saved(_) => {}
         }
         Ok(())
     }
@@ -105,12 +111,11 @@ impl Show {
     pub fn summary(&self, seeds: impl Iterator<Item = u64>) {
         if let (Some(last), Some(validation)) = (self.last, &self.validation) {
             eprintln!(
-                "done     {} steps in {:.0} s; validation loss {} nats, \
-                 {:.3} bits per character",
+                "done     {} steps in {:.0} s; validation loss {}{}",
                 last.step,
                 last.elapsed,
                 with_spread(validation),
-                validation.mean() / std::f32::consts::LN_2
+                self.unit.bits(validation.mean())
             );
             if validation.spread().is_some() {
                 for (seed, loss) in seeds.zip(&validation.0) {

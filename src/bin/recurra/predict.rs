@@ -1,0 +1,109 @@
+//! `recurra predict`.
+
+use crate::args::{DeviceArgs, json_line, print_line};
+use crate::eval::unknown_task;
+use clap::Args;
+use recurra::task::{Description, lm};
+use recurra::{Error, Result};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a trained model says of each line of a file or of standard input. A language model: how likely the
+/// line is, and what would come next.
+#[derive(Args)]
+pub struct PredictArgs {
+    /// Lines; - or nothing is standard input
+    #[arg(value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// The model's folder
+    #[arg(long, value_name = "DIR", default_value = "recurra-model")]
+    model: PathBuf,
+    /// Of a language model, so many of the likeliest next tokens
+    #[arg(long, value_name = "N", default_value = "3")]
+    next: usize,
+    /// A line of JSON for each
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &PredictArgs) -> Result<ExitCode> {
+    let description = Description::read(&args.model)?;
+    match description.task.as_str() {
+        lm::NAME => language_model(args)?,
+        task => return Err(unknown_task(&args.model, task)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name of the input in messages, and its lines.
+fn lines(input: Option<&Path>) -> Result<(PathBuf, Box<dyn BufRead>)> {
+    match input.filter(|path| *path != Path::new("-")) {
+        None => Ok((PathBuf::from("standard input"), Box::new(std::io::stdin().lock()))),
+        Some(path) => {
+            let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
+            Ok((path.to_path_buf(), Box::new(BufReader::new(file))))
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LineScore {
+    line: usize,
+    tokens: usize,
+    /// The sum over the line, but for its first token, in nats.
+    nats: f64,
+    /// None of a line of fewer than two tokens.
+    perplexity: Option<f64>,
+    next: Vec<NextToken>,
+}
+
+#[derive(Serialize)]
+struct NextToken {
+    token: String,
+    probability: f32,
+}
+
+fn language_model(args: &PredictArgs) -> Result<()> {
+    let (model, _) = lm::LanguageModel::load_config(&args.model)?;
+    let weights = model.load_weights(&args.model)?;
+    let vocabulary = model.vocabulary().clone();
+    let mut scorer = lm::Scorer::new(&args.device.engine()?, model, weights);
+    let (name, lines) = lines(args.input.as_deref())?;
+    for (number, line) in lines.lines().enumerate() {
+        let line = line.map_err(|e| Error::io(&name, "read", e))?;
+        let at = |e: Error| Error::format(&name, format!("line {}: {e}", number + 1));
+        let score = scorer.score(&line).map_err(at)?;
+        let mut order: Vec<usize> = (0..score.next.len()).collect();
+        order.sort_by(|&a, &b| score.next[b].total_cmp(&score.next[a]));
+        let next = order.into_iter().take(args.next).map(|token| NextToken {
+            token: vocabulary.name(token).unwrap_or_default(),
+            probability: score.next[token],
+        });
+        let result = LineScore {
+            line: number + 1,
+            tokens: score.nats.len() + usize::from(!score.next.is_empty()),
+            nats: score.total(),
+            perplexity: score.perplexity(),
+            next: next.collect(),
+        };
+        if args.json {
+            print_line(&json_line(&result)?)?;
+            continue;
+        }
+        let perplexity = result.perplexity.map_or("-".to_string(), |p| format!("{p:.2}"));
+        let next = result.next.iter();
+        let next: Vec<_> =
+            next.map(|n| format!("{:?} {:.0} %", n.token, 100.0 * n.probability)).collect();
+        print_line(&format!(
+            "{perplexity:>10}  {:>9.2} nats  {line}  [next: {}]",
+            result.nats,
+            next.join(", ")
+        ))?;
+    }
+    Ok(())
+}

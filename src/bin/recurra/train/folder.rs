@@ -1,0 +1,75 @@
+//! The folder of a run: made, or taken up again, by one run at a time.
+
+use recurra::train::{CONFIG, MODEL, TRAINING};
+use recurra::{Error, Result};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Held open and locked while a run trains in a folder; the system lets go of it however the run ends.
+const LOCK: &str = ".lock";
+
+/// A folder that is this process's alone as long as this is kept.
+pub struct RunFolder {
+    pub path: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run. One that already holds a model is never overwritten.
+    pub fn create(wanted: Option<&Path>) -> Result<Self> {
+        let Some(folder) = wanted else {
+            // The one that makes the folder has it: two runs that start together get two.
+            let mut n = 1u64;
+            loop {
+                let name = if n == 1 { String::new() } else { format!("-{n}") };
+                let folder = PathBuf::from(format!("recurra-model{name}"));
+                match std::fs::create_dir(&folder) {
+                    Ok(()) => return Self::take(&folder),
+                    Err(e) if e.kind() == ErrorKind::AlreadyExists => n += 1,
+                    Err(e) => return Err(Error::io(folder, "create", e)),
+                }
+            }
+        };
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
+        let has = |name: &str| folder.join(name).exists();
+        // A run that was killed before its first checkpoint was whole leaves its lock and no config.
+        if has(CONFIG) || (!has(LOCK) && (has(MODEL) || has(TRAINING))) {
+            let reason =
+                "this folder already holds a model: go on with --resume, or name another --out";
+            return Err(Error::format(folder, reason));
+        }
+        Self::take(folder)
+    }
+
+    /// Takes a folder for this process alone.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join(LOCK);
+        let file = File::create(&path).map_err(|e| Error::io(&path, "write", e))?;
+        match file.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => {
+                Err(Error::format(folder, "another run is training in this folder"))
+            }
+            // Some network file systems have no locks.
+            _ => Ok(RunFolder { path: folder.to_path_buf(), _lock: file }),
+        }
+    }
+
+    /// Whether there is something to go on from.
+    pub fn check_resumable(&self) -> Result<()> {
+        if self.path.join(TRAINING).exists() {
+            return Ok(());
+        }
+        let reason = format!(
+            "there is no {TRAINING} to go on from; one model of an ensemble goes on with the others: \
+             name the folder that they lie in"
+        );
+        Err(Error::format(&self.path, reason))
+    }
+}
+
+/// FNV-1a over bytes, in hexadecimal: so that other data than a run began with are noticed.
+pub fn data_hash(bytes: &[u8]) -> String {
+    let step = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
+}

@@ -1,0 +1,323 @@
+//! `recurra train lm`.
+
+use super::folder::{RunFolder, data_hash};
+use super::options::{RunArgs, RunConfig, rate, size};
+use super::session::{About, Session, Unit};
+use crate::args::cell_parser;
+use crate::sample;
+use clap::{Args, ValueEnum};
+use recurra::cell::CellKind;
+use recurra::data::{Tokens, Vocabulary, own_sources, read_bytes, read_text};
+use recurra::engine::Engine;
+use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig, SampleOptions};
+use recurra::train::{CONFIG, Checkpoint, Outcome};
+use recurra::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Steps of the default job: about two minutes on a laptop's CPU.
+const DEFAULT_STEPS: u64 = 3000;
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum TokensName {
+    /// Unicode characters
+    Characters,
+    /// Bytes: any file
+    Bytes,
+    /// What lies between white space, and line ends
+    Words,
+}
+
+impl TokensName {
+    fn tokens(self) -> Tokens {
+        match self {
+            TokensName::Characters => Tokens::Characters,
+            TokensName::Bytes => Tokens::Bytes,
+            TokensName::Words => Tokens::Words,
+        }
+    }
+}
+
+/// Train a language model: embedding, recurrent layers, linear.
+#[derive(Args)]
+pub struct LmArgs {
+    /// A text; the last tenth is held out for validation [default: this program's own sources]
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Another text for validation, instead of the last tenth
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub validation: Option<PathBuf>,
+    /// What the model predicts one after another
+    #[arg(long, value_enum, default_value = "characters", conflicts_with = "resume")]
+    pub tokens: TokensName,
+    /// Of words the N most frequent; all others count as one
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
+    pub vocabulary: Option<usize>,
+    /// The recurrent cell; rnn is rnn_tanh
+    #[arg(long, default_value = "lstm", value_parser = cell_parser(), conflicts_with = "resume")]
+    pub cell: CellKind,
+    /// Hidden units of a layer
+    #[arg(long, value_name = "H", default_value = "128", value_parser = size,
+          conflicts_with = "resume")]
+    pub hidden: usize,
+    /// Recurrent layers
+    #[arg(long, value_name = "L", default_value = "2", value_parser = size,
+          conflicts_with = "resume")]
+    pub layers: usize,
+    /// Width of the embedding [default: the hidden size, at most 128; the hidden size where weights are tied]
+    #[arg(long, value_name = "E", value_parser = size, conflicts_with = "resume")]
+    pub embedding: Option<usize>,
+    /// One matrix for the embedding and the output layer
+    #[arg(long, conflicts_with = "resume")]
+    pub tied: bool,
+    /// Layer norm in the cell
+    #[arg(long, conflicts_with = "resume")]
+    pub layer_norm: bool,
+    /// Where an LSTM's forget gate starts
+    #[arg(long, value_name = "BIAS", conflicts_with = "resume", allow_negative_numbers = true)]
+    pub forget_bias: Option<f32>,
+    /// Recurrent weights start orthogonal
+    #[arg(long, conflicts_with = "resume")]
+    pub orthogonal: bool,
+    /// Tokens of a window of truncated backpropagation
+    #[arg(long, value_name = "T", default_value = "64", value_parser = size,
+          conflicts_with = "resume")]
+    pub seq: usize,
+    /// Steps that gradients go back over, T or more [default: T]
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
+    pub back: Option<usize>,
+    /// Streams of text side by side
+    #[arg(long, value_name = "B", default_value = "32", value_parser = size,
+          conflicts_with = "resume")]
+    pub batch: usize,
+    /// Dropout between the layers and before the linear one
+    #[arg(long, value_name = "RATE", default_value = "0", value_parser = rate,
+          conflicts_with = "resume")]
+    pub dropout: f32,
+    /// Dropout on the recurrent weights
+    #[arg(long, value_name = "RATE", default_value = "0", value_parser = rate,
+          conflicts_with = "resume")]
+    pub weight_drop: f32,
+    /// Steps in all, if neither --steps nor --epochs is given: 3000
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a language model is trained, as `config.json` keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LmTraining {
+    /// The text's file; none is the embedded corpus.
+    data: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    validation: Option<PathBuf>,
+    /// Length and hash of the text, so that another one is noticed.
+    #[serde(alias = "characters")]
+    tokens: usize,
+    text_hash: String,
+    seq: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    back: Option<usize>,
+    batch: usize,
+    #[serde(flatten)]
+    run: RunConfig,
+}
+
+/// A text as its tokens want it.
+fn load(tokens: Tokens, data: Option<&Path>) -> Result<Text> {
+    match (tokens, data) {
+        (Tokens::Bytes, Some(file)) => Ok(Text::Bytes(read_bytes(file)?)),
+        (_, Some(file)) => Ok(Text::Words(read_text(file)?)),
+        (_, None) => Ok(Text::Words(own_sources())),
+    }
+}
+
+enum Text {
+    Words(String),
+    Bytes(Vec<u8>),
+}
+
+impl Text {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Text::Words(text) => text.as_bytes(),
+            Text::Bytes(bytes) => bytes,
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Text::Words(text) => text,
+            // The vocabulary of bytes looks at none.
+            Text::Bytes(_) => "",
+        }
+    }
+
+    fn encode(&self, vocabulary: &Vocabulary) -> Result<Vec<u32>> {
+        match self {
+            Text::Words(text) => vocabulary.encode(text),
+            Text::Bytes(bytes) => Ok(bytes.iter().map(|&byte| u32::from(byte)).collect()),
+        }
+    }
+}
+
+/// A run that is ready to start.
+struct Job {
+    model: LanguageModel,
+    training: LmTraining,
+    /// Tokens to train on and to validate with.
+    tokens: [Vec<u32>; 2],
+    resumed: Option<(RunFolder, Checkpoint)>,
+}
+
+/// The tokens of a text and of another one for validation, or else of its last tenth.
+fn split(vocabulary: &Vocabulary, text: &Text, validation: Option<&Path>) -> Result<[Vec<u32>; 2]> {
+    let mut tokens = text.encode(vocabulary)?;
+    let held_out = match validation {
+        Some(file) => {
+            let other = load(vocabulary.tokens(), Some(file))?.encode(vocabulary);
+            other.map_err(|e| Error::format(file, e.to_string()))?
+        }
+        None => tokens.split_off(tokens.len() - tokens.len() / 10),
+    };
+    Ok([tokens, held_out])
+}
+
+impl Job {
+    fn new(args: &LmArgs) -> Result<Self> {
+        let tokens = args.tokens.tokens();
+        let text = load(tokens, args.data.as_deref())?;
+        let vocabulary = Vocabulary::build(tokens, text.text(), args.vocabulary)?;
+        let narrow = if args.tied { args.hidden } else { args.hidden.min(128) };
+        let model = LanguageModel::new(ModelConfig {
+            cell: args.cell.name().to_string(),
+            embedding: args.embedding.unwrap_or(narrow),
+            hidden: args.hidden,
+            layers: args.layers,
+            dropout: args.dropout,
+            tied: args.tied,
+            layer_norm: args.layer_norm,
+            weight_drop: args.weight_drop,
+            forget_bias: args.forget_bias,
+            orthogonal: args.orthogonal,
+            ..ModelConfig::new(&vocabulary)
+        })?;
+        let tokens = split(&vocabulary, &text, args.validation.as_deref())?;
+        let lead = args.back.unwrap_or(args.seq).saturating_sub(args.seq);
+        let per_epoch = {
+            let streams = tokens[0].len() / args.batch;
+            (streams.saturating_sub(args.seq + lead) / args.seq).max(1) as u64
+        };
+        let training = LmTraining {
+            data: args.data.clone(),
+            validation: args.validation.clone(),
+            tokens: tokens.iter().map(Vec::len).sum(),
+            text_hash: data_hash(text.bytes()),
+            seq: args.seq,
+            back: args.back,
+            batch: args.batch,
+            run: RunConfig::new(&args.run, DEFAULT_STEPS, per_epoch),
+        };
+        Ok(Job { model, training, tokens, resumed: None })
+    }
+
+    fn resume(args: &LmArgs, folder: &Path) -> Result<Self> {
+        LanguageModel::load_config(folder)?;
+        let held = RunFolder::take(folder)?;
+        let (model, training) = LanguageModel::load_config(folder)?;
+        let training: LmTraining = serde_json::from_value(training)
+            .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+        let data = args.data.as_ref().or(training.data.as_ref());
+        let text = load(model.config().tokens, data.map(PathBuf::as_path))?;
+        if data_hash(text.bytes()) != training.text_hash {
+            let reason = match data {
+                Some(file) => format!("{} is not the text that the run began with", file.display()),
+                None => "the run began with the sources of another version of this program; \
+                         it can't go on with these"
+                    .to_string(),
+            };
+            return Err(Error::format(folder, reason));
+        }
+        held.check_resumable()?;
+        let validation = args.validation.as_ref().or(training.validation.as_ref());
+        let tokens = split(model.vocabulary(), &text, validation.map(PathBuf::as_path))?;
+        let checkpoint = Checkpoint::load(folder)?;
+        Ok(Job { model, training, tokens, resumed: Some((held, checkpoint)) })
+    }
+
+    fn data_name(&self) -> String {
+        match &self.training.data {
+            Some(file) => file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            None => "the program's own sources".to_string(),
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let (c, t) = (self.model.config(), &self.training);
+        let tied = if c.tied { " (tied)" } else { "" };
+        let back = t.back.map_or(String::new(), |back| format!(", gradients over {back}"));
+        vec![
+            format!(
+                "model    {} {}x{}, embedding {}{tied}, vocabulary {}: {} parameters",
+                c.cell,
+                c.layers,
+                c.hidden,
+                c.embedding,
+                self.model.vocabulary().len(),
+                self.model.parameter_count()
+            ),
+            format!("data     {}: {} {}", self.data_name(), t.tokens, c.tokens.name()),
+            format!("batch    {} rows of {} {}{back}", t.batch, t.seq, c.tokens.name()),
+        ]
+    }
+}
+
+pub fn run(args: &LmArgs) -> Result<ExitCode> {
+    let job = match &args.run.resume {
+        Some(folder) => Job::resume(args, folder)?,
+        None => Job::new(args)?,
+    };
+    let (lines, data) = (job.lines(), job.data_name());
+    let Job { model, training, tokens: [tokens, held_out], resumed } = job;
+    let device = args.run.device.engine()?;
+    let engine = device.ensemble(training.run.ensemble)?;
+    let config = model.config();
+    let title = format!("{} {}x{} on {data}", config.cell, config.layers, config.hidden);
+    let unit = Unit { symbol: config.tokens.singular(), nats: true };
+    let describe = |folder: &Path, run: &RunConfig| {
+        model.save_config(folder, &LmTraining { run: run.clone(), ..training.clone() })
+    };
+    let about = About { title, lines, unit, describe: &describe };
+    let prompt: Vec<u32> = tokens.iter().take(1).copied().collect();
+    let shape = [training.seq, training.batch];
+    let trained = model.clone().with_memory(args.run.memory.memory());
+    let mut task = LanguageTask::of_tokens(trained, tokens, held_out, shape)?;
+    if let Some(back) = training.back {
+        task = task.with_back(back)?;
+    }
+    let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
+    let Some(ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
+    if !args.run.json && ended.outcome != Outcome::Interrupted {
+        finish_with_sample(&device, &model, &prompt, &ended.best)?;
+        eprintln!("let it write:   recurra sample --model {}", ended.best.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the model write a little, from the text's first token on.
+fn finish_with_sample(
+    engine: &Engine,
+    model: &LanguageModel,
+    prompt: &[u32],
+    folder: &Path,
+) -> Result<()> {
+    let weights = model.load_weights(folder)?;
+    let mut writer = model.vocabulary().writer();
+    let prompt: String = prompt.iter().map(|&token| writer.push(token as usize)).collect();
+    let options = SampleOptions { temperature: 0.7, ..SampleOptions::default() };
+    let length = if model.config().tokens == Tokens::Words { 100 } else { 400 };
+    eprintln!("a sample:");
+    sample::write(engine, model.clone(), &weights, options, &prompt, length)?;
+    eprintln!();
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! A run of any task, from its start or its last checkpoint to its end.
+
+use super::folder::RunFolder;
+use super::options::{RunArgs, RunConfig};
+use super::show::Show;
+use crate::args::{WATCHED, profile_table};
+use recurra::engine::Engine;
+use recurra::measure::DeviceRates;
+use recurra::train::{
+    Checkpoint, MemberLosses, Outcome, Task, TrainLog, Trainer, check_gradients, loss_curve,
+    member_folder,
+};
+use recurra::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The picture in the model folder.
+const CURVE: &str = "loss.svg";
+
+/// What a task says of itself.
+pub struct About<'a> {
+    /// The title of pictures.
+    pub title: String,
+    /// Lines that describe model and data.
+    pub lines: Vec<String>,
+    /// Symbols are characters, whose losses people read in bits.
+    pub unit: Unit,
+    /// Writes `config.json` for a run of this configuration.
+    pub describe: &'a dyn Fn(&Path, &RunConfig) -> Result<()>,
+}
+
+/// What losses are in.
+#[derive(Clone, Copy)]
+pub struct Unit {
+    /// A symbol's name.
+    pub symbol: &'static str,
+    /// The loss is in nats a symbol.
+    pub nats: bool,
+}
+
+/// How a run ended, and where its best model is.
+pub struct Ended {
+    pub outcome: Outcome,
+    /// The folder of the model with the lowest validation loss.
+    pub best: PathBuf,
+}
+
+/// A run that is about to start.
+pub struct Session<'a> {
+    pub args: &'a RunArgs,
+    pub config: RunConfig,
+    pub about: About<'a>,
+    /// Taken before the checkpoint is read, so that this is nobody else's next one.
+    pub resumed: Option<(RunFolder, Checkpoint)>,
+}
+
+impl Session<'_> {
+    /// Trains. None: it was a look at the task.
+    pub fn run(self, engine: &Engine, task: &mut impl Task) -> Result<Option<Ended>> {
+        let Session { args, config, about, resumed } = self;
+        let stop = stop_on_interrupt();
+        let options = config.options(Some(stop.clone()));
+        if args.probe.check_gradients {
+            return check(engine, task, &options).map(|()| None);
+        }
+        if let Some(file) = &args.profile.profile {
+            // Steps of a run of its own, so that the run itself is what it would be.
+            let mut trainer = Trainer::new(engine, task, options.clone(), None)?;
+            let profile = trainer.profile(engine, WATCHED)?;
+            profile.write_trace(file)?;
+            let rates = DeviceRates::measure(engine)?;
+            profile_table(&profile, &rates).iter().for_each(|line| eprintln!("{line}"));
+            eprintln!("the trace: {}\n", file.display());
+        }
+        let (held, checkpoint) = resumed.unzip();
+        let mut trainer = Trainer::new(engine, task, options, checkpoint)?;
+        let step = trainer.step();
+        describe(engine, &about, &config, &trainer);
+        if args.probe.dry_run {
+            let dry = trainer.dry_run()?;
+            let validation = dry.validation.map_or("none".to_string(), |v| format!("{v:.4}"));
+            let (ms, all) = (1e3 * dry.step_seconds, dry.step_seconds * config.steps as f64);
+            eprintln!("dry run  loss {:.4}, validation {validation}; {ms:.1} ms a step", dry.loss);
+            eprintln!("         {} steps would take about {all:.0} s", config.steps);
+            return Ok(None);
+        }
+        let held = match held {
+            Some(held) => held,
+            None => RunFolder::create(args.out.as_deref())?,
+        };
+        let folder = held.path.clone();
+        // The weights before the description: a folder with a description is a model. After a kill
+        // between two files, this makes them agree again.
+        trainer.save(&folder)?;
+        if step == 0 {
+            if config.ensemble > 1 {
+                for seed in config.seeds() {
+                    (about.describe)(&member_folder(&folder, seed), &config.member(seed))?;
+                }
+            }
+            (about.describe)(&folder, &config)?;
+        }
+        let mut show =
+            Show::new(args.json, about.unit, config.steps, step, TrainLog::open(&folder, step)?);
+        let result = trainer.run(Some(&folder), |event| show.event(event));
+        show.bar.finish_and_clear();
+        show.flush()?;
+        let outcome = result?;
+        let scales = trainer.loss_scales()?;
+        drop(trainer);
+        let curve = folder.join(CURVE);
+        if let Some(unit) = show.log.has_losses().then_some(about.unit.loss()) {
+            loss_curve(&curve, &about.title, unit, &show.log.training(), &show.log.validation())?;
+        }
+        if step >= config.steps {
+            eprintln!("the run in {} is complete: {step} steps", folder.display());
+        }
+        let best = best_member(&folder, &config, show.validation.as_ref());
+        if !args.json {
+            show.summary(config.seeds());
+            for scale in scales {
+                let (factor, skipped) = (scale.scale(), scale.skipped);
+                eprintln!(
+                    "f16      loss scale {factor}; {skipped} steps left out for infinite gradients"
+                );
+            }
+            match outcome {
+                Outcome::Finished => {}
+                Outcome::StoppedEarly => eprintln!(
+                    "stopped  early: {} evaluations were no better than the best",
+                    config.patience.unwrap_or_default()
+                ),
+                Outcome::Interrupted => eprintln!(
+                    "stopped  as asked for, saved; go on with: recurra train --resume {}",
+                    folder.display()
+                ),
+            }
+            if curve.exists() {
+                eprintln!("the loss curve: {}", curve.display());
+            }
+            let (what, place) = match config.ensemble {
+                1 => ("model: ", folder.display().to_string()),
+                _ => ("models:", member_folder(&folder, config.seed).display().to_string() + " …"),
+            };
+            eprintln!("the {what}     {place}");
+        }
+        Ok(Some(Ended { outcome, best }))
+    }
+}
+
+impl Unit {
+    /// What the loss is in.
+    pub fn loss(self) -> &'static str {
+        if self.nats { "loss, nats" } else { "loss" }
+    }
+
+    /// A loss of characters in bits, of words as a perplexity, in parentheses.
+    pub fn bits(self, loss: f32) -> String {
+        match (self.nats, self.symbol) {
+            (true, "word") => format!(" (perplexity {:.1})", loss.exp()),
+            (true, symbol) => {
+                let symbol = if symbol == "character" { "char" } else { symbol };
+                format!(" ({:.3} bits/{symbol})", loss / std::f32::consts::LN_2)
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// Becomes true with the first Ctrl-C; the second one ends the program as ever.
+fn stop_on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    // Where no handler can be set, Ctrl-C ends the run at once: its last checkpoint is whole.
+    let _ = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nending after this step, saved; once more to end at once");
+    });
+    stop
+}
+
+/// Gradients against differences of the loss, as a table.
+fn check(
+    engine: &Engine,
+    task: &mut impl Task,
+    options: &recurra::train::TrainOptions,
+) -> Result<()> {
+    /// What a mean in f32 lets differences be told from.
+    const BOUND: f64 = 1e-2;
+    let checks = check_gradients(engine, task, options)?;
+    println!("{:<36}{:>14}{:>14}{:>12}", "parameter", "gradient", "difference", "error");
+    for check in &checks {
+        println!(
+            "{:<36}{:>14.6e}{:>14.6e}{:>12.1e}",
+            check.parameter,
+            check.gradient,
+            check.difference,
+            check.error()
+        );
+    }
+    let bad = checks.iter().filter(|c| !(c.error() <= BOUND)).count();
+    match bad {
+        0 => Ok(()),
+        n => Err(Error::Invalid(format!(
+            "{n} of {} slopes are not what the loss does: beyond {BOUND}",
+            checks.len()
+        ))),
+    }
+}
+
+/// The folder of the model with the lowest validation loss; of the first, where none was evaluated.
+fn best_member(folder: &Path, config: &RunConfig, validation: Option<&MemberLosses>) -> PathBuf {
+    if config.ensemble == 1 {
+        return folder.to_path_buf();
+    }
+    let losses = validation.map_or(&[][..], |losses| &losses.0);
+    let best = config.seeds().zip(losses).min_by(|a, b| a.1.total_cmp(b.1));
+    member_folder(folder, best.map_or(config.seed, |(seed, _)| seed))
+}
+
+fn describe<T: Task>(engine: &Engine, about: &About, config: &RunConfig, trainer: &Trainer<'_, T>) {
+    about.lines.iter().for_each(|line| eprintln!("{line}"));
+    let plan = trainer.program().plan();
+    eprintln!(
+        "step     {} launches in {}, {:.1} MiB (of it {:.1} temporary)",
+        trainer.program().launches(),
+        config.precision.name(),
+        plan.peak_bytes() as f64 / f64::from(1 << 20),
+        plan.temporary_bytes() as f64 / f64::from(1 << 20),
+    );
+    eprintln!("device   {}", engine.name());
+    if config.ensemble > 1 {
+        let last = config.seeds().last().unwrap_or(config.seed);
+        eprintln!("ensemble {} models, seeds {} to {last}", config.ensemble, config.seed);
+    }
+    if let Some(batches) = config.overfit {
+        eprintln!("overfit  the first {batches} batches alone; nothing is evaluated");
+    }
+    if trainer.step() > 0 {
+        eprintln!("resumed  after step {}", trainer.step());
+    }
+}

@@ -1,0 +1,131 @@
+//! A trained model's folder: what it says of itself, and its weights.
+
+use crate::error::{Error, Result};
+use crate::format::{read_tensors, write_atomic};
+use crate::tensor::{NamedTensors, require_finite};
+use crate::train::{CONFIG, MODEL, TRAINING};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The version of the folder's layout. Version 1 had language models of characters alone.
+const FORMAT: u32 = 2;
+
+/// The content of `config.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Description {
+    /// The version of the layout.
+    pub format: u32,
+    /// The program's version that wrote it.
+    #[serde(default)]
+    pub version: String,
+    /// The task's name, as `recurra train` knows it.
+    pub task: String,
+    /// The model: all that it takes to build it.
+    pub model: Value,
+    /// How it is trained; whoever trains reads it, others ignore it.
+    pub training: Value,
+}
+
+impl Description {
+    /// Of a model of this program's version.
+    ///
+    /// # Errors
+    /// What can't be written as JSON.
+    pub fn new(task: &str, model: &impl Serialize, training: &impl Serialize) -> Result<Self> {
+        let bad = |e: serde_json::Error| Error::invalid(e.to_string());
+        Ok(Description {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            task: task.to_string(),
+            model: serde_json::to_value(model).map_err(bad)?,
+            training: serde_json::to_value(training).map_err(bad)?,
+        })
+    }
+
+    /// Writes `config.json`, atomically.
+    ///
+    /// # Errors
+    /// The folder can't be made or written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
+        let path = folder.join(CONFIG);
+        let text = serde_json::to_string_pretty(self);
+        let text = text.map_err(|e| Error::format(&path, e.to_string()))?;
+        write_atomic(&path, (text + "\n").as_bytes())
+    }
+
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// The folder holds no model, or one of a later version.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "read", e))?;
+        let found: Value =
+            serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
+        // The version before all else, which a later one may have changed.
+        let format = found.get("format").and_then(Value::as_u64);
+        match format {
+            Some(1..=2) => {}
+            Some(format) => {
+                let of = found.get("version").and_then(Value::as_str).unwrap_or("another version");
+                return Err(Error::format(
+                    path,
+                    format!("format {format} of {of}; this program reads up to format {FORMAT}"),
+                ));
+            }
+            None => return Err(Error::format(path, "this is no description of a model")),
+        }
+        serde_json::from_value(found).map_err(|e| Error::format(path, e.to_string()))
+    }
+
+    /// The model's configuration, if it is of this task.
+    ///
+    /// # Errors
+    /// Another task's model, or a configuration that it doesn't know.
+    pub fn model<T: for<'a> Deserialize<'a>>(&self, folder: &Path, task: &str) -> Result<T> {
+        let path = folder.join(CONFIG);
+        if self.task != task {
+            let reason = format!("a model of task '{}', not of '{task}'", self.task);
+            return Err(Error::format(path, reason));
+        }
+        let model = serde_json::from_value(self.model.clone());
+        model.map_err(|e| Error::format(path, format!("the model: {e}")))
+    }
+}
+
+/// Reads `model.safetensors` and checks that it has tensors of these names and shapes.
+///
+/// # Errors
+/// The file is absent or cut short; a tensor is missing, unknown, of another shape, or holds a value
+/// that is NaN or infinite.
+pub fn load_weights(folder: &Path, shapes: &BTreeMap<String, Vec<usize>>) -> Result<NamedTensors> {
+    let path = folder.join(MODEL);
+    if !path.exists() && folder.join(TRAINING).exists() {
+        let reason =
+            "this folder holds an ensemble: name one of the models in it, FOLDER/seed-SEED";
+        return Err(Error::format(folder, reason));
+    }
+    let tensors = read_tensors(&path)?.tensors;
+    for (name, shape) in shapes {
+        let tensor = tensors.get(name).ok_or_else(|| Error::Missing {
+            tensor: name.clone(),
+            place: path.display().to_string(),
+        })?;
+        if tensor.shape() != shape.as_slice() {
+            let reason = format!(
+                "tensor '{name}' has shape {:?}, but {CONFIG} asks for {shape:?}",
+                tensor.shape()
+            );
+            return Err(Error::format(path, reason));
+        }
+        let finite = require_finite(name, tensor.view());
+        finite.map_err(|e| Error::format(&path, e.to_string()))?;
+    }
+    if let Some(name) = tensors.keys().find(|name| !shapes.contains_key(*name)) {
+        return Err(Error::format(path, format!("unknown tensor '{name}'")));
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,143 @@
+//! A language model with the text it is trained on.
+
+use super::LanguageModel;
+use crate::data::Streams;
+use crate::engine::Inputs;
+use crate::error::Result;
+use crate::layer::InitialState;
+use crate::loss::cross_entropy;
+use crate::schedule::Recorder;
+use crate::tensor::NamedTensors;
+use crate::train::{Phase, Task};
+use std::collections::BTreeMap;
+
+const IDS: &str = "ids";
+const TARGETS: &str = "targets";
+
+/// A language model with the text it is trained on: truncated backpropagation through time over parallel streams.
+pub struct LanguageTask {
+    model: LanguageModel,
+    training: Streams,
+    validation: Streams,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl LanguageTask {
+    /// Trains `model` on `text`, in windows of `time` tokens, `batch` streams side by side. The
+    /// last tenth of the text is for validation.
+    ///
+    /// # Errors
+    /// A text that is too short, or with characters that the model does not know.
+    pub fn new(model: LanguageModel, text: &str, time: usize, batch: usize) -> Result<Self> {
+        let mut tokens = model.vocabulary().encode(text)?;
+        let held_out = tokens.split_off(tokens.len() - tokens.len() / 10);
+        Self::of_tokens(model, tokens, held_out, [time, batch])
+    }
+
+    /// The same with tokens for training and others for validation.
+    ///
+    /// # Errors
+    /// Too few tokens of either.
+    pub fn of_tokens(
+        model: LanguageModel,
+        training: Vec<u32>,
+        validation: Vec<u32>,
+        [time, batch]: [usize; 2],
+    ) -> Result<Self> {
+        let training = Streams::new(training, time, batch)?;
+        let validation = Streams::fitting(validation, time, batch)?;
+        let (inputs, targets) = (Vec::new(), Vec::new());
+        Ok(LanguageTask { model, training, validation, inputs, targets })
+    }
+
+    /// The same with gradients that go back over `back` steps, T of them at least: each window begins so many steps
+    /// before those whose loss counts (BPTT(h; h′), Williams and Peng 1990, h = `back`, h′ = T).
+    ///
+    /// # Errors
+    /// Fewer steps than T, or a text that is too short.
+    pub fn with_back(mut self, back: usize) -> Result<Self> {
+        self.training = self.training.with_lead(back)?;
+        Ok(self)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &LanguageModel {
+        &self.model
+    }
+
+    fn feed_window(
+        &mut self,
+        inputs: &mut Inputs,
+        phase: Phase,
+        window: u64,
+        offset: usize,
+    ) -> Result<()> {
+        let streams = match phase {
+            Phase::Training => &self.training,
+            Phase::Validation => &self.validation,
+        };
+        self.inputs.resize((streams.lead() + streams.time()) * streams.batch(), 0);
+        self.targets.resize(streams.time() * streams.batch(), 0);
+        streams.window(window as usize, offset, &mut self.inputs, &mut self.targets);
+        let (ids, targets) = (inputs.find(IDS)?, inputs.find(TARGETS)?);
+        inputs.write_u32(ids, &self.inputs)?;
+        inputs.write_u32(targets, &self.targets)
+    }
+}
+
+impl Task for LanguageTask {
+    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()> {
+        let (streams, prefix) = match phase {
+            Phase::Training => (&self.training, "state"),
+            Phase::Validation => (&self.validation, "state.validation"),
+        };
+        let (time, lead, batch) = (streams.time(), streams.lead(), streams.batch());
+        let ids = rec.input_ids(IDS, (lead + time) * batch)?;
+        let targets = rec.input_ids(TARGETS, time * batch)?;
+        let prefix = prefix.to_string();
+        let initial = match lead {
+            0 => InitialState::Carried(prefix),
+            _ => InitialState::CarriedFrom(prefix, time),
+        };
+        let logits = self.model.record_tail(rec, ids, [lead + time, batch], &initial, lead)?;
+        cross_entropy(rec, logits, targets)
+    }
+
+    fn initial_weights(&self, seed: u64) -> NamedTensors {
+        self.model.initial_weights(seed)
+    }
+
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.model.weight_shapes()
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.training.windows() as u64
+    }
+
+    /// Each pass starts at another offset, so that windows are cut at other places.
+    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
+        let windows = self.steps_per_epoch();
+        let (epoch, window) = (step / windows, step % windows);
+        let mixed = (seed ^ epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let offset = mixed as usize % self.training.time();
+        self.feed_window(inputs, Phase::Training, window, offset)
+    }
+
+    fn validation_batches(&self) -> u64 {
+        self.validation.windows() as u64
+    }
+
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
+        self.feed_window(inputs, Phase::Validation, batch, 0)
+    }
+
+    fn symbols_per_step(&self) -> u64 {
+        (self.training.time() * self.training.batch()) as u64
+    }
+
+    fn symbol(&self) -> &'static str {
+        self.model.vocabulary().tokens().singular()
+    }
+}

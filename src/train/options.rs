@@ -1,0 +1,89 @@
+//! How long and how fast.
+
+use crate::loss::RING;
+use crate::optim::Optimizer;
+use crate::tensor::Precision;
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// How long and how fast.
+#[derive(Clone, Debug)]
+pub struct TrainOptions {
+    /// Steps in all.
+    pub steps: u64,
+    /// The learning rate at its highest; it rises over the first steps and falls along a cosine.
+    pub learning_rate: f32,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// The largest gradient norm.
+    pub max_norm: Option<f32>,
+    /// How activations are stored, in training and validation.
+    pub precision: Precision,
+    /// The seed of masks and data order; member m of an ensemble has the one m further on.
+    pub seed: u64,
+    /// Steps from one evaluation to the next.
+    pub evaluate_every: u64,
+    /// Steps from one checkpoint to the next.
+    pub save_every: u64,
+    /// Steps from one look at the loss to the next, at most the ring's length.
+    pub report_every: u64,
+    /// The run ends after so many evaluations in a row that are no better than the best (by the mean of an
+    /// ensemble).
+    pub patience: Option<u64>,
+    /// Trains on the first so many batches alone, again and again: a model that can't learn them by heart has a
+    /// fault. Nothing is evaluated then.
+    pub overfit: Option<u64>,
+    /// Once this is true the run ends after the step that it is in, saved.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+impl TrainOptions {
+    /// Adam over `steps` steps at most at rate 0.004, norm 1, evaluated and saved ten times.
+    pub fn new(steps: u64) -> Self {
+        let often = (steps / 10).max(1);
+        TrainOptions {
+            steps,
+            learning_rate: 0.004,
+            optimizer: Optimizer::adam(),
+            max_norm: Some(1.0),
+            precision: Precision::F32,
+            seed: 1,
+            evaluate_every: often,
+            save_every: often,
+            report_every: 10,
+            patience: None,
+            overfit: None,
+            stop: None,
+        }
+    }
+
+    /// The rate of step `step` (from 1): linear over the first steps (a 50th of all, at most 100),
+    /// then a cosine down to a 20th (Loshchilov and Hutter 2017).
+    pub fn rate(&self, step: u64) -> f32 {
+        let warm = (self.steps / 50).clamp(1, 100) as f64;
+        let (step, steps) = (step as f64, self.steps as f64);
+        let factor = if step < warm {
+            step / warm
+        } else {
+            let part = ((step - warm) / (steps - warm).max(1.0)).min(1.0);
+            0.05 + 0.95 * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
+        };
+        self.learning_rate * factor as f32
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let counts = [self.steps, self.evaluate_every, self.save_every];
+        let given = [self.patience, self.overfit].into_iter().flatten();
+        if counts.into_iter().chain(given).any(|n| n == 0) {
+            return Err(Error::invalid(
+                "the numbers of steps, batches and evaluations must be at least 1",
+            ));
+        }
+        let report = self.report_every;
+        if !(1..=RING as u64).contains(&report) {
+            return Err(Error::invalid(format!("report_every must be 1 to {RING}, not {report}")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! Looks at a task before it is trained: a dry run, the losses at rising learning rates, its gradients against
+//! differences of the loss.
+
+use super::checkpoint::seeds;
+use super::trainer::zero_states;
+use super::{Task, TrainOptions, Trainer, record_training};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::loss::LOSS;
+use crate::optim::Optimizer;
+use crate::tensor::Precision;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::time::Instant;
+
+/// What one step of training and an evaluation gave.
+#[derive(Clone, Copy, Debug)]
+pub struct DryRun {
+    /// The loss of the first training step; of an ensemble, the mean.
+    pub loss: f32,
+    /// The validation loss after it.
+    pub validation: Option<f32>,
+    /// Seconds of the second training step: the first compiles.
+    pub step_seconds: f64,
+}
+
+impl<T: Task> Trainer<'_, T> {
+    /// Two training steps and one evaluation; nothing is written.
+    ///
+    /// # Errors
+    /// What a run of training would fail with in its first steps.
+    pub fn dry_run(&mut self) -> Result<DryRun> {
+        self.one_step()?;
+        let loss = self.loss_now()?;
+        let start = Instant::now();
+        self.one_step()?;
+        self.training.wait()?;
+        let step_seconds = start.elapsed().as_secs_f64();
+        let validation = self.evaluate()?.map(|losses| losses.mean());
+        if let Some(bad) = [Some(loss), validation].into_iter().flatten().find(|l| !l.is_finite()) {
+            return Err(self.not_finite("the loss", 1, bad, 0));
+        }
+        Ok(DryRun { loss, validation, step_seconds })
+    }
+
+    /// The loss at each learning rate from `from` to `to`, `steps` of them, each so many times the one before
+    /// (Smith 2017, "Cyclical learning rates for training neural networks"): (rate, loss before the step).
+    /// Ends where the loss is four times the lowest, or no number.
+    ///
+    /// # Errors
+    /// Rates that make no sense; the device failed.
+    pub fn find_rate(&mut self, from: f32, to: f32, steps: u32) -> Result<Vec<(f32, f32)>> {
+        if !(from > 0.0 && to > from && to.is_finite() && steps > 1) {
+            let reason = format!("no rising rates from {from} to {to} in {steps} steps");
+            return Err(Error::invalid(reason));
+        }
+        let factor = f64::from(to / from).powf(1.0 / f64::from(steps - 1));
+        let (mut list, mut lowest) = (Vec::new(), f32::INFINITY);
+        for i in 0..steps {
+            let rate = (f64::from(from) * factor.powi(i as i32)) as f32;
+            self.prepare_step(Some(rate))?;
+            self.training.run()?;
+            let loss = self.loss_now()?;
+            list.push((rate, loss));
+            lowest = lowest.min(loss);
+            if !(loss <= 4.0 * lowest.abs().max(1e-3)) {
+                break;
+            }
+        }
+        Ok(list)
+    }
+
+    /// The loss of the last step.
+    fn loss_now(&self) -> Result<f32> {
+        Ok(super::run::entry(&self.training.read(self.recording.require(LOSS)?)?, self.step - 1)
+            .mean())
+    }
+}
+
+/// A parameter's gradient against differences of the loss, in one direction.
+#[derive(Clone, Debug)]
+pub struct GradientCheck {
+    /// The parameter's name.
+    pub parameter: String,
+    /// The slope of the loss along the direction, by the gradient.
+    pub gradient: f64,
+    /// The same by central differences of the loss.
+    pub difference: f64,
+}
+
+impl GradientCheck {
+    /// |gradient − difference|, relative to the larger.
+    pub fn error(&self) -> f64 {
+        let largest = self.gradient.abs().max(self.difference.abs());
+        if largest == 0.0 { 0.0 } else { (self.gradient - self.difference).abs() / largest }
+    }
+}
+
+/// How much a loss should change between the two ends of a difference, relative to itself: far above the rounding
+/// of a mean in f32, far below where it bends.
+const CHANGE: f64 = 4e-3;
+
+/// Compares every parameter's gradient of a task's first batch, with freshly drawn weights, with central
+/// differences of the loss, along the gradient itself and along a random half of it. In f32, with the masks that
+/// the step draws.
+///
+/// # Errors
+/// What recording and loading the task fail with; an ensemble; a gradient that is no number.
+pub fn check_gradients(
+    engine: &Engine,
+    task: &mut impl Task,
+    options: &TrainOptions,
+) -> Result<Vec<GradientCheck>> {
+    if engine.members() > 1 {
+        return Err(Error::invalid("gradients are checked for one model, not for an ensemble"));
+    }
+    // A velocity of momentum 0 is the gradient, and a rate of 0 leaves the weights.
+    let optimizer = Optimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    let plain =
+        TrainOptions { optimizer, max_norm: None, precision: Precision::F32, ..options.clone() };
+    let recording = record_training(task, &plain)?;
+    let loss = recording.require(LOSS)?;
+    let store = engine.store();
+    let weights = task.initial_weights(options.seed);
+    store.set_all(&weights)?;
+    let mut program = engine.load(&recording, &store)?;
+    let seed = seeds(options.seed, 1).next().unwrap_or_default();
+    let mut run = |task: &mut _| -> Result<f64> {
+        zero_states(&store, &recording)?;
+        let mut inputs = program.inputs();
+        Task::feed(task, &mut inputs, 0, seed)?;
+        inputs.set_control(optimizer.control(1, seed, 0.0));
+        program.run()?;
+        Ok(f64::from(program.read(loss)?[0]))
+    };
+    let at_rest = run(task)?;
+    let mut random = ChaCha8Rng::seed_from_u64(options.seed);
+    let mut list = Vec::new();
+    let parameters: Vec<_> = weights.keys().cloned().collect();
+    let gradient = |name: &String| {
+        let moment = Optimizer::moment_name(name, "velocity");
+        store.names().contains(&moment).then(|| store.get(&moment)).transpose()
+    };
+    let mut gradients = Vec::new();
+    for name in parameters {
+        gradients.extend(gradient(&name)?.map(|g| (name, g)));
+    }
+    for (name, gradient) in gradients {
+        if let Some(&value) = gradient.iter().find(|g| !g.is_finite()) {
+            let what = format!("the gradient of '{name}'");
+            let hint = "of the first batch, with freshly drawn weights".to_string();
+            return Err(Error::NotFinite { what, step: 1, value, hint });
+        }
+        let weight: Vec<f32> = weights[&name].iter().copied().collect();
+        for half in [false, true] {
+            let kept = |g: &f32| if half && random.random::<bool>() { 0.0 } else { *g };
+            let direction: Vec<f32> = gradient.iter().map(kept).collect();
+            let square: f64 = direction.iter().map(|&d| f64::from(d).powi(2)).sum();
+            if square == 0.0 {
+                list.push(GradientCheck {
+                    parameter: name.clone(),
+                    gradient: 0.0,
+                    difference: 0.0,
+                });
+                continue;
+            }
+            // The loss changes by 2·h·|d| between the ends.
+            let norm = square.sqrt();
+            let h = 0.5 * CHANGE * at_rest.abs().max(1e-3) / norm;
+            let mut ends = [0.0; 2];
+            let mut moved = weight.clone();
+            for (end, sign) in ends.iter_mut().zip([1.0, -1.0]) {
+                let step = sign * h / norm;
+                let each = moved.iter_mut().zip(&weight).zip(&direction);
+                each.for_each(|((m, w), d)| *m = (f64::from(*w) + step * f64::from(*d)) as f32);
+                store.set(&name, &moved)?;
+                *end = run(task)?;
+            }
+            store.set(&name, &weight)?;
+            let difference = (ends[0] - ends[1]) / (2.0 * h);
+            list.push(GradientCheck { parameter: name.clone(), gradient: norm, difference });
+        }
+    }
+    Ok(list)
+}

@@ -1,0 +1,130 @@
+//! The loop.
+
+use super::{Event, MemberLosses, Outcome, Progress, Task, Trainer};
+use crate::error::Result;
+use crate::loss::{LOSS, RING};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// The output that holds the norms of the last steps' gradients, a ring as the losses' one.
+pub(super) const GRADIENT_NORM: &str = "gradient_norm";
+
+impl<T: Task> Trainer<'_, T> {
+    /// Trains to the last step, or until it should end. Saves to `folder` at intervals and at the end: the
+    /// weights with the lowest validation loss as the model, and all that it takes to go on.
+    ///
+    /// # Errors
+    /// The loss is no number any more: the last good checkpoint is kept. The device or the disk
+    /// failed.
+    pub fn run(
+        &mut self,
+        folder: Option<&Path>,
+        mut on_event: impl FnMut(&Event) -> Result<()>,
+    ) -> Result<Outcome> {
+        let mut watch = Watch { start: Instant::now(), since: Instant::now(), reported: self.step };
+        while self.step < self.options.steps {
+            if self.has_waited_enough() {
+                return Ok(Outcome::StoppedEarly);
+            }
+            self.one_step()?;
+            let (done, options) = (self.step, &self.options);
+            let stop = options.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+            let last = done == options.steps;
+            let evaluate = done.is_multiple_of(options.evaluate_every) || last;
+            let save = done.is_multiple_of(options.save_every) || last || stop;
+            if !(evaluate || save || done.is_multiple_of(options.report_every)) {
+                continue;
+            }
+            let progress = self.report(&watch, &mut on_event)?;
+            if evaluate {
+                self.evaluate_now(progress, &watch, &mut on_event)?;
+            }
+            if (save || self.has_waited_enough())
+                && let Some(folder) = folder
+            {
+                on_event(&Event::Saving(done))?;
+                self.save(folder)?;
+                on_event(&Event::Saved(done))?;
+            }
+            if stop && !last {
+                return Ok(Outcome::Interrupted);
+            }
+            watch = Watch { since: Instant::now(), reported: done, ..watch };
+        }
+        Ok(Outcome::Finished)
+    }
+
+    fn has_waited_enough(&self) -> bool {
+        self.options.patience.is_some_and(|patience| self.state.waited >= patience)
+    }
+
+    /// Tells the losses since the last report.
+    fn report(
+        &self,
+        watch: &Watch,
+        on_event: &mut impl FnMut(&Event) -> Result<()>,
+    ) -> Result<Progress> {
+        let (done, reported) = (self.step, watch.reported);
+        let rings = self.training.read(self.recording.require(LOSS)?)?;
+        let losses: Vec<_> = (reported..done).map(|step| entry(&rings, step)).collect();
+        let norms = self.recording.find(GRADIENT_NORM).map(|norm| self.training.read(norm));
+        let norms = norms.transpose()?;
+        let symbols = (done - reported) * self.task.symbols_per_step() * self.members as u64;
+        let progress = |step: u64, loss: f32| Progress {
+            step,
+            loss,
+            learning_rate: self.options.rate(step),
+            gradient_norm: norms.as_ref().map(|rings| {
+                entry(rings, step - 1).0.into_iter().fold(0.0, |most, norm| norm.max(most))
+            }),
+            symbols_per_second: symbols as f64 / watch.since.elapsed().as_secs_f64().max(1e-9),
+            elapsed: watch.start.elapsed().as_secs_f64(),
+        };
+        let bad = losses.iter().enumerate().find_map(|(at, l)| Some((at, l.first_bad()?)));
+        if let Some((at, (member, value))) = bad {
+            let step = reported + at as u64 + 1;
+            let (whole, _) = losses.split_at(at);
+            if let Some(last) = whole.last() {
+                on_event(&Event::Losses(progress(step - 1, last.mean()), whole.to_vec()))?;
+            }
+            return Err(self.not_finite("the loss", step, value, member));
+        }
+        let progress = progress(done, losses.last().map_or(f32::NAN, MemberLosses::mean));
+        on_event(&Event::Losses(progress, losses))?;
+        Ok(progress)
+    }
+
+    /// Evaluates, tells it, and keeps the models that are the best so far.
+    fn evaluate_now(
+        &mut self,
+        progress: Progress,
+        watch: &Watch,
+        on_event: &mut impl FnMut(&Event) -> Result<()>,
+    ) -> Result<()> {
+        let Some(losses) = self.evaluate()? else { return Ok(()) };
+        let step = self.step;
+        if let Some((member, value)) = losses.first_bad() {
+            return Err(self.not_finite("the validation loss", step, value, member));
+        }
+        let better = self.state.evaluated(step, &losses);
+        self.keep_best(&better)?;
+        let elapsed = watch.start.elapsed().as_secs_f64();
+        on_event(&Event::Validation(Progress { elapsed, ..progress }, losses.clone()))?;
+        let told = |member: &usize| Event::Best { member: *member, step, loss: losses.0[*member] };
+        better.iter().map(told).try_for_each(|event| on_event(&event))
+    }
+}
+
+/// The times and the step of the last report.
+struct Watch {
+    start: Instant,
+    since: Instant,
+    reported: u64,
+}
+
+/// The members' values of a step (from 0), from their rings one after another.
+pub(super) fn entry(rings: &[f32], step: u64) -> MemberLosses {
+    let of = |ring: &[f32]| ring[(step % RING as u64) as usize];
+    MemberLosses(rings.chunks(RING).map(of).collect())
+}

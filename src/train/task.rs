@@ -1,0 +1,59 @@
+//! What is trained.
+
+use crate::engine::Inputs;
+use crate::error::Result;
+use crate::schedule::Recorder;
+use crate::tensor::NamedTensors;
+use std::collections::BTreeMap;
+
+/// Recurrent states that a task carries from window to window have names that start so.
+pub const STATE_PREFIX: &str = "state.";
+
+/// Which data a recording is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Batches that [`Task::feed`] writes.
+    Training,
+    /// Batches that [`Task::feed_validation`] writes. Recurrent states have other names than in training.
+    Validation,
+}
+
+/// What is trained: its model and its data.
+pub trait Task {
+    /// Records the model over one batch, and its loss, in the output [`LOSS`](crate::loss::LOSS). Whether a
+    /// training step or inference is recorded, the recorder knows; the trainer records backward and the
+    /// optimizer.
+    ///
+    /// # Errors
+    /// Sizes that make no sense.
+    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()>;
+    /// Initial weights by their names.
+    fn initial_weights(&self, seed: u64) -> NamedTensors;
+    /// The shapes of the weights by their names.
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>>;
+    /// Training steps in one pass over the data.
+    fn steps_per_epoch(&self) -> u64;
+    /// Writes the inputs of training step `step` (from 0).
+    ///
+    /// # Errors
+    /// The device failed.
+    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()>;
+    /// Validation batches of one evaluation; none: the task has no data for it.
+    fn validation_batches(&self) -> u64;
+    /// Writes the inputs of a validation batch.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()>;
+    /// What a validation batch's mean loss counts in the mean over all: the elements that take part in it.
+    fn validation_weight(&self, batch: u64) -> f64 {
+        let _ = batch;
+        1.0
+    }
+    /// Symbols (characters, words, time steps) that one training step sees.
+    fn symbols_per_step(&self) -> u64;
+    /// What a symbol is called, in the singular.
+    fn symbol(&self) -> &'static str {
+        "symbol"
+    }
+}
