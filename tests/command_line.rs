@@ -218,7 +218,7 @@ fn bad_input_is_named() {
     let deep = SMALL.into_iter().chain(["--layers", "1000000"]);
     fails(&sizes.into_iter().chain(deep).collect::<Vec<_>>(), 1, &["1000000 layers"]);
     fails(&["train", "--data", &text, "--out", &out, "--device", ""], 1, &["no device ''"]);
-    fails(&["train", "chess"], 2, &["chess", "lm"]);
+    fails(&["train", "chess"], 2, &["chess", "unrecognized"]);
     assert!(!Path::new(&out).exists(), "no failed start leaves a folder");
 
     // Somebody's own file of that name is not overwritten.

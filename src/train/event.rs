@@ -1,5 +1,7 @@
 //! What a run tells while it goes.
 
+use super::View;
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
@@ -59,6 +61,8 @@ pub enum Event {
         /// Its validation loss.
         loss: f32,
     },
+    /// What the microscope saw of a step, where it looks ([`Trainer::with_microscope`](super::Trainer)).
+    Look(Box<View>),
     /// A checkpoint is about to be written: whatever should be on the disk before it, now.
     Saving(u64),
     /// A checkpoint was written.

@@ -6,6 +6,7 @@
 mod checkpoint;
 mod event;
 mod log;
+mod microscope;
 mod options;
 #[cfg(feature = "plot")]
 mod plot;
@@ -14,10 +15,14 @@ mod progress;
 mod run;
 mod task;
 mod trainer;
+mod watcher;
 
 pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
 pub use event::{Event, MemberLosses, Outcome, Progress};
 pub use log::{LOG, LogLine, TrainLog};
+pub use microscope::{
+    GateView, Gradients, LayerView, Microscope, Trouble, UpdateRatio, View, spectral_radius,
+};
 pub use options::TrainOptions;
 #[cfg(feature = "plot")]
 pub use plot::loss_curve;

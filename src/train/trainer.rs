@@ -1,6 +1,7 @@
 //! A task on an engine: its programs, its weights, a step, an evaluation, a checkpoint.
 
 use super::checkpoint::{member_tensor, seeds};
+use super::watcher::Watcher;
 use super::{Checkpoint, LoopState, MemberLosses, Phase, STATE_PREFIX, Task, TrainOptions};
 use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
@@ -10,6 +11,7 @@ use crate::measure::Profile;
 use crate::recording::{Recording, Role};
 use crate::schedule::Recorder;
 use crate::tensor::{HostTensor, NamedTensors};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A task on an engine, with its weights.
@@ -24,6 +26,7 @@ pub struct Trainer<'a, T: Task> {
     pub(super) state: LoopState,
     pub(super) best: NamedTensors,
     pub(super) members: usize,
+    pub(super) watcher: Option<Watcher>,
 }
 
 /// The recording of a task's training step: forward, loss, backward, the optimizer.
@@ -94,31 +97,8 @@ impl<'a, T: Task> Trainer<'a, T> {
                 (0, LoopState::default(), all, NamedTensors::new())
             }
         };
-        for buffer in recording.buffers() {
-            if !matches!(buffer.role, Role::Parameter | Role::State) {
-                continue;
-            }
-            for member in 0..members {
-                let name = member_tensor(&buffer.name, member, members);
-                let Some(tensor) = tensors.get(&name) else {
-                    if step > 0 {
-                        let place = "the checkpoint".to_string();
-                        return Err(Error::Missing { tensor: name, place });
-                    }
-                    continue;
-                };
-                let shape = shapes.get(&buffer.name).cloned().unwrap_or(vec![buffer.len]);
-                let same = match shapes.contains_key(&buffer.name) {
-                    true => tensor.shape() == shape,
-                    false => tensor.len() == buffer.len,
-                };
-                if !same {
-                    return Err(Error::shape(name, &shape, tensor.shape()));
-                }
-                let values: Vec<f32> = tensor.iter().copied().collect();
-                store.member(member)?.set(&buffer.name, &values)?;
-            }
-        }
+        let all = step > 0;
+        set_tensors(&store, &recording, &shapes, members, &tensors, all)?;
         let training = engine.load(&recording, &store)?;
         let validation = match validation_recording {
             Some(recording) => Some((engine.load(&recording, &store)?, recording)),
@@ -135,7 +115,17 @@ impl<'a, T: Task> Trainer<'a, T> {
             state,
             best,
             members,
+            watcher: None,
         })
+    }
+
+    /// Puts weights, moments and states back to what they were at a checkpoint of this run.
+    pub(super) fn set_back(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let (shapes, members) = (self.task.weight_shapes(), self.members);
+        let tensors = &checkpoint.tensors;
+        set_tensors(&self.store, &self.recording, &shapes, members, tensors, true)?;
+        self.step = checkpoint.step;
+        Ok(())
     }
 
     /// The recording of the training step.
@@ -200,13 +190,25 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.options.overfit.map_or(all, |batches| batches.min(all))
     }
 
+    /// Whether the states begin anew with the next step.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.step.is_multiple_of(self.steps_per_epoch())
+    }
+
+    /// What the next step is to the task.
+    pub(super) fn next_batch(&self) -> u64 {
+        match self.options.overfit {
+            Some(_) => self.step % self.steps_per_epoch(),
+            None => self.step,
+        }
+    }
+
     /// Writes the inputs of the next step, with its learning rate or another, and counts it.
     pub(super) fn prepare_step(&mut self, rate: Option<f32>) -> Result<()> {
-        let epoch = self.steps_per_epoch();
-        if self.step.is_multiple_of(epoch) {
+        if self.begins_anew() {
             zero_states(&self.store, &self.recording)?;
         }
-        let done = if self.options.overfit.is_some() { self.step % epoch } else { self.step };
+        let done = self.next_batch();
         self.step += 1;
         let step = u32::try_from(self.step)
             .map_err(|_| Error::invalid("more than 2^32 training steps"))?;
@@ -328,6 +330,43 @@ impl<'a, T: Task> Trainer<'a, T> {
         };
         Error::NotFinite { what: format!("{what}{of}"), step, value, hint: hint.to_string() }
     }
+}
+
+/// Sets parameters and states of a recording; with `all` none may be missing.
+fn set_tensors(
+    store: &Store,
+    recording: &Recording,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    members: usize,
+    tensors: &NamedTensors,
+    all: bool,
+) -> Result<()> {
+    for buffer in recording.buffers() {
+        if !matches!(buffer.role, Role::Parameter | Role::State) {
+            continue;
+        }
+        for member in 0..members {
+            let name = member_tensor(&buffer.name, member, members);
+            let Some(tensor) = tensors.get(&name) else {
+                if all {
+                    let place = "the checkpoint".to_string();
+                    return Err(Error::Missing { tensor: name, place });
+                }
+                continue;
+            };
+            let shape = shapes.get(&buffer.name).cloned().unwrap_or(vec![buffer.len]);
+            let same = match shapes.contains_key(&buffer.name) {
+                true => tensor.shape() == shape,
+                false => tensor.len() == buffer.len,
+            };
+            if !same {
+                return Err(Error::shape(name, &shape, tensor.shape()));
+            }
+            let values: Vec<f32> = tensor.iter().copied().collect();
+            store.member(member)?.set(&buffer.name, &values)?;
+        }
+    }
+    Ok(())
 }
 
 /// Zeros in every carried state of a recording.

@@ -4,7 +4,7 @@ use super::LanguageModel;
 use crate::data::Streams;
 use crate::engine::Inputs;
 use crate::error::Result;
-use crate::layer::InitialState;
+use crate::layer::{InitialState, Recurrent};
 use crate::loss::cross_entropy;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
@@ -135,6 +135,10 @@ impl Task for LanguageTask {
 
     fn symbols_per_step(&self) -> u64 {
         (self.training.time() * self.training.batch()) as u64
+    }
+
+    fn recurrent(&self) -> Vec<&Recurrent> {
+        vec![self.model.recurrent()]
     }
 
     fn symbol(&self) -> &'static str {

@@ -83,7 +83,7 @@ impl Show {
                 }
             }
             Event::Saving(_) => self.flush()?,
-            Event::Best { .. } | Event::Saved(_) => {}
+            Event::Look(_) | Event::Best { .. } | Event::Saved(_) => {}
         }
         Ok(())
     }

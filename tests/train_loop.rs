@@ -1,0 +1,422 @@
+//! The training loop beside the steps themselves: the best and the last weights, early ends, interruptions, looks at
+//! a task before it is trained, and a disk that is full.
+
+use recurra::cell::CellKind;
+use recurra::data::{Tokens, Vocabulary};
+use recurra::engine::{Engine, Inputs};
+use recurra::kernel::Fill;
+use recurra::schedule::Recorder;
+use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
+use recurra::tensor::NamedTensors;
+use recurra::train::{
+    Checkpoint, Event, MODEL, Outcome, Phase, TRAINING, Task, TrainOptions, Trainer,
+    check_gradients,
+};
+use recurra::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A text without much to learn, so that what is learned of it by heart does not help with the rest.
+fn noise() -> String {
+    (0..1500u64)
+        .map(|i| char::from(b'a' + (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) as u8))
+        .collect()
+}
+
+fn sums() -> String {
+    (0..120).map(|i| format!("{} plus {} is {}.\n", i % 17, i % 13, i % 17 + i % 13)).collect()
+}
+
+fn config(text: &str, cell: CellKind) -> ModelConfig {
+    ModelConfig {
+        cell: cell.name().to_string(),
+        embedding: 12,
+        hidden: 12,
+        ..ModelConfig::new(&Vocabulary::of(text))
+    }
+}
+
+fn task(text: &str) -> LanguageTask {
+    let model = LanguageModel::new(config(text, CellKind::Gru)).unwrap();
+    LanguageTask::new(model, text, 10, 6).unwrap()
+}
+
+fn options(steps: u64) -> TrainOptions {
+    TrainOptions {
+        learning_rate: 0.05,
+        evaluate_every: 5,
+        save_every: 7,
+        ..TrainOptions::new(steps)
+    }
+}
+
+fn engine() -> Engine {
+    Engine::cpu(Some(1)).unwrap()
+}
+
+#[test]
+fn the_model_is_the_best_and_the_checkpoint_the_last() {
+    let (folder, text) = (tempfile::tempdir().unwrap(), noise());
+    let mut task = task(&text);
+    let mut trainer = Trainer::new(&engine(), &mut task, options(100), None).unwrap();
+    let (mut all, mut told) = (Vec::new(), Vec::new());
+    let run = trainer.run(Some(folder.path()), |event| {
+        match event {
+            Event::Validation(progress, losses) => all.push((progress.step, losses.0[0])),
+            Event::Best { step, loss, .. } => told.push((*step, *loss)),
+            _ => {}
+        }
+        Ok(())
+    });
+    assert_eq!(run.unwrap(), Outcome::Finished);
+    let best = all.iter().copied().reduce(|a, b| if b.1 < a.1 { b } else { a }).unwrap();
+    assert!(best.0 < 100 && best.1 < all[all.len() - 1].1, "it overfits: {all:?}");
+    assert_eq!(told.last(), Some(&best));
+    let checkpoint = Checkpoint::load(folder.path()).unwrap();
+    assert_eq!(checkpoint.step, 100);
+    assert_eq!((checkpoint.state.best[0].step, checkpoint.state.best[0].loss), best);
+    let model = recurra::format::read_tensors(&folder.path().join(MODEL)).unwrap();
+    assert_eq!(model.metadata["step"], best.0.to_string());
+    assert_eq!(model.tensors, checkpoint.best);
+    // The model's weights have the best loss, the checkpoint's the last one.
+    let evaluate = |weights: &NamedTensors| {
+        let mut task = self::task(&text);
+        let mut trainer = Trainer::new(&engine(), &mut task, options(1), None).unwrap();
+        let own = task_weights(weights);
+        trainer.store().set_all(&own).unwrap();
+        trainer.evaluate().unwrap().unwrap().0[0]
+    };
+    assert_eq!(evaluate(&model.tensors), best.1);
+    assert_eq!(evaluate(&checkpoint.tensors), all[all.len() - 1].1);
+}
+
+/// The tensors that are weights.
+fn task_weights(tensors: &NamedTensors) -> NamedTensors {
+    let own = |name: &&String| !name.starts_with("optimizer.") && !name.starts_with("state.");
+    tensors.iter().filter(|t| own(&t.0)).map(|(n, t)| (n.clone(), t.clone())).collect()
+}
+
+#[test]
+fn a_run_that_gets_no_better_ends() {
+    let (folder, text) = (tempfile::tempdir().unwrap(), noise());
+    let patient = TrainOptions { patience: Some(3), ..options(1000) };
+    let mut task = task(&text);
+    let mut trainer = Trainer::new(&engine(), &mut task, patient.clone(), None).unwrap();
+    let outcome = trainer.run(Some(folder.path()), |_| Ok(())).unwrap();
+    assert_eq!(outcome, Outcome::StoppedEarly);
+    let checkpoint = Checkpoint::load(folder.path()).unwrap();
+    let best = checkpoint.state.best[0].step;
+    assert_eq!((checkpoint.step, checkpoint.state.waited), (best + 3 * 5, 3));
+    // Taken up again it ends at once.
+    let mut task = self::task(&text);
+    let mut again = Trainer::new(&engine(), &mut task, patient, Some(checkpoint)).unwrap();
+    assert_eq!(again.run(None, |_| Ok(())).unwrap(), Outcome::StoppedEarly);
+    assert_eq!(again.step(), best + 15);
+}
+
+/// Asks for an end in the middle of a step.
+struct Asking {
+    task: LanguageTask,
+    at: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Task for Asking {
+    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()> {
+        self.task.record(rec, phase)
+    }
+    fn initial_weights(&self, seed: u64) -> NamedTensors {
+        self.task.initial_weights(seed)
+    }
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.task.weight_shapes()
+    }
+    fn steps_per_epoch(&self) -> u64 {
+        self.task.steps_per_epoch()
+    }
+    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
+        if step + 1 == self.at {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.task.feed(inputs, step, seed)
+    }
+    fn validation_batches(&self) -> u64 {
+        self.task.validation_batches()
+    }
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
+        self.task.feed_validation(inputs, batch)
+    }
+    fn symbols_per_step(&self) -> u64 {
+        self.task.symbols_per_step()
+    }
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_bits() {
+    let text = sums();
+    let run = |stops: &[u64]| {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut losses, mut validation) = (Vec::new(), Vec::new());
+        let mut checkpoint = None;
+        for at in stops.iter().copied().chain([0]) {
+            let stop = Arc::new(AtomicBool::new(false));
+            let mut task = Asking { task: task(&text), at, stop: stop.clone() };
+            let options = TrainOptions { stop: Some(stop), report_every: 4, ..options(50) };
+            let mut trainer = Trainer::new(&engine(), &mut task, options, checkpoint).unwrap();
+            let outcome = trainer.run(Some(folder.path()), |event| {
+                match event {
+                    Event::Losses(_, more) => losses.extend(more.iter().map(|l| l.0[0].to_bits())),
+                    Event::Validation(_, loss) => validation.push(loss.0[0].to_bits()),
+                    _ => {}
+                }
+                Ok(())
+            });
+            let (want, step) = match at {
+                0 => (Outcome::Finished, 50),
+                _ => (Outcome::Interrupted, at),
+            };
+            assert_eq!(outcome.unwrap(), want);
+            let saved = Checkpoint::load(folder.path()).unwrap();
+            assert_eq!(saved.step, step);
+            checkpoint = Some(saved);
+        }
+        let model = recurra::format::read_tensors(&folder.path().join(MODEL)).unwrap().tensors;
+        // The file's metadata are in no order.
+        let Checkpoint { state, tensors, best, .. } = checkpoint.unwrap();
+        (losses, validation, model, (state, tensors, best))
+    };
+    let whole = run(&[]);
+    assert_eq!(whole.0.len(), 50);
+    // In an epoch, at its end, at a report, an evaluation, a checkpoint, one after another.
+    let epoch = task(&text).steps_per_epoch();
+    for stops in [&[1][..], &[4, 5, 6, 7], &[epoch - 1, epoch, epoch + 1], &[35, 49]] {
+        let interrupted = run(stops);
+        assert_eq!(whole.0, interrupted.0, "losses, interrupted after {stops:?}");
+        assert_eq!(whole.1, interrupted.1, "validation, interrupted after {stops:?}");
+        assert!(whole.2 == interrupted.2, "the model, interrupted after {stops:?}");
+        assert!(whole.3 == interrupted.3, "the checkpoint, interrupted after {stops:?}");
+    }
+}
+
+#[test]
+fn a_few_batches_are_learned_by_heart() {
+    let text = noise();
+    let mut task = task(&text);
+    let overfit = TrainOptions { overfit: Some(2), ..options(400) };
+    let mut trainer = Trainer::new(&engine(), &mut task, overfit, None).unwrap();
+    let mut last = f32::NAN;
+    let run = trainer.run(None, |event| {
+        match event {
+            Event::Losses(progress, _) => last = progress.loss,
+            Event::Validation(..) => panic!("nothing is evaluated"),
+            _ => {}
+        }
+        Ok(())
+    });
+    run.unwrap();
+    // Eight letters at random are 2.08 nats for whoever has not seen them.
+    assert!(last < 0.3, "{last}");
+}
+
+#[test]
+fn looks_at_a_task_before_it_is_trained() {
+    let text = sums();
+    let mut task = task(&text);
+    let mut trainer = Trainer::new(&engine(), &mut task, options(10), None).unwrap();
+    let dry = trainer.dry_run().unwrap();
+    let even = (Vocabulary::of(&text).len() as f32).ln();
+    assert!((dry.loss - even).abs() < 0.3 && (dry.validation.unwrap() - even).abs() < 0.5);
+    assert!(dry.step_seconds > 0.0);
+    drop(trainer);
+
+    let mut trainer = Trainer::new(&engine(), &mut task, options(10), None).unwrap();
+    let found = trainer.find_rate(1e-5, 100.0, 120).unwrap();
+    let rates: Vec<f32> = found.iter().map(|f| f.0).collect();
+    assert!(rates[0] == 1e-5 && rates.is_sorted() && rates.len() > 40);
+    assert!((rates[1] / rates[0] - 1e7f32.powf(1.0 / 119.0)).abs() < 1e-4);
+    let lowest = found.iter().map(|f| f.1).fold(f32::INFINITY, f32::min);
+    assert!((found[0].1 - even).abs() < 0.3 && lowest < 0.8 * even, "it learns on the way");
+    assert!(trainer.find_rate(1.0, 0.1, 10).is_err() && trainer.find_rate(0.1, 1.0, 1).is_err());
+}
+
+/// Adds to the gradient of one bias.
+struct Wrong(LanguageTask);
+
+impl Task for Wrong {
+    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()> {
+        let classes = self.0.model().vocabulary().len();
+        let bias = rec.parameter("linear.bias", [1, classes])?;
+        // What is on the tape first is recorded last.
+        rec.on_backward(move |rec| {
+            let Some(d) = rec.gradient(bias) else { return Ok(()) };
+            rec.launch(Fill::new(d.part(0, 1), 0.01), &[d.part(0, 1)])
+        });
+        self.0.record(rec, phase)
+    }
+    fn initial_weights(&self, seed: u64) -> NamedTensors {
+        self.0.initial_weights(seed)
+    }
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.0.weight_shapes()
+    }
+    fn steps_per_epoch(&self) -> u64 {
+        self.0.steps_per_epoch()
+    }
+    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
+        self.0.feed(inputs, step, seed)
+    }
+    fn validation_batches(&self) -> u64 {
+        self.0.validation_batches()
+    }
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
+        self.0.feed_validation(inputs, batch)
+    }
+    fn symbols_per_step(&self) -> u64 {
+        self.0.symbols_per_step()
+    }
+}
+
+#[test]
+fn gradients_are_what_the_loss_does_and_a_wrong_one_is_seen() {
+    let text = sums();
+    let plain = config(&text, CellKind::Lstm);
+    let cases = [
+        (plain.clone(), 10),
+        (ModelConfig { tied: true, ..plain.clone() }, 10),
+        (ModelConfig { tied: true, ..config(&text, CellKind::Gru) }, 17),
+        (ModelConfig { layer_norm: true, forget_bias: Some(2.0), ..plain.clone() }, 25),
+        (ModelConfig { dropout: 0.3, weight_drop: 0.3, orthogonal: true, ..plain.clone() }, 10),
+        (config(&text, CellKind::MinGru), 20),
+    ];
+    for (config, back) in cases {
+        let model = LanguageModel::new(config.clone()).unwrap();
+        let task = LanguageTask::new(model, &text, 10, 6).unwrap();
+        let mut task = task.with_back(back).unwrap();
+        let checks = check_gradients(&engine(), &mut task, &options(10)).unwrap();
+        assert_eq!(checks.len(), 2 * task.weight_shapes().len());
+        for check in checks {
+            assert!(check.error() < 5e-3, "{config:?} over {back}: {check:?}");
+            assert!(check.gradient > 0.0, "{check:?}");
+        }
+    }
+    let model = LanguageModel::new(plain).unwrap();
+    let mut wrong = Wrong(LanguageTask::new(model, &text, 10, 6).unwrap());
+    let checks = check_gradients(&engine(), &mut wrong, &options(10)).unwrap();
+    let bad: Vec<_> = checks.iter().filter(|c| c.error() > 1e-2).collect();
+    assert!(!bad.is_empty() && bad.iter().all(|c| c.parameter == "linear.bias"), "{bad:?}");
+}
+
+/// Windows that lead back over earlier steps carry the state of their T-th step, and see the same text.
+#[test]
+fn a_lead_carries_the_state_of_its_new_steps() {
+    let text = sums();
+    let states = |back: usize, steps: u64| {
+        let model = LanguageModel::new(config(&text, CellKind::Lstm)).unwrap();
+        let task = LanguageTask::new(model, &text, 10, 6).unwrap();
+        let mut task = task.with_back(back).unwrap();
+        // Without updates the states depend on the text alone.
+        let still = TrainOptions { learning_rate: 1e-30, ..options(steps) };
+        let mut trainer = Trainer::new(&engine(), &mut task, still, None).unwrap();
+        trainer.run(None, |_| Ok(())).unwrap();
+        trainer.store().get("state.l1").unwrap()
+    };
+    for steps in [1, 2, 5] {
+        let (plain, lead) = (states(10, steps), states(24, steps));
+        let apart = plain.iter().zip(&lead).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-6 && plain.iter().any(|x| x.abs() > 1e-3), "{steps}: {apart}");
+    }
+}
+
+#[test]
+fn bytes_and_words_are_learned_too() {
+    let text = sums();
+    // By how often each comes alone, words are 3.2 nats.
+    for (tokens, even, bound) in [(Tokens::Bytes, 256f32, 1.2), (Tokens::Words, 40.0, 2.0)] {
+        let vocabulary = Vocabulary::build(tokens, &text, None).unwrap();
+        let shape = ModelConfig { embedding: 16, hidden: 24, ..ModelConfig::new(&vocabulary) };
+        let model = LanguageModel::new(ModelConfig { tied: false, ..shape }).unwrap();
+        let mut task = LanguageTask::new(model, &text, 8, 4).unwrap();
+        assert_eq!(task.symbol(), tokens.singular());
+        let fast = TrainOptions { learning_rate: 0.02, ..options(600) };
+        let mut trainer = Trainer::new(&engine(), &mut task, fast, None).unwrap();
+        let untrained = trainer.evaluate().unwrap().unwrap().mean();
+        assert!(untrained > 0.7 * even.ln(), "{tokens:?}: {untrained}");
+        trainer.run(None, |_| Ok(())).unwrap();
+        let loss = trainer.evaluate().unwrap().unwrap().mean();
+        assert!(loss < bound, "{tokens:?}: {loss}");
+    }
+}
+
+/// A disk that is full: an error that says what, and a folder that is as it was and resumes to the same bits.
+#[test]
+fn a_full_disk_loses_nothing() {
+    let mount = tempfile::tempdir().unwrap();
+    let size = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
+    let mounted = Command::new("mount").args(size).arg(mount.path()).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: this user can't mount a small tmpfs");
+        return;
+    }
+    let result = std::panic::catch_unwind(|| full_disk(mount.path()));
+    let _ = Command::new("umount").arg(mount.path()).status();
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn full_disk(disk: &Path) {
+    let text = sums();
+    let options = || options(40);
+    let mut whole = task(&text);
+    let mut whole = Trainer::new(&engine(), &mut whole, options(), None).unwrap();
+    whole.run(None, |_| Ok(())).unwrap();
+
+    let folder = disk.join("model");
+    std::fs::create_dir(&folder).unwrap();
+    let mut first = task(&text);
+    let mut first = Trainer::new(&engine(), &mut first, options(), None).unwrap();
+    let mut before = None;
+    let error = first.run(Some(&folder), |event| {
+        if let Event::Saved(14) = event {
+            // From here on there is room for nothing.
+            before = Some([MODEL, TRAINING].map(|name| std::fs::read(folder.join(name)).unwrap()));
+            let mut block = 1 << 16;
+            let mut file = std::fs::File::create(disk.join("other")).unwrap();
+            while block > 0 {
+                use std::io::Write;
+                if file.write_all(&vec![0u8; block]).is_err() {
+                    block /= 2;
+                }
+            }
+        }
+        Ok(())
+    });
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("training.safetensors") && message.contains("space"), "{message}");
+    let after = [MODEL, TRAINING].map(|name| std::fs::read(folder.join(name)).unwrap());
+    assert!(before.unwrap() == after, "the files are as they were");
+    let names: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "no half file is left: {names:?}");
+    std::fs::remove_file(disk.join("other")).unwrap();
+    let checkpoint = Checkpoint::load(&folder).unwrap();
+    assert_eq!(checkpoint.step, 14);
+    let mut second = task(&text);
+    let mut second = Trainer::new(&engine(), &mut second, options(), Some(checkpoint)).unwrap();
+    second.run(Some(&folder), |_| Ok(())).unwrap();
+    assert_eq!(second.checkpoint().unwrap().tensors, whole.checkpoint().unwrap().tensors);
+
+    // A checkpoint that was cut short says so.
+    let path = folder.join(TRAINING);
+    let bytes = std::fs::read(&path).unwrap();
+    for cut in [0, 7, 100, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        let Err(Error::Format { reason, .. }) = Checkpoint::load(&folder) else {
+            panic!("a file of {cut} bytes was taken")
+        };
+        assert!(!reason.is_empty());
+    }
+}
