@@ -298,7 +298,7 @@ fn gradients_are_what_the_loss_does_and_a_wrong_one_is_seen() {
         let checks = check_gradients(&engine(), &mut task, &options(10)).unwrap();
         assert_eq!(checks.len(), 2 * task.weight_shapes().len());
         for check in checks {
-            assert!(check.error() < 5e-3, "{config:?} over {back}: {check:?}");
+            assert!(check.error() < 1e-2, "{config:?} over {back}: {check:?}");
             assert!(check.gradient > 0.0, "{check:?}");
         }
     }

@@ -1,10 +1,12 @@
 //! Real inputs: text, its vocabulary, and batches of parallel streams.
 
+mod buckets;
 mod corpus;
 mod streams;
 mod text;
 mod vocabulary;
 
+pub use buckets::{Batch, Buckets};
 pub use corpus::own_sources;
 pub use streams::Streams;
 pub use text::{read_bytes, read_text};
