@@ -5,12 +5,14 @@
 
 mod checkpoint;
 mod log;
+mod lr_finder;
 #[cfg(feature = "plot")]
 mod plot;
 mod trainer;
 
 pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
 pub use log::{LOG, LogLine, TrainLog};
+pub use lr_finder::{RateFinding, RateSweep, StopRule, find_rate};
 #[cfg(feature = "plot")]
 pub use plot::loss_curve;
 pub use trainer::{Event, MemberLosses, Progress, Task, TrainOptions, Trainer};
