@@ -175,19 +175,22 @@ fn a_browser_shows_all_of_it_and_loads_nothing() {
 #[test]
 fn a_screenshot_has_colours() {
     let Some(browser) = chromium() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let page = folder.path().join("report.html");
+    let own = tempfile::tempdir().unwrap();
+    // For who wants to look: the page and its pictures stay in a folder of that name.
+    let kept = std::env::var_os("RECURRA_REPORT_OUT").map(PathBuf::from);
+    let folder = kept.as_deref().unwrap_or(own.path());
+    let page = folder.join("report.html");
     sample_report().write(&page).unwrap();
     for (name, arguments, dark) in [
         ("light", &["--window-size=1000,2600"][..], false),
         ("dark", &["--window-size=1000,2600", "--blink-settings=preferredColorScheme=0"], true),
         ("phone", &["--window-size=500,2600"], false),
     ] {
-        let picture = folder.path().join(format!("{name}.png"));
+        let picture = folder.join(format!("{name}.png"));
         let shot = format!("--screenshot={}", picture.display());
         let mut all = vec![shot.as_str()];
         all.extend(arguments);
-        browse(&browser, folder.path(), &page, &all);
+        browse(&browser, own.path(), &page, &all);
         let file = std::io::BufReader::new(std::fs::File::open(&picture).unwrap());
         let mut reader = png::Decoder::new(file).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
