@@ -143,7 +143,12 @@ fn a_browser_shows_all_of_it_and_loads_nothing() {
     sample_report().write(&page).unwrap();
     // How much the page has loaded besides itself is asked at its end.
     let probe = "<script>document.documentElement.dataset.loaded = \
-                 performance.getEntriesByType('resource').length;</script>";
+                 performance.getEntriesByType('resource').length;\
+                 for (const name of ['chart', 'heat']) {\
+                   const svg = document.querySelector('.wide svg.' + name), box = svg.getBoundingClientRect();\
+                   const at = {clientX: box.left + box.width / 2, clientY: box.top + box.height * 0.6};\
+                   svg.dispatchEvent(new PointerEvent('pointermove', at));\
+                 }</script>";
     let html = std::fs::read_to_string(&page).unwrap();
     std::fs::write(&page, html + probe).unwrap();
     let (dom, complaints) = browse(&browser, folder.path(), &page, &["--dump-dom"]);
@@ -161,6 +166,11 @@ fn a_browser_shows_all_of_it_and_loads_nothing() {
         "no number",
         "right (",
         "<nav>",
+        // What the pointer is over.
+        "<div class=\"tip\"",
+        ">step 15",
+        "training (mean of 60 steps)  1.3",
+        ">unit 1",
     ] {
         assert!(dom.contains(text), "{text}");
     }
@@ -223,6 +233,9 @@ fn programs_find_the_numbers() {
         (&"lines".into(), &"training (mean of 60 steps)".into())
     );
     assert_eq!(chart["series"][0]["points"].as_array().unwrap().len(), 3000);
+    let best = Series::of_steps("f32", &[(1, 0.1)]);
+    let html_of_f32 = Report::new("").add(LineChart::new("", "", "").series(best)).html();
+    assert!(html_of_f32.contains("[[1.0,0.1]]"), "{html_of_f32}");
     let map = &data["sections"][2]["items"][1];
     assert_eq!(
         (&map["kind"], &map["rows"], &map["scale"]),

@@ -26,7 +26,8 @@ struct Cells {
 }
 
 impl Cells {
-    /// The mean of the finite values of each block, so that there are at most `most` rows and columns.
+    /// The mean of each block, so that there are at most `most` rows and columns. A value that is no number
+    /// makes the whole block none: who looks at a map wants to see it.
     fn of(map: &HeatMap, most: [usize; 2]) -> Self {
         let block = [map.rows.div_ceil(most[0]).max(1), map.columns.div_ceil(most[1]).max(1)];
         let (rows, columns) = (map.rows.div_ceil(block[0]), map.columns.div_ceil(block[1]));
@@ -41,9 +42,7 @@ impl Cells {
                     let from = column * block[1];
                     let to = (from + block[1]).min(map.columns);
                     for v in &map.values[r * map.columns + from..r * map.columns + to] {
-                        if v.is_finite() {
-                            (sum, count) = (sum + f64::from(*v), count + 1);
-                        }
+                        (sum, count) = (sum + f64::from(*v), count + 1);
                     }
                 }
                 values.push((sum / f64::from(count)) as f32);
@@ -63,13 +62,14 @@ pub fn svg(map: &HeatMap, size: Size, attributes: &str) -> String {
     let cell_width = (room / cells.columns as f64).min(LARGEST_CELL);
     // Few columns and many rows, or the other way: cells need not be squares.
     let tallest = (TALLEST / cells.rows as f64).min(LARGEST_CELL);
-    let cell_height = if tallest >= 12.0 { cell_width.clamp(12.0, tallest) } else { tallest };
+    let lowest = if cells.rows <= 16 { 18.0 } else { 13.0 };
+    let cell_height = if tallest >= lowest { cell_width.clamp(lowest, tallest) } else { tallest };
     let (width, height) = (cell_width * cells.columns as f64, cell_height * cells.rows as f64);
     let top = LEGEND + if map.row_names.label.is_empty() { 0.0 } else { 18.0 };
     let (names, names_height) =
         column_names(&map.column_names, &cells, [left, top + height, cell_width]);
     let total =
-        top + height + names_height + if map.column_names.label.is_empty() { 4.0 } else { 22.0 };
+        top + height + names_height + if map.column_names.label.is_empty() { 4.0 } else { 20.0 };
 
     let colours = Colours::over(map.scale, map.values.iter().copied());
     let mut out = String::new();
@@ -86,7 +86,7 @@ pub fn svg(map: &HeatMap, size: Size, attributes: &str) -> String {
         let label = escape(&map.row_names.label);
         let _ = write!(out, "<text class=\"label\" x=\"0\" y=\"{:.1}\">{label}</text>", top - 8.0);
     }
-    let every = (14.0 / (cell_height / cells.block[0] as f64)).ceil().max(1.0) as usize;
+    let every = (12.5 / (cell_height / cells.block[0] as f64)).ceil().max(1.0) as usize;
     for (i, name) in row_names.iter().enumerate().step_by(every) {
         let y = top + (i as f64 + 0.5) * cell_height / cells.block[0] as f64 + 4.0;
         let _ = write!(
@@ -167,7 +167,7 @@ fn texts(out: &mut String, map: &HeatMap, colours: &Colours, [left, top, width, 
 
 /// The colours with the values of their ends and middle, and that of what has no colour.
 fn legend(out: &mut String, colours: &Colours, holes: bool) {
-    let step = 4.0;
+    let step = 4.6;
     for level in 0..LEVELS {
         let class = colours.class(level);
         // A little wider, so that no gap shows between two.
@@ -193,7 +193,7 @@ fn legend(out: &mut String, colours: &Colours, holes: bool) {
         );
     }
     if holes {
-        let x = width + 20.0;
+        let x = width + 16.0;
         let _ = write!(
             out,
             "<rect class=\"hole\" x=\"{x:.1}\" y=\"0\" width=\"16\" height=\"9\"/>\
@@ -217,9 +217,13 @@ fn column_names(names: &Names, cells: &Cells, [left, top, cell]: [f64; 3]) -> (S
     let mut out = String::new();
     let counted = names.names.is_empty();
     let upright = !counted && widest + 2.0 > pitch && widest > 1.5 * CHARACTER;
-    // Numbers skip as many as it takes; upright names only as many as have no room side by side.
+    // Numbers may skip some.
     let need = if upright { 13.0 } else { widest + if counted { 8.0 } else { 0.0 } };
     let mut every = (need / pitch).ceil().max(1.0) as usize;
+    if !counted && every > 1 {
+        // Every second character of a text would be another text. A pointer shows the names.
+        return (out, 4.0);
+    }
     if counted && every > 1 {
         let power = 10usize.pow((every as f64).log10() as u32);
         every = [1, 2, 5, 10].into_iter().map(|d| d * power).find(|&e| e >= every).unwrap_or(every);
@@ -242,7 +246,7 @@ fn column_names(names: &Names, cells: &Cells, [left, top, cell]: [f64; 3]) -> (S
             )
         };
     }
-    (out, if upright { widest + 12.0 } else { 20.0 })
+    (out, if upright { widest + 6.0 } else { 20.0 })
 }
 
 /// A name, cut where it is too long; spaces and line ends are made visible.
@@ -274,6 +278,10 @@ mod tests {
         let text = svg(&map, NARROW, "");
         assert!(text.contains("class=\"hole\" d=\"M0 1h1v1h-1z\"") && text.contains("no number"));
         assert!(text.contains(">NaN<"));
+        let mut values = vec![1.0; 400_000];
+        values[0] = f32::NAN;
+        let map = HeatMap::new("m", [4, 100_000], values).unwrap();
+        assert!(svg(&map, NARROW, "").contains("d=\"M0 0h1v1h-1z\""));
         assert_eq!(block_note(&map, WIDE), None);
     }
 

@@ -1,7 +1,7 @@
 //! What a report is made of.
 
 use crate::error::{Error, Result};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A piece of a section.
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +42,24 @@ pub struct Series {
     /// How it is drawn.
     pub stroke: Stroke,
     /// Points (x, y), in the order of x.
+    #[serde(serialize_with = "short_points")]
     pub points: Vec<(f64, f64)>,
+}
+
+/// Values that were f32 are written as such: with half the digits, and as exactly.
+fn short_points<S: Serializer>(points: &[(f64, f64)], to: S) -> Result<S::Ok, S::Error> {
+    let point = |&(x, y): &(f64, f64)| match f64::from(y as f32) == y {
+        true => Point::F32(x, y as f32),
+        false => Point::F64(x, y),
+    };
+    to.collect_seq(points.iter().map(point))
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Point {
+    F32(f64, f32),
+    F64(f64, f64),
 }
 
 impl Series {

@@ -18,7 +18,7 @@ pub const WIDE: Size = Size { width: 760.0, height: 330.0 };
 pub const NARROW: Size = Size { width: 350.0, height: 270.0 };
 
 /// How wide a character is, about, in the size that axes and legends have (12 pixels).
-pub const CHARACTER: f64 = 6.7;
+pub const CHARACTER: f64 = 7.1;
 /// Colours of series, see `chart.css`.
 const SERIES_COLOURS: usize = 8;
 /// The height of a line of the legend.
@@ -142,15 +142,13 @@ pub fn svg(chart: &LineChart, size: Size, attributes: &str) -> String {
         bottom + 36.0,
         escape(&chart.x_label)
     );
-    // An svg inside of the svg cuts off what leaves it.
+    // An svg inside of the svg cuts off what leaves it, but for half a dot.
+    let cut = [left - 4.0, top - 4.0, width + 8.0, height + 8.0].map(|v| format!("{v:.1}"));
+    let [cut_x, cut_y, cut_width, cut_height] = &cut;
     let _ = write!(
         out,
-        "<svg x=\"{left:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{:.1}\" \
-         viewBox=\"{left:.1} {:.1} {width:.1} {:.1}\">",
-        top - 2.0,
-        height + 4.0,
-        top - 2.0,
-        height + 4.0
+        "<svg x=\"{cut_x}\" y=\"{cut_y}\" width=\"{cut_width}\" height=\"{cut_height}\" viewBox=\"{}\">",
+        cut.join(" ")
     );
     for (series, colour) in chart.series.iter().zip(&colours) {
         curve(&mut out, series, *colour, &layout);
@@ -194,7 +192,7 @@ fn legend(chart: &LineChart, size: Size, colours: &[usize]) -> (String, usize) {
         let class = class(series.stroke);
         let _ = write!(
             out,
-            "<path class=\"{class} s{colour}\" d=\"M{x:.1} {:.1}h18\"/>\
+            "<path class=\"{class} key s{colour}\" d=\"M{x:.1} {:.1}h18\"/>\
              <text class=\"legend\" x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
             y - 4.0,
             x + 24.0,

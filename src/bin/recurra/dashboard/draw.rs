@@ -96,6 +96,7 @@ fn gauge(frame: &mut Frame, area: Rect, state: &DashboardState) {
     let gauge = LineGauge::default()
         .ratio(state.share())
         .label(format!("{label} "))
+        .filled_symbol("━")
         .filled_style(Style::new().fg(TRAINING))
         .unfilled_style(QUIET);
     frame.render_widget(gauge, area);

@@ -12,6 +12,7 @@ pub use state::{DashboardEvent, DashboardState, StepReport};
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
@@ -21,7 +22,7 @@ use recurra::{Error, Result};
 use std::io::{IsTerminal, stderr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,9 +33,13 @@ const IDLE: Duration = Duration::from_secs(1);
 /// What the shell sees of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// Whether the terminal is ours. Held while something is drawn, so that nobody draws on a terminal that was
-/// given back.
-static OURS: Mutex<bool> = Mutex::new(false);
+/// The longest wait for a picture in the making, before the terminal is given back all the same.
+const LAST_PICTURE: Duration = Duration::from_millis(200);
+
+/// Whether the terminal is ours.
+static OURS: AtomicBool = AtomicBool::new(false);
+/// Held while something is drawn, so that nobody draws on a terminal that was given back.
+static DRAWING: Mutex<()> = Mutex::new(());
 
 /// The dashboard of a run, as long as the value lives.
 pub struct Dashboard {
@@ -171,8 +176,8 @@ impl Screen {
     }
 
     fn draw(&mut self) -> std::io::Result<()> {
-        let ours = OURS.lock().unwrap_or_else(|e| e.into_inner());
-        if *ours {
+        let _drawing = DRAWING.lock().unwrap_or_else(|e| e.into_inner());
+        if OURS.load(Ordering::Acquire) {
             self.terminal.draw(|frame| draw(frame, &self.state))?;
         }
         Ok(())
@@ -199,28 +204,29 @@ fn asks(key: &KeyEvent, stopping: bool) -> Asks {
 }
 
 fn take_terminal() -> std::io::Result<()> {
-    let mut ours = OURS.lock().unwrap_or_else(|e| e.into_inner());
     enable_raw_mode()?;
     if let Err(e) = execute!(stderr(), EnterAlternateScreen) {
         let _ = disable_raw_mode();
         return Err(e);
     }
-    *ours = true;
+    OURS.store(true, Ordering::Release);
     Ok(())
 }
 
 /// As it was before, if it is ours. Nothing can be done where that fails.
 fn give_terminal_back() {
-    // Who panics while drawing holds the lock.
-    let ours = OURS.try_lock();
-    let held = ours.is_err();
-    if held || ours.as_ref().is_ok_and(|ours| **ours) {
-        let _ = disable_raw_mode();
-        let _ = execute!(stderr(), LeaveAlternateScreen, ratatui::crossterm::cursor::Show);
+    if !OURS.swap(false, Ordering::AcqRel) {
+        return;
     }
-    if let Ok(mut ours) = ours {
-        *ours = false;
+    // Who panics while drawing holds the lock itself.
+    let start = Instant::now();
+    let mut drawing = DRAWING.try_lock();
+    while matches!(drawing, Err(TryLockError::WouldBlock)) && start.elapsed() < LAST_PICTURE {
+        std::thread::sleep(Duration::from_millis(1));
+        drawing = DRAWING.try_lock();
     }
+    let _ = disable_raw_mode();
+    let _ = execute!(stderr(), LeaveAlternateScreen, Show);
 }
 
 /// A panic's message is to be read, on a terminal as it was.
