@@ -1,6 +1,7 @@
 //! The HTML report, in a browser.
 
 use recurra::report::*;
+use recurra::train::{RateSweep, find_rate};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -168,7 +169,7 @@ fn a_browser_shows_all_of_it_and_loads_nothing() {
         "<nav>",
         // What the pointer is over.
         "<div class=\"tip\"",
-        ">step 15",
+        ">step 14",
         "training (mean of 60 steps)  1.3",
         ">unit 1",
     ] {
@@ -215,6 +216,27 @@ fn a_screenshot_has_colours() {
         assert!(colours.len() > 150, "{name}: {} colours", colours.len());
         assert!((all / 20..all * 3 / 4).contains(&drawn), "{name}: {drawn} of {all} pixels");
     }
+}
+
+/// The picture of a sweep of learning rates stands alone as well: as a file, without a page around it.
+#[test]
+fn a_browser_shows_the_picture_of_a_sweep() {
+    let Some(browser) = chromium() else { return };
+    let own = tempfile::tempdir().unwrap();
+    let kept = std::env::var_os("RECURRA_REPORT_OUT").map(PathBuf::from);
+    let path = kept.as_deref().unwrap_or(own.path()).join("rates.svg");
+    let sweep = RateSweep::new(1e-6, 10.0, 120).unwrap();
+    let rates: Vec<f32> = (1..=120).map(|step| sweep.rate(step)).collect();
+    let loss = |(i, &rate): (usize, &f32)| {
+        let fall = 2.0 / (1.0 + (-4.0 * (rate.log10() + 3.0)).exp());
+        4.0 - fall + (20.0 * rate).powi(2) + 0.1 * (i as f32 * 2.3).sin()
+    };
+    let losses: Vec<f32> = rates.iter().enumerate().map(loss).collect();
+    let found = find_rate(&rates, &losses).unwrap();
+    found.chart().write_svg(&path).unwrap();
+    let (dom, complaints) = browse(&browser, own.path(), &path, &["--dump-dom"]);
+    assert!(!complaints.contains("CONSOLE") && !dom.contains("parsererror"), "{complaints} {dom}");
+    assert!(dom.contains("steepest") && dom.contains("minimum/10"));
 }
 
 #[test]

@@ -216,11 +216,11 @@ pub struct HeatMap {
     /// The caption.
     pub title: String,
     /// How many rows, from top to bottom.
-    pub rows: usize,
+    pub(super) rows: usize,
     /// How many columns.
-    pub columns: usize,
+    pub(super) columns: usize,
     /// The values, row by row.
-    pub values: Vec<f32>,
+    pub(super) values: Vec<f32>,
     /// How values become colours.
     pub scale: HeatScale,
     /// What the rows are.

@@ -29,8 +29,19 @@ pub fn text_width(text: &str) -> f64 {
     text.chars().count() as f64 * CHARACTER
 }
 
-/// What of a chart does not depend on its size.
+/// A text, cut where it is wider than `width` pixels.
+fn fitted(text: &str, width: f64) -> String {
+    let most = (width / CHARACTER).max(4.0) as usize;
+    match text.char_indices().nth(most) {
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+        None => text.to_string(),
+    }
+}
+
+/// Where things lie in a chart of a size.
 struct Layout {
+    /// The height of all of it: more than was asked for where the legend has many lines.
+    total: f64,
     x: Axis,
     y: Axis,
     /// Where the plot lies: left, top, width, height.
@@ -55,9 +66,10 @@ impl Layout {
         let widest = y_ticks.iter().map(|&t| text_width(&short(t))).fold(0.0, f64::max);
         let left = widest + 12.0;
         let top = 26.0 + LEGEND_LINE * legend_lines as f64;
-        let area = [left, top, size.width - left - 14.0, size.height - top - 44.0];
+        let height = size.height - 70.0 - LEGEND_LINE;
+        let area = [left, top, size.width - left - 14.0, height];
         let x_ticks = x.ticks(((area[2] / 90.0) as usize).max(2));
-        Layout { x, y, area, y_ticks, x_ticks }
+        Layout { total: top + height + 44.0, x, y, area, y_ticks, x_ticks }
     }
 
     fn x(&self, value: f64) -> Option<f64> {
@@ -88,7 +100,7 @@ fn colours(series: &[Series]) -> Vec<usize> {
     out
 }
 
-/// The chart at a size. `attributes` go into the svg element.
+/// The chart at a size; its height grows with the lines of its legend. `attributes` go into the svg element.
 pub fn svg(chart: &LineChart, size: Size, attributes: &str) -> String {
     let colours = colours(&chart.series);
     let (legend, legend_lines) = legend(chart, size, &colours);
@@ -102,7 +114,7 @@ pub fn svg(chart: &LineChart, size: Size, attributes: &str) -> String {
         "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" class=\"chart\" \
          data-plot=\"{left:.1},{top:.1},{width:.1},{height:.1}\" data-x=\"{}\" data-y=\"{}\" {attributes}>",
         size.width,
-        size.height,
+        layout.total,
         escape(&chart.title),
         axis(&layout.x),
         axis(&layout.y),
@@ -112,7 +124,7 @@ pub fn svg(chart: &LineChart, size: Size, attributes: &str) -> String {
     let _ = write!(
         out,
         "<text class=\"label\" x=\"0\" y=\"{label_y:.1}\">{}</text>",
-        escape(&chart.y_label)
+        escape(&fitted(&chart.y_label, size.width))
     );
     for &tick in &layout.y_ticks {
         let Some(y) = layout.y(tick) else { continue };
@@ -140,7 +152,7 @@ pub fn svg(chart: &LineChart, size: Size, attributes: &str) -> String {
         out,
         "<text class=\"label\" text-anchor=\"end\" x=\"{right:.1}\" y=\"{:.1}\">{}</text>",
         bottom + 36.0,
-        escape(&chart.x_label)
+        escape(&fitted(&chart.x_label, width))
     );
     // An svg inside of the svg cuts off what leaves it, but for half a dot.
     let cut = [left - 4.0, top - 4.0, width + 8.0, height + 8.0].map(|v| format!("{v:.1}"));
@@ -171,7 +183,7 @@ fn marks(out: &mut String, chart: &LineChart, layout: &Layout) {
              <text class=\"tick halo\" text-anchor=\"{anchor}\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             x + shift,
             top + 12.0 + 15.0 * (i % 6) as f64,
-            escape(text)
+            escape(&fitted(text, width * 0.5))
         );
     }
 }
@@ -184,7 +196,8 @@ fn legend(chart: &LineChart, size: Size, colours: &[usize]) -> (String, usize) {
     }
     let (mut x, mut line, mut out) = (0.0, 0, String::new());
     for (series, colour) in chart.series.iter().zip(colours) {
-        let wide = text_width(&series.name) + 44.0;
+        let name = fitted(&series.name, size.width - 44.0);
+        let wide = text_width(&name) + 44.0;
         if x > 0.0 && x + wide > size.width {
             (x, line) = (0.0, line + 1);
         }
@@ -196,7 +209,7 @@ fn legend(chart: &LineChart, size: Size, colours: &[usize]) -> (String, usize) {
              <text class=\"legend\" x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
             y - 4.0,
             x + 24.0,
-            escape(&series.name)
+            escape(&name)
         );
         x += wide;
     }
@@ -318,9 +331,18 @@ mod tests {
             LineChart::new("a", "b", "c").series(Series::new("d", points.clone())),
             LineChart::new("a", "b", "c").log_x().log_y().series(Series::new("d", points)),
             LineChart::new("a", "b", "c").y_range(f64::NAN, 1.0).mark(f64::NAN, "x"),
+            (0..200).fold(LineChart::new("a", "b", "c"), |chart, _| {
+                chart.series(Series::new("a name ".repeat(50), [(1.0, 2.0)]))
+            }),
         ] {
             let text = svg(&chart, NARROW, "");
-            assert!(!text.contains("NaN\"") && !text.contains("inf"), "{text}");
+            assert!(
+                !text.contains("width=\"-")
+                    && !text.contains("height=\"-")
+                    && !text.contains("NaN\"")
+                    && !text.contains("inf"),
+                "{text}"
+            );
         }
     }
 }

@@ -166,9 +166,9 @@ impl Report {
 }
 
 impl LineChart {
-    /// The chart as an SVG file of its own, for light and dark pages, 760 by 330 CSS pixels.
+    /// The chart as an SVG file of its own, for light and dark pages, 760 CSS pixels wide.
     pub fn svg(&self) -> String {
-        let attributes = "xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"330\"";
+        let attributes = "xmlns=\"http://www.w3.org/2000/svg\" width=\"760\"";
         let picture = lines::svg(self, lines::WIDE, attributes);
         // The style has to stand inside; behind the first tag.
         let (head, rest) = picture.split_once('>').unwrap_or((&picture, ""));
