@@ -100,25 +100,38 @@ fn colours(series: &[Series]) -> Vec<usize> {
     out
 }
 
-/// The chart at a size; its height grows with the lines of its legend. `attributes` go into the svg element.
+/// A chart of a size, still without the svg element around it.
+pub struct Picture {
+    /// Its height, which grows with the lines of the legend.
+    pub height: f64,
+    /// The svg element's attributes, but for the box.
+    pub attributes: String,
+    /// What stands in it.
+    pub content: String,
+}
+
+/// The chart at a size. `attributes` go into the svg element.
 pub fn svg(chart: &LineChart, size: Size, attributes: &str) -> String {
+    let Picture { height, attributes: own, content } = picture(chart, size);
+    format!("<svg viewBox=\"0 0 {} {height}\" {own} {attributes}>{content}</svg>", size.width)
+}
+
+/// Draws a chart.
+pub fn picture(chart: &LineChart, size: Size) -> Picture {
     let colours = colours(&chart.series);
     let (legend, legend_lines) = legend(chart, size, &colours);
     let layout = Layout::new(chart, size, legend_lines);
     let [left, top, width, height] = layout.area;
     let (right, bottom) = (left + width, top + height);
-    let mut out = String::new();
     let axis = |a: &Axis| format!("{:e},{:e},{}", a.low, a.high, u8::from(a.log));
-    let _ = write!(
-        out,
-        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\" class=\"chart\" \
-         data-plot=\"{left:.1},{top:.1},{width:.1},{height:.1}\" data-x=\"{}\" data-y=\"{}\" {attributes}>",
-        size.width,
-        layout.total,
+    let attributes = format!(
+        "role=\"img\" aria-label=\"{}\" class=\"chart\" \
+         data-plot=\"{left:.1},{top:.1},{width:.1},{height:.1}\" data-x=\"{}\" data-y=\"{}\"",
         escape(&chart.title),
         axis(&layout.x),
         axis(&layout.y),
     );
+    let mut out = String::new();
     out.push_str(&legend);
     let label_y = top - 10.0;
     let _ = write!(
@@ -167,8 +180,7 @@ pub fn svg(chart: &LineChart, size: Size, attributes: &str) -> String {
     }
     out.push_str("</svg>");
     marks(&mut out, chart, &layout);
-    out.push_str("</svg>");
-    out
+    Picture { height: layout.total, attributes, content: out }
 }
 
 /// Upright lines, their texts on the side that has room, one under the other.

@@ -166,16 +166,21 @@ impl Report {
 }
 
 impl LineChart {
-    /// The chart as an SVG file of its own, for light and dark pages, 760 CSS pixels wide.
+    /// The chart with its title as an SVG file of its own, for light and dark pages, 800 CSS pixels wide.
     pub fn svg(&self) -> String {
-        let attributes = "xmlns=\"http://www.w3.org/2000/svg\" width=\"760\"";
-        let picture = lines::svg(self, lines::WIDE, attributes);
-        // The style has to stand inside; behind the first tag.
-        let (head, rest) = picture.split_once('>').unwrap_or((&picture, ""));
-        let background = "svg.chart{background:#fdfdfb;width:auto}\
-                          @media screen and (prefers-color-scheme:dark){svg.chart{background:#17191d}}";
+        let picture = lines::picture(self, lines::WIDE);
+        // Room around it, and for the title.
+        let (width, height) = (lines::WIDE.width + 40.0, picture.height + 64.0);
+        let background = "svg.chart{background:#fdfdfb;width:auto}.chart .title{fill:#22252b;font-size:15px;\
+                          font-weight:600}@media screen and (prefers-color-scheme:dark){svg.chart{\
+                          background:#17191d}.chart .title{fill:#e2e3e6}}";
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{head}><style>{CHART_STYLE}{background}</style>{rest}\n"
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\" \
+             width=\"{width}\" height=\"{height}\" viewBox=\"-20 -48 {width} {height}\" {}>\
+             <style>{CHART_STYLE}{background}</style><text class=\"title\" y=\"-20\">{}</text>{}</svg>\n",
+            picture.attributes,
+            escape(&self.title),
+            picture.content
         )
     }
 
