@@ -16,6 +16,7 @@
 //! - [`engine`]: [`Engine`], [`engine::Store`], [`engine::Program`].
 //! - [`live`]: sequences that come a step at a time and join and leave a batch.
 //! - [`train`], [`task`], [`data`], [`format`](mod@format): the loop, whole jobs, inputs, files.
+//! - [`report`]: an HTML page of what came out.
 //! - [`oracle`], [`conformance`], [`measure`]: is it right, and how fast.
 //!
 //! Shapes are written T (time steps), B (batch rows), I (input width), H (hidden units), L (layers),
@@ -41,6 +42,7 @@ pub mod measure;
 pub mod optim;
 pub mod oracle;
 pub mod recording;
+pub mod report;
 pub mod schedule;
 pub mod task;
 pub mod tensor;

@@ -1,8 +1,8 @@
 //! Sequences of many lengths in batches of few shapes.
 
 use crate::error::{Error, Result};
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 /// A batch of sequences: which shape it has, and which sequences are its rows. A batch with fewer rows than the
@@ -115,7 +115,12 @@ fn borders(order: &[usize], lengths: &[usize], most: usize) -> Vec<usize> {
     if ends.len() > CANDIDATES {
         let every = ends.len().div_ceil(CANDIDATES);
         let last = ends.len() - 1;
-        ends = ends.iter().enumerate().filter(|(i, _)| (last - i) % every == 0).map(|e| *e.1).collect();
+        ends = ends
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| (last - i) % every == 0)
+            .map(|e| *e.1)
+            .collect();
     }
     let n = ends.len();
     let start = |i: usize| if i == 0 { 0 } else { ends[i - 1] };
@@ -160,7 +165,9 @@ mod tests {
                 let mut seen = vec![0; lengths.len()];
                 for batch in &batches {
                     let [time, rows] = buckets.shapes()[batch.shape];
-                    assert!(time * rows <= 400 && batch.rows.len() <= rows && !batch.rows.is_empty());
+                    assert!(
+                        time * rows <= 400 && batch.rows.len() <= rows && !batch.rows.is_empty()
+                    );
                     batch.rows.iter().for_each(|&i| seen[i] += 1);
                     assert!(batch.rows.iter().all(|&i| lengths[i] <= time));
                 }

@@ -5,6 +5,8 @@ mod atomic;
 pub mod npz;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+#[cfg(feature = "tensorboard")]
+pub mod tensorboard;
 mod tensors;
 
 pub use atomic::write_atomic;

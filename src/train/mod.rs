@@ -6,6 +6,7 @@
 mod checkpoint;
 mod event;
 mod log;
+mod lr_finder;
 mod microscope;
 mod options;
 #[cfg(feature = "plot")]
@@ -20,6 +21,7 @@ mod watcher;
 pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
 pub use event::{Event, MemberLosses, Outcome, Progress};
 pub use log::{LOG, LogLine, TrainLog};
+pub use lr_finder::{RateFinding, RateSweep, StopRule, find_rate};
 pub use microscope::{
     GateView, Gradients, LayerView, Microscope, Trouble, UpdateRatio, View, spectral_radius,
 };

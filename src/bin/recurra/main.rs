@@ -3,6 +3,8 @@
 
 mod args;
 mod bench;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod devices;
 mod eval;
 mod explain;
