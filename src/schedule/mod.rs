@@ -7,5 +7,5 @@
 mod recorder;
 mod unroll;
 
-pub use recorder::{Recorder, Var};
+pub use recorder::{AVERAGE_PREFIX, Recorder, Var, average_name, micro_batch_name};
 pub use unroll::{Incoming, Recurrence, RecurrentWeights, Swept};

@@ -47,6 +47,43 @@ impl Var {
 type Key = (usize, usize);
 type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
 
+/// The micro-batches of a recording.
+struct MicroBatches {
+    count: usize,
+    /// Which one is being recorded; none where there is one alone, or besides.
+    number: Option<usize>,
+    /// Outputs by their plain names.
+    outputs: Vec<(String, Var)>,
+    /// States that this one asked for.
+    states: Vec<(String, Var)>,
+}
+
+impl Default for MicroBatches {
+    fn default() -> Self {
+        MicroBatches { count: 1, number: None, outputs: Vec::new(), states: Vec::new() }
+    }
+}
+
+impl MicroBatches {
+    fn name(&self, name: &str) -> String {
+        self.number.map_or_else(|| name.to_string(), |number| format!("{name}.{number}"))
+    }
+}
+
+/// The store's name for the average of a parameter ([`Averaging`](crate::optim::Averaging)).
+pub fn average_name(parameter: &str) -> String {
+    format!("{AVERAGE_PREFIX}{parameter}")
+}
+
+/// What names of averages begin with.
+pub const AVERAGE_PREFIX: &str = "average.";
+
+/// The name of an input or output of micro-batch `number` (from 0) of `count`.
+pub fn micro_batch_name(name: &str, number: usize, count: usize) -> String {
+    let number = (count > 1).then_some(number);
+    MicroBatches { number, ..MicroBatches::default() }.name(name)
+}
+
 /// Appends launches to a [`Recording`].
 pub struct Recorder {
     recording: Recording,
@@ -63,6 +100,15 @@ pub struct Recorder {
     temporaries: usize,
     /// Dropouts recorded so far: each is a random stream of its own.
     streams: u32,
+    /// Whether a parameter of that name needs no gradient.
+    frozen: Box<dyn Fn(&str) -> bool>,
+    /// Room for gradients that nothing reads.
+    unread: HashMap<Key, View>,
+    /// Parameters are read from their averages.
+    averaged: bool,
+    /// States that earlier micro-batches asked for.
+    states: HashMap<String, Var>,
+    micro: MicroBatches,
 }
 
 impl Recorder {
@@ -89,7 +135,23 @@ impl Recorder {
             copies: HashMap::new(),
             temporaries: 0,
             streams: 0,
+            frozen: Box::new(|_| false),
+            unread: HashMap::new(),
+            averaged: false,
+            states: HashMap::new(),
+            micro: MicroBatches::default(),
         }
+    }
+
+    /// Reads each parameter from its average ([`average_name`]), as a training step over
+    /// the same store keeps it: for validation and use of averaged weights.
+    pub fn averaged(self) -> Self {
+        Recorder { averaged: true, ..self }
+    }
+
+    /// Parameters whose names `is_frozen` says yes to need no gradient, if asked for after this.
+    pub fn freeze(&mut self, is_frozen: impl Fn(&str) -> bool + 'static) {
+        self.frozen = Box::new(is_frozen);
     }
 
     /// Stores activations, and copies of the weights for products, in another precision. Gradients of
@@ -188,7 +250,7 @@ impl Recorder {
     /// # Errors
     /// A taken name, a size of zero, or beyond 32 bits.
     pub fn input(&mut self, name: &str, shape: [usize; 2], needs_gradient: bool) -> Result<Var> {
-        self.matrix(name.to_string(), shape, DType::F32, Role::Input, needs_gradient)
+        self.matrix(self.micro.name(name), shape, DType::F32, Role::Input, needs_gradient)
     }
 
     /// Token ids that the host writes before a run.
@@ -196,7 +258,7 @@ impl Recorder {
     /// # Errors
     /// A taken name or a size of zero.
     pub fn input_ids(&mut self, name: &str, len: usize) -> Result<View> {
-        self.recording.buffer(name, len, DType::U32, Role::Input)
+        self.recording.buffer(self.micro.name(name), len, DType::U32, Role::Input)
     }
 
     /// Memory comes before speed where an engine orders launches.
@@ -220,17 +282,35 @@ impl Recorder {
             }
             return Ok(var);
         }
-        let var = self.matrix(name.to_string(), shape, DType::F32, Role::Parameter, true)?;
+        let needs_gradient = !(self.frozen)(name);
+        let var = match self.averaged {
+            true => self.matrix(average_name(name), shape, DType::F32, Role::State, false)?,
+            false => {
+                let (name, role) = (name.to_string(), Role::Parameter);
+                self.matrix(name, shape, DType::F32, role, needs_gradient)?
+            }
+        };
         self.parameters.insert(name.to_string(), var);
         Ok(var)
     }
 
-    /// A matrix of the store that starts as zeros and stays from run to run.
+    /// A matrix of the store that starts as zeros and stays from run to run. A later micro-batch that asks for
+    /// it again gets the same one, as the earlier left it.
     ///
     /// # Errors
     /// A taken name or a size of zero.
     pub fn state(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
-        self.matrix(name.to_string(), shape, DType::F32, Role::State, false)
+        if let Some(&var) = self.states.get(name) {
+            if [var.rows, var.columns] != shape {
+                return Err(Error::shape(name, &[var.rows, var.columns], &shape));
+            }
+            self.states.remove(name);
+            self.micro.states.push((name.to_string(), var));
+            return Ok(var);
+        }
+        let var = self.matrix(name.to_string(), shape, DType::F32, Role::State, false)?;
+        self.micro.states.push((name.to_string(), var));
+        Ok(var)
     }
 
     /// A matrix that launches write and the host reads.
@@ -238,7 +318,10 @@ impl Recorder {
     /// # Errors
     /// A taken name or a size of zero.
     pub fn output_buffer(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
-        self.matrix(name.to_string(), shape, DType::F32, Role::Output, false)
+        let own = self.micro.name(name);
+        let var = self.matrix(own, shape, DType::F32, Role::Output, false)?;
+        self.micro.outputs.push((name.to_string(), var));
+        Ok(var)
     }
 
     /// Copies a matrix to an output of that name.
@@ -478,6 +561,32 @@ impl Recorder {
         Ok(Some((view, false)))
     }
 
+    /// Where to write the gradients of two matrices that one product gives: none where neither needs one, and
+    /// room that nothing reads for one that needs none where the other does.
+    ///
+    /// # Errors
+    /// A size beyond 32 bits.
+    pub(crate) fn gradient_targets(&mut self, pair: [Var; 2]) -> Result<Option<[(View, bool); 2]>> {
+        let (a, b) = (self.gradient_target(pair[0])?, self.gradient_target(pair[1])?);
+        Ok(match (a, b) {
+            (None, None) => None,
+            (a, b) => Some([
+                a.map_or_else(|| self.unread_target(pair[0]), Ok)?,
+                b.map_or_else(|| self.unread_target(pair[1]), Ok)?,
+            ]),
+        })
+    }
+
+    fn unread_target(&mut self, var: Var) -> Result<(View, bool)> {
+        let var = self.original(var);
+        if let Some(&view) = self.unread.get(&var.key()) {
+            return Ok((view, true));
+        }
+        let view = self.temporary_of("unread", [var.rows, var.columns], self.dtype(var.view))?.view;
+        self.unread.insert(var.key(), view);
+        Ok((view, false))
+    }
+
     /// Adds a matrix to the gradient of `var`: how a host seeds backward. With 16-bit activations it is
     /// multiplied with the loss scale, as the gradients of losses are.
     ///
@@ -520,6 +629,73 @@ impl Recorder {
         let view = self.state(LossScale::NAME, [1, LossScale::WORDS])?.view;
         self.loss_scale = Some(view);
         Ok(Some(view))
+    }
+
+    /// Records N = `count` micro-batches, whose gradients add up to those of one batch: `record` for each of
+    /// them in turn, forward with its loss, and after each its backward, so that temporary memory is that of
+    /// one. [`Update::record`](crate::optim::Update::record) takes the mean over them.
+    ///
+    /// - Inputs are a micro-batch's own, named `NAME.n` (n from 0; [`micro_batch_name`]).
+    /// - Outputs too; of those that all have, such as [`LOSS`](crate::loss::LOSS), the mean lies in the
+    ///   output `NAME`.
+    /// - A state that a later micro-batch asks for again is the same one: micro-batches with the same name of
+    ///   a carried state are windows one after another of the same streams, those with names of their own
+    ///   are other streams.
+    ///
+    /// Micro-batches weigh the same, whatever their sizes. One alone has plain names. What was recorded before
+    /// is shared by all.
+    ///
+    /// # Errors
+    /// No micro-batch at all; micro-batches were recorded before; what `record` and backward refuse.
+    pub fn micro_batches(
+        &mut self,
+        count: usize,
+        mut record: impl FnMut(&mut Recorder, usize) -> Result<()>,
+    ) -> Result<()> {
+        if count == 0 {
+            return Err(Error::invalid("the number of micro-batches must be at least 1"));
+        }
+        if self.micro.count > 1 {
+            return Err(Error::invalid("micro-batches were recorded before"));
+        }
+        if count > 1 {
+            // Several take turns for the sake of memory.
+            self.set_frugal();
+        }
+        // What all share has its gradient when all have given theirs.
+        let shared = std::mem::take(&mut self.tape);
+        self.micro = MicroBatches { count, ..MicroBatches::default() };
+        for number in 0..count {
+            self.micro.number = (count > 1).then_some(number);
+            record(self, number)?;
+            self.backward()?;
+            self.states.extend(std::mem::take(&mut self.micro.states));
+        }
+        self.micro.number = None;
+        self.tape = shared;
+        self.backward()?;
+        let outputs = std::mem::take(&mut self.micro.outputs);
+        for (place, (name, first)) in outputs.iter().enumerate() {
+            let parts: Vec<Var> = outputs.iter().filter(|o| o.0 == *name).map(|o| o.1).collect();
+            let is_first = outputs.iter().position(|o| o.0 == *name) == Some(place);
+            let alike = parts.iter().all(|part| part.view.len == first.view.len);
+            if count == 1 || !is_first || !alike || parts.len() != count {
+                continue;
+            }
+            let mean = self.output_buffer(name, [first.rows, first.columns])?;
+            let row = |var: Var| Rows::new(var.view, var.view.len);
+            for (number, part) in parts.into_iter().enumerate() {
+                let op = Combine::copy([1, mean.view.len], row(part), row(mean));
+                let op = op.scaled(1.0 / count as f32).accumulating(number > 0);
+                self.combine(op, part.view, mean.view, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many micro-batches the gradients are sums of.
+    pub fn micro_batch_count(&self) -> usize {
+        self.micro.count
     }
 
     /// Walks the tape backwards.
