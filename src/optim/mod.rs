@@ -8,6 +8,7 @@
 
 mod average;
 mod schedule;
+mod text;
 mod update;
 
 pub use average::{Averaging, AveragingState, averaged};
@@ -144,7 +145,11 @@ impl Optimizer {
     }
 
     /// Whether its numbers make sense: momenta, α and β in \[0, 1), ε and λ 0 or more.
-    fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&self) -> Result<()> {
+        check_decay(self.weight_decay())?;
         let (shares, epsilon): (Vec<(&str, f32)>, f32) = match *self {
             Optimizer::Sgd { momentum, .. } | Optimizer::Nesterov { momentum, .. } => {
                 (vec![("momentum", momentum)], 0.0)
@@ -185,5 +190,12 @@ impl Optimizer {
         groups: &[ParameterGroup],
     ) -> Result<()> {
         Update { max_norm, groups: groups.to_vec(), ..Update::new(*self) }.record(rec)
+    }
+}
+
+fn check_decay(decay: f32) -> Result<()> {
+    match decay >= 0.0 && decay.is_finite() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("a weight decay must be 0 or more, not {decay}"))),
     }
 }

@@ -1,6 +1,6 @@
 //! What a training step does with its gradients: clipping, groups, the optimizer, averages.
 
-use super::{Averaging, AveragingState, Optimizer};
+use super::{Averaging, AveragingState, Optimizer, check_decay};
 use crate::error::{Error, Result};
 use crate::kernel::{
     self, AdamParams, ClipScale, ClipValue, Control, Op, RmsPropParams, SumSquares, View,
@@ -172,23 +172,28 @@ impl Update {
         Ok(())
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether its numbers make sense, before anything is recorded.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&self) -> Result<()> {
         self.optimizer.check()?;
         if let Some(averaging) = self.averaging {
             averaging.check()?;
         }
-        let at_least_zero = |what: &str, value: f32| match value >= 0.0 && value.is_finite() {
-            true => Ok(()),
-            false => Err(Error::invalid(format!("{what} must be 0 or more, not {value}"))),
-        };
-        at_least_zero("a weight decay", self.optimizer.weight_decay())?;
-        for group in &self.groups {
-            at_least_zero("a weight decay", group.weight_decay)?;
-            at_least_zero("a group's factor of the learning rate", group.rate)?;
+        for ParameterGroup { weight_decay, rate, .. } in &self.groups {
+            check_decay(*weight_decay)?;
+            if !(*rate >= 0.0 && rate.is_finite()) {
+                let what = "a group's factor of the learning rate must be 0 or more";
+                return Err(Error::invalid(format!("{what}, not {rate}")));
+            }
         }
-        for (what, value) in [("norm", self.max_norm), ("value", self.max_value)] {
-            if let Some(value) = value.filter(|value| !(*value > 0.0)) {
-                let reason = format!("the clipping {what} must be positive, not {value}");
+        // An infinite norm asks for the norm alone.
+        for (what, bound, most) in
+            [("norm", self.max_norm, f32::INFINITY), ("value", self.max_value, f32::MAX)]
+        {
+            if let Some(bound) = bound.filter(|bound| !(*bound > 0.0 && *bound <= most)) {
+                let reason = format!("the clipping {what} must be positive, not {bound}");
                 return Err(Error::invalid(reason));
             }
         }
