@@ -234,7 +234,7 @@ impl Schedule {
 
     /// Factor of the highest rate at step `step` (from 1) of `steps`; beyond the last, the last one's.
     pub fn factor(&self, step: u64, steps: u64, state: &ScheduleState) -> f64 {
-        if step <= self.warm_up {
+        if self.warm_up > 0 && step <= self.warm_up {
             return step as f64 / self.warm_up as f64 * state.factor;
         }
         let k = step.saturating_sub(1).saturating_sub(self.warm_up);
@@ -249,7 +249,9 @@ impl Schedule {
     /// Takes in what a validation measured; whether the rate falls. Only a plateau asks for it.
     pub fn observe(&self, state: &mut ScheduleState, value: f64) -> bool {
         let Shape::Plateau(plateau) = &self.shape else { return false };
-        if state.best.is_none_or(|best| plateau.is_better(value, best)) {
+        // What is no number is never better.
+        let is_better = state.best.is_none_or(|best| plateau.is_better(value, best));
+        if is_better && value.is_finite() {
             (state.best, state.bad) = (Some(value), 0);
         } else {
             state.bad += 1;

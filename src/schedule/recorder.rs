@@ -1,5 +1,6 @@
 //! Recording forward, and backward from the tape.
 
+use super::micro_batches::MicroBatches;
 use crate::error::{Error, Result};
 use crate::kernel::{
     Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, LossScale,
@@ -45,30 +46,7 @@ impl Var {
 }
 
 type Key = (usize, usize);
-type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
-
-/// The micro-batches of a recording.
-struct MicroBatches {
-    count: usize,
-    /// Which one is being recorded; none where there is one alone, or besides.
-    number: Option<usize>,
-    /// Outputs by their plain names.
-    outputs: Vec<(String, Var)>,
-    /// States that this one asked for.
-    states: Vec<(String, Var)>,
-}
-
-impl Default for MicroBatches {
-    fn default() -> Self {
-        MicroBatches { count: 1, number: None, outputs: Vec::new(), states: Vec::new() }
-    }
-}
-
-impl MicroBatches {
-    fn name(&self, name: &str) -> String {
-        self.number.map_or_else(|| name.to_string(), |number| format!("{name}.{number}"))
-    }
-}
+pub(super) type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
 
 /// The store's name for the average of a parameter ([`Averaging`](crate::optim::Averaging)).
 pub fn average_name(parameter: &str) -> String {
@@ -78,18 +56,12 @@ pub fn average_name(parameter: &str) -> String {
 /// What names of averages begin with.
 pub const AVERAGE_PREFIX: &str = "average.";
 
-/// The name of an input or output of micro-batch `number` (from 0) of `count`.
-pub fn micro_batch_name(name: &str, number: usize, count: usize) -> String {
-    let number = (count > 1).then_some(number);
-    MicroBatches { number, ..MicroBatches::default() }.name(name)
-}
-
 /// Appends launches to a [`Recording`].
 pub struct Recorder {
     recording: Recording,
     training: bool,
     precision: Precision,
-    tape: Tape,
+    pub(super) tape: Tape,
     gradients: HashMap<Key, View>,
     parameters: BTreeMap<String, Var>,
     /// Copies in the products' precision: what each is of, and by what it is of.
@@ -106,9 +78,7 @@ pub struct Recorder {
     unread: HashMap<Key, View>,
     /// Parameters are read from their averages.
     averaged: bool,
-    /// States that earlier micro-batches asked for.
-    states: HashMap<String, Var>,
-    micro: MicroBatches,
+    pub(super) micro: MicroBatches,
 }
 
 impl Recorder {
@@ -138,7 +108,6 @@ impl Recorder {
             frozen: Box::new(|_| false),
             unread: HashMap::new(),
             averaged: false,
-            states: HashMap::new(),
             micro: MicroBatches::default(),
         }
     }
@@ -300,16 +269,14 @@ impl Recorder {
     /// # Errors
     /// A taken name or a size of zero.
     pub fn state(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
-        if let Some(&var) = self.states.get(name) {
-            if [var.rows, var.columns] != shape {
+        let var = match self.micro.state(name) {
+            Some(var) if [var.rows, var.columns] != shape => {
                 return Err(Error::shape(name, &[var.rows, var.columns], &shape));
             }
-            self.states.remove(name);
-            self.micro.states.push((name.to_string(), var));
-            return Ok(var);
-        }
-        let var = self.matrix(name.to_string(), shape, DType::F32, Role::State, false)?;
-        self.micro.states.push((name.to_string(), var));
+            Some(var) => var,
+            None => self.matrix(name.to_string(), shape, DType::F32, Role::State, false)?,
+        };
+        self.micro.keep_state(name, var);
         Ok(var)
     }
 
@@ -320,7 +287,7 @@ impl Recorder {
     pub fn output_buffer(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
         let own = self.micro.name(name);
         let var = self.matrix(own, shape, DType::F32, Role::Output, false)?;
-        self.micro.outputs.push((name.to_string(), var));
+        self.micro.keep_output(name, var);
         Ok(var)
     }
 
@@ -629,73 +596,6 @@ impl Recorder {
         let view = self.state(LossScale::NAME, [1, LossScale::WORDS])?.view;
         self.loss_scale = Some(view);
         Ok(Some(view))
-    }
-
-    /// Records N = `count` micro-batches, whose gradients add up to those of one batch: `record` for each of
-    /// them in turn, forward with its loss, and after each its backward, so that temporary memory is that of
-    /// one. [`Update::record`](crate::optim::Update::record) takes the mean over them.
-    ///
-    /// - Inputs are a micro-batch's own, named `NAME.n` (n from 0; [`micro_batch_name`]).
-    /// - Outputs too; of those that all have, such as [`LOSS`](crate::loss::LOSS), the mean lies in the
-    ///   output `NAME`.
-    /// - A state that a later micro-batch asks for again is the same one: micro-batches with the same name of
-    ///   a carried state are windows one after another of the same streams, those with names of their own
-    ///   are other streams.
-    ///
-    /// Micro-batches weigh the same, whatever their sizes. One alone has plain names. What was recorded before
-    /// is shared by all.
-    ///
-    /// # Errors
-    /// No micro-batch at all; micro-batches were recorded before; what `record` and backward refuse.
-    pub fn micro_batches(
-        &mut self,
-        count: usize,
-        mut record: impl FnMut(&mut Recorder, usize) -> Result<()>,
-    ) -> Result<()> {
-        if count == 0 {
-            return Err(Error::invalid("the number of micro-batches must be at least 1"));
-        }
-        if self.micro.count > 1 {
-            return Err(Error::invalid("micro-batches were recorded before"));
-        }
-        if count > 1 {
-            // Several take turns for the sake of memory.
-            self.set_frugal();
-        }
-        // What all share has its gradient when all have given theirs.
-        let shared = std::mem::take(&mut self.tape);
-        self.micro = MicroBatches { count, ..MicroBatches::default() };
-        for number in 0..count {
-            self.micro.number = (count > 1).then_some(number);
-            record(self, number)?;
-            self.backward()?;
-            self.states.extend(std::mem::take(&mut self.micro.states));
-        }
-        self.micro.number = None;
-        self.tape = shared;
-        self.backward()?;
-        let outputs = std::mem::take(&mut self.micro.outputs);
-        for (place, (name, first)) in outputs.iter().enumerate() {
-            let parts: Vec<Var> = outputs.iter().filter(|o| o.0 == *name).map(|o| o.1).collect();
-            let is_first = outputs.iter().position(|o| o.0 == *name) == Some(place);
-            let alike = parts.iter().all(|part| part.view.len == first.view.len);
-            if count == 1 || !is_first || !alike || parts.len() != count {
-                continue;
-            }
-            let mean = self.output_buffer(name, [first.rows, first.columns])?;
-            let row = |var: Var| Rows::new(var.view, var.view.len);
-            for (number, part) in parts.into_iter().enumerate() {
-                let op = Combine::copy([1, mean.view.len], row(part), row(mean));
-                let op = op.scaled(1.0 / count as f32).accumulating(number > 0);
-                self.combine(op, part.view, mean.view, None)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// How many micro-batches the gradients are sums of.
-    pub fn micro_batch_count(&self) -> usize {
-        self.micro.count
     }
 
     /// Walks the tape backwards.
