@@ -236,7 +236,7 @@ const FAULTS: [[&str; 5]; 94] = [
     ["clip_value", "kernel sgd scaled", "an infinity clipped that tells of an overflow",
         "const FIRST_TO_STAY = 0x7f800000u;",
         "const FIRST_TO_STAY = 0x7f800001u;"],
-    ["clip_scale", "kernel adam scaled", "the sum over micro-batches for their mean",
+    ["clip_scale", "kernel sgd scaled", "the sum over micro-batches for their mean",
         "let share = p.share * inverse;",
         "let share = max(p.share, 1.0) * inverse;"],
     ["clip_scale", "kernel sum_squares+clip_scale", "the norm not rooted",

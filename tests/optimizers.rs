@@ -18,7 +18,8 @@ use recurra::recording::{Recording, Role};
 use recurra::schedule::{Recorder, average_name, micro_batch_name};
 use recurra::tensor::{HostTensor, NamedTensors, Precision};
 
-const TOLERANCE: f64 = 1e-5;
+/// Twenty steps in float32.
+const TOLERANCE: f64 = 2e-6;
 
 /// One parameter `w` whose gradient is the input `d`, under an update.
 struct Descent {
@@ -423,8 +424,8 @@ fn micro_batches_are_one_batch_under_a_loss_scale() {
     let (whole, parts) = (of(1), of(3));
     let apart = apart(&whole, &parts);
     println!("f16: {apart:e}");
-    // The losses are near 2.4, whose f16 logits are 1e-3 apart.
-    assert!(apart < 2e-3, "{apart}");
+    // Under what one f16 rounding of a logit would make, 1e-3.
+    assert!(apart < 2e-4, "{apart}");
     let wide = train(&engine, &net, &update, Precision::F32, [12, 3]);
     assert_ne!(parts.losses, wide.losses);
 }

@@ -174,8 +174,9 @@ impl Shape {
                 if !(0.0..=1.0).contains(rise) {
                     return bad(format!("share of rising steps must be in [0, 1], not {rise}"));
                 }
-                match [division, final_division].into_iter().find(|d| !(**d > 0.0)) {
-                    Some(division) => bad(format!("division must be positive, not {division}")),
+                let divisions = [division, final_division].into_iter();
+                match divisions.copied().find(|d| !(*d >= 1.0 && d.is_finite())) {
+                    Some(division) => bad(format!("division must be 1 or more, not {division}")),
                     None => Ok(()),
                 }
             }

@@ -101,6 +101,10 @@ impl Kind {
         !matches!(self, Kind::Sgd { .. } | Kind::Adam { decoupled: true })
     }
 
+    pub(super) fn is_nesterov(self) -> bool {
+        matches!(self, Kind::Sgd { nesterov: true })
+    }
+
     /// The oracle's parameters after a step with each of these gradients.
     pub(super) fn steps(
         self,
