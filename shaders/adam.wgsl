@@ -2,8 +2,7 @@
 //     g = clip·∂w (+ λ·w)   m = β₁·m + (1−β₁)·g   v = β₂·v + (1−β₂)·g²
 //     w = w·(1 − lr·λ) − lr·m·c₁ / (√(v·c₂) + ε)
 // SCALED: only where clip_scale says so, and with its c₁ and c₂, which count updates instead of steps.
-#import shared/control
-#import shared/group_number
+#import shared/update
 
 struct Params {
     count: u32,
@@ -14,6 +13,7 @@ struct Params {
     rest_2: f32,
     epsilon: f32,
     weight_decay: f32,
+    rate: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -26,20 +26,12 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 ) {
     let i = group_number(group, groups) * 256u + index;
-    if i >= p.count {
+    if !has_update(i) {
         return;
     }
-#ifdef SCALED
-    if clip[2] == 0.0 {
-        return;
-    }
-#endif
-    let rate = bitcast<f32>(control[CONTROL_LEARNING_RATE]);
+    let rate = learning_rate();
     var w = parameter[i];
-    var g = gradient[p.gradient_offset + i];
-#ifdef CLIP
-    g *= clip[0];
-#endif
+    var g = clipped_gradient(i);
 #ifdef DECOUPLED
     w -= rate * p.weight_decay * w;
 #else

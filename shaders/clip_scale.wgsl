@@ -1,4 +1,4 @@
-// norm = √Σ partials; clip = [min(1, max_norm / (norm + 1e-6)), norm].
+// norm = share·√Σ partials; clip = [share·min(1, max_norm / (norm + 1e-6)), norm].
 //
 // SCALED: the gradients are times the loss scale S, so that norm = √Σ / S and the factor holds 1/S too.
 // clip goes on with [1 where the update is to be made, Adam's corrections 1/(1 − βⁿ) of update n]. Where
@@ -11,6 +11,7 @@ struct Params {
     max_norm: f32,
     beta_1: f32,
     beta_2: f32,
+    share: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -62,16 +63,16 @@ fn main(
         let inverse = power_of_two(-scale_exponent());
         // By its bits: a compiler may take for granted that there are no infinities.
         let finite = (bitcast<u32>(sum) & 0x7f800000u) != 0x7f800000u;
-        let norm = sqrt(sum) * inverse;
+        let share = p.share * inverse;
 #else
-        let norm = sqrt(sum);
+        let share = p.share;
 #endif
+        let norm = sqrt(sum) * share;
         let factor = p.max_norm / (norm + 1e-6);
         // Written so that a NaN norm gives a NaN factor.
-        clip[0] = select(factor, 1.0, factor > 1.0);
+        clip[0] = share * select(factor, 1.0, factor > 1.0);
         clip[1] = norm;
 #ifdef SCALED
-        clip[0] *= inverse;
         clip[2] = select(0.0, 1.0, finite);
         update_scale(finite);
         clip[3] = 1.0 / loss_scale[SCALE_CORRECTION_1];

@@ -1,12 +1,14 @@
-// g = clip·∂w + λ·w; v = μ·v + g; w = w − lr·v. SCALED: only where clip_scale says so.
-#import shared/control
-#import shared/group_number
+// g = clip·∂w + λ·w; v = μ·v + g; w = w − lr·v. NESTEROV: w = w − lr·(g + μ·v) (Sutskever et al. 2013, "On
+// the importance of initialization and momentum in deep learning", in the form of PyTorch).
+// SCALED: only where clip_scale says so.
+#import shared/update
 
 struct Params {
     count: u32,
     gradient_offset: u32,
     momentum: f32,
     weight_decay: f32,
+    rate: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -19,21 +21,16 @@ fn main(
     @builtin(local_invocation_index) index: u32,
 ) {
     let i = group_number(group, groups) * 256u + index;
-    if i >= p.count {
+    if !has_update(i) {
         return;
     }
-#ifdef SCALED
-    if clip[2] == 0.0 {
-        return;
-    }
-#endif
     let w = parameter[i];
-    var g = gradient[p.gradient_offset + i];
-#ifdef CLIP
-    g *= clip[0];
-#endif
-    g += p.weight_decay * w;
+    let g = clipped_gradient(i) + p.weight_decay * w;
     let v = p.momentum * velocity[i] + g;
     velocity[i] = v;
-    parameter[i] = w - bitcast<f32>(control[CONTROL_LEARNING_RATE]) * v;
+#ifdef NESTEROV
+    parameter[i] = w - learning_rate() * (g + p.momentum * v);
+#else
+    parameter[i] = w - learning_rate() * v;
+#endif
 }

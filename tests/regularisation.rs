@@ -122,7 +122,7 @@ fn groups_decay_at_their_own_rates() {
                         Optimizer::Adam { decoupled: false, .. } => {
                             adam.step(&mut want, &slopes).unwrap();
                         }
-                        Optimizer::Adam { .. } => adamw.step(&mut want, &slopes).unwrap(),
+                        _ => adamw.step(&mut want, &slopes).unwrap(),
                     }
                 }
                 wanted.push((name, want));

@@ -244,7 +244,17 @@ fn short_bindings(op: &Op) -> Vec<Binding> {
 
 /// Kernels over nothing but weights, their gradients and losses, which are f32 in every precision.
 fn is_wide(op: &Op) -> bool {
-    let wide = ["adam", "clip_scale", "record_loss", "sequence_flags", "sgd", "sum_squares"];
+    let wide = [
+        "adam",
+        "average",
+        "clip_scale",
+        "clip_value",
+        "record_loss",
+        "rms_prop",
+        "sequence_flags",
+        "sgd",
+        "sum_squares",
+    ];
     wide.contains(&op.kernel().name())
 }
 
@@ -807,7 +817,9 @@ fn permutations_are_listed_once() {
 /// Training steps with each optimizer, clipping, and given and carried states.
 fn training_steps() -> Vec<recurra::recording::Recording> {
     let optimizers = [
-        Optimizer::Sgd { momentum: 0.9, weight_decay: 0.0 },
+        Optimizer::sgd(0.9),
+        Optimizer::nesterov(0.9),
+        Optimizer::rms_prop(),
         Optimizer::adam(),
         Optimizer::adamw(0.01),
     ];
@@ -893,6 +905,7 @@ fn broken_shaders_are_noticed() {
     let large = format!("{clip}\nvar<workgroup> large: array<f32, 4097>;");
     let used = "g *= clip[0];";
     let decay = "    weight_decay: f32,";
+    let rate = "    rate: f32,";
     let momentum = "    momentum: f32,";
     let cases: &[(&[(&str, &str)], &str)] = &[
         // What naga itself refuses.
@@ -931,7 +944,7 @@ fn broken_shaders_are_noticed() {
             "parameter weight_decay is",
         ),
         (&[(momentum, "    @align(16) momentum: f32,")], "momentum lies at 16, not 8"),
-        (&[(decay, "    @size(8) weight_decay: f32,")], "20 bytes, the kernel has 16"),
+        (&[(rate, "    @size(8) rate: f32,")], "24 bytes, the kernel has 20"),
         (&[(decay, "    weight_decay: f32,\n    more: u32,")], "the parameters are"),
         // Limits.
         (&[("@workgroup_size(256)", "@workgroup_size(512)")], "[512, 1, 1] threads"),

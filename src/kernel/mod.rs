@@ -55,7 +55,10 @@ pub use norm::{NormBackward, NormForward};
 pub use normalise::{
     ColumnSum, ColumnSumParams, NormAxis, NormaliseBackward, NormaliseForward, NormaliseParams,
 };
-pub use optimizer::{Adam, AdamParams, Sgd, SgdParams};
+pub use optimizer::{
+    Adam, AdamParams, Average, AverageParams, ClipValue, ClipValueParams, RmsProp, RmsPropParams,
+    Sgd, SgdParams,
+};
 pub use penalty::{ActivationPenalty, ActivationPenaltyParams};
 pub use permutations::{cooperative_permutations, permutations};
 pub use reduce::{
@@ -280,6 +283,9 @@ ops!(
     RecordLoss,
     Sgd,
     Adam,
+    RmsProp,
+    Average,
+    ClipValue,
     NormForward,
     NormBackward,
     ScanForward,
@@ -315,6 +321,8 @@ pub struct Control {
     pub correction_1: f32,
     /// 1 / (1 − β₂^step), Adam's bias correction of the second moment.
     pub correction_2: f32,
+    /// The newest weights' share in their average; 0 leaves it as it is.
+    pub average_share: f32,
 }
 
 impl Control {
@@ -362,6 +370,22 @@ pub(crate) fn matrix_extent(offset: u32, stride: u32, rows: u32, columns: u32) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The words have the order of the shaders' constants.
+    #[test]
+    fn the_control_words_are_the_shaders() {
+        let source = include_str!("../../shaders/shared/control.wgsl");
+        let debug = format!("{:?}", Control::default());
+        let fields = debug.trim_end_matches('}').trim_start_matches("Control {").split(',');
+        let fields = fields.filter_map(|field| Some(field.split_once(':')?.0.trim()));
+        let wanted: Vec<String> = fields
+            .enumerate()
+            .map(|(word, name)| format!("const CONTROL_{} = {word}u;", name.to_uppercase()))
+            .collect();
+        assert_eq!(wanted.len(), Control::WORDS);
+        let found: Vec<&str> = source.lines().filter(|line| line.starts_with("const ")).collect();
+        assert_eq!(found, wanted);
+    }
 
     #[test]
     fn spread_covers_every_group_within_the_limit() {

@@ -53,11 +53,20 @@ pub fn permutations() -> Vec<Op> {
     list.push(ClipScale::new(1, 1.0).under_scale((0.9, 0.999)).into());
     list.push(RecordLoss::new(1, 1).into());
     for [clip, scaled] in [[false, false], [true, false], [true, true]] {
-        list.push(Sgd { scaled, ..Sgd::new(view, 0.9, 0.0, clip) }.into());
-        for decoupled in flags {
+        for flag in flags {
+            let op = Sgd::new(view, 0.9, 0.0, clip);
+            list.push(Sgd { scaled, nesterov: flag, ..op }.into());
             let params = AdamParams::zeroed();
-            list.push(Adam { params, decoupled, clip, scaled }.into());
+            list.push(Adam { params, decoupled: flag, clip, scaled }.into());
+            for momentum in flags {
+                let params = RmsPropParams::zeroed();
+                list.push(RmsProp { params, centered: flag, momentum, clip, scaled }.into());
+            }
         }
+    }
+    list.push(Average::new(8).into());
+    for scaled in flags {
+        list.push(ClipValue { scaled, ..ClipValue::new(view, 1.0) }.into());
     }
     let rows = Rows::new(view, 2);
     for with in [With::Nothing, With::Sum, With::Product] {

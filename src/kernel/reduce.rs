@@ -147,9 +147,11 @@ pub struct ClipScaleParams {
     pub beta_1: f32,
     /// β₂.
     pub beta_2: f32,
+    /// What the gradients are to be multiplied with first: 1/N where they are sums over N micro-batches.
+    pub share: f32,
 }
 
-/// norm = √Σ partials; clip = \[min(1, max_norm / (norm + 1e-6)), norm\] (as PyTorch's
+/// norm = share·√Σ partials; clip = \[share·min(1, max_norm / (norm + 1e-6)), norm\] (as PyTorch's
 /// `clip_grad_norm_`). Under a loss scale S the gradients are times S, and the factor takes it out; clip
 /// goes on with \[whether to update, 1/(1−β₁ⁿ), 1/(1−β₂ⁿ)\], and S follows the gradients
 /// ([`LossScale`]).
@@ -164,8 +166,15 @@ pub struct ClipScale {
 impl ClipScale {
     /// The factor that keeps the norm under `max_norm`, from `count` partial sums of squares.
     pub fn new(count: usize, max_norm: f32) -> Self {
-        let params = ClipScaleParams { count: count as u32, max_norm, beta_1: 0.0, beta_2: 0.0 };
+        let (count, [beta_1, beta_2]) = (count as u32, [0.0; 2]);
+        let params = ClipScaleParams { count, max_norm, beta_1, beta_2, share: 1.0 };
         ClipScale { params, scaled: false }
+    }
+
+    /// Of gradients that are sums over so many micro-batches: the update takes their mean.
+    pub fn of_micro_batches(mut self, count: usize) -> Self {
+        self.params.share = 1.0 / count.max(1) as f32;
+        self
     }
 
     /// Under a loss scale, for updates with these β.

@@ -1,11 +1,28 @@
-//! Optimizers: parameter updates on the device, with the global gradient norm and its clipping.
+//! Optimizers: parameter updates on the device, with clipping, averages of the weights, and the learning
+//! rate's schedules.
+//!
+//! [`Optimizer`] says how parameters move, [`Update`] what else a training step does with them: clipping,
+//! groups of parameters, averaging. Numbers that change from step to step travel in the control words
+//! ([`Control`]): the host makes them of [`Schedule`] and [`Averaging`], whose states are plain data that a
+//! checkpoint can keep.
+
+mod average;
+mod schedule;
+mod text;
+mod update;
+
+pub use average::{Averaging, AveragingState, averaged};
+pub use schedule::{Mode, Plateau, Schedule, ScheduleState, Shape};
+pub use update::{ParameterGroup, Update};
 
 use crate::error::{Error, Result};
-use crate::kernel::{self, AdamParams, ClipScale, Control, SumSquares, View};
-use crate::schedule::{Recorder, Var};
+use crate::kernel::Control;
+use crate::schedule::Recorder;
+use serde::{Deserialize, Serialize};
 
 /// How parameters move.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Optimizer {
     /// v = μ·v + g + λ·w; w −= lr·v.
     Sgd {
@@ -13,6 +30,29 @@ pub enum Optimizer {
         momentum: f32,
         /// λ.
         weight_decay: f32,
+    },
+    /// v = μ·v + g + λ·w; w −= lr·(g + λ·w + μ·v) (Sutskever, Martens, Dahl and Hinton 2013, "On the
+    /// importance of initialization and momentum in deep learning", as PyTorch has it).
+    Nesterov {
+        /// μ.
+        momentum: f32,
+        /// λ.
+        weight_decay: f32,
+    },
+    /// s = α·s + (1−α)·(g + λ·w)²; w −= lr·(g + λ·w) / (√s + ε) (Tieleman and Hinton 2012, "Lecture 6.5",
+    /// as PyTorch has it).
+    RmsProp {
+        /// α.
+        alpha: f32,
+        /// ε, outside the root.
+        epsilon: f32,
+        /// μ: v = μ·v + (g + λ·w) / (√s + ε); w −= lr·v. 0 for none.
+        momentum: f32,
+        /// λ.
+        weight_decay: f32,
+        /// s is the variance of the gradient, E g² − (E g)² (Graves 2013, "Generating sequences with
+        /// recurrent neural networks", equations 38 to 41).
+        centered: bool,
     },
     /// Adam (Kingma and Ba 2015); AdamW (Loshchilov and Hutter 2019) when decoupled.
     Adam {
@@ -27,27 +67,23 @@ pub enum Optimizer {
     },
 }
 
-/// Parameters with a weight decay of their own.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParameterGroup {
-    /// A parameter belongs to the first group with a part of its name: `bias`, `lstm.weight_hh`.
-    pub names: Vec<String>,
-    /// λ of these parameters.
-    pub weight_decay: f32,
-}
-
-impl ParameterGroup {
-    /// Parameters whose names contain one of `names`.
-    pub fn new(names: &[&str], weight_decay: f32) -> Self {
-        ParameterGroup { names: names.iter().map(ToString::to_string).collect(), weight_decay }
-    }
-
-    fn has(&self, parameter: &str) -> bool {
-        self.names.iter().any(|part| parameter.contains(part.as_str()))
-    }
-}
-
 impl Optimizer {
+    /// Gradient descent with momentum μ, 0 for none.
+    pub fn sgd(momentum: f32) -> Self {
+        Optimizer::Sgd { momentum, weight_decay: 0.0 }
+    }
+
+    /// Gradient descent with Nesterov's momentum μ.
+    pub fn nesterov(momentum: f32) -> Self {
+        Optimizer::Nesterov { momentum, weight_decay: 0.0 }
+    }
+
+    /// RMSProp with PyTorch's constants: α 0.99, ε 1e-8, no momentum, not centered.
+    pub fn rms_prop() -> Self {
+        let (alpha, epsilon, momentum, weight_decay) = (0.99, 1e-8, 0.0, 0.0);
+        Optimizer::RmsProp { alpha, epsilon, momentum, weight_decay, centered: false }
+    }
+
     /// Adam with its usual constants.
     pub fn adam() -> Self {
         let betas = (0.9, 0.999);
@@ -57,6 +93,16 @@ impl Optimizer {
     /// AdamW with its usual constants.
     pub fn adamw(weight_decay: f32) -> Self {
         Optimizer::Adam { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay, decoupled: true }
+    }
+
+    /// The same with another λ.
+    pub fn with_weight_decay(mut self, decay: f32) -> Self {
+        let (Optimizer::Sgd { weight_decay, .. }
+        | Optimizer::Nesterov { weight_decay, .. }
+        | Optimizer::RmsProp { weight_decay, .. }
+        | Optimizer::Adam { weight_decay, .. }) = &mut self;
+        *weight_decay = decay;
+        self
     }
 
     /// The control words of step `step` (from 1) at learning rate `rate`.
@@ -72,8 +118,14 @@ impl Optimizer {
 
     /// The names of what is kept for a parameter, as suffixes of its name.
     pub fn moments(&self) -> &'static [&'static str] {
-        match self {
-            Optimizer::Sgd { .. } => &["velocity"],
+        match *self {
+            Optimizer::Sgd { .. } | Optimizer::Nesterov { .. } => &["velocity"],
+            Optimizer::RmsProp { centered, momentum, .. } => match (centered, momentum != 0.0) {
+                (false, false) => &["second"],
+                (false, true) => &["second", "velocity"],
+                (true, false) => &["second", "mean"],
+                (true, true) => &["second", "mean", "velocity"],
+            },
             Optimizer::Adam { .. } => &["first", "second"],
         }
     }
@@ -85,120 +137,65 @@ impl Optimizer {
 
     /// λ of parameters that belong to no group.
     pub fn weight_decay(&self) -> f32 {
-        let (Optimizer::Sgd { weight_decay, .. } | Optimizer::Adam { weight_decay, .. }) = *self;
+        let (Optimizer::Sgd { weight_decay, .. }
+        | Optimizer::Nesterov { weight_decay, .. }
+        | Optimizer::RmsProp { weight_decay, .. }
+        | Optimizer::Adam { weight_decay, .. }) = *self;
         weight_decay
     }
 
-    /// Records the update of every parameter that has a gradient. With `max_norm` the gradients
-    /// are scaled so that their common norm stays under it.
+    /// Whether its numbers make sense: momenta, α and β in \[0, 1), ε and λ 0 or more.
     ///
     /// # Errors
-    /// No parameter has a gradient; a norm or rate that makes no sense.
+    /// What does not.
+    pub fn check(&self) -> Result<()> {
+        check_decay(self.weight_decay())?;
+        let (shares, epsilon): (Vec<(&str, f32)>, f32) = match *self {
+            Optimizer::Sgd { momentum, .. } | Optimizer::Nesterov { momentum, .. } => {
+                (vec![("momentum", momentum)], 0.0)
+            }
+            Optimizer::RmsProp { alpha, epsilon, momentum, .. } => {
+                (vec![("alpha", alpha), ("momentum", momentum)], epsilon)
+            }
+            Optimizer::Adam { betas, epsilon, .. } => {
+                (vec![("beta 1", betas.0), ("beta 2", betas.1)], epsilon)
+            }
+        };
+        if let Some((name, share)) = shares.into_iter().find(|s| !(0.0..1.0).contains(&s.1)) {
+            return Err(Error::invalid(format!("{name} must be in [0, 1), not {share}")));
+        }
+        if !(epsilon >= 0.0 && epsilon.is_finite()) {
+            return Err(Error::invalid(format!("epsilon must be 0 or more, not {epsilon}")));
+        }
+        Ok(())
+    }
+
+    /// Records the update of every parameter that has a gradient. With `max_norm` the gradients
+    /// are scaled so that their common norm stays under it. [`Update`] can do more.
+    ///
+    /// # Errors
+    /// As [`Update::record`].
     pub fn record(&self, rec: &mut Recorder, max_norm: Option<f32>) -> Result<()> {
         self.record_groups(rec, max_norm, &[])
     }
 
-    /// The same with a weight decay of their own for groups of parameters.
+    /// The same with a weight decay and a learning rate of their own for groups of parameters.
     ///
     /// # Errors
-    /// As [`Optimizer::record`]; a group that no parameter belongs to.
+    /// As [`Update::record`].
     pub fn record_groups(
         &self,
         rec: &mut Recorder,
         max_norm: Option<f32>,
         groups: &[ParameterGroup],
     ) -> Result<()> {
-        let mut updates: Vec<(String, Var, View)> = Vec::new();
-        for (name, parameter) in rec.parameters() {
-            updates.extend(rec.gradient(parameter).map(|gradient| (name, parameter, gradient)));
-        }
-        if updates.is_empty() {
-            return Err(Error::invalid("no parameter has a gradient: record backward first"));
-        }
-        let group = |name: &str| groups.iter().position(|group| group.has(name));
-        for (number, of) in groups.iter().enumerate() {
-            if !updates.iter().any(|update| group(&update.0) == Some(number)) {
-                let names = of.names.join("', '");
-                return Err(Error::invalid(format!("no parameter is in the group '{names}'")));
-            }
-        }
-        let mut decays: Vec<f32> = groups.iter().map(|group| group.weight_decay).collect();
-        decays.push(self.weight_decay());
-        if let Some(decay) = decays.iter().find(|decay| !(**decay >= 0.0 && decay.is_finite())) {
-            return Err(Error::invalid(format!("a weight decay must be 0 or more, not {decay}")));
-        }
-        let scale = rec.loss_scale()?;
-        let clip = match max_norm {
-            None if scale.is_none() => None,
-            None => Some(self.record_clip(rec, &updates, f32::INFINITY, scale)?),
-            Some(norm) if norm > 0.0 => Some(self.record_clip(rec, &updates, norm, scale)?),
-            Some(norm) => {
-                return Err(Error::invalid(format!(
-                    "the clipping norm must be positive, not {norm}"
-                )));
-            }
-        };
-        let control = rec.control();
-        for (name, parameter, gradient) in updates {
-            let mut buffers = vec![parameter.view, gradient];
-            for moment in self.moments() {
-                let name = Self::moment_name(&name, moment);
-                buffers.push(rec.state(&name, [1, parameter.view.len])?.view);
-            }
-            buffers.push(control);
-            buffers.extend(clip);
-            let (clip, scaled) = (clip.is_some(), scale.is_some());
-            let weight_decay = decays[group(&name).unwrap_or(groups.len())];
-            match *self {
-                Optimizer::Sgd { momentum, .. } => {
-                    let op = kernel::Sgd::new(gradient, momentum, weight_decay, clip);
-                    rec.launch(kernel::Sgd { scaled, ..op }, &buffers)?
-                }
-                Optimizer::Adam { betas: (beta_1, beta_2), epsilon, decoupled, .. } => {
-                    let params = AdamParams {
-                        count: gradient.len as u32,
-                        gradient_offset: gradient.offset as u32,
-                        beta_1,
-                        beta_2,
-                        rest_1: (1.0 - f64::from(beta_1)) as f32,
-                        rest_2: (1.0 - f64::from(beta_2)) as f32,
-                        epsilon,
-                        weight_decay,
-                    };
-                    rec.launch(kernel::Adam { params, decoupled, clip, scaled }, &buffers)?
-                }
-            }
-        }
-        Ok(())
+        Update { max_norm, groups: groups.to_vec(), ..Update::new(*self) }.record(rec)
     }
+}
 
-    /// norm = √Σ g² over all gradients, and the factor that keeps it under `max_norm`; under a loss scale
-    /// also whether to update, and the scale of the next step.
-    fn record_clip(
-        &self,
-        rec: &mut Recorder,
-        updates: &[(String, Var, View)],
-        max_norm: f32,
-        scale: Option<View>,
-    ) -> Result<View> {
-        let count = updates.iter().map(|u| SumSquares::partials(u.2.len)).sum();
-        let partials = rec.temporary_f32("partials", [1, count])?.view;
-        let mut offset = 0;
-        for (_, _, gradient) in updates {
-            rec.launch(SumSquares::new(*gradient, offset), &[*gradient, partials])?;
-            offset += SumSquares::partials(gradient.len);
-        }
-        let clip = rec.temporary_f32("clip", [1, ClipScale::words(scale.is_some())])?.view;
-        let op = ClipScale::new(count, max_norm);
-        let Some(scale) = scale else {
-            rec.launch(op, &[partials, clip])?;
-            return Ok(clip);
-        };
-        let betas = match *self {
-            Optimizer::Adam { betas, .. } => betas,
-            Optimizer::Sgd { .. } => (0.0, 0.0),
-        };
-        rec.launch(op.under_scale(betas), &[partials, clip, scale])?;
-        Ok(clip)
+fn check_decay(decay: f32) -> Result<()> {
+    match decay >= 0.0 && decay.is_finite() {
+        true => Ok(()),
+        false => Err(Error::invalid(format!("a weight decay must be 0 or more, not {decay}"))),
     }
 }

@@ -21,7 +21,7 @@ pub use loss::{
     LinearGradients, activation_penalty, embedding, embedding_backward, linear, linear_backward,
     softmax_cross_entropy, temporal_penalty,
 };
-pub use optim::{Adam, AdamW, Sgd, clip_norm};
+pub use optim::{Adam, AdamW, RmsProp, Sgd, clip_norm, clip_value};
 pub use random::{dropout_multipliers, threefry2x32};
 
 /// `Ok` when the two shapes are equal.

@@ -23,7 +23,14 @@ pub fn clip_norm(grads: &mut [Vec<f64>], max_norm: f64) -> f64 {
     norm
 }
 
-/// Stochastic gradient descent with heavy-ball momentum (Polyak 1964) and coupled weight decay.
+/// Clips each element of `grads` to ±`bound`, as PyTorch's `clip_grad_value_`: g ← min(max(g, −b), b).
+pub fn clip_value(grads: &mut [Vec<f64>], bound: f64) {
+    for g in grads.iter_mut().flatten() {
+        *g = f64::max(-bound, f64::min(bound, *g));
+    }
+}
+
+/// Stochastic gradient descent with heavy-ball momentum (Polyak 1964) or Nesterov's, and coupled weight decay.
 #[derive(Clone, Debug)]
 pub struct Sgd {
     /// The learning rate.
@@ -32,23 +39,76 @@ pub struct Sgd {
     pub momentum: f64,
     /// λ, added to the gradient as λ·p.
     pub weight_decay: f64,
+    /// The gradient is taken as if the velocity had moved the parameters already.
+    pub nesterov: bool,
     velocity: Vec<f64>,
 }
 
 impl Sgd {
     /// With no velocity yet.
     pub fn new(lr: f64, momentum: f64, weight_decay: f64) -> Self {
-        Sgd { lr, momentum, weight_decay, velocity: Vec::new() }
+        Sgd { lr, momentum, weight_decay, nesterov: false, velocity: Vec::new() }
     }
 
     /// One step on `params` with `grads` of the same length.
     pub fn step(&mut self, params: &mut [f64], grads: &[f64]) -> Result<()> {
         check(params, grads, &mut [&mut self.velocity])?;
         for k in 0..params.len() {
-            // g ← g + λ·p;  v ← μ·v + g (v = g at the first step);  p ← p − lr·v
+            // g ← g + λ·p;  v ← μ·v + g (v = g at the first step);  p ← p − lr·v, Nesterov: lr·(g + μ·v)
             let g = grads[k] + self.weight_decay * params[k];
             self.velocity[k] = self.momentum * self.velocity[k] + g;
-            params[k] -= self.lr * self.velocity[k];
+            let along = match self.nesterov {
+                true => g + self.momentum * self.velocity[k],
+                false => self.velocity[k],
+            };
+            params[k] -= self.lr * along;
+        }
+        Ok(())
+    }
+}
+
+/// RMSProp (Tieleman, Hinton 2012), with coupled weight decay.
+#[derive(Clone, Debug)]
+pub struct RmsProp {
+    /// The learning rate.
+    pub lr: f64,
+    /// α.
+    pub alpha: f64,
+    /// ε, added outside the square root.
+    pub eps: f64,
+    /// λ, added to the gradient as λ·p.
+    pub weight_decay: f64,
+    /// μ; 0 for none.
+    pub momentum: f64,
+    /// Divides by the standard deviation of the gradient, not by its root mean square.
+    pub centered: bool,
+    square: Vec<f64>,
+    mean: Vec<f64>,
+    buffer: Vec<f64>,
+}
+
+impl RmsProp {
+    /// With nothing averaged yet, without momentum, not centered.
+    pub fn new(lr: f64, alpha: f64, eps: f64, weight_decay: f64) -> Self {
+        let (square, mean, buffer) = (Vec::new(), Vec::new(), Vec::new());
+        let (momentum, centered) = (0.0, false);
+        RmsProp { lr, alpha, eps, weight_decay, momentum, centered, square, mean, buffer }
+    }
+
+    /// One step on `params` with `grads` of the same length.
+    pub fn step(&mut self, params: &mut [f64], grads: &[f64]) -> Result<()> {
+        check(params, grads, &mut [&mut self.square, &mut self.mean, &mut self.buffer])?;
+        let alpha = self.alpha;
+        for k in 0..params.len() {
+            // g ← g + λ·p;  v ← α·v + (1 − α)·g²;  m ← α·m + (1 − α)·g;
+            // u = v, or centered v − m²;  b ← μ·b + g / (√u + ε);  p ← p − lr·b
+            let g = grads[k] + self.weight_decay * params[k];
+            self.square[k] = alpha * self.square[k] + (1.0 - alpha) * g * g;
+            self.mean[k] = alpha * self.mean[k] + (1.0 - alpha) * g;
+            let centre = if self.centered { self.mean[k] * self.mean[k] } else { 0.0 };
+            let root = f64::sqrt(self.square[k] - centre);
+            self.buffer[k] = self.momentum * self.buffer[k] + g / (root + self.eps);
+            params[k] -= self.lr * self.buffer[k];
         }
         Ok(())
     }

@@ -4,8 +4,10 @@
 //! append the gradient of each; [`Recorder::backward`] walks the tape. [`Recurrence`] unrolls a
 //! recurrent layer over time. None of it knows a device, or a cell beyond its sizes.
 
+mod micro_batches;
 mod recorder;
 mod unroll;
 
-pub use recorder::{Recorder, Var};
+pub use micro_batches::micro_batch_name;
+pub use recorder::{AVERAGE_PREFIX, Recorder, Var, average_name};
 pub use unroll::{Incoming, Recurrence, RecurrentWeights, Swept};

@@ -1,5 +1,6 @@
 //! Recording forward, and backward from the tape.
 
+use super::micro_batches::MicroBatches;
 use crate::error::{Error, Result};
 use crate::kernel::{
     Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, LossScale,
@@ -45,7 +46,15 @@ impl Var {
 }
 
 type Key = (usize, usize);
-type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
+pub(super) type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
+
+/// The store's name for the average of a parameter ([`Averaging`](crate::optim::Averaging)).
+pub fn average_name(parameter: &str) -> String {
+    format!("{AVERAGE_PREFIX}{parameter}")
+}
+
+/// What names of averages begin with.
+pub const AVERAGE_PREFIX: &str = "average.";
 
 /// Appends launches to a [`Recording`].
 pub struct Recorder {
@@ -53,7 +62,7 @@ pub struct Recorder {
     training: bool,
     precision: Precision,
     scoped: bool,
-    tape: Tape,
+    pub(super) tape: Tape,
     gradients: HashMap<Key, View>,
     parameters: BTreeMap<String, Var>,
     /// Copies in the products' precision: what each is of, and by what it is of.
@@ -64,6 +73,13 @@ pub struct Recorder {
     temporaries: usize,
     /// Dropouts recorded so far: each is a random stream of its own.
     streams: u32,
+    /// Whether a parameter of that name needs no gradient.
+    frozen: Box<dyn Fn(&str) -> bool>,
+    /// Room for gradients that nothing reads.
+    unread: HashMap<Key, View>,
+    /// Parameters are read from their averages.
+    averaged: bool,
+    pub(super) micro: MicroBatches,
 }
 
 impl Recorder {
@@ -91,7 +107,22 @@ impl Recorder {
             copies: HashMap::new(),
             temporaries: 0,
             streams: 0,
+            frozen: Box::new(|_| false),
+            unread: HashMap::new(),
+            averaged: false,
+            micro: MicroBatches::default(),
         }
+    }
+
+    /// Reads each parameter from its average ([`average_name`]), as a training step over
+    /// the same store keeps it: for validation and use of averaged weights.
+    pub fn averaged(self) -> Self {
+        Recorder { averaged: true, ..self }
+    }
+
+    /// Parameters whose names `is_frozen` says yes to need no gradient, if asked for after this.
+    pub fn freeze(&mut self, is_frozen: impl Fn(&str) -> bool + 'static) {
+        self.frozen = Box::new(is_frozen);
     }
 
     /// Stores activations, and copies of the weights for products, in another precision. Gradients of
@@ -202,7 +233,7 @@ impl Recorder {
     /// # Errors
     /// A taken name, a size of zero, or beyond 32 bits.
     pub fn input(&mut self, name: &str, shape: [usize; 2], needs_gradient: bool) -> Result<Var> {
-        self.matrix(name.to_string(), shape, DType::F32, Role::Input, needs_gradient)
+        self.matrix(self.micro.name(name), shape, DType::F32, Role::Input, needs_gradient)
     }
 
     /// Token ids that the host writes before a run.
@@ -210,7 +241,7 @@ impl Recorder {
     /// # Errors
     /// A taken name or a size of zero.
     pub fn input_ids(&mut self, name: &str, len: usize) -> Result<View> {
-        self.recording.buffer(name, len, DType::U32, Role::Input)
+        self.recording.buffer(self.micro.name(name), len, DType::U32, Role::Input)
     }
 
     /// Memory comes before speed where an engine orders launches.
@@ -234,17 +265,33 @@ impl Recorder {
             }
             return Ok(var);
         }
-        let var = self.matrix(name.to_string(), shape, DType::F32, Role::Parameter, true)?;
+        let needs_gradient = !(self.frozen)(name);
+        let var = match self.averaged {
+            true => self.matrix(average_name(name), shape, DType::F32, Role::State, false)?,
+            false => {
+                let (name, role) = (name.to_string(), Role::Parameter);
+                self.matrix(name, shape, DType::F32, role, needs_gradient)?
+            }
+        };
         self.parameters.insert(name.to_string(), var);
         Ok(var)
     }
 
-    /// A matrix of the store that starts as zeros and stays from run to run.
+    /// A matrix of the store that starts as zeros and stays from run to run. A later micro-batch that asks for
+    /// it again gets the same one, as the earlier left it.
     ///
     /// # Errors
     /// A taken name or a size of zero.
     pub fn state(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
-        self.matrix(name.to_string(), shape, DType::F32, Role::State, false)
+        let var = match self.micro.state(name) {
+            Some(var) if [var.rows, var.columns] != shape => {
+                return Err(Error::shape(name, &[var.rows, var.columns], &shape));
+            }
+            Some(var) => var,
+            None => self.matrix(name.to_string(), shape, DType::F32, Role::State, false)?,
+        };
+        self.micro.keep_state(name, var);
+        Ok(var)
     }
 
     /// A matrix that launches write and the host reads.
@@ -252,7 +299,10 @@ impl Recorder {
     /// # Errors
     /// A taken name or a size of zero.
     pub fn output_buffer(&mut self, name: &str, shape: [usize; 2]) -> Result<Var> {
-        self.matrix(name.to_string(), shape, DType::F32, Role::Output, false)
+        let own = self.micro.name(name);
+        let var = self.matrix(own, shape, DType::F32, Role::Output, false)?;
+        self.micro.keep_output(name, var);
+        Ok(var)
     }
 
     /// Copies a matrix to an output of that name.
@@ -517,6 +567,32 @@ impl Recorder {
         let view = self.temporary_of(&what, [var.rows, var.columns], dtype)?.view;
         self.gradients.insert(var.key(), view);
         Ok(Some((view, false)))
+    }
+
+    /// Where to write the gradients of two matrices that one product gives: none where neither needs one, and
+    /// room that nothing reads for one that needs none where the other does.
+    ///
+    /// # Errors
+    /// A size beyond 32 bits.
+    pub(crate) fn gradient_targets(&mut self, pair: [Var; 2]) -> Result<Option<[(View, bool); 2]>> {
+        let (a, b) = (self.gradient_target(pair[0])?, self.gradient_target(pair[1])?);
+        Ok(match (a, b) {
+            (None, None) => None,
+            (a, b) => Some([
+                a.map_or_else(|| self.unread_target(pair[0]), Ok)?,
+                b.map_or_else(|| self.unread_target(pair[1]), Ok)?,
+            ]),
+        })
+    }
+
+    fn unread_target(&mut self, var: Var) -> Result<(View, bool)> {
+        let var = self.original(var);
+        if let Some(&view) = self.unread.get(&var.key()) {
+            return Ok((view, true));
+        }
+        let view = self.temporary_of("unread", [var.rows, var.columns], self.dtype(var.view))?.view;
+        self.unread.insert(var.key(), view);
+        Ok((view, false))
     }
 
     /// Adds a matrix to the gradient of `var`: how a host seeds backward. With 16-bit activations it is

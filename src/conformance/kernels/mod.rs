@@ -17,6 +17,7 @@ use crate::oracle;
 use crate::recording::{Recording, Role};
 use crate::tensor::{DType, Precision};
 use ndarray::{Array2, Array3, ArrayView2};
+use updates::Kind;
 
 /// Copies, masks and look-ups are exact but for the rounding of one product.
 const EXACT: f64 = 1.3e-7;
@@ -236,15 +237,24 @@ pub fn kernel_reports(
     if precision == Precision::F16 {
         return Ok(());
     }
-    for [decoupled, descent] in [[false, false], [true, false], [false, true]] {
-        run(scaling::scaled_updates(&mut Data::new(precision), decoupled, descent)?)?;
+    for kind in Kind::ALL {
+        run(scaling::scaled_updates(&mut Data::new(precision), kind)?)?;
     }
     for n in [1, 33, 257, 10_000, 600_001] {
         for case in updates::reductions(g, n)? {
             run(case)?;
         }
-        for case in updates::optimizers(g, n)? {
-            run(case)?;
+        for kind in &Kind::ALL[..Kind::FIRST] {
+            run(updates::optimizer(g, *kind, n)?)?;
+        }
+        // With numbers of their own, as the products.
+        let g = &mut Data::new(precision);
+        for kind in &Kind::ALL[Kind::FIRST..] {
+            run(updates::optimizer(g, *kind, n)?)?;
+        }
+        run(updates::average(g, n)?)?;
+        for scaled in [false, true] {
+            run(updates::clip_value(g, n, scaled)?)?;
         }
     }
     for case in memory(g, 65_536 * 256 + 3)? {

@@ -1,12 +1,13 @@
 //! Products with an activation and its slope; dynamic loss scaling.
 
+use super::updates::Kind;
 use super::{Case, Data, SHORT, matrix, tokens};
 use crate::conformance::harness::wide;
 use crate::conformance::recurrent::oracle_activation;
 use crate::error::Result;
 use crate::kernel::{
-    Activation, Adam, AdamParams, ClipScale, CrossEntropy, LossScale, Matmul, Operand, Sgd, Slope,
-    SumSquares,
+    Activation, ClipScale, ClipValue, Combine, CrossEntropy, LossScale, Matmul, Operand, Rows,
+    Slope, SumSquares, With,
 };
 use crate::optim::Optimizer;
 use crate::oracle;
@@ -37,49 +38,45 @@ pub(super) fn activated(g: &mut Data, activation: Activation) -> Result<Case> {
     Ok(case)
 }
 
-/// Three steps under a loss scale: of finite gradients, of infinite ones, and of finite ones. The second
-/// changes nothing but the scale, and the third is the optimizer's second.
-pub(super) fn scaled_updates(g: &mut Data, decoupled: bool, descent: bool) -> Result<Case> {
+/// Three steps under a loss scale: of finite gradients, of infinite ones, and of finite ones, clipped by value
+/// and norm. The second changes nothing but the scale, and the third is the optimizer's second. The gradients
+/// are sums over three micro-batches.
+pub(super) fn scaled_updates(g: &mut Data, kind: Kind) -> Result<Case> {
     const N: usize = 5000;
-    let kernel = if descent { "sgd" } else { "adam" };
-    let mut case = Case::new(g, kernel, format!("scaled {decoupled}"), SHORT);
-    let (rate, max_norm) = (0.03f32, 0.5f32);
-    // Where the gradient and a coupled decay cancel, Adam would divide rounding errors by one another.
-    let decay = if descent || decoupled { 0.1f32 } else { 0.0 };
-    let (beta_1, beta_2, epsilon) = (0.9f32, 0.999f32, 1e-8f32);
+    const MICRO_BATCHES: usize = 3;
+    let mut case = Case::new(g, kind.kernel(), format!("scaled{}", kind.options()), SHORT);
+    let (rate, max_value) = (0.03f32, 0.75f32);
+    // Where the norm is clipped, what it was before has no effect: one is not.
+    let max_norm = if kind.is_nesterov() { 1e4f32 } else { 0.5 };
+    let decay = if kind.divides() { 0.0 } else { 0.1f32 };
     let w = g.uniform(N, 1.0);
     // Gradients as they come under the scales of the first and of the third step.
     let plain = [g.uniform(N, 1.0), g.uniform(N, 1.0)];
     let mut gradients = Vec::new();
     for (plain, scale) in plain.iter().zip([65_536.0f32, 32_768.0]) {
-        gradients.push(plain.iter().map(|x| x * scale).collect::<Vec<_>>());
+        let sums = plain.iter().map(|x| x * scale * MICRO_BATCHES as f32);
+        gradients.push(sums.collect::<Vec<_>>());
     }
-    // One beyond f32 as f16's overflow brings it.
+    // The sum of squares is beyond f32, before the elements are clipped or after it, as f16's overflow brings it.
     let mut infinite = vec![1.0; N];
-    infinite[N / 2] = f32::MAX;
+    infinite[N / 2] = f32::INFINITY;
     gradients.insert(1, infinite);
 
     let mut want = wide(&w);
-    let [lr, wd] = [rate, decay].map(f64::from);
-    let betas = (f64::from(beta_1), f64::from(beta_2));
-    let mut sgd = oracle::Sgd::new(lr, betas.0, wd);
-    let mut adam = oracle::Adam::new(lr, betas, f64::from(epsilon), wd);
-    let mut adamw = oracle::AdamW::new(lr, betas, f64::from(epsilon), wd);
-    for plain in &plain {
+    let clipped = plain.iter().map(|plain| {
         let mut clipped = vec![wide(plain)];
+        oracle::clip_value(&mut clipped, f64::from(max_value));
         oracle::clip_norm(&mut clipped, f64::from(max_norm));
-        match (descent, decoupled) {
-            (true, _) => sgd.step(&mut want, &clipped[0])?,
-            (false, false) => adam.step(&mut want, &clipped[0])?,
-            (false, true) => adamw.step(&mut want, &clipped[0])?,
-        }
-    }
+        clipped.remove(0)
+    });
+    kind.steps(&mut want, &clipped.collect::<Vec<_>>(), rate, decay)?;
     case.want.push(("w", want));
-    let rests = if descent { [1.0; 2] } else { [betas.0, betas.1].map(|b| 1.0 - b * b) };
+    let betas = kind.betas();
+    let rests = [betas.0, betas.1].map(|b| 1.0 - f64::from(b).powi(2));
     case.want.push(("loss_scale", vec![-1.0, 1.0, 1.0, rests[0], rests[1]]));
 
     let w = case.state("w", w)?;
-    let moments = [case.state("first", vec![0.0; N])?, case.state("second", vec![0.0; N])?];
+    let states = kind.states(&mut case, N)?;
     let scale = case.state("loss_scale", vec![0.0; LossScale::WORDS])?;
     let count = SumSquares::partials(N);
     let partials = case.output("partials", count)?;
@@ -87,31 +84,28 @@ pub(super) fn scaled_updates(g: &mut Data, decoupled: bool, descent: bool) -> Re
     let control = case.recording.control();
     // The step's own number says nothing of how many updates there were.
     case.control = Optimizer::adam().control(77, 0, rate);
-    for (number, gradient) in gradients.into_iter().enumerate() {
-        let gradient = case.input(&format!("gradient{number}"), gradient)?;
-        case.recording.launch(SumSquares::new(gradient, 0), &[gradient, partials])?;
-        let betas = if descent { (0.0, 0.0) } else { (beta_1, beta_2) };
-        let op = ClipScale::new(count, max_norm).under_scale(betas);
-        case.recording.launch(op, &[partials, clip, scale])?;
-        let (clipped, scaled) = (true, true);
-        if descent {
-            let op = Sgd { scaled, ..Sgd::new(gradient, beta_1, decay, clipped) };
-            case.recording.launch(op, &[w, gradient, moments[0], control, clip])?;
-            continue;
+    for (number, values) in gradients.into_iter().enumerate() {
+        let infinite = values.iter().position(|x| x.is_infinite());
+        // The host writes no infinities.
+        let values = values.into_iter().map(|x| x.clamp(-1e30, 1e30)).collect();
+        let gradient = case.state(&format!("gradient{number}"), values)?;
+        if let Some(at) = infinite {
+            let square = |from| {
+                Combine::copy([1, 1], Rows::new(from, 1), Rows::new(gradient.part(at, 1), 1))
+            };
+            let large = case.input("large", vec![1e30])?;
+            let op = square(large).and(With::Product, Rows::new(large, 1)).scaled(1e30);
+            case.recording.launch(op, &[large, gradient, large])?;
         }
-        let params = AdamParams {
-            count: N as u32,
-            gradient_offset: 0,
-            beta_1,
-            beta_2,
-            rest_1: 1.0 - beta_1,
-            rest_2: 1.0 - beta_2,
-            epsilon,
-            weight_decay: decay,
-        };
-        let op = Adam { params, decoupled, clip: clipped, scaled };
-        let [first, second] = moments;
-        case.recording.launch(op, &[w, gradient, first, second, control, clip])?;
+        let op = ClipValue::new(gradient, max_value * MICRO_BATCHES as f32);
+        case.recording.launch(ClipValue { scaled: true, ..op }, &[gradient, scale])?;
+        case.recording.launch(SumSquares::new(gradient, 0), &[gradient, partials])?;
+        let op = ClipScale::new(count, max_norm).of_micro_batches(MICRO_BATCHES);
+        case.recording.launch(op.under_scale(betas), &[partials, clip, scale])?;
+        let mut buffers = vec![w, gradient];
+        buffers.extend(&states);
+        buffers.extend([control, clip]);
+        case.recording.launch(kind.op(gradient, decay, 1.0, true), &buffers)?;
     }
     Ok(case)
 }

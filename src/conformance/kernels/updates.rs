@@ -3,7 +3,11 @@
 use super::{Case, Data, SHORT};
 use crate::conformance::harness::wide;
 use crate::error::Result;
-use crate::kernel::{Adam, AdamParams, ClipScale, RecordLoss, Sgd, SumSquares};
+use crate::kernel::{
+    Adam, AdamParams, Average, ClipScale, ClipValue, Control, Op, RecordLoss, RmsProp,
+    RmsPropParams, Sgd, SumSquares, View,
+};
+use crate::optim::Optimizer;
 use crate::oracle;
 
 pub(super) fn reductions(g: &mut Data, n: usize) -> Result<[Case; 2]> {
@@ -36,81 +40,240 @@ pub(super) fn reductions(g: &mut Data, n: usize) -> Result<[Case; 2]> {
     Ok([norm, loss])
 }
 
-pub(super) fn optimizers(g: &mut Data, n: usize) -> Result<Vec<Case>> {
-    let (rate, decay, clip) = (0.03f32, 0.1f32, 0.5f32);
-    let (beta_1, beta_2, epsilon) = (0.9f32, 0.999f32, 1e-8f32);
-    let mut cases = Vec::new();
-    for (kernel, kind) in [("sgd", 0), ("adam", 1), ("adam", 2)] {
-        let name = format!("N{n}{}", if kind == 2 { " decoupled" } else { "" });
-        let mut case = Case::new(g, kernel, name, SHORT);
-        let (w, mut gradient) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
-        // Where the gradient and the decay cancel, Adam would divide rounding errors by one another.
-        for (gradient, w) in gradient.iter_mut().zip(&w) {
-            if (*gradient * clip + decay * w).abs() < 1e-3 {
-                *gradient = 0.5f32.copysign(*w);
-            }
+/// An update kernel with its options.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Sgd { nesterov: bool },
+    Adam { decoupled: bool },
+    RmsProp { centered: bool, momentum: bool },
+}
+
+const BETA_1: f32 = 0.9;
+const BETA_2: f32 = 0.999;
+const ALPHA: f32 = 0.97;
+const EPSILON: f32 = 1e-8;
+
+impl Kind {
+    pub(super) const ALL: [Kind; 8] = [
+        Kind::Sgd { nesterov: false },
+        Kind::Adam { decoupled: false },
+        Kind::Adam { decoupled: true },
+        Kind::Sgd { nesterov: true },
+        Kind::RmsProp { centered: false, momentum: false },
+        Kind::RmsProp { centered: false, momentum: true },
+        Kind::RmsProp { centered: true, momentum: false },
+        Kind::RmsProp { centered: true, momentum: true },
+    ];
+
+    /// Those whose numbers come from a generator that other kernels share.
+    pub(super) const FIRST: usize = 3;
+
+    pub(super) fn kernel(self) -> &'static str {
+        match self {
+            Kind::Sgd { .. } => "sgd",
+            Kind::Adam { .. } => "adam",
+            Kind::RmsProp { .. } => "rms_prop",
         }
-        let clipped: Vec<f64> = wide(&gradient).iter().map(|x| x * f64::from(clip)).collect();
-        let mut want = wide(&w);
-        let [lr, wd] = [rate, decay].map(f64::from);
-        let betas = (f64::from(beta_1), f64::from(beta_2));
-        // Two steps on the same gradient, so that the moments matter.
-        let step = |p: &mut [f64]| -> Result<()> {
-            match kind {
-                0 => {
-                    let mut sgd = oracle::Sgd::new(lr, betas.0, wd);
-                    sgd.step(p, &clipped)?;
-                    sgd.step(p, &clipped)
-                }
-                1 => {
-                    let mut adam = oracle::Adam::new(lr, betas, f64::from(epsilon), wd);
-                    adam.step(p, &clipped)?;
-                    adam.step(p, &clipped)
-                }
-                _ => {
-                    let mut adam = oracle::AdamW::new(lr, betas, f64::from(epsilon), wd);
-                    adam.step(p, &clipped)?;
-                    adam.step(p, &clipped)
-                }
+    }
+
+    /// Its options, each behind a space.
+    pub(super) fn options(self) -> String {
+        let flags = match self {
+            Kind::Sgd { nesterov } => vec![("nesterov", nesterov)],
+            Kind::Adam { decoupled } => vec![("decoupled", decoupled)],
+            Kind::RmsProp { centered, momentum } => {
+                vec![("centered", centered), ("momentum", momentum)]
             }
         };
-        step(&mut want)?;
-        case.want.push(("w", want));
-        let w = case.state("w", w)?;
-        let gradient = case.input("gradient", gradient)?;
-        let first = case.state("first", vec![0.0; n])?;
-        let clip = case.input("clip", vec![clip, 1.0])?;
-        let second = if kind > 0 { Some(case.state("second", vec![0.0; n])?) } else { None };
-        let control = case.recording.control();
-        let optimizer = crate::optim::Optimizer::adam();
-        // The corrections of step 1 and then of step 2 need two control buffers.
-        case.control = optimizer.control(1, 0, rate);
-        let later = optimizer.control(2, 0, rate);
-        let words: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&later));
-        let later = case.ids("later", words.to_vec())?;
-        for control in [control, later] {
-            match second {
-                None => {
-                    let op = Sgd::new(gradient, beta_1, decay, true);
-                    case.recording.launch(op, &[w, gradient, first, control, clip])?;
-                }
-                Some(second) => {
-                    let params = AdamParams {
-                        count: n as u32,
-                        gradient_offset: 0,
-                        beta_1,
-                        beta_2,
-                        rest_1: 1.0 - beta_1,
-                        rest_2: 1.0 - beta_2,
-                        epsilon,
-                        weight_decay: decay,
-                    };
-                    let op = Adam { params, decoupled: kind == 2, clip: true, scaled: false };
-                    case.recording.launch(op, &[w, gradient, first, second, control, clip])?;
-                }
+        flags.into_iter().filter(|f| f.1).map(|f| format!(" {}", f.0)).collect()
+    }
+
+    /// The β of the loss scale's corrections.
+    pub(super) fn betas(self) -> (f32, f32) {
+        match self {
+            Kind::Adam { .. } => (BETA_1, BETA_2),
+            _ => (0.0, 0.0),
+        }
+    }
+
+    /// It divides by roots: where a gradient and a coupled decay cancel, rounding errors by one another.
+    pub(super) fn divides(self) -> bool {
+        !matches!(self, Kind::Sgd { .. } | Kind::Adam { decoupled: true })
+    }
+
+    pub(super) fn is_nesterov(self) -> bool {
+        matches!(self, Kind::Sgd { nesterov: true })
+    }
+
+    /// The oracle's parameters after a step with each of these gradients.
+    pub(super) fn steps(
+        self,
+        w: &mut [f64],
+        gradients: &[Vec<f64>],
+        rate: f32,
+        decay: f32,
+    ) -> Result<()> {
+        let [rate, decay, epsilon, alpha] = [rate, decay, EPSILON, ALPHA].map(f64::from);
+        let betas = (f64::from(BETA_1), f64::from(BETA_2));
+        match self {
+            Kind::Sgd { nesterov } => {
+                let mut sgd = oracle::Sgd::new(rate, betas.0, decay);
+                sgd.nesterov = nesterov;
+                gradients.iter().try_for_each(|g| sgd.step(w, g))
+            }
+            Kind::Adam { decoupled: false } => {
+                let mut adam = oracle::Adam::new(rate, betas, epsilon, decay);
+                gradients.iter().try_for_each(|g| adam.step(w, g))
+            }
+            Kind::Adam { decoupled: true } => {
+                let mut adam = oracle::AdamW::new(rate, betas, epsilon, decay);
+                gradients.iter().try_for_each(|g| adam.step(w, g))
+            }
+            Kind::RmsProp { centered, momentum } => {
+                let mut rms = oracle::RmsProp::new(rate, alpha, epsilon, decay);
+                (rms.centered, rms.momentum) = (centered, if momentum { betas.0 } else { 0.0 });
+                gradients.iter().try_for_each(|g| rms.step(w, g))
             }
         }
-        cases.push(case);
     }
-    Ok(cases)
+
+    /// The states that it keeps of n parameters.
+    pub(super) fn states(self, case: &mut Case, n: usize) -> Result<Vec<View>> {
+        let names: &[&str] = match self {
+            Kind::Sgd { .. } => &["first"],
+            Kind::Adam { .. } => &["first", "second"],
+            Kind::RmsProp { centered, momentum } => {
+                &["first", "second", "third"][..1 + usize::from(centered) + usize::from(momentum)]
+            }
+        };
+        names.iter().map(|name| case.state(name, vec![0.0; n])).collect()
+    }
+
+    /// The launch; `factor` times the learning rate.
+    pub(super) fn op(self, gradient: View, decay: f32, factor: f32, scaled: bool) -> Op {
+        let (count, gradient_offset) = (gradient.len as u32, gradient.offset as u32);
+        let (weight_decay, rate, epsilon, clip) = (decay, factor, EPSILON, true);
+        match self {
+            Kind::Sgd { nesterov } => {
+                let mut op = Sgd { nesterov, scaled, ..Sgd::new(gradient, BETA_1, decay, clip) };
+                op.params.rate = factor;
+                op.into()
+            }
+            Kind::Adam { decoupled } => {
+                let params = AdamParams {
+                    count,
+                    gradient_offset,
+                    beta_1: BETA_1,
+                    beta_2: BETA_2,
+                    rest_1: 1.0 - BETA_1,
+                    rest_2: 1.0 - BETA_2,
+                    epsilon,
+                    weight_decay,
+                    rate,
+                };
+                Adam { params, decoupled, clip, scaled }.into()
+            }
+            Kind::RmsProp { centered, momentum } => {
+                let params = RmsPropParams {
+                    count,
+                    gradient_offset,
+                    alpha: ALPHA,
+                    rest: 1.0 - ALPHA,
+                    epsilon,
+                    momentum: BETA_1,
+                    weight_decay,
+                    rate,
+                };
+                RmsProp { params, centered, momentum, clip, scaled }.into()
+            }
+        }
+    }
+}
+
+/// Two steps of an update on the same gradient, so that the moments matter, clipped, and at half of the learning
+/// rate.
+pub(super) fn optimizer(g: &mut Data, kind: Kind, n: usize) -> Result<Case> {
+    let (rate, decay, clip) = (0.06f32, 0.1f32, 0.5f32);
+    let mut case = Case::new(g, kind.kernel(), format!("N{n}{}", kind.options()), SHORT);
+    let (w, mut gradient) = (g.uniform(n, 1.0), g.uniform(n, 1.0));
+    for (gradient, w) in gradient.iter_mut().zip(&w) {
+        if (*gradient * clip + decay * w).abs() < 1e-3 {
+            *gradient = 0.5f32.copysign(*w);
+        }
+    }
+    let clipped: Vec<f64> = wide(&gradient).iter().map(|x| x * f64::from(clip)).collect();
+    let mut want = wide(&w);
+    kind.steps(&mut want, &[clipped.clone(), clipped], rate / 2.0, decay)?;
+    case.want.push(("w", want));
+    let w = case.state("w", w)?;
+    let gradient = case.input("gradient", gradient)?;
+    let states = kind.states(&mut case, n)?;
+    let clip = case.input("clip", vec![clip, 1.0])?;
+    let optimizer = Optimizer::adam();
+    // The corrections of step 1 and then of step 2 need two control buffers.
+    let first = case.recording.control();
+    case.control = optimizer.control(1, 0, rate);
+    let second = control_words(&mut case, "later", optimizer.control(2, 0, rate))?;
+    for control in [first, second] {
+        let mut buffers = vec![w, gradient];
+        buffers.extend(&states);
+        buffers.extend([control, clip]);
+        case.recording.launch(kind.op(gradient, decay, 0.5, false), &buffers)?;
+    }
+    Ok(case)
+}
+
+/// Control words besides those of the run.
+fn control_words(case: &mut Case, name: &'static str, control: Control) -> Result<View> {
+    case.ids(name, bytemuck::cast_slice(std::slice::from_ref(&control)).to_vec())
+}
+
+/// An average of four weights that begins anew, takes 1/2 and 1/3 to be the mean of three, and moves by 0.1.
+pub(super) fn average(g: &mut Data, n: usize) -> Result<Case> {
+    let mut case = Case::new(g, "average", format!("N{n}"), SHORT);
+    let weights = [0, 1, 2, 3].map(|_| g.uniform(n, 1.0));
+    let wanted = (0..n).map(|i| {
+        let w = |step: usize| f64::from(weights[step][i]);
+        let mean = (w(0) + w(1) + w(2)) / 3.0;
+        mean + f64::from(0.1f32) * (w(3) - mean)
+    });
+    case.want.push(("average", wanted.collect()));
+    // What stood there before counts for nothing.
+    let average = case.state("average", vec![1e30; n])?;
+    let shares = [1.0, 0.5, 1.0 / 3.0, 0.1];
+    let control = |share| Control { average_share: share, ..Control::new(1, 0) };
+    case.control = control(shares[0]);
+    let mut controls = vec![case.recording.control()];
+    for (name, share) in ["second", "third", "fourth"].into_iter().zip(&shares[1..]) {
+        controls.push(control_words(&mut case, name, control(*share))?);
+    }
+    for (step, (w, control)) in weights.into_iter().zip(controls).enumerate() {
+        let w = case.input(&format!("w{step}"), w)?;
+        case.recording.launch(Average::new(n), &[w, average, control])?;
+    }
+    Ok(case)
+}
+
+/// Gradients clipped by their values between others, under a loss scale or not. With a scale infinities stay.
+pub(super) fn clip_value(g: &mut Data, n: usize, scaled: bool) -> Result<Case> {
+    let name = format!("N{n}{}", if scaled { " scaled" } else { "" });
+    let mut case = Case::new(g, "clip_value", name, 0.0);
+    let scale = if scaled { 1024.0 } else { 1.0 };
+    let bound = 0.625f32;
+    let mut x: Vec<f32> = g.uniform(n + 2, 1.0).into_iter().map(|x| x * scale).collect();
+    x[n / 2] = 1e30;
+    let mut clipped = vec![wide(&x[1..=n])];
+    oracle::clip_value(&mut clipped, f64::from(bound * scale));
+    let mut want = wide(&x);
+    want[1..=n].copy_from_slice(&clipped[0]);
+    case.want.push(("x", want));
+    let view = case.state("x", x)?;
+    let mut buffers = vec![view];
+    if scaled {
+        // 2^(16 − 6).
+        buffers.push(case.wide_state("loss_scale", vec![-6.0, 0.0, 0.0, 0.0, 0.0])?);
+    }
+    let op = ClipValue::new(view.part(1, n), bound);
+    case.recording.launch(ClipValue { scaled, ..op }, &buffers)?;
+    Ok(case)
 }

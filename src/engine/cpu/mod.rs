@@ -559,5 +559,8 @@ fn run(context: &Context, ops: &[Op], keeps_gates: bool, bound: Bound, scratch: 
         Op::RecordLoss(k) => reduce::record_loss(context, k, bound),
         Op::Sgd(k) => optimizer::sgd(context, k, bound),
         Op::Adam(k) => optimizer::adam(context, k, bound),
+        Op::RmsProp(k) => optimizer::rms_prop(context, k, bound),
+        Op::Average(k) => optimizer::average(context, k, bound),
+        Op::ClipValue(k) => optimizer::clip_value(context, k, bound),
     }
 }

@@ -44,14 +44,14 @@ pub fn clip_scale(_: &Context, kernel: &ClipScale, mut bound: Bound) {
     let sum = sum(&bound.read("partials")[..p.count as usize], |x| x);
     let (clip, state) = (bound.write("clip"), bound.write("loss_scale"));
     let inverse = if kernel.scaled { 1.0 / LossScale::new(state).scale() } else { 1.0 };
-    let norm = sum.sqrt() * inverse;
+    let share = p.share * inverse;
+    let norm = sum.sqrt() * share;
     let factor = p.max_norm / (norm + 1e-6);
     // Written so that a NaN norm gives a NaN factor.
-    clip[0] = if factor > 1.0 { 1.0 } else { factor };
+    clip[0] = share * if factor > 1.0 { 1.0 } else { factor };
     clip[1] = norm;
     if kernel.scaled {
         let next = LossScale::new(state).after(sum.is_finite(), [p.beta_1, p.beta_2]);
-        clip[0] *= inverse;
         clip[2] = f32::from(u8::from(sum.is_finite()));
         clip[3] = 1.0 / next.corrections[0];
         clip[4] = 1.0 / next.corrections[1];

@@ -53,8 +53,9 @@ impl DirectionRecord {
         let (layer, run) = (&self.layer, &segment.run);
         let h = layer.hidden;
         let (cell, depth) = (&layer.cell, run.depth());
-        let Some((dw, accumulate)) = rec.gradient_target(hh)? else { return Ok(()) };
-        let Some((db, accumulate_b)) = rec.gradient_target(b)? else { return Ok(()) };
+        let Some([(dw, accumulate), (db, accumulate_b)]) = rec.gradient_targets([hh, b])? else {
+            return Ok(());
+        };
         let gates = run.gates.operand();
         let normed = run.recurrent.filter(|_| cell.layer_norm.is_some());
         // (operand, its first block, first weight block, blocks, gradient of R for the bias)

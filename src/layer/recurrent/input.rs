@@ -150,9 +150,11 @@ impl InputProduct {
             rec.launch(NormaliseBackward { params, axis: self.axis }, &views)?;
             d = normal.operand();
         }
-        let dw = rec.gradient_target(w)?;
         // With a norm the bias has its gradient already.
-        let db = if self.norm.is_none() { rec.gradient_target(b)? } else { None };
+        let [dw, db] = match self.norm {
+            None => rec.gradient_targets([w, b])?.map_or([None; 2], |pair| pair.map(Some)),
+            Some(_) => [rec.gradient_target(w)?, None],
+        };
         let transposed = Operand { transposed: true, ..d };
         let Some(convolution) = self.layer.convolution else {
             let width = x.columns;
