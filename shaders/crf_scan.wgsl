@@ -4,7 +4,8 @@
 //     x_t(j) = e_t(j) + log Σ_i exp(x_{t−1}(i) − M_{t−1} + A(i,j)),   M_{t−1} = max_i x_{t−1}(i)
 // which keeps x small: the sum over all paths is x + Σ M. REVERSE: from the last step on, with Aᵀ and the scores of
 // the last tag. BEST: max in the place of log Σ exp, and which i it was, the smaller of two (Viterbi 1967).
-// LABELLED: loss = log Σ over all paths of exp(score) − the targets' score.
+// LABELLED: loss = log Σ over all paths of exp(score) − the targets' score. A launch makes `count` steps, after the
+// `first` ones that launches before it made.
 #import shared/group_number
 
 struct Params {
@@ -14,6 +15,8 @@ struct Params {
     emissions_offset: u32,
     flags_offset: u32,
     targets_offset: u32,
+    first: u32,
+    count: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -81,7 +84,22 @@ fn main(
     var terms = 0u;
     var before = p.tags;
     var last = 0u;
-    for (var s = 0u; s < p.time; s++) {
+    var had = 0u;
+#ifdef HAS_carry
+    let carried = row * (p.tags + 5u);
+    if p.first > 0u {
+        for (var j = index; j < p.tags; j += THREADS) {
+            held[j] = carry[carried + j];
+        }
+        begun = carry[carried + p.tags] != 0.0;
+        had = u32(carry[carried + p.tags + 1u]);
+        before = u32(carry[carried + p.tags + 2u]);
+        last = u32(carry[carried + p.tags + 3u]);
+        sum = carry[carried + p.tags + 4u];
+    }
+    workgroupBarrier();
+#endif
+    for (var s = p.first; s < p.first + p.count; s++) {
 #ifdef REVERSE
         let step = (p.time - 1u - s) * p.batch + row;
 #else
@@ -89,6 +107,7 @@ fn main(
 #endif
         let next = SIZE - place;
         let counts = takes_part(step);
+        had += select(0u, 1u, counts);
         var most = 0.0;
         if counts && begun {
             most = LOWEST;
@@ -140,7 +159,7 @@ fn main(
                 mark = before * p.tags + label;
                 part -= scores[mark] + emissions[p.emissions_offset + step * p.tags + label];
                 before = label;
-                last = step;
+                last = s;
             }
             marks[step] = mark;
 #endif
@@ -155,8 +174,23 @@ fn main(
         place = next;
         begun = begun || counts;
     }
+    let ends = p.first + p.count == p.time;
+#ifdef HAS_carry
+    if !ends {
+        for (var j = index; j < p.tags; j += THREADS) {
+            carry[carried + j] = held[place + j];
+        }
+        if index == 0u {
+            carry[carried + p.tags] = select(0.0, 1.0, begun);
+            carry[carried + p.tags + 1u] = f32(had);
+            carry[carried + p.tags + 2u] = f32(before);
+            carry[carried + p.tags + 3u] = f32(last);
+            carry[carried + p.tags + 4u] = sum + part;
+        }
+    }
+#endif
 #ifdef LABELLED
-    if index == 0u {
+    if index == 0u && ends {
         marks[p.time * p.batch + row] = select(0u, 1u, begun);
         var loss = 0.0;
         if begun {
@@ -170,7 +204,7 @@ fn main(
                 total += exp(held[place + j] + scores[end + j] - peak);
             }
             loss = sum + (part + (peak - scores[end + before]) + log(total));
-            marks[last] |= LAST;
+            marks[last * p.batch + row] |= LAST;
         }
         losses[row] = loss;
     }
@@ -178,7 +212,7 @@ fn main(
 #ifdef BEST
     // The pointers of all threads.
     storageBarrier();
-    if index == 0u {
+    if index == 0u && ends {
         let end = (p.tags + 1u) * p.tags;
         var peak = LOWEST;
         var tag = 0u;
@@ -189,10 +223,7 @@ fn main(
         }
         best[row] = select(0.0, sum + (part + peak), begun);
         // The first step that takes part has no pointers.
-        var left = 0u;
-        for (var s = 0u; s < p.time; s++) {
-            left += select(0u, 1u, takes_part(s * p.batch + row));
-        }
+        var left = had;
         for (var s = 0u; s < p.time; s++) {
             let step = (p.time - 1u - s) * p.batch + row;
             let counts = takes_part(step);

@@ -244,7 +244,8 @@ fn short_bindings(op: &Op) -> Vec<Binding> {
 
 /// Kernels over nothing but weights, their gradients and losses, which are f32 in every precision.
 fn is_wide(op: &Op) -> bool {
-    let wide = ["adam", "clip_scale", "record_loss", "sequence_flags", "sgd", "sum_squares"];
+    let wide =
+        ["adam", "clip_scale", "loss_total", "record_loss", "sequence_flags", "sgd", "sum_squares"];
     wide.contains(&op.kernel().name())
 }
 

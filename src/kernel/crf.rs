@@ -31,7 +31,19 @@ pub struct CrfParams {
     pub flags_offset: u32,
     /// First target.
     pub targets_offset: u32,
+    /// Steps that were made before, in the recursion's order.
+    pub first: u32,
+    /// Steps of this launch.
+    pub count: u32,
 }
+
+/// Rounds that the loops of one thread may make in a launch: a driver that computes on the CPU gives up after
+/// 65,535 (llvmpipe), and systems stop launches that take seconds.
+const ROUNDS: usize = 32_768;
+
+/// Words that a row hands from launch to launch besides its tags: whether it has begun, how many steps it had, the
+/// target before, the last step, and the sum.
+const CARRIED: usize = 5;
 
 /// What a recursion over time computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +78,28 @@ pub struct CrfScan {
 }
 
 impl CrfScan {
+    /// All steps of a chain in as many launches as its length asks for, over the same buffers.
+    pub fn cut(&self) -> Vec<CrfScan> {
+        let p = &self.params;
+        let tags = p.tags as usize;
+        // The largest of x, and the largest and the sum over all tags before, for each tag of a thread.
+        let rounds = 1 + tags + tags.div_ceil(self.threads()) * (1 + 2 * tags);
+        let count = ((ROUNDS / rounds).max(1) as u32).min(p.time.max(1));
+        let firsts = (0..p.time.max(1)).step_by(count as usize);
+        let part = |first: u32| {
+            let params = CrfParams { first, count: count.min(p.time - first), ..*p };
+            CrfScan { params, ..self.clone() }
+        };
+        firsts.map(part).collect()
+    }
+
+    /// Words of the buffer in which launches hand on where they stand, if there are several.
+    pub fn carry_words(&self) -> Option<usize> {
+        let p = &self.params;
+        let whole = p.first == 0 && p.count == p.time;
+        (!whole).then_some(p.batch as usize * (p.tags as usize + CARRIED))
+    }
+
     /// Threads of a workgroup.
     fn threads(&self) -> usize {
         (self.params.tags as usize).next_power_of_two().clamp(32, GROUP)
@@ -95,7 +129,10 @@ impl Kernel for CrfScan {
     }
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
-        super::all_positive(&[p.time, p.batch, p.tags])?;
+        super::all_positive(&[p.time, p.batch, p.tags, p.count])?;
+        if p.time > 1 << 24 || p.first.checked_add(p.count).is_none_or(|end| end > p.time) {
+            return Err("the steps are too many, or past the end");
+        }
         check_tags(p.tags)
     }
     fn bindings(&self) -> Vec<Binding> {
@@ -123,6 +160,7 @@ impl Kernel for CrfScan {
                 list.push(Binding::write("best", batch));
             }
         }
+        list.extend(self.carry_words().map(|words| Binding::write("carry", words)));
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
@@ -132,6 +170,7 @@ impl Kernel for CrfScan {
             ("LABELLED", matches!(self.form, CrfForm::Forward { .. })),
             ("REVERSE", self.form == CrfForm::Reverse),
             ("BEST", self.form == CrfForm::Best),
+            ("HAS_carry", self.carry_words().is_some()),
             (
                 "HAS_states",
                 matches!(self.form, CrfForm::Forward { states: true } | CrfForm::Reverse),
@@ -151,7 +190,7 @@ impl Kernel for CrfScan {
     fn flops(&self) -> u64 {
         let tags = u64::from(self.params.tags);
         let each = if self.form == CrfForm::Best { 2 } else { 8 };
-        each * self.steps() as u64 * tags * tags
+        each * u64::from(self.params.count) * u64::from(self.params.batch) * tags * tags
     }
 }
 

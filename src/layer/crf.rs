@@ -94,7 +94,7 @@ impl Crf {
             buffers.push(view);
             states = Some(view);
         }
-        rec.launch(scan, &buffers)?;
+        self.launch_scan(rec, scan, buffers)?;
         let total = count_flags(rec, marks.part(steps, batch), 1.0)?;
         record_value(rec, losses, 1.0, Some(total))?;
         let Some(states) = states else { return Ok(()) };
@@ -103,7 +103,8 @@ impl Crf {
         let mut buffers = vec![emissions.view, scores];
         buffers.extend(flags);
         buffers.push(right);
-        rec.launch(self.scan(&sequence, emissions, flags, CrfForm::Reverse), &buffers)?;
+        let scan = self.scan(&sequence, emissions, flags, CrfForm::Reverse);
+        self.launch_scan(rec, scan, buffers)?;
 
         let target = rec.gradient_target(emissions)?;
         let scale = rec.loss_scale()?;
@@ -171,7 +172,8 @@ impl Crf {
         let mut buffers = vec![emissions.view, table];
         buffers.extend(flags);
         buffers.extend([pointers, tags.view, scores.view]);
-        rec.launch(self.scan(&sequence, emissions, flags, CrfForm::Best), &buffers)?;
+        let scan = self.scan(&sequence, emissions, flags, CrfForm::Best);
+        self.launch_scan(rec, scan, buffers)?;
         Ok(BestPath { tags, scores })
     }
 
@@ -215,8 +217,20 @@ impl Crf {
             emissions_offset: emissions.view.offset as u32,
             flags_offset: flags.map_or(0, |f| f.offset) as u32,
             targets_offset: 0,
+            first: 0,
+            count: sequence.time as u32,
         };
         CrfScan { params, form, flags: flags.is_some() }
+    }
+
+    /// All steps, in several launches where there are many.
+    fn launch_scan(&self, rec: &mut Recorder, scan: CrfScan, mut buffers: Vec<View>) -> Result<()> {
+        let parts = scan.cut();
+        if let Some(words) = parts.first().and_then(CrfScan::carry_words) {
+            let carry = rec.temporary_f32("carry", [1, words])?.view;
+            buffers.push(carry);
+        }
+        parts.into_iter().try_for_each(|part| rec.launch(part, &buffers))
     }
 
     /// Transitions, start, end.

@@ -1,5 +1,6 @@
 //! The kernels beside the recurrence, one by one.
 
+mod losses;
 mod products;
 mod scaling;
 mod updates;
@@ -281,7 +282,8 @@ fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result
     for activation in Activation::examples() {
         run(scaling::activated(g, activation)?)?;
     }
-    run(scaling::scaled_loss(g)?)
+    run(scaling::scaled_loss(g)?)?;
+    losses::cases(&mut Data::new(g.precision), run)
 }
 
 fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<Array2<f64>> {

@@ -18,7 +18,8 @@ const TASK: usize = 1 << 14;
 #[derive(Clone, Default)]
 struct Walk {
     begun: bool,
-    /// The target before, and the last step.
+    /// Steps so far, the target before, and the last step's t.
+    had: usize,
     before: usize,
     last: usize,
     sum: f32,
@@ -66,10 +67,20 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
     let pointers: &mut [u32] = bytemuck::cast_slice_mut(bound.write("pointers"));
     let mut walks = vec![Walk { before: tags, ..Walk::default() }; batch];
     let (mut held, mut next) = (vec![0f32; batch * tags], vec![0f32; batch * tags]);
+    let carry = bound.write("carry");
+    if p.first > 0 {
+        let each = carry.chunks(carry.len() / batch).zip(held.chunks_mut(tags)).zip(&mut walks);
+        for ((carry, held), walk) in each {
+            held.copy_from_slice(&carry[..tags]);
+            let &[begun, had, before, last, sum] = &carry[tags..] else { continue };
+            let (had, before, last) = (had as usize, before as usize, last as usize);
+            *walk = Walk { begun: begun != 0.0, had, before, last, sum, ..Walk::default() };
+        }
+    }
     // Where nothing points, so that all rows have a place.
     let mut nowhere = vec![0u32; if best_form { 0 } else { batch * tags }];
     let rows = (TASK / (tags * tags)).max(1);
-    for s in 0..time {
+    for s in (p.first..p.first + p.count).map(|s| s as usize) {
         let t = if kernel.form == CrfForm::Reverse { time - 1 - s } else { s };
         let first = t * batch;
         let to = match best_form {
@@ -103,9 +114,10 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
             if labelled {
                 let label = (targets[step] as usize).min(tags - 1);
                 term -= scores[walk.before * tags + label] + emission[label];
-                walk.last = step;
+                walk.last = t;
             }
             walk.add(term);
+            walk.had += 1;
             walk.begun = true;
         });
         std::mem::swap(&mut held, &mut next);
@@ -125,6 +137,16 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
             }
         }
     }
+    if p.first + p.count < p.time {
+        let each = carry.chunks_mut(carry.len() / batch).zip(held.chunks(tags)).zip(&walks);
+        for ((carry, held), walk) in each {
+            carry[..tags].copy_from_slice(held);
+            let numbers = [usize::from(walk.begun), walk.had, walk.before, walk.last];
+            carry[tags..].iter_mut().zip(numbers).for_each(|(c, n)| *c = n as f32);
+            carry[tags + numbers.len()] = walk.sum + walk.part;
+        }
+        return;
+    }
     let losses = bound.write("losses");
     let (path, best) = (bound.write("path"), bound.write("best"));
     for (row, (walk, held)) in walks.iter().zip(held.chunks(tags)).enumerate() {
@@ -136,7 +158,7 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
                 let peak = ends().fold(f32::MIN, f32::max);
                 let total: f32 = ends().map(|x| exp(x - peak)).sum();
                 losses[row] = walk.sum + (walk.part + (peak - end[walk.before]) + total.ln());
-                marks[walk.last] |= LAST;
+                marks[walk.last * batch + row] |= LAST;
             }
         }
         if best_form {
@@ -148,7 +170,7 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
             }
             best[row] = if walk.begun { walk.sum + (walk.part + peak) } else { 0.0 };
             // The first step that takes part has no pointers.
-            let mut left = (0..time).filter(|t| takes_part(t * batch + row)).count();
+            let mut left = walk.had;
             for t in (0..time).rev() {
                 let step = t * batch + row;
                 path[step] = -1.0;
