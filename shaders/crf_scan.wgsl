@@ -84,18 +84,16 @@ fn main(
     var terms = 0u;
     var before = p.tags;
     var last = 0u;
-    var had = 0u;
 #ifdef HAS_carry
-    let carried = row * (p.tags + 5u);
+    let carried = row * (p.tags + 4u);
     if p.first > 0u {
         for (var j = index; j < p.tags; j += THREADS) {
             held[j] = carry[carried + j];
         }
         begun = carry[carried + p.tags] != 0.0;
-        had = u32(carry[carried + p.tags + 1u]);
-        before = u32(carry[carried + p.tags + 2u]);
-        last = u32(carry[carried + p.tags + 3u]);
-        sum = carry[carried + p.tags + 4u];
+        before = u32(carry[carried + p.tags + 1u]);
+        last = u32(carry[carried + p.tags + 2u]);
+        sum = carry[carried + p.tags + 3u];
     }
     workgroupBarrier();
 #endif
@@ -107,7 +105,6 @@ fn main(
 #endif
         let next = SIZE - place;
         let counts = takes_part(step);
-        had += select(0u, 1u, counts);
         var most = 0.0;
         if counts && begun {
             most = LOWEST;
@@ -182,10 +179,9 @@ fn main(
         }
         if index == 0u {
             carry[carried + p.tags] = select(0.0, 1.0, begun);
-            carry[carried + p.tags + 1u] = f32(had);
-            carry[carried + p.tags + 2u] = f32(before);
-            carry[carried + p.tags + 3u] = f32(last);
-            carry[carried + p.tags + 4u] = sum + part;
+            carry[carried + p.tags + 1u] = f32(before);
+            carry[carried + p.tags + 2u] = f32(last);
+            carry[carried + p.tags + 3u] = sum + part;
         }
     }
 #endif
@@ -222,14 +218,12 @@ fn main(
             peak = max(peak, other);
         }
         best[row] = select(0.0, sum + (part + peak), begun);
-        // The first step that takes part has no pointers.
-        var left = had;
+        // The first step that takes part has no pointers, and none before it asks for them.
         for (var s = 0u; s < p.time; s++) {
             let step = (p.time - 1u - s) * p.batch + row;
             let counts = takes_part(step);
             path[step] = select(-1.0, f32(tag), counts);
-            left -= select(0u, 1u, counts);
-            if counts && left > 0u {
+            if counts {
                 tag = pointers[step * p.tags + tag];
             }
         }

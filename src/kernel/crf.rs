@@ -41,9 +41,9 @@ pub struct CrfParams {
 /// 65,535 (llvmpipe), and systems stop launches that take seconds.
 const ROUNDS: usize = 32_768;
 
-/// Words that a row hands from launch to launch besides its tags: whether it has begun, how many steps it had, the
-/// target before, the last step, and the sum.
-const CARRIED: usize = 5;
+/// Words that a row hands from launch to launch besides its tags: whether it has begun, the target before, the last
+/// step, and the sum.
+const CARRIED: usize = 4;
 
 /// What a recursion over time computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
     pip install torch safetensors numpy
     python tests/goldens/losses.py
 
-The committed file was made with torch 2.11.0 on a CPU; its metadata names the version too. What goes in is rounded
+The committed file was made with torch 2.15.0 on a CPU; its metadata names the version too. What goes in is rounded
 to float32 first, then PyTorch computes in float64, and float64 is what the file holds.
 
 For each case, "NAME/": prediction [N,C], targets [N] (int64; -100 is ignored) or [N,D], loss, grad [N,C]; mask [N] or

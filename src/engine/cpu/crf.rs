@@ -18,8 +18,7 @@ const TASK: usize = 1 << 14;
 #[derive(Clone, Default)]
 struct Walk {
     begun: bool,
-    /// Steps so far, the target before, and the last step's t.
-    had: usize,
+    /// The target before, and the last step's t.
     before: usize,
     last: usize,
     sum: f32,
@@ -72,9 +71,9 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
         let each = carry.chunks(carry.len() / batch).zip(held.chunks_mut(tags)).zip(&mut walks);
         for ((carry, held), walk) in each {
             held.copy_from_slice(&carry[..tags]);
-            let &[begun, had, before, last, sum] = &carry[tags..] else { continue };
-            let (had, before, last) = (had as usize, before as usize, last as usize);
-            *walk = Walk { begun: begun != 0.0, had, before, last, sum, ..Walk::default() };
+            let &[begun, before, last, sum] = &carry[tags..] else { continue };
+            let (before, last) = (before as usize, last as usize);
+            *walk = Walk { begun: begun != 0.0, before, last, sum, ..Walk::default() };
         }
     }
     // Where nothing points, so that all rows have a place.
@@ -117,7 +116,6 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
                 walk.last = t;
             }
             walk.add(term);
-            walk.had += 1;
             walk.begun = true;
         });
         std::mem::swap(&mut held, &mut next);
@@ -141,7 +139,7 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
         let each = carry.chunks_mut(carry.len() / batch).zip(held.chunks(tags)).zip(&walks);
         for ((carry, held), walk) in each {
             carry[..tags].copy_from_slice(held);
-            let numbers = [usize::from(walk.begun), walk.had, walk.before, walk.last];
+            let numbers = [usize::from(walk.begun), walk.before, walk.last];
             carry[tags..].iter_mut().zip(numbers).for_each(|(c, n)| *c = n as f32);
             carry[tags + numbers.len()] = walk.sum + walk.part;
         }
@@ -169,17 +167,13 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
                 }
             }
             best[row] = if walk.begun { walk.sum + (walk.part + peak) } else { 0.0 };
-            // The first step that takes part has no pointers.
-            let mut left = walk.had;
+            // The first step that takes part has no pointers, and none before it asks for them.
             for t in (0..time).rev() {
                 let step = t * batch + row;
                 path[step] = -1.0;
                 if takes_part(step) {
                     path[step] = tag as f32;
-                    left -= 1;
-                    if left > 0 {
-                        tag = pointers[step * tags + tag] as usize;
-                    }
+                    tag = pointers[step * tags + tag] as usize;
                 }
             }
         }
