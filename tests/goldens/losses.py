@@ -29,8 +29,12 @@ LEAST = 0.0625
 DELTA = 0.75
 
 
+def rounded(tensor):
+    return tensor.to(torch.float32).to(torch.float64)
+
+
 def random(*shape, scale=1.0):
-    return (torch.randn(*shape, dtype=torch.float64) * scale).to(torch.float32).to(torch.float64)
+    return rounded(torch.randn(*shape, dtype=torch.float64) * scale)
 
 
 def classes(tensors):
@@ -39,6 +43,7 @@ def classes(tensors):
     # A sure row and a surely wrong one.
     logits[2] += torch.tensor([60.0, -60.0, 0.0, 0.0, 0.0])
     logits[3] += torch.tensor([60.0, -60.0, 0.0, 0.0, 0.0])
+    logits = rounded(logits)
     plain = torch.tensor([4, 3, 0, 1, 2, 2, 0, 1, 4])
     ignoring = plain.clone()
     ignoring[[1, 5, 6]] = -100
