@@ -474,6 +474,28 @@ mod tests {
     }
 
     #[test]
+    fn of_several_bounds_the_lowest_counts() {
+        let mut r = Recording::new();
+        let ids = r.buffer("ids", 4, DType::U32, Role::Input).unwrap();
+        let allowed =
+            |r: &Recording| [0, 3, 4, 7, 9, u32::MAX].map(|value| r.get(ids.buffer).allows(value));
+        r.bound_but(ids, 4, u32::MAX);
+        assert_eq!(allowed(&r), [true, true, true, false, false, true]);
+        // Another bound forbids what it does not except.
+        r.bound_but(ids, 3, 9);
+        assert_eq!(allowed(&r), [true, true, false, false, false, false]);
+        let mut r = Recording::new();
+        r.buffer("ids", 4, DType::U32, Role::Input).unwrap();
+        r.bound(ids, 7);
+        r.bound_but(ids, 3, 7);
+        assert_eq!(allowed(&r), [true, true, false, true, false, false]);
+        r.bound(ids, 100);
+        assert_eq!(allowed(&r), [true, true, false, true, false, false]);
+        r.bound(ids, 5);
+        assert_eq!(allowed(&r), [true, true, false, false, false, false]);
+    }
+
+    #[test]
     fn wrong_launches_are_refused_by_name() {
         let mut r = Recording::new();
         let a = r.buffer("a", 4, DType::F32, Role::Temporary).unwrap();

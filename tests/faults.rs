@@ -333,7 +333,7 @@ const FAULTS: [[&str; 5]; 115] = [
         "peak = max(peak, held[place + j] + scores[end + j]);\n            }\n            var total = 0.0;",
         "peak = max(peak, held[place + j] + scores[end + j]);\n            }\n            var total = 1e-3;"],
     ["crf_scan", "kernel crf T50", "a launch begins with another sum",
-        "sum = carry[carried + p.tags + 4u];",
+        "sum = carry[carried + p.tags + 3u];",
         ""],
     ["crf_scan", "kernel crf best", "of two equal ones the larger tag",
         "chosen = select(chosen, i, other > peak);",

@@ -210,9 +210,8 @@ pub(super) fn classes(
         (0..n).filter(|i| i % 4 == 2 || nothing).for_each(|i| targets[i] = ignored);
     }
     let flags: Vec<u32> = (0..n).map(|i| u32::from(i % 3 != 1 && !nothing)).collect();
-    let takes: Vec<bool> = (0..n)
-        .map(|i| !(masked && flags[i] == 0) && !(ignoring && targets[i] == ignored))
-        .collect();
+    let takes: Vec<bool> =
+        (0..n).map(|i| !(masked && flags[i] == 0 || ignoring && targets[i] == ignored)).collect();
     let weights: Vec<f32> = match weighted {
         true => (0..v).map(|c| 0.25 * (c % 7) as f32 + 0.1).collect(),
         false => vec![1.0; v],
