@@ -1,12 +1,13 @@
 // How often each transition is expected, less how often it is wanted: over the steps of a part that have one before,
 //     parts[n,i,j] = factor/total·Σ exp(x_{t−1}(i) + A(i,j) + w_t(j)) − [the target goes from i to j]
 // with w in `right`. A workgroup a tile of 16 by 16 transitions of a part, 16 steps at once. SCALED: times the loss
-// scale.
+// scale. ACCUMULATE: added to what launches over other steps left there.
 #import shared/group_number
 
 struct Params {
     batch: u32,
-    steps: u32,
+    first: u32,
+    end: u32,
     tags: u32,
     chunk: u32,
     factor: f32,
@@ -34,11 +35,11 @@ fn main(
     let number = group_number(group, groups);
     let tiles = (p.tags + 15u) / 16u;
     let tile = number % (tiles * tiles);
-    let start = number / (tiles * tiles) * p.chunk;
-    if start >= p.steps {
+    let start = p.first + number / (tiles * tiles) * p.chunk;
+    if start >= p.end {
         return;
     }
-    let end = min(start + p.chunk, p.steps);
+    let end = min(start + p.chunk, p.end);
     let first_i = tile / tiles * 16u;
     let first_j = tile % tiles * 16u;
     let i = first_i + local.y;
@@ -87,6 +88,11 @@ fn main(
     scale *= power_of_two(scale_exponent());
 #endif
     if here {
-        parts[(number / (tiles * tiles)) * p.tags * p.tags + own] = scale * sum;
+        let at = (number / (tiles * tiles)) * p.tags * p.tags + own;
+        var value = scale * sum;
+#ifdef ACCUMULATE
+        value += parts[at];
+#endif
+        parts[at] = value;
     }
 }

@@ -16,7 +16,7 @@ const MOST: usize = 3;
 
 /// The shader (`f16`: all, after they were made ones over buffers of f16), words of cases, what the fault is; the text that stands there, what takes its place.
 #[rustfmt::skip]
-const FAULTS: [[&str; 5]; 115] = [
+const FAULTS: [[&str; 5]; 116] = [
     ["cell/lstm", "lstm given", "two saved gates swapped",
         "out.saved[0] = i;\n    out.saved[GATE_G] = g;",
         "out.saved[0] = g;\n    out.saved[GATE_G] = i;"],
@@ -357,8 +357,11 @@ const FAULTS: [[&str; 5]; 115] = [
         "sum += chance - select(0.0, 1.0, wanted == own);",
         "sum += chance;"],
     ["crf_transitions", "kernel crf T300", "a part takes the steps of the next",
-        "let end = min(start + p.chunk, p.steps);",
-        "let end = p.steps;"],
+        "let end = min(start + p.chunk, p.end);",
+        "let end = p.end;"],
+    ["crf_transitions", "kernel crf T300", "a launch forgets those before",
+        "value += parts[at];",
+        ""],
     ["f16", "f16 kernel element_loss gaussian", "a gradient in f16 of the wrong sign",
         "f16(value)",
         "f16(-value)"],

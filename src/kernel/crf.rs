@@ -130,6 +130,10 @@ impl Kernel for CrfScan {
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
         super::all_positive(&[p.time, p.batch, p.tags, p.count])?;
+        // The path is followed back in one launch.
+        if self.form == CrfForm::Best && p.time as usize > ROUNDS {
+            return Err("there are more steps than a path is decoded over");
+        }
         if p.time > 1 << 24 || p.first.checked_add(p.count).is_none_or(|end| end > p.time) {
             return Err("the steps are too many, or past the end");
         }
@@ -296,6 +300,8 @@ const TILE: usize = 16;
 const PART: usize = 256;
 /// Elements of all parts, at most, but for one part.
 const MOST_PARTS: usize = 1 << 20;
+/// Steps of a part in one launch, at most.
+const MOST_CHUNK: usize = 16_384;
 
 /// The uniform block of `shaders/crf_transitions.wgsl`.
 #[repr(C)]
@@ -303,8 +309,10 @@ const MOST_PARTS: usize = 1 << 20;
 pub struct CrfTransitionsParams {
     /// Rows of a step, B.
     pub batch: u32,
-    /// T·B.
-    pub steps: u32,
+    /// The first row of the launch.
+    pub first: u32,
+    /// One past its last row, T·B at most.
+    pub end: u32,
     /// Tags K.
     pub tags: u32,
     /// Rows that a part sums.
@@ -322,28 +330,42 @@ pub struct CrfTransitions {
     pub params: CrfTransitionsParams,
     /// The gradient is times the loss scale.
     pub scaled: bool,
+    /// Add to the parts that are there.
+    pub accumulate: bool,
 }
 
 impl CrfTransitions {
-    /// Of T steps of B rows.
+    /// Of T steps of B rows, of which one launch may sum a part: [`CrfTransitions::cut`] has the others too.
     pub fn new([time, batch]: [usize; 2], tags: usize, factor: f32) -> Self {
         let steps = time * batch;
         let most = (MOST_PARTS / (tags * tags).max(1)).max(1);
         let parts = steps.div_ceil(PART).clamp(1, most);
-        let chunk = steps.div_ceil(parts).next_multiple_of(TILE);
+        let chunk = steps.div_ceil(parts).next_multiple_of(TILE).min(MOST_CHUNK);
         let params = CrfTransitionsParams {
             batch: batch as u32,
-            steps: steps as u32,
+            first: 0,
+            end: (parts * chunk).min(steps) as u32,
             tags: tags as u32,
             chunk: chunk as u32,
             factor,
         };
-        CrfTransitions { params, scaled: false }
+        CrfTransitions { params, scaled: false, accumulate: false }
+    }
+
+    /// This launch and those behind it, up to row `steps`, over the same buffers.
+    pub fn cut(&self, steps: usize) -> Vec<CrfTransitions> {
+        let rows = (self.params.end - self.params.first).max(1);
+        let of = |first: u32| {
+            let end = first.saturating_add(rows).min(steps as u32);
+            let params = CrfTransitionsParams { first, end, ..self.params };
+            CrfTransitions { params, accumulate: first > 0, ..self.clone() }
+        };
+        (0..steps as u32).step_by(rows as usize).map(of).collect()
     }
 
     /// How many parts there are to sum.
     pub fn parts(&self) -> usize {
-        self.params.steps.div_ceil(self.params.chunk.max(1)) as usize
+        (self.params.end - self.params.first).div_ceil(self.params.chunk.max(1)) as usize
     }
 }
 
@@ -353,22 +375,24 @@ impl Kernel for CrfTransitions {
     }
     fn check(&self) -> Result<(), &'static str> {
         let p = &self.params;
-        super::all_positive(&[p.steps, p.batch, p.tags, p.chunk])?;
-        if !p.steps.is_multiple_of(p.batch) || !(p.chunk as usize).is_multiple_of(TILE) {
-            return Err("the steps or the parts are not whole");
+        super::all_positive(&[p.end, p.batch, p.tags, p.chunk])?;
+        if p.first >= p.end || !(p.chunk as usize).is_multiple_of(TILE) {
+            return Err("there are no rows, or the parts are not whole");
         }
         check_tags(p.tags)
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
-        let (tags, steps) = (p.tags as usize, p.steps as usize);
+        let (tags, steps) = (p.tags as usize, p.end as usize);
         let states = steps * (tags + 1);
+        let written = self.parts() * tags * tags;
+        let moved = (p.end - p.first) as usize * (tags + 1);
         let mut list = vec![
-            Binding::read("states", states),
-            Binding::read("right", states),
+            Binding::read("states", states).moving(moved),
+            Binding::read("right", states).moving(moved),
             Binding::read("scores", tags * tags),
-            Binding::read_u32("marks", steps),
-            Binding::write("parts", self.parts() * tags * tags),
+            Binding::read_u32("marks", steps).moving((p.end - p.first) as usize),
+            Binding::write("parts", written).moving(written * if self.accumulate { 2 } else { 1 }),
             Binding::read("total", 1),
         ];
         if self.scaled {
@@ -377,7 +401,9 @@ impl Kernel for CrfTransitions {
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
-        if self.scaled { LossScale::defines() } else { Vec::new() }
+        let mut list = if self.scaled { LossScale::defines() } else { Vec::new() };
+        list.extend(named([("ACCUMULATE", self.accumulate)]));
+        list
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)
@@ -388,6 +414,6 @@ impl Kernel for CrfTransitions {
     }
     fn flops(&self) -> u64 {
         let tags = u64::from(self.params.tags);
-        4 * u64::from(self.params.steps) * tags * tags
+        4 * u64::from(self.params.end - self.params.first) * tags * tags
     }
 }

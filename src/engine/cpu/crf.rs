@@ -313,10 +313,10 @@ pub fn crf_posterior(_: &Context, kernel: &CrfPosterior, mut bound: Bound) {
 
 pub fn crf_transitions(_: &Context, kernel: &CrfTransitions, mut bound: Bound) {
     let p = &kernel.params;
-    let (steps, batch, tags) = (p.steps as usize, p.batch as usize, p.tags as usize);
+    let (end, batch, tags) = (p.end as usize, p.batch as usize, p.tags as usize);
     let (states, right) = (bound.read("states"), bound.read("right"));
     let scores = &bound.read("scores")[..tags * tags];
-    let marks: &[u32] = bytemuck::cast_slice(&bound.read("marks")[..steps]);
+    let marks: &[u32] = bytemuck::cast_slice(&bound.read("marks")[..end]);
     let total = bound.read("total")[0];
     let mut scale = if total > 0.0 { p.factor / total } else { 0.0 };
     if kernel.scaled {
@@ -324,12 +324,14 @@ pub fn crf_transitions(_: &Context, kernel: &CrfTransitions, mut bound: Bound) {
     }
     let parts = &mut bound.write("parts")[..kernel.parts() * tags * tags];
     let rows = parts.par_chunks_mut(tags).enumerate();
-    rows.with_min_len((TASK / (p.chunk as usize * tags)).max(1)).for_each(|(number, sums)| {
+    let least = (TASK / (p.chunk as usize * tags)).max(1);
+    rows.with_min_len(least).for_each_init(Vec::new, |sums: &mut Vec<f32>, (number, target)| {
         let (part, i) = (number / tags, number % tags);
         let score = &scores[i * tags..][..tags];
-        let first = part * p.chunk as usize;
-        sums.fill(0.0);
-        for step in first..(first + p.chunk as usize).min(steps) {
+        let first = p.first as usize + part * p.chunk as usize;
+        sums.clear();
+        sums.resize(tags, 0.0);
+        for step in first..(first + p.chunk as usize).min(end) {
             let pair = (marks[step] & !LAST) as usize;
             // The first step of a row has none before.
             if marks[step] == NONE || pair / tags == tags {
@@ -349,6 +351,8 @@ pub fn crf_transitions(_: &Context, kernel: &CrfTransitions, mut bound: Bound) {
                 sums[pair % tags] -= 1.0;
             }
         }
-        sums.iter_mut().for_each(|sum| *sum *= scale);
+        for (target, sum) in target.iter_mut().zip(&*sums) {
+            *target = if kernel.accumulate { *target + scale * sum } else { scale * sum };
+        }
     });
 }
