@@ -1,4 +1,4 @@
-// ring[(step − 1) mod R] = Σ_n losses[n] / N.
+// ring[(step − 1) mod R] = scale·Σ_n losses[n]; HAS_total: divided by the total, or 0 where that is 0.
 #import shared/control
 #import shared/tree
 
@@ -22,6 +22,10 @@ fn main(
     }
     sum = tree_sum(index, sum);
     if index == 0u {
+#ifdef HAS_total
+        let count = total[0u];
+        sum = select(0.0, sum / count, count > 0.0);
+#endif
         ring[(max(control[CONTROL_STEP], 1u) - 1u) % p.ring] = sum * p.scale;
     }
 }

@@ -39,6 +39,15 @@ pub struct Buffer {
     /// The largest value that the host may write into an input of integers; see
     /// [`Recording::bound`].
     pub most: u32,
+    /// A value beyond it that is allowed nevertheless; see [`Recording::bound_but`].
+    pub except: Option<u32>,
+}
+
+impl Buffer {
+    /// Whether the host may write that into an input of integers.
+    pub fn allows(&self, value: u32) -> bool {
+        value <= self.most || self.except == Some(value)
+    }
 }
 
 impl Buffer {
@@ -109,15 +118,30 @@ impl Recording {
         if self.names.insert(name.clone(), id).is_some() {
             return Err(Error::invalid(format!("buffer '{name}' is declared twice")));
         }
-        self.buffers.push(Buffer { name, len, dtype, role, most: u32::MAX });
+        self.buffers.push(Buffer { name, len, dtype, role, most: u32::MAX, except: None });
         Ok(View { buffer: id, offset: 0, len })
     }
 
     /// What the host writes into an input of integers must be `most` at most (ids, lengths). Of
     /// several bounds the lowest counts.
     pub fn bound(&mut self, ids: View, most: usize) {
+        self.restrict(ids, most, None);
+    }
+
+    /// The same, but for one value, which is allowed: a class id that says "ignore me". Where another bound
+    /// forbids it, it stays forbidden.
+    pub fn bound_but(&mut self, ids: View, most: usize, except: u32) {
+        self.restrict(ids, most, Some(except));
+    }
+
+    fn restrict(&mut self, ids: View, most: usize, except: Option<u32>) {
         let buffer = &mut self.buffers[ids.buffer.0];
-        buffer.most = buffer.most.min(u32::try_from(most).unwrap_or(u32::MAX));
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let allowed = |value: &u32| *value <= most || except == Some(*value);
+        let kept = buffer.except.filter(allowed);
+        let new = except.filter(|&value| buffer.allows(value));
+        buffer.except = new.or(kept);
+        buffer.most = buffer.most.min(most);
     }
 
     /// The control buffer ([`Control`]), made on first use.
@@ -447,6 +471,28 @@ mod tests {
         assert_eq!(plan.slot_of, [Some(0), Some(1), Some(0), None]);
         assert_eq!((plan.temporary_bytes(), plan.fixed_bytes, plan.peak_bytes()), (32, 16, 48));
         assert_eq!(r.census(), BTreeMap::from([("combine", 3), ("fill", 3)]));
+    }
+
+    #[test]
+    fn of_several_bounds_the_lowest_counts() {
+        let mut r = Recording::new();
+        let ids = r.buffer("ids", 4, DType::U32, Role::Input).unwrap();
+        let allowed =
+            |r: &Recording| [0, 3, 4, 7, 9, u32::MAX].map(|value| r.get(ids.buffer).allows(value));
+        r.bound_but(ids, 4, u32::MAX);
+        assert_eq!(allowed(&r), [true, true, true, false, false, true]);
+        // Another bound forbids what it does not except.
+        r.bound_but(ids, 3, 9);
+        assert_eq!(allowed(&r), [true, true, false, false, false, false]);
+        let mut r = Recording::new();
+        r.buffer("ids", 4, DType::U32, Role::Input).unwrap();
+        r.bound(ids, 7);
+        r.bound_but(ids, 3, 7);
+        assert_eq!(allowed(&r), [true, true, false, true, false, false]);
+        r.bound(ids, 100);
+        assert_eq!(allowed(&r), [true, true, false, true, false, false]);
+        r.bound(ids, 5);
+        assert_eq!(allowed(&r), [true, true, false, false, false, false]);
     }
 
     #[test]

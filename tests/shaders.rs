@@ -249,6 +249,7 @@ fn is_wide(op: &Op) -> bool {
         "average",
         "clip_scale",
         "clip_value",
+        "loss_total",
         "record_loss",
         "rms_prop",
         "sequence_flags",

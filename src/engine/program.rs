@@ -89,15 +89,17 @@ impl Inputs<'_> {
     /// # Errors
     /// As [`Program::write_u32`].
     pub fn write_u32(&mut self, id: BufferId, values: &[u32]) -> Result<()> {
-        let Buffer { name, most, .. } = &self.program.buffers[id.0];
-        if let Some(place) = values.iter().position(|value| value > most) {
+        let buffer = &self.program.buffers[id.0];
+        if let Some(place) = values.iter().position(|&value| !buffer.allows(value)) {
+            let Buffer { name, most, except, .. } = buffer;
             let value = values[place];
             let negative = match value as i32 {
                 ..0 => format!(" ({} as a signed number)", value as i32),
                 _ => String::new(),
             };
+            let or = except.map_or(String::new(), |except| format!(", or {except}"));
             return Err(Error::invalid(format!(
-                "'{name}': element {place} is {value}{negative}; it must be {most} at most"
+                "'{name}': element {place} is {value}{negative}; it must be {most} at most{or}"
             )));
         }
         self.words(id, DType::U32, bytemuck::cast_slice(values))

@@ -1,5 +1,6 @@
 //! Softmax and cross-entropy in one kernel, with the gradient.
 
+use super::losses::{class_weights, flags, named};
 use super::{Binding, GROUP, Kernel, LossScale, View, spread};
 use bytemuck::{Pod, Zeroable};
 
@@ -15,12 +16,25 @@ pub struct CrossEntropyParams {
     pub logits_offset: u32,
     /// First target.
     pub targets_offset: u32,
-    /// What the gradient is multiplied with: 1/N for the mean.
+    /// What the gradient is multiplied with: 1/N for the mean; with a total, after it was divided by that.
     pub scale: f32,
+    /// The target that takes no part.
+    pub ignored: u32,
+    /// Neighbouring rows that share a flag.
+    pub run: u32,
+    /// First flag.
+    pub flags_offset: u32,
+    /// First class weight.
+    pub weights_offset: u32,
+    /// Label smoothing ε.
+    pub smoothing: f32,
 }
 
 /// losses\[n\] = log Σᵥ exp(x\[n,v\]) − x\[n,target\[n\]\] in nats;
 /// d_logits\[n,v\] = scale·(softmax(x\[n\])\[v\] − \[v = target\[n\]\]).
+///
+/// With options, of the rows that take part, with class weights w and label smoothing ε:
+/// losses\[n\] = −Σᵥ aᵥ·log softmax(x\[n\])\[v\], aᵥ = (1 − ε)·w(target)·\[v = target\] + ε/V·w(v).
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
     /// Sizes and offsets.
@@ -29,6 +43,14 @@ pub struct CrossEntropy {
     pub gradient: bool,
     /// Times the loss scale.
     pub scaled: bool,
+    /// There are flags of the rows.
+    pub flags: bool,
+    /// A target is ignored.
+    pub ignoring: bool,
+    /// Classes have weights.
+    pub weights: bool,
+    /// Labels are smoothed.
+    pub smoothing: bool,
 }
 
 impl CrossEntropy {
@@ -41,10 +63,24 @@ impl CrossEntropy {
                 logits_offset: logits.offset as u32,
                 targets_offset: targets.offset as u32,
                 scale: 1.0 / targets.len as f32,
+                ignored: 0,
+                run: 1,
+                flags_offset: 0,
+                weights_offset: 0,
+                smoothing: 0.0,
             },
             gradient,
             scaled: false,
+            flags: false,
+            ignoring: false,
+            weights: false,
+            smoothing: false,
         }
+    }
+
+    /// What the mean divides by is counted on the device, and bound as `total`.
+    pub fn counted(&self) -> bool {
+        self.flags || self.ignoring || self.weights
     }
 
     /// Threads a row: enough that each has about eight classes.
@@ -61,7 +97,7 @@ impl Kernel for CrossEntropy {
         if self.scaled && !self.gradient {
             return Err("there is no gradient to scale");
         }
-        super::all_positive(&[self.params.rows, self.params.classes])
+        super::all_positive(&[self.params.rows, self.params.classes, self.params.run])
     }
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
@@ -77,14 +113,29 @@ impl Kernel for CrossEntropy {
         if self.scaled {
             list.push(Binding::read("loss_scale", LossScale::WORDS));
         }
+        if self.flags {
+            list.push(flags(p.flags_offset, p.rows, p.run));
+        }
+        if self.weights {
+            list.push(class_weights(p.weights_offset, p.classes));
+        }
+        if self.counted() && self.gradient {
+            list.push(Binding::read("total", 1));
+        }
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = if self.scaled { LossScale::defines() } else { Vec::new() };
         list.push(("LANES", self.lanes().to_string()));
-        if self.gradient {
-            list.push(("GRADIENT", String::new()));
-        }
+        list.extend(named([
+            ("GRADIENT", self.gradient),
+            ("HAS_flags", self.flags),
+            ("IGNORING", self.ignoring),
+            ("WEIGHTED", self.weights),
+            ("SMOOTHING", self.smoothing),
+            ("COUNTED", self.counted()),
+            ("OPTIONS", self.counted() || self.smoothing),
+        ]));
         list
     }
     fn params(&self) -> &[u8] {

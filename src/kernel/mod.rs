@@ -11,6 +11,7 @@ mod activation;
 mod beside;
 mod cell;
 mod convolution;
+mod crf;
 mod cross_entropy;
 mod custom;
 mod dropout;
@@ -18,6 +19,7 @@ mod embedding;
 mod ensemble;
 mod half;
 mod loss_scale;
+mod losses;
 mod matmul;
 mod memory;
 mod norm;
@@ -40,11 +42,17 @@ pub use activation::Activation;
 pub use beside::Beside;
 pub use cell::{Cell, CellKind};
 pub use convolution::{ColumnsBackward, ColumnsForward, ColumnsParams, Convolution};
+pub use crf::{
+    CrfForm, CrfParams, CrfPosterior, CrfPosteriorParams, CrfScan, CrfTransitions,
+    CrfTransitionsParams, MAX_TAGS,
+};
 pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
 pub use custom::{BackwardTwin, CustomCell, ForwardTwin, Reference};
 pub use dropout::{Dropout, DropoutParams};
 pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
 pub use loss_scale::LossScale;
+pub(crate) use losses::CHUNK as LOSS_CHUNK;
+pub use losses::{ElementForm, ElementLoss, ElementLossParams, LossTotal, LossTotalParams};
 pub use matmul::{Matmul, MatmulParams, Operand, SequenceRows, SequenceSide};
 pub use memory::{
     Combine, CombineParams, Fill, FillParams, Rows, SelectRows, SelectRowsParams, SequenceFlags,
@@ -300,6 +308,11 @@ ops!(
     NormaliseBackward,
     ColumnSum,
     ActivationPenalty,
+    LossTotal,
+    ElementLoss,
+    CrfScan,
+    CrfPosterior,
+    CrfTransitions,
     Resident,
     Beside,
 );

@@ -52,6 +52,8 @@ pub fn permutations() -> Vec<Op> {
     list.push(ClipScale::new(1, 1.0).into());
     list.push(ClipScale::new(1, 1.0).under_scale((0.9, 0.999)).into());
     list.push(RecordLoss::new(1, 1).into());
+    list.push(RecordLoss { total: true, ..RecordLoss::new(1, 1) }.into());
+    losses(&mut list);
     for [clip, scaled] in [[false, false], [true, false], [true, true]] {
         for flag in flags {
             let op = Sgd::new(view, 0.9, 0.0, clip);
@@ -143,6 +145,78 @@ pub fn permutations() -> Vec<Op> {
     list.push(NormaliseForward { params, axis: NormAxis::Row }.into());
     list.push(NormaliseBackward { params, axis: NormAxis::Row }.into());
     list
+}
+
+/// Losses with masks, weights and options; conditional random fields.
+fn losses(list: &mut Vec<Op>) {
+    let view = View { buffer: BufferId(0), offset: 0, len: 8 };
+    for bits in 1..8u32 {
+        let flag = |n: u32| bits >> n & 1 == 1;
+        let params = LossTotal::of_flags(view, 1.0).params;
+        let (flags, ignoring, weights) = (flag(0), flag(1), flag(2));
+        list.push(LossTotal { params, flags, ignoring, weights }.into());
+    }
+    // Without a gradient, with one, with one that is scaled.
+    let gradients = [[false; 2], [true, false], [true, true]];
+    for bits in 1..16u32 {
+        let flag = |n: u32| bits >> n & 1 == 1;
+        for [gradient, scaled] in gradients {
+            let mut op = CrossEntropy::new(2, view, view, gradient);
+            (op.flags, op.ignoring, op.weights, op.smoothing) =
+                (flag(0), flag(1), flag(2), flag(3));
+            list.push(CrossEntropy { scaled, ..op }.into());
+        }
+    }
+    let forms = [
+        ElementForm::BinaryCrossEntropy { positive: false },
+        ElementForm::BinaryCrossEntropy { positive: true },
+        ElementForm::Squared,
+        ElementForm::Absolute,
+        ElementForm::Huber,
+        ElementForm::Quantile(vec![0.1, 0.5, 0.9]),
+        ElementForm::Gaussian,
+        ElementForm::StudentT,
+    ];
+    let params = ElementLossParams { count: 2, width: 1, run: 1, ..ElementLossParams::zeroed() };
+    for form in forms {
+        for [gradient, scaled] in gradients {
+            for bits in 0..4u32 {
+                let (flags, accumulate) = (bits & 1 == 1, bits > 1);
+                if accumulate && !gradient {
+                    continue;
+                }
+                let form = form.clone();
+                let op = ElementLoss { params, form, flags, gradient, accumulate, scaled };
+                list.push(op.into());
+            }
+        }
+    }
+    let forward = |states| CrfForm::Forward { states };
+    for form in [forward(false), forward(true), CrfForm::Reverse, CrfForm::Best] {
+        for tags in [5, 33, 100, 256, MAX_TAGS as u32] {
+            for (count, flags) in [(2, false), (2, true), (1, false), (1, true)] {
+                let one = CrfParams { time: 2, batch: 1, ..CrfParams::zeroed() };
+                let params = CrfParams { tags, count, ..one };
+                list.push(CrfScan { params, form, flags }.into());
+            }
+        }
+    }
+    for tags in [5, 1000] {
+        for [gradient, scaled] in gradients.into_iter().chain([[false, true]]) {
+            for accumulate in [false, true] {
+                if accumulate && !gradient {
+                    continue;
+                }
+                let one = CrfPosteriorParams { time: 2, batch: 1, ..Zeroable::zeroed() };
+                let params = CrfPosteriorParams { tags, ..one };
+                list.push(CrfPosterior { params, gradient, accumulate, scaled }.into());
+            }
+        }
+    }
+    for [scaled, accumulate] in [[false; 2], [true, false], [false, true], [true; 2]] {
+        let op = CrfTransitions::new([2, 1], 2, 1.0);
+        list.push(CrfTransitions { scaled, accumulate, ..op }.into());
+    }
 }
 
 /// Each permutation of the product of matrices that subgroups multiply, which not every device takes.

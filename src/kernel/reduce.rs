@@ -15,16 +15,18 @@ pub struct RecordLossParams {
     pub count: u32,
     /// Entries of the ring.
     pub ring: u32,
-    /// 1 / count.
+    /// What the sum is multiplied with: 1 / count for the mean.
     pub scale: f32,
 }
 
-/// ring\[(step − 1) mod R\] = Σₙ losses\[n\] / N, so that the host may read the losses of many steps
-/// at once.
+/// ring\[(step − 1) mod R\] = scale·Σₙ losses\[n\], so that the host may read the losses of many steps
+/// at once; divided by a total that a launch counted, or 0 where that is 0.
 #[derive(Clone, Debug)]
 pub struct RecordLoss {
     /// Sizes.
     pub params: RecordLossParams,
+    /// There is a total.
+    pub total: bool,
 }
 
 impl RecordLoss {
@@ -36,6 +38,7 @@ impl RecordLoss {
                 ring: ring as u32,
                 scale: 1.0 / count as f32,
             },
+            total: false,
         }
     }
 }
@@ -48,11 +51,18 @@ impl Kernel for RecordLoss {
         super::all_positive(&[self.params.count, self.params.ring])
     }
     fn bindings(&self) -> Vec<Binding> {
-        vec![
+        let mut list = vec![
             Binding::read("losses", self.params.count as usize),
             Binding::write("ring", self.params.ring as usize).moving(1),
             Binding::read_u32("control", Control::WORDS),
-        ]
+        ];
+        if self.total {
+            list.push(Binding::read("total", 1));
+        }
+        list
+    }
+    fn defines(&self) -> Vec<(&'static str, String)> {
+        self.total.then(|| ("HAS_total", String::new())).into_iter().collect()
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)

@@ -1,10 +1,12 @@
 //! What networks are made of: layers know their equations and parameters, and nothing of devices.
 
+mod crf;
 mod embedding;
 mod init;
 mod linear;
 mod recurrent;
 
+pub use crf::{BestPath, Crf};
 pub use embedding::Embedding;
 pub use init::Initializer;
 pub use linear::Linear;

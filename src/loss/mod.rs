@@ -1,10 +1,26 @@
 //! Losses, computed on the device together with their gradient.
+//!
+//! [`Loss`] has them all; an [`Objective`] of one's own is recorded the same way. A loss is a mean over what takes
+//! part: rows or elements whose mask is set, rows whose target isn't ignored. How many those are is counted on the
+//! device at every run, so that masks may change from batch to batch. Where nothing takes part, loss and gradient
+//! are 0. Means follow PyTorch's conventions: with class weights the sum is divided by the weights of the targets
+//! that take part. Gradients are written by the kernel that computes the loss, times the loss scale
+//! ([`Recorder::loss_scale`]) where activations are f16.
+
+mod classes;
+mod elements;
+mod penalty;
+
+pub use classes::{CrossEntropyOptions, cross_entropy, cross_entropy_with};
+pub use elements::{ElementOptions, elements};
+pub use penalty::{Penalty, penalise};
 
 use crate::error::{Error, Result};
 use crate::kernel::{
-    ActivationPenalty, ActivationPenaltyParams, CrossEntropy, RecordLoss, RecordLossParams, View,
+    ElementForm, LossTotal, RecordLoss, RecordLossParams, SequenceFlags, SequenceFlagsParams, View,
 };
 use crate::schedule::{Recorder, Var};
+use crate::tensor::DType;
 
 /// The output that holds the last losses, one a training step: entry (step − 1) mod [`RING`].
 pub const LOSS: &str = "loss";
@@ -12,100 +28,199 @@ pub const LOSS: &str = "loss";
 /// Entries of the loss ring: the host must read it at least once in so many steps to see all.
 pub const RING: usize = 64;
 
-/// Softmax and cross-entropy of `logits` \[N, V\] against `targets` \[N\], the mean over the rows, in
-/// nats. Its value goes to the output [`LOSS`]. Writing a target that is no class is an error.
+/// What a prediction is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Class ids, u32 \[N\].
+    Classes(View),
+    /// Numbers, f32 \[N, D\].
+    Values(View),
+}
+
+impl Target {
+    fn classes(self, loss: &str) -> Result<View> {
+        match self {
+            Target::Classes(view) => Ok(view),
+            Target::Values(_) => Err(Error::invalid(format!("{loss} needs class ids as targets"))),
+        }
+    }
+
+    fn values(self, loss: &str) -> Result<View> {
+        match self {
+            Target::Values(view) => Ok(view),
+            Target::Classes(_) => Err(Error::invalid(format!("{loss} needs numbers as targets"))),
+        }
+    }
+}
+
+/// Something to make small. Implement it for a loss of your own: record launches, put gradients where
+/// [`Recorder::gradient_target`] says (times [`Recorder::loss_scale`], if there is one, or by
+/// [`Recorder::seed_gradient`], which does that), and the value into the ring by [`record_value`].
+pub trait Objective {
+    /// Records the loss of `prediction` \[N, C\] against `target`, over the rows (or elements) whose `mask` is set:
+    /// a view of u32, whose lowest bit counts (as
+    /// [`RecurrentOutput::flags`](crate::layer::RecurrentOutput)), or of f32, which count where they are not 0.
+    /// In a recording without gradients it records the value alone.
+    ///
+    /// # Errors
+    /// Shapes that do not belong together, a target of the wrong type, options out of their range.
+    fn record(
+        &self,
+        rec: &mut Recorder,
+        prediction: Var,
+        target: Target,
+        mask: Option<View>,
+    ) -> Result<()>;
+}
+
+/// A loss by its name. N rows, D wanted values a row, V classes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Loss {
+    /// −log softmax(x)\[target\] of logits \[N, V\] against class ids, in nats, with options.
+    CrossEntropy(CrossEntropyOptions),
+    /// −y·w·log σ(x) − (1 − y)·log(1 − σ(x)) of logits \[N, D\] against y in \[0, 1\], in nats: D yes-or-no questions
+    /// a row (PyTorch's `BCEWithLogitsLoss`).
+    BinaryCrossEntropy {
+        /// The weight w of the positive class by column, f32 \[D\]; none: 1.
+        positive: Option<View>,
+    },
+    /// (x − y)².
+    MeanSquared,
+    /// |x − y|, of gradient 0 at 0.
+    MeanAbsolute,
+    /// r²/2 where r = |x − y| ≤ δ, else δ·(r − δ/2) (Huber 1964, "Robust estimation of a location parameter").
+    Huber {
+        /// δ > 0, in the unit of y.
+        delta: f32,
+    },
+    /// max(τ·(y − x), (τ − 1)·(y − x)), the mean over the levels τ as well, of predictions \[N, D·Q\], the Q of one
+    /// wanted value side by side (Koenker and Bassett 1978, "Regression quantiles"); of gradient 0 at x = y.
+    Quantile {
+        /// The levels τ, each in (0, 1).
+        levels: Vec<f32>,
+    },
+    /// −log of the normal density, log σ + (y − μ)²/(2σ²) + log(2π)/2, of predictions \[N, D·2\], (μ, s) side by
+    /// side, σ = least + log(1 + eˢ) (Nix and Weigend 1994; in nats).
+    Gaussian {
+        /// The least σ, 0 or more, in the unit of y.
+        least: f32,
+    },
+    /// −log of Student's density, log σ + (ν + 1)/2·log(1 + z²/ν) + log Γ(ν/2) − log Γ((ν + 1)/2) + log(πν)/2,
+    /// z = (y − μ)/σ, of predictions \[N, D·3\], (μ, s, r) side by side, σ = least + log(1 + eˢ),
+    /// ν = 2 + log(1 + eʳ), so that there is a variance (Lange, Little and Taylor 1989; in nats).
+    StudentT {
+        /// The least σ, 0 or more, in the unit of y.
+        least: f32,
+    },
+}
+
+impl Loss {
+    /// How many predictions a wanted value needs; of cross-entropy, 1.
+    pub fn predictions(&self) -> usize {
+        match self {
+            Loss::Quantile { levels } => levels.len(),
+            Loss::Gaussian { .. } => 2,
+            Loss::StudentT { .. } => 3,
+            _ => 1,
+        }
+    }
+}
+
+impl Objective for Loss {
+    fn record(
+        &self,
+        rec: &mut Recorder,
+        prediction: Var,
+        target: Target,
+        mask: Option<View>,
+    ) -> Result<()> {
+        let options = ElementOptions { mask, ..ElementOptions::default() };
+        let (form, options) = match self {
+            Loss::CrossEntropy(more) => {
+                let targets = target.classes("cross-entropy")?;
+                return cross_entropy_with(rec, prediction, targets, mask, more);
+            }
+            Loss::BinaryCrossEntropy { positive } => {
+                let form = ElementForm::BinaryCrossEntropy { positive: positive.is_some() };
+                (form, ElementOptions { positive: *positive, ..options })
+            }
+            Loss::MeanSquared => (ElementForm::Squared, options),
+            Loss::MeanAbsolute => (ElementForm::Absolute, options),
+            Loss::Huber { delta } => {
+                (ElementForm::Huber, ElementOptions { shape: *delta, ..options })
+            }
+            Loss::Quantile { levels } => (ElementForm::Quantile(levels.clone()), options),
+            Loss::Gaussian { least } => {
+                (ElementForm::Gaussian, ElementOptions { shape: *least, ..options })
+            }
+            Loss::StudentT { least } => {
+                (ElementForm::StudentT, ElementOptions { shape: *least, ..options })
+            }
+        };
+        let targets = target.values(form.name())?;
+        elements(rec, prediction, targets, form, options)
+    }
+}
+
+/// Puts a loss into the output [`LOSS`]: scale·Σ `losses`, divided by `total` (one number on the device) where there
+/// is one, or 0 where that is 0. A recording has one loss.
 ///
 /// # Errors
-/// Unequal numbers of rows; logits that already have a gradient.
-pub fn cross_entropy(rec: &mut Recorder, logits: Var, targets: View) -> Result<()> {
-    if targets.len != logits.rows {
-        return Err(Error::shape("targets", &[logits.rows], &[targets.len]));
+/// There is a loss already; a view that is not f32.
+pub fn record_value(
+    rec: &mut Recorder,
+    losses: View,
+    scale: f32,
+    total: Option<View>,
+) -> Result<()> {
+    // The kernel reads from the buffers' beginning.
+    if losses.offset > 0 || total.is_some_and(|total| total.offset > 0) {
+        return Err(Error::invalid("losses and their total must begin at their buffers' start"));
     }
-    rec.bound(targets, logits.columns.saturating_sub(1));
-    let losses = rec.temporary_f32("losses", [1, logits.rows])?;
-    let mut buffers = vec![logits.view, targets, losses.view];
-    let gradient = match rec.gradient_target(logits)? {
-        Some((_, true)) => return Err(Error::invalid("the logits already have a gradient")),
-        Some((view, false)) => {
-            buffers.push(view);
-            true
-        }
-        None => false,
-    };
-    let scale = if gradient { rec.loss_scale()? } else { None };
-    buffers.extend(scale);
-    let op = CrossEntropy::new(logits.columns, logits.view, targets, gradient);
-    rec.launch(CrossEntropy { scaled: scale.is_some(), ..op }, &buffers)?;
     let ring = rec.output_buffer(LOSS, [1, RING])?;
     let control = rec.control();
-    rec.launch(RecordLoss::new(logits.rows, RING), &[losses.view, ring.view, control])
+    let params = RecordLossParams { count: losses.len as u32, ring: RING as u32, scale };
+    let mut buffers = vec![losses, ring.view, control];
+    buffers.extend(total);
+    rec.launch(RecordLoss { params, total: total.is_some() }, &buffers)
 }
 
-/// A penalty on a layer's outputs, with its rate (Merity, Keskar and Socher 2017, "Regularizing and
-/// optimizing LSTM language models", section 4.8; they penalise the last layer's outputs, activations
-/// after dropout and their change before it).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Penalty {
-    /// Activation regularisation (AR): α·mean h².
-    Activation(f32),
-    /// Temporal activation regularisation (TAR): β·mean (h(t+1) − h(t))².
-    Temporal(f32),
-}
-
-/// Adds a penalty on outputs `h` \[T·B, W\] of `shape` T, B to what is trained: its gradient joins that of
-/// `h`, its value goes to the output `name`, a ring as [`LOSS`]. The mean is over the elements that take
-/// part by `flags` ([`RecurrentOutput::flags`](crate::layer::RecurrentOutput)): padding is not penalised.
+/// A mask as flags of u32, one for so many of `terms` neighbouring terms of rows of `width`, and how many that are.
 ///
 /// # Errors
-/// A rate that is no number or negative; a shape that is not that of `h`; a taken name.
-pub fn penalise(
-    rec: &mut Recorder,
-    name: &str,
-    penalty: Penalty,
-    h: Var,
-    [time, batch]: [usize; 2],
-    flags: Option<View>,
-) -> Result<()> {
-    let (Penalty::Activation(rate) | Penalty::Temporal(rate)) = penalty;
-    if !(rate >= 0.0 && rate.is_finite()) {
-        let what = format!("the rate of penalty '{name}' must be 0 or more, not {rate}");
-        return Err(Error::invalid(what));
+/// Another number of flags than one a row, one a term, or one for a whole number of rows.
+fn flags_of(rec: &mut Recorder, mask: View, terms: usize, width: usize) -> Result<(View, usize)> {
+    let rows = terms / width.max(1);
+    let by_row = mask.len > 0 && rows.is_multiple_of(mask.len);
+    if !by_row && mask.len != terms {
+        return Err(Error::shape("mask", &[rows], &[mask.len]));
     }
-    if h.rows != time * batch || batch == 0 {
-        return Err(Error::shape("penalised outputs", &[time * batch], &[h.rows]));
+    let run = terms / mask.len;
+    if rec.dtype(mask) == DType::U32 {
+        return Ok((mask, run));
     }
-    let rows_of_flags = flags.map_or(h.rows, |f| f.len);
-    if rows_of_flags == 0 || !h.rows.is_multiple_of(rows_of_flags) {
-        return Err(Error::shape("flags of the penalty", &[h.rows], &[rows_of_flags]));
+    let mut values = mask;
+    if mask.offset > 0 {
+        values = rec.temporary_f32("mask", [1, mask.len])?.view;
+        rec.copy_rows([1, mask.len], (mask, mask.len), (values, mask.len))?;
     }
-    let partials = ActivationPenalty::partials(h.view.len);
-    let losses = rec.temporary_f32("penalties", [1, partials])?;
-    let target = rec.gradient_target(h)?;
-    let scale = if target.is_some() { rec.loss_scale()? } else { None };
-    let params = ActivationPenaltyParams {
-        rows: h.rows as u32,
-        batch: batch as u32,
-        width: h.columns as u32,
-        h_offset: h.view.offset as u32,
-        gradient_offset: target.map_or(0, |t| t.0.offset) as u32,
-        places: (h.rows / rows_of_flags) as u32,
-        rate,
-    };
-    let op = ActivationPenalty {
-        params,
-        temporal: matches!(penalty, Penalty::Temporal(_)),
-        flags: flags.is_some(),
-        gradient: target.is_some(),
-        accumulate: target.is_some_and(|t| t.1),
-        scaled: scale.is_some(),
-    };
-    let mut buffers = vec![h.view, losses.view];
-    buffers.extend(target.map(|t| t.0));
-    buffers.extend(flags);
-    buffers.extend(scale);
+    let flags = rec.temporary_ids("flags", mask.len)?;
+    let params = SequenceFlagsParams { time: mask.len as u32, batch: 1 };
+    let op = SequenceFlags { params, lengths: false, mask: true, resets: false };
+    rec.launch(op, &[flags, values])?;
+    Ok((flags, run))
+}
+
+/// How many of the terms take part, on the device.
+fn count(rec: &mut Recorder, op: LossTotal, views: &[View]) -> Result<View> {
+    let total = rec.temporary_f32("total", [1, 1])?.view;
+    let mut buffers = vec![total];
+    buffers.extend(views);
     rec.launch(op, &buffers)?;
-    let ring = rec.output_buffer(name, [1, RING])?;
-    let control = rec.control();
-    let params = RecordLossParams { count: partials as u32, ring: RING as u32, scale: 1.0 };
-    rec.launch(RecordLoss { params }, &[losses.view, ring.view, control])
+    Ok(total)
+}
+
+/// How many flags are set, times `factor`, on the device.
+pub(crate) fn count_flags(rec: &mut Recorder, flags: View, factor: f32) -> Result<View> {
+    count(rec, LossTotal::of_flags(flags, factor), &[flags])
 }

@@ -9,6 +9,7 @@
 //! Every entry checks its shapes and returns [`Error::Shape`] or
 //! [`Error::Invalid`]; none panics on bad input.
 
+mod crf;
 mod loss;
 mod optim;
 mod random;
@@ -17,9 +18,11 @@ pub mod tape;
 
 use crate::error::{Error, Result};
 
+pub use crf::{ChainGradients, ChainScores};
 pub use loss::{
-    LinearGradients, activation_penalty, embedding, embedding_backward, linear, linear_backward,
-    softmax_cross_entropy, temporal_penalty,
+    ElementLoss, LinearGradients, Valued, activation_penalty, element_loss, embedding,
+    embedding_backward, linear, linear_backward, softmax_cross_entropy, temporal_penalty,
+    weighted_cross_entropy,
 };
 pub use optim::{Adam, AdamW, RmsProp, Sgd, clip_norm, clip_value};
 pub use random::{dropout_multipliers, threefry2x32};

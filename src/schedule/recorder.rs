@@ -254,6 +254,11 @@ impl Recorder {
         self.recording.bound(ids, most);
     }
 
+    /// The same but for one value; see [`Recording::bound_but`].
+    pub fn bound_but(&mut self, ids: View, most: usize, except: u32) {
+        self.recording.bound_but(ids, most, except);
+    }
+
     /// A trainable matrix (a vector is one row) of the store; asked for again, the same one.
     ///
     /// # Errors

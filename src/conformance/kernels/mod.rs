@@ -1,5 +1,6 @@
 //! The kernels beside the recurrence, one by one.
 
+mod losses;
 mod products;
 mod scaling;
 mod updates;
@@ -291,7 +292,8 @@ fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result
     for activation in Activation::examples() {
         run(scaling::activated(g, activation)?)?;
     }
-    run(scaling::scaled_loss(g)?)
+    run(scaling::scaled_loss(g)?)?;
+    losses::cases(&mut Data::new(g.precision), run)
 }
 
 fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<Array2<f64>> {
@@ -456,7 +458,7 @@ fn penalty(
     // How it is cut into partial sums is the engine's own affair.
     let control = case.recording.control();
     let params = RecordLossParams { count: partials as u32, ring: 1, scale: 1.0 };
-    case.recording.launch(RecordLoss { params }, &[losses, ring, control])?;
+    case.recording.launch(RecordLoss { params, total: false }, &[losses, ring, control])?;
     case.want.push(("ring", vec![loss]));
     case.want.push(("gradient", want));
     Ok(case)

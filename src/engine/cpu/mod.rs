@@ -6,10 +6,12 @@
 
 mod cell;
 mod convolution;
+mod crf;
 mod cross_entropy;
 mod dropout;
 mod embedding;
 mod lasting;
+mod losses;
 mod math;
 mod matmul;
 mod memory;
@@ -554,6 +556,11 @@ fn run(context: &Context, ops: &[Op], keeps_gates: bool, bound: Bound, scratch: 
         Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, bound),
         Op::Dropout(k) => dropout::dropout(context, k, bound),
         Op::CrossEntropy(k) => cross_entropy::cross_entropy(context, k, bound),
+        Op::LossTotal(k) => losses::loss_total(context, k, bound),
+        Op::ElementLoss(k) => losses::element_loss(context, k, bound),
+        Op::CrfScan(k) => crf::crf_scan(context, k, bound),
+        Op::CrfPosterior(k) => crf::crf_posterior(context, k, bound),
+        Op::CrfTransitions(k) => crf::crf_transitions(context, k, bound),
         Op::SumSquares(k) => reduce::sum_squares(context, k, bound),
         Op::ClipScale(k) => reduce::clip_scale(context, k, bound),
         Op::RecordLoss(k) => reduce::record_loss(context, k, bound),

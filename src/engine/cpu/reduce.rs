@@ -23,10 +23,14 @@ fn sum(values: &[f32], map: impl Fn(f32) -> f32 + Copy) -> f32 {
 }
 
 pub fn record_loss(_: &Context, kernel: &RecordLoss, mut bound: Bound) {
-    let (read, write) = (bound.reads, &mut bound.writes);
+    let read = bound.reads;
     let p = &kernel.params;
     let slot = (control(read[1]).step.max(1) - 1) % p.ring;
-    write[0][slot as usize] = sum(&read[0][..p.count as usize], |x| x) * p.scale;
+    let mut value = sum(&read[0][..p.count as usize], |x| x);
+    if let Some(&total) = bound.read("total").first() {
+        value = if total > 0.0 { value / total } else { 0.0 };
+    }
+    bound.write("ring")[slot as usize] = value * p.scale;
 }
 
 pub fn sum_squares(_: &Context, kernel: &SumSquares, mut bound: Bound) {

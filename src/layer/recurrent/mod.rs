@@ -325,7 +325,7 @@ impl Recurrent {
         if let InitialState::Given(given) = initial {
             self.check_given(given, batch)?;
         }
-        let flags = sequence.record_flags(rec, self.places())?;
+        let flags = sequence.record_flags_of(rec, self.places())?;
         let segments = self.segments(&sequence, flags, rec.precision(), rec.is_scoped())?;
         if self.memory != Memory::Keep {
             rec.set_frugal();

@@ -85,8 +85,22 @@ impl Sequence {
         Ok([self.time, self.batch])
     }
 
+    /// Records which rows take part in which steps, u32 \[T·B\], where there are lengths, a mask or resets: the mask of
+    /// a loss over the sequence's rows.
+    ///
+    /// # Errors
+    /// Sizes of zero; lengths, a mask or resets of another shape.
+    pub fn record_flags(&self, rec: &mut Recorder) -> Result<Option<View>> {
+        self.check(1)?;
+        self.record_flags_of(rec, 1)
+    }
+
     /// The flags \[T,B\] of the steps, where there are any.
-    pub(super) fn record_flags(&self, rec: &mut Recorder, places: usize) -> Result<Option<View>> {
+    pub(super) fn record_flags_of(
+        &self,
+        rec: &mut Recorder,
+        places: usize,
+    ) -> Result<Option<View>> {
         if self.lengths.is_none() && self.mask.is_none() && self.resets.is_none() {
             return Ok(None);
         }
