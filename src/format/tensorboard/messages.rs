@@ -65,7 +65,7 @@ pub enum Content {
     /// How often values lie where.
     #[prost(message, tag = "5")]
     Histogram(HistogramProto),
-    /// A tensor, here always of texts.
+    /// A tensor, here always of one text.
     #[prost(message, tag = "8")]
     Tensor(TextTensor),
 }
@@ -113,7 +113,7 @@ pub struct HistogramProto {
     pub bucket: Vec<f64>,
 }
 
-/// A tensor of texts.
+/// A tensor of one text.
 #[derive(Clone, PartialEq, Message)]
 pub struct TextTensor {
     /// The element type's number: 7, a string.
@@ -122,26 +122,14 @@ pub struct TextTensor {
     /// The shape.
     #[prost(message, optional, tag = "2")]
     pub tensor_shape: Option<Shape>,
-    /// The texts.
+    /// The text.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub string_val: Vec<Vec<u8>>,
 }
 
-/// A shape.
+/// A shape, here always of no axes: a list of texts would be shown as a table.
 #[derive(Clone, PartialEq, Message)]
-pub struct Shape {
-    /// Its axes.
-    #[prost(message, repeated, tag = "2")]
-    pub dim: Vec<Axis>,
-}
-
-/// An axis.
-#[derive(Clone, PartialEq, Message)]
-pub struct Axis {
-    /// Its extent.
-    #[prost(int64, tag = "1")]
-    pub size: i64,
-}
+pub struct Shape {}
 
 /// How a value is shown.
 #[derive(Clone, PartialEq, Message)]

@@ -12,8 +12,8 @@ pub use histogram::Histogram;
 
 use crate::error::{Error, Result};
 use messages::{
-    Axis, Content, Event, Image, PluginData, SessionLog, Shape, Summary, SummaryMetadata,
-    SummaryValue, TextTensor, What,
+    Content, Event, Image, PluginData, SessionLog, Shape, Summary, SummaryMetadata, SummaryValue,
+    TextTensor, What,
 };
 use prost::Message;
 use std::fs::{File, OpenOptions};
@@ -93,7 +93,7 @@ impl EventFile {
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<()> {
         let tensor = TextTensor {
             dtype: STRING,
-            tensor_shape: Some(Shape { dim: vec![Axis { size: 1 }] }),
+            tensor_shape: Some(Shape {}),
             string_val: vec![text.as_bytes().to_vec()],
         };
         let metadata = SummaryMetadata {
