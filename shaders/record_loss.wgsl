@@ -1,4 +1,4 @@
-// ring[(step − 1) mod R] = scale·Σ_n losses[n]; HAS_total: divided by the total, or 0 where that is 0.
+// ring[(step − 1) mod R] = scale·Σ_n losses[first + n]; HAS_total: divided by the total, or 0 where that is 0.
 #import shared/control
 #import shared/tree
 
@@ -6,6 +6,7 @@ struct Params {
     count: u32,
     ring: u32,
     scale: f32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,7 +19,7 @@ fn main(
 ) {
     var sum = 0.0;
     for (var n = index; n < p.count; n += 256u) {
-        sum += losses[n];
+        sum += losses[p.first + n];
     }
     sum = tree_sum(index, sum);
     if index == 0u {

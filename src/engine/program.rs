@@ -65,15 +65,25 @@ pub(super) enum ProgramKind {
 pub struct Inputs<'a> {
     program: &'a mut Program,
     member: Option<usize>,
+    /// What names end with.
+    suffix: String,
 }
 
 impl Inputs<'_> {
+    /// The same for inputs whose names end so: of one micro-batch of several, for who knows the plain names.
+    pub fn with_suffix(self, suffix: impl Into<String>) -> Self {
+        Inputs { suffix: suffix.into(), ..self }
+    }
+
     /// As [`Program::find`].
     ///
     /// # Errors
     /// There is none of that name.
     pub fn find(&self, name: &str) -> Result<BufferId> {
-        self.program.find(name)
+        match self.suffix.as_str() {
+            "" => self.program.find(name),
+            suffix => self.program.find(&format!("{name}{suffix}")),
+        }
     }
 
     /// Writes an input.
@@ -168,7 +178,7 @@ impl Program {
 
     /// What is given to all members of an ensemble.
     pub fn inputs(&mut self) -> Inputs<'_> {
-        Inputs { program: self, member: None }
+        Inputs { program: self, member: None, suffix: String::new() }
     }
 
     /// What is given to one member of an ensemble.
@@ -180,7 +190,7 @@ impl Program {
         if member >= members {
             return Err(Error::invalid(format!("there is no member {member} of {members}")));
         }
-        Ok(Inputs { program: self, member: Some(member) })
+        Ok(Inputs { program: self, member: Some(member), suffix: String::new() })
     }
 
     /// Writes an input; in every member the same.

@@ -17,6 +17,8 @@ pub struct RecordLossParams {
     pub ring: u32,
     /// What the sum is multiplied with: 1 / count for the mean.
     pub scale: f32,
+    /// The first of them.
+    pub first: u32,
 }
 
 /// ring\[(step − 1) mod R\] = scale·Σₙ losses\[n\], so that the host may read the losses of many steps
@@ -37,6 +39,7 @@ impl RecordLoss {
                 count: count as u32,
                 ring: ring as u32,
                 scale: 1.0 / count as f32,
+                first: 0,
             },
             total: false,
         }
@@ -52,7 +55,9 @@ impl Kernel for RecordLoss {
     }
     fn bindings(&self) -> Vec<Binding> {
         let mut list = vec![
-            Binding::read("losses", self.params.count as usize),
+            Binding::read("losses", (self.params.first + self.params.count) as usize)
+                .starting(self.params.first)
+                .moving(self.params.count as usize),
             Binding::write("ring", self.params.ring as usize).moving(1),
             Binding::read_u32("control", Control::WORDS),
         ];

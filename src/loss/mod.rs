@@ -179,7 +179,7 @@ pub fn record_value(
     }
     let ring = rec.output_buffer(LOSS, [1, RING])?;
     let control = rec.control();
-    let params = RecordLossParams { count: losses.len as u32, ring: RING as u32, scale };
+    let params = RecordLossParams { count: losses.len as u32, ring: RING as u32, scale, first: 0 };
     let mut buffers = vec![losses, ring.view, control];
     buffers.extend(total);
     rec.launch(RecordLoss { params, total: total.is_some() }, &buffers)

@@ -72,6 +72,7 @@ pub fn penalise(
     rec.launch(op, &buffers)?;
     let ring = rec.output_buffer(name, [1, RING])?;
     let control = rec.control();
-    let params = RecordLossParams { count: partials as u32, ring: RING as u32, scale: 1.0 };
+    let params =
+        RecordLossParams { count: partials as u32, ring: RING as u32, scale: 1.0, first: 0 };
     rec.launch(RecordLoss { params, total: false }, &[losses.view, ring.view, control])
 }

@@ -13,7 +13,7 @@ mod update;
 
 pub use average::{Averaging, AveragingState, averaged};
 pub use schedule::{Mode, Plateau, Schedule, ScheduleState, Shape};
-pub use update::{ParameterGroup, Update};
+pub use update::{GRADIENT_NORM, ParameterGroup, Update};
 
 use crate::error::{Error, Result};
 use crate::kernel::Control;

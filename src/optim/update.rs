@@ -3,10 +3,16 @@
 use super::{Averaging, AveragingState, Optimizer, check_decay};
 use crate::error::{Error, Result};
 use crate::kernel::{
-    self, AdamParams, ClipScale, ClipValue, Control, Op, RmsPropParams, SumSquares, View,
+    self, AdamParams, ClipScale, ClipValue, Control, Op, RecordLoss, RecordLossParams,
+    RmsPropParams, SumSquares, View,
 };
+use crate::loss::RING;
 use crate::schedule::{Recorder, Var, average_name};
 use serde::{Deserialize, Serialize};
+
+/// The output that holds the norms of all gradients in the last steps, before they are clipped: entry
+/// (step − 1) mod [`RING`], where there is a clipping norm.
+pub const GRADIENT_NORM: &str = "gradient_norm";
 
 /// Parameters with a weight decay and a learning rate of their own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,15 +224,22 @@ impl Update {
         }
         let clip = rec.temporary_f32("clip", [1, ClipScale::words(scale.is_some())])?.view;
         let op = ClipScale::new(count, max_norm).of_micro_batches(rec.micro_batch_count());
-        let Some(scale) = scale else {
-            rec.launch(op, &[partials, clip])?;
-            return Ok(clip);
-        };
-        let betas = match self.optimizer {
-            Optimizer::Adam { betas, .. } => betas,
-            _ => (0.0, 0.0),
-        };
-        rec.launch(op.under_scale(betas), &[partials, clip, scale])?;
+        match scale {
+            None => rec.launch(op, &[partials, clip])?,
+            Some(scale) => {
+                let betas = match self.optimizer {
+                    Optimizer::Adam { betas, .. } => betas,
+                    _ => (0.0, 0.0),
+                };
+                rec.launch(op.under_scale(betas), &[partials, clip, scale])?;
+            }
+        }
+        // The norm, the second word.
+        let ring = rec.output_buffer(GRADIENT_NORM, [1, RING])?;
+        let control = rec.control();
+        let op = RecordLoss::new(1, RING);
+        let params = RecordLossParams { first: 1, ..op.params };
+        rec.launch(RecordLoss { params, ..op }, &[clip, ring.view, control])?;
         Ok(clip)
     }
 }

@@ -1,7 +1,7 @@
 //! How long and how fast.
 
 use crate::loss::RING;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Schedule, ScheduleState, Shape, Update};
 use crate::tensor::Precision;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -12,12 +12,15 @@ use std::sync::atomic::AtomicBool;
 pub struct TrainOptions {
     /// Steps in all.
     pub steps: u64,
-    /// The learning rate at its highest; it rises over the first steps and falls along a cosine.
+    /// The learning rate at its highest.
     pub learning_rate: f32,
-    /// The optimizer.
-    pub optimizer: Optimizer,
-    /// The largest gradient norm.
-    pub max_norm: Option<f32>,
+    /// How the rate goes over the steps.
+    pub schedule: Schedule,
+    /// Optimizer, clipping, groups of parameters, averages of the weights. Where there is an average, it is what is
+    /// evaluated and saved as the model.
+    pub update: Update,
+    /// Batches whose gradients add up to one step's.
+    pub micro_batches: usize,
     /// How activations are stored, in training and validation.
     pub precision: Precision,
     /// The seed of masks and data order; member m of an ensemble has the one m further on.
@@ -39,14 +42,16 @@ pub struct TrainOptions {
 }
 
 impl TrainOptions {
-    /// Adam over `steps` steps at most at rate 0.004, norm 1, evaluated and saved ten times.
+    /// Adam over `steps` steps at most at rate 0.004, norm 1, evaluated and saved ten times. The rate rises over the
+    /// first steps (a 50th of all, at most 100), then falls along a cosine to a 20th.
     pub fn new(steps: u64) -> Self {
         let often = (steps / 10).max(1);
         TrainOptions {
             steps,
             learning_rate: 0.004,
-            optimizer: Optimizer::adam(),
-            max_norm: Some(1.0),
+            schedule: Schedule { warm_up: (steps / 50).clamp(1, 100), shape: Shape::cosine(0.05) },
+            update: Update { max_norm: Some(1.0), ..Update::new(Optimizer::adam()) },
+            micro_batches: 1,
             precision: Precision::F32,
             seed: 1,
             evaluate_every: often,
@@ -58,22 +63,15 @@ impl TrainOptions {
         }
     }
 
-    /// The rate of step `step` (from 1): linear over the first steps (a 50th of all, at most 100),
-    /// then a cosine down to a 20th (Loshchilov and Hutter 2017).
-    pub fn rate(&self, step: u64) -> f32 {
-        let warm = (self.steps / 50).clamp(1, 100) as f64;
-        let (step, steps) = (step as f64, self.steps as f64);
-        let factor = if step < warm {
-            step / warm
-        } else {
-            let part = ((step - warm) / (steps - warm).max(1.0)).min(1.0);
-            0.05 + 0.95 * 0.5 * (1.0 + (std::f64::consts::PI * part).cos())
-        };
-        self.learning_rate * factor as f32
+    /// The rate of step `step` (from 1).
+    pub fn rate(&self, step: u64, state: &ScheduleState) -> f32 {
+        self.schedule.rate(self.learning_rate, step, self.steps, state)
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let counts = [self.steps, self.evaluate_every, self.save_every];
+        self.update.check()?;
+        self.schedule.check()?;
+        let counts = [self.steps, self.evaluate_every, self.save_every, self.micro_batches as u64];
         let given = [self.patience, self.overfit].into_iter().flatten();
         if counts.into_iter().chain(given).any(|n| n == 0) {
             return Err(Error::invalid(

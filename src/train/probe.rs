@@ -3,11 +3,11 @@
 
 use super::checkpoint::seeds;
 use super::trainer::zero_states;
-use super::{Task, TrainOptions, Trainer, record_training};
+use super::{Phase, Task, TrainOptions, Trainer, record_training};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::loss::LOSS;
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, Update};
 use crate::tensor::Precision;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -34,7 +34,7 @@ impl<T: Task> Trainer<'_, T> {
         let loss = self.loss_now()?;
         let start = Instant::now();
         self.one_step()?;
-        self.training.wait()?;
+        self.training.iter().try_for_each(|loaded| loaded.program.wait())?;
         let step_seconds = start.elapsed().as_secs_f64();
         let validation = self.evaluate()?.map(|losses| losses.mean());
         if let Some(bad) = [Some(loss), validation].into_iter().flatten().find(|l| !l.is_finite()) {
@@ -58,8 +58,8 @@ impl<T: Task> Trainer<'_, T> {
         let (mut list, mut lowest) = (Vec::new(), f32::INFINITY);
         for i in 0..steps {
             let rate = (f64::from(from) * factor.powi(i as i32)) as f32;
-            self.prepare_step(Some(rate))?;
-            self.training.run()?;
+            let shape = self.prepare_step(Some(rate))?;
+            self.training[shape].program.run()?;
             let loss = self.loss_now()?;
             list.push((rate, loss));
             lowest = lowest.min(loss);
@@ -72,8 +72,8 @@ impl<T: Task> Trainer<'_, T> {
 
     /// The loss of the last step.
     fn loss_now(&self) -> Result<f32> {
-        Ok(super::run::entry(&self.training.read(self.recording.require(LOSS)?)?, self.step - 1)
-            .mean())
+        let losses = self.ring(LOSS, self.step - 1)?;
+        Ok(losses.and_then(|mut list| list.pop()).map_or(f32::NAN, |losses| losses.mean()))
     }
 }
 
@@ -117,10 +117,15 @@ pub fn check_gradients(
         return Err(Error::invalid("gradients are checked for one model, not for an ensemble"));
     }
     // A velocity of momentum 0 is the gradient, and a rate of 0 leaves the weights.
-    let optimizer = Optimizer::Sgd { momentum: 0.0, weight_decay: 0.0 };
-    let plain =
-        TrainOptions { optimizer, max_norm: None, precision: Precision::F32, ..options.clone() };
-    let recording = record_training(task, &plain)?;
+    let optimizer = Optimizer::sgd(0.0);
+    let plain = TrainOptions {
+        update: Update::new(optimizer),
+        micro_batches: 1,
+        precision: Precision::F32,
+        ..options.clone()
+    };
+    let shape = task.shape_of(Phase::Training, 0, options.seed);
+    let recording = record_training(task, &plain, shape)?;
     let loss = recording.require(LOSS)?;
     let store = engine.store();
     let weights = task.initial_weights(options.seed);

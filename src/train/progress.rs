@@ -1,6 +1,7 @@
 //! What the loop has to remember besides weights: the best evaluation, and how long ago it was.
 
 use super::MemberLosses;
+use crate::optim::{AveragingState, ScheduleState};
 use serde::{Deserialize, Serialize};
 
 /// The lowest validation loss of a member.
@@ -22,6 +23,10 @@ pub struct LoopState {
     pub best_mean: Option<f32>,
     /// Evaluations since then.
     pub waited: u64,
+    /// Of a learning rate that follows the evaluations.
+    pub schedule: ScheduleState,
+    /// Of an average that begins where evaluations get no better.
+    pub averaging: AveragingState,
 }
 
 impl LoopState {

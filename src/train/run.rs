@@ -1,14 +1,12 @@
 //! The loop.
 
 use super::{Event, MemberLosses, Outcome, Progress, Task, Trainer};
-use crate::error::Result;
-use crate::loss::{LOSS, RING};
+use crate::error::{Error, Result};
+use crate::loss::LOSS;
+use crate::optim::GRADIENT_NORM;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-/// The output that holds the norms of the last steps' gradients, a ring as the losses' one.
-pub(super) const GRADIENT_NORM: &str = "gradient_norm";
 
 impl<T: Task> Trainer<'_, T> {
     /// Trains to the last step, or until it should end. Saves to `folder` at intervals and at the end: the
@@ -78,17 +76,21 @@ impl<T: Task> Trainer<'_, T> {
         on_event: &mut impl FnMut(&Event) -> Result<()>,
     ) -> Result<Progress> {
         let (done, reported) = (self.step, watch.reported);
-        let rings = self.training.read(self.recording.require(LOSS)?)?;
-        let losses: Vec<_> = (reported..done).map(|step| entry(&rings, step)).collect();
-        let norms = self.recording.find(GRADIENT_NORM).map(|norm| self.training.read(norm));
-        let norms = norms.transpose()?;
-        let symbols = (done - reported) * self.task.symbols_per_step() * self.members as u64;
+        let missing = || Error::Missing {
+            tensor: LOSS.to_string(),
+            place: "the task's recording".to_string(),
+        };
+        let losses = self.ring(LOSS, reported)?.ok_or_else(missing)?;
+        let norms = self.ring(GRADIENT_NORM, reported)?;
+        let (batches, members) = (self.options.micro_batches as u64, self.members as u64);
+        let symbols = (done - reported) * self.task.symbols_per_batch() * batches * members;
         let progress = |step: u64, loss: f32| Progress {
             step,
             loss,
-            learning_rate: self.options.rate(step),
-            gradient_norm: norms.as_ref().map(|rings| {
-                entry(rings, step - 1).0.into_iter().fold(0.0, |most, norm| norm.max(most))
+            learning_rate: self.rate(step),
+            gradient_norm: norms.as_ref().map(|norms| {
+                let of = &norms[(step - 1 - reported) as usize];
+                of.0.iter().fold(0.0, |most: f32, norm| norm.max(most))
             }),
             symbols_per_second: symbols as f64 / watch.since.elapsed().as_secs_f64().max(1e-9),
             elapsed: watch.start.elapsed().as_secs_f64(),
@@ -120,6 +122,11 @@ impl<T: Task> Trainer<'_, T> {
             return Err(self.not_finite("the validation loss", step, value, member));
         }
         let better = self.state.evaluated(step, &losses);
+        let (options, mean) = (&self.options, losses.mean());
+        options.schedule.observe(&mut self.state.schedule, mean.into());
+        if let Some(averaging) = options.update.averaging {
+            averaging.observe(&mut self.state.averaging, step, mean);
+        }
         self.keep_best(&better)?;
         let elapsed = watch.start.elapsed().as_secs_f64();
         on_event(&Event::Validation(Progress { elapsed, ..progress }, losses.clone()))?;
@@ -133,10 +140,4 @@ struct Watch {
     start: Instant,
     since: Instant,
     reported: u64,
-}
-
-/// The members' values of a step (from 0), from their rings one after another.
-pub(super) fn entry(rings: &[f32], step: u64) -> MemberLosses {
-    let of = |ring: &[f32]| ring[(step % RING as u64) as usize];
-    MemberLosses(rings.chunks(RING).map(of).collect())
 }

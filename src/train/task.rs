@@ -21,24 +21,34 @@ pub enum Phase {
 
 /// What is trained: its model and its data.
 pub trait Task {
-    /// Records the model over one batch, and its loss, in the output [`LOSS`](crate::loss::LOSS). Whether a
-    /// training step or inference is recorded, the recorder knows; the trainer records backward and the
-    /// optimizer.
+    /// Records the model over one batch of a shape, and its loss, in the output [`LOSS`](crate::loss::LOSS).
+    /// Whether a training step or inference is recorded, the recorder knows; the trainer records backward and
+    /// the optimizer.
     ///
     /// # Errors
     /// Sizes that make no sense.
-    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()>;
+    fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()>;
+    /// How many shapes batches have: each is recorded once. A task that carries states has one.
+    fn shapes(&self, phase: Phase) -> usize {
+        let _ = phase;
+        1
+    }
+    /// Which shape a batch has: of training batch `batch` (from 0) under a seed, or of a validation batch.
+    fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
+        let _ = (phase, batch, seed);
+        0
+    }
     /// Initial weights by their names.
     fn initial_weights(&self, seed: u64) -> NamedTensors;
     /// The shapes of the weights by their names.
     fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>>;
-    /// Training steps in one pass over the data.
-    fn steps_per_epoch(&self) -> u64;
-    /// Writes the inputs of training step `step` (from 0).
+    /// Training batches in one pass over the data.
+    fn batches_per_epoch(&self) -> u64;
+    /// Writes the inputs of training batch `batch` (from 0, counted over all passes).
     ///
     /// # Errors
     /// The device failed.
-    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()>;
+    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()>;
     /// Validation batches of one evaluation; none: the task has no data for it.
     fn validation_batches(&self) -> u64;
     /// Writes the inputs of a validation batch.
@@ -51,8 +61,8 @@ pub trait Task {
         let _ = batch;
         1.0
     }
-    /// Symbols (characters, words, time steps) that one training step sees.
-    fn symbols_per_step(&self) -> u64;
+    /// Symbols (characters, words, time steps) that one training batch has, on average.
+    fn symbols_per_batch(&self) -> u64;
     /// The recurrent layers that [`Task::record`] records, for the [`Microscope`](super::Microscope).
     fn recurrent(&self) -> Vec<&Recurrent> {
         Vec::new()

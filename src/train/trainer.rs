@@ -9,7 +9,7 @@ use crate::kernel::LossScale;
 use crate::loss::{LOSS, RING};
 use crate::measure::Profile;
 use crate::recording::{Recording, Role};
-use crate::schedule::Recorder;
+use crate::schedule::{Recorder, average_name, micro_batch_name};
 use crate::tensor::{HostTensor, NamedTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,9 +19,11 @@ pub struct Trainer<'a, T: Task> {
     pub(super) task: &'a mut T,
     pub(super) options: TrainOptions,
     pub(super) store: Store,
-    pub(super) training: Program,
-    pub(super) recording: Recording,
-    validation: Option<(Program, Recording)>,
+    /// One for each shape of the batches.
+    pub(super) training: Vec<Loaded>,
+    validation: Vec<Loaded>,
+    /// The shapes of the last steps, as many as a ring has entries.
+    shapes: Vec<usize>,
     pub(super) step: u64,
     pub(super) state: LoopState,
     pub(super) best: NamedTensors,
@@ -29,25 +31,42 @@ pub struct Trainer<'a, T: Task> {
     pub(super) watcher: Option<Watcher>,
 }
 
+/// A recording, and what runs it.
+pub(super) struct Loaded {
+    pub recording: Recording,
+    pub program: Program,
+}
+
 /// The recording of a task's training step: forward, loss, backward, the optimizer.
 ///
 /// # Errors
 /// Sizes that make no sense; no parameter has a gradient.
-pub fn record_training(task: &impl Task, options: &TrainOptions) -> Result<Recording> {
+pub fn record_training(
+    task: &impl Task,
+    options: &TrainOptions,
+    shape: usize,
+) -> Result<Recording> {
     let mut rec = Recorder::training().with_precision(options.precision);
-    task.record(&mut rec, Phase::Training)?;
-    rec.backward()?;
-    options.optimizer.record(&mut rec, options.max_norm)?;
+    options.update.freeze(&mut rec);
+    rec.micro_batches(options.micro_batches, |rec, _| task.record(rec, Phase::Training, shape))?;
+    options.update.record(&mut rec)?;
     Ok(rec.finish())
 }
 
-/// The recording of a task's validation batch.
+/// The recording of a task's validation batch, with averaged weights if there are some.
 ///
 /// # Errors
 /// Sizes that make no sense.
-pub fn record_validation(task: &impl Task, options: &TrainOptions) -> Result<Recording> {
+pub fn record_validation(
+    task: &impl Task,
+    options: &TrainOptions,
+    shape: usize,
+) -> Result<Recording> {
     let mut rec = Recorder::inference().with_precision(options.precision);
-    task.record(&mut rec, Phase::Validation)?;
+    if options.update.averaging.is_some() {
+        rec = rec.averaged();
+    }
+    task.record(&mut rec, Phase::Validation, shape)?;
     Ok(rec.finish())
 }
 
@@ -55,7 +74,8 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// Loads a task. Without a checkpoint, weights are drawn from the seed.
     ///
     /// # Errors
-    /// What the recordings or the device refuse; a checkpoint of another model.
+    /// What the recordings or the device refuse; a checkpoint of another model; batches of several shapes in an
+    /// ensemble or as micro-batches; more micro-batches than a pass has batches.
     pub fn new(
         engine: &Engine,
         task: &'a mut T,
@@ -63,14 +83,32 @@ impl<'a, T: Task> Trainer<'a, T> {
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self> {
         options.check()?;
-        let recording = record_training(task, &options)?;
-        let validation_recording = match options.overfit.is_none() && task.validation_batches() > 0
-        {
-            true => Some(record_validation(task, &options)?),
-            false => None,
+        let several = task.shapes(Phase::Training) > 1;
+        if several && (engine.members() > 1 || options.micro_batches > 1) {
+            return Err(Error::invalid(
+                "batches of several shapes can't be an ensemble's or micro-batches of one step",
+            ));
+        }
+        let all = task.batches_per_epoch();
+        if options.micro_batches as u64 > all {
+            let n = options.micro_batches;
+            return Err(Error::invalid(format!(
+                "{n} micro-batches are more than the {all} batches of a pass over the data"
+            )));
+        }
+        let recordings: Vec<Recording> = (0..task.shapes(Phase::Training))
+            .map(|shape| record_training(task, &options, shape))
+            .collect::<Result<_>>()?;
+        let validates = options.overfit.is_none() && task.validation_batches() > 0;
+        let count = if validates { task.shapes(Phase::Validation) } else { 0 };
+        let validation_recordings: Vec<Recording> = (0..count)
+            .map(|shape| record_validation(task, &options, shape))
+            .collect::<Result<_>>()?;
+        let Some(recording) = recordings.first() else {
+            return Err(Error::invalid("the task has no shape of batches"));
         };
         // Before any weight is drawn: a model that is far too large fails here.
-        engine.check(&recording)?;
+        recordings.iter().try_for_each(|recording| engine.check(recording))?;
         let store = engine.store();
         let members = engine.members();
         let shapes = task.weight_shapes();
@@ -98,19 +136,20 @@ impl<'a, T: Task> Trainer<'a, T> {
             }
         };
         let all = step > 0;
-        set_tensors(&store, &recording, &shapes, members, &tensors, all)?;
-        let training = engine.load(&recording, &store)?;
-        let validation = match validation_recording {
-            Some(recording) => Some((engine.load(&recording, &store)?, recording)),
-            None => None,
+        set_tensors(&store, recording, &shapes, members, &tensors, all)?;
+        let load = |recording: Recording| -> Result<Loaded> {
+            Ok(Loaded { program: engine.load(&recording, &store)?, recording })
         };
+        let training = recordings.into_iter().map(load).collect::<Result<_>>()?;
+        let validation = validation_recordings.into_iter().map(load).collect::<Result<_>>()?;
+        let shapes = vec![0; RING];
         Ok(Trainer {
             task,
             options,
             store,
             training,
-            recording,
             validation,
+            shapes,
             step,
             state,
             best,
@@ -123,19 +162,19 @@ impl<'a, T: Task> Trainer<'a, T> {
     pub(super) fn set_back(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let (shapes, members) = (self.task.weight_shapes(), self.members);
         let tensors = &checkpoint.tensors;
-        set_tensors(&self.store, &self.recording, &shapes, members, tensors, true)?;
-        self.step = checkpoint.step;
+        set_tensors(&self.store, self.recording(), &shapes, members, tensors, true)?;
+        (self.step, self.state) = (checkpoint.step, checkpoint.state.clone());
         Ok(())
     }
 
-    /// The recording of the training step.
+    /// The recording of the training step, of several shapes the first.
     pub fn recording(&self) -> &Recording {
-        &self.recording
+        &self.training[0].recording
     }
 
-    /// The loaded training step.
+    /// The loaded training step, of several shapes the first.
     pub fn program(&self) -> &Program {
-        &self.training
+        &self.training[0].program
     }
 
     /// Steps done.
@@ -153,7 +192,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// # Errors
     /// The device failed.
     pub fn loss_scales(&self) -> Result<Vec<LossScale>> {
-        if self.recording.find(LossScale::NAME).is_none() {
+        if self.recording().find(LossScale::NAME).is_none() {
             return Ok(Vec::new());
         }
         let scale = |member| Ok(LossScale::new(&self.store.member(member)?.get(LossScale::NAME)?));
@@ -163,31 +202,34 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// Takes the next steps and profiles them: two to warm up, `runs` as they are, one taken apart.
     ///
     /// # Errors
-    /// As a run; a GPU without timestamps.
+    /// As a run; a GPU without timestamps; batches of several shapes.
     pub fn profile(&mut self, engine: &Engine, runs: usize) -> Result<Profile> {
+        if self.training.len() > 1 {
+            return Err(Error::invalid("steps of several shapes have no profile of their own"));
+        }
         for _ in 0..2 {
             self.one_step()?;
         }
-        self.training.watch(runs)?;
+        self.training[0].program.watch(runs)?;
         for _ in 0..runs {
             self.one_step()?;
         }
-        let runs = self.training.watched()?;
-        self.prepare_step(None)?;
-        let launches = self.training.profile()?;
+        let runs = self.training[0].program.watched()?;
+        let shape = self.prepare_step(None)?;
+        let launches = self.training[shape].program.profile()?;
         Ok(Profile { device: engine.name(), launches, runs })
     }
 
     /// One training step.
     pub(super) fn one_step(&mut self) -> Result<()> {
-        self.prepare_step(None)?;
-        self.training.run()
+        let shape = self.prepare_step(None)?;
+        self.training[shape].program.run()
     }
 
-    /// Steps until the states begin anew.
+    /// Steps of a pass over the data, after which states begin anew.
     pub fn steps_per_epoch(&self) -> u64 {
-        let all = self.task.steps_per_epoch().max(1);
-        self.options.overfit.map_or(all, |batches| batches.min(all))
+        let all = self.task.batches_per_epoch() / self.options.micro_batches as u64;
+        self.options.overfit.map_or(all, |batches| batches.min(all)).max(1)
     }
 
     /// Whether the states begin anew with the next step.
@@ -195,30 +237,65 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.step.is_multiple_of(self.steps_per_epoch())
     }
 
-    /// What the next step is to the task.
+    /// The first of the next step's batches.
     pub(super) fn next_batch(&self) -> u64 {
-        match self.options.overfit {
-            Some(_) => self.step % self.steps_per_epoch(),
-            None => self.step,
-        }
+        let epoch = self.steps_per_epoch();
+        let (pass, step) = (self.step / epoch, self.step % epoch);
+        let pass = if self.options.overfit.is_some() { 0 } else { pass };
+        pass * self.task.batches_per_epoch() + step * self.options.micro_batches as u64
     }
 
-    /// Writes the inputs of the next step, with its learning rate or another, and counts it.
-    pub(super) fn prepare_step(&mut self, rate: Option<f32>) -> Result<()> {
+    /// Writes the inputs of the next step, with its learning rate or another, and counts it: which shape it has.
+    pub(super) fn prepare_step(&mut self, rate: Option<f32>) -> Result<usize> {
         if self.begins_anew() {
-            zero_states(&self.store, &self.recording)?;
+            zero_states(&self.store, self.recording())?;
         }
-        let done = self.next_batch();
-        self.step += 1;
-        let step = u32::try_from(self.step)
+        let batch = self.next_batch();
+        let step = u32::try_from(self.step + 1)
             .map_err(|_| Error::invalid("more than 2^32 training steps"))?;
-        let rate = rate.unwrap_or_else(|| self.options.rate(self.step));
+        let rate = rate.unwrap_or_else(|| self.rate(self.step + 1));
+        let (update, count) = (&self.options.update, self.options.micro_batches);
+        let shape = self.task.shape_of(Phase::Training, batch, self.options.seed);
+        let shape_count = self.training.len();
+        let Some(Loaded { program, .. }) = self.training.get_mut(shape) else {
+            return Err(Error::invalid(format!("a batch of shape {shape} of {shape_count}")));
+        };
         for (member, seed) in seeds(self.options.seed, self.members).enumerate() {
-            let mut inputs = self.training.member(member)?;
-            self.task.feed(&mut inputs, done, seed)?;
-            inputs.set_control(self.options.optimizer.control(step, seed, rate));
+            for number in 0..count {
+                let suffix = micro_batch_name("", number, count);
+                let mut inputs = program.member(member)?.with_suffix(suffix);
+                self.task.feed(&mut inputs, batch + number as u64, seed)?;
+            }
+            let control = update.control(step, seed, rate, &self.state.averaging);
+            program.member(member)?.set_control(control);
         }
-        Ok(())
+        self.shapes[(self.step % RING as u64) as usize] = shape;
+        self.step += 1;
+        Ok(shape)
+    }
+
+    /// The learning rate of a step (from 1), as far as evaluations have it now.
+    pub(super) fn rate(&self, step: u64) -> f32 {
+        self.options.rate(step, &self.state.schedule)
+    }
+
+    /// An output that is a ring, of the steps (from 0) from `first` on: the members' values of each; none where the
+    /// recordings have no such output. At most as many steps as the ring has entries.
+    pub(super) fn ring(&self, name: &str, first: u64) -> Result<Option<Vec<MemberLosses>>> {
+        let mut rings = BTreeMap::new();
+        let mut list = Vec::new();
+        for step in first..self.step {
+            let at = (step % RING as u64) as usize;
+            let Loaded { recording, program } = &self.training[self.shapes[at]];
+            let Some(id) = recording.find(name) else { return Ok(None) };
+            if let std::collections::btree_map::Entry::Vacant(entry) = rings.entry(self.shapes[at])
+            {
+                entry.insert(program.read(id)?);
+            }
+            let ring: &Vec<f32> = &rings[&self.shapes[at]];
+            list.push(MemberLosses(ring.chunks(RING).map(|ring| ring[at]).collect()));
+        }
+        Ok(Some(list))
     }
 
     /// The members' mean losses over the validation data; none where the task has no such data.
@@ -226,27 +303,44 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// # Errors
     /// The device failed.
     pub fn evaluate(&mut self) -> Result<Option<MemberLosses>> {
-        let Some((program, recording)) = &mut self.validation else { return Ok(None) };
-        zero_states(&self.store, recording)?;
-        let loss = recording.require(LOSS)?;
+        if self.validation.is_empty() {
+            return Ok(None);
+        }
+        for Loaded { recording, .. } in &self.validation {
+            zero_states(&self.store, recording)?;
+        }
         let batches = self.task.validation_batches();
-        let mut sums = vec![0.0; self.members];
-        let (mut summed, mut weights) = (0, 0.0);
-        for batch in 0..batches {
-            self.task.feed_validation(&mut program.inputs(), batch)?;
-            program.set_control(crate::kernel::Control::new(batch as u32 + 1, 0));
-            program.run()?;
-            if (batch + 1).is_multiple_of(RING as u64) || batch + 1 == batches {
-                let ring = program.read(loss)?;
-                for batch in summed..=batch {
-                    let weight = self.task.validation_weight(batch);
-                    let at = (batch % RING as u64) as usize;
-                    let each = sums.iter_mut().zip(ring.chunks(RING));
-                    each.for_each(|(sum, ring)| *sum += weight * f64::from(ring[at]));
-                    weights += weight;
-                }
-                summed = batch + 1;
+        let (mut sums, mut weights) = (vec![0.0; self.members], 0.0);
+        // Of each shape the weights of the batches that lie in its ring.
+        let mut pending: Vec<Vec<f64>> = vec![Vec::new(); self.validation.len()];
+        let mut take = |shape: &Loaded, pending: &mut Vec<f64>| -> Result<()> {
+            if pending.is_empty() {
+                return Ok(());
             }
+            let rings = shape.program.read(shape.recording.require(LOSS)?)?;
+            for (at, weight) in pending.drain(..).enumerate() {
+                let each = sums.iter_mut().zip(rings.chunks(RING));
+                each.for_each(|(sum, ring)| *sum += weight * f64::from(ring[at]));
+                weights += weight;
+            }
+            Ok(())
+        };
+        for batch in 0..batches {
+            let shape = self.task.shape_of(Phase::Validation, batch, self.options.seed);
+            let Some(loaded) = self.validation.get_mut(shape) else {
+                return Err(Error::invalid(format!("a validation batch of shape {shape}")));
+            };
+            let own = &mut pending[shape];
+            self.task.feed_validation(&mut loaded.program.inputs(), batch)?;
+            own.push(self.task.validation_weight(batch));
+            loaded.program.set_control(crate::kernel::Control::new(own.len() as u32, 0));
+            loaded.program.run()?;
+            if own.len() == RING {
+                take(loaded, own)?;
+            }
+        }
+        for (loaded, own) in self.validation.iter().zip(&mut pending) {
+            take(loaded, own)?;
         }
         let mean = |sum: f64| (sum / weights) as f32;
         Ok(Some(MemberLosses(sums.into_iter().map(mean).collect())))
@@ -259,7 +353,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         let mut tensors = NamedTensors::new();
         let shapes = self.task.weight_shapes();
-        for buffer in self.recording.buffers() {
+        for buffer in self.recording().buffers() {
             if !matches!(buffer.role, Role::Parameter | Role::State) {
                 continue;
             }
@@ -286,11 +380,13 @@ impl<'a, T: Task> Trainer<'a, T> {
         self.finite_checkpoint()?.save(folder, |name| self.is_weight(name))
     }
 
-    /// Keeps the weights of members as they are now as their best.
+    /// Keeps the weights of members as they were evaluated now as their best.
     pub(super) fn keep_best(&mut self, better: &[usize]) -> Result<()> {
+        let averages = self.options.update.averaging.is_some();
         for (name, shape) in self.task.weight_shapes() {
             for &member in better {
-                let values = self.store.member(member)?.get(&name)?;
+                let stored = if averages { average_name(&name) } else { name.clone() };
+                let values = self.store.member(member)?.get(&stored)?;
                 let tensor = HostTensor::from_shape_vec(shape.clone(), values)
                     .map_err(|e| Error::invalid(format!("'{name}': {e}")))?;
                 self.best.insert(member_tensor(&name, member, self.members), tensor);
@@ -305,8 +401,8 @@ impl<'a, T: Task> Trainer<'a, T> {
     }
 
     fn is_weight(&self, name: &str) -> bool {
-        let found = self.recording.find(name);
-        found.is_some_and(|id| self.recording.get(id).role == Role::Parameter)
+        let recording = self.recording();
+        recording.find(name).is_some_and(|id| recording.get(id).role == Role::Parameter)
     }
 
     fn finite_checkpoint(&self) -> Result<Checkpoint> {

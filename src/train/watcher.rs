@@ -1,7 +1,7 @@
 //! The microscope in a run: when it looks, what a step moved, and where a run that failed went wrong.
 
-use super::{Checkpoint, Microscope, Task, Trainer, UpdateRatio, View};
-use crate::engine::Engine;
+use super::{Checkpoint, Microscope, Phase, Task, Trainer, UpdateRatio, View};
+use crate::engine::{Engine, Inputs};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,9 +11,14 @@ const SHARE: f64 = 0.05;
 /// Looks of a run, at most, where nothing else was asked for.
 const LOOKS: u64 = 50;
 
+/// Writes the inputs of a step.
+type Feed<'a> = dyn FnMut(&mut Inputs) -> Result<()> + 'a;
+
 /// When and at what a run looks.
 pub(super) struct Watcher {
-    microscope: Microscope,
+    engine: Engine,
+    /// By the shapes of steps, made when they are needed.
+    microscopes: BTreeMap<usize, Microscope>,
     every: Option<u64>,
     /// The next step (from 1) that is looked at.
     next: u64,
@@ -42,9 +47,11 @@ impl<T: Task> Trainer<'_, T> {
         if every == Some(0) {
             return Err(Error::invalid("the microscope looks at every step at most"));
         }
-        let microscope = Microscope::new(engine, &self.store, &*self.task)?;
+        let shape = self.next_shape();
+        let microscope = Microscope::new(engine, &self.store, &*self.task, shape)?;
         self.watcher = Some(Watcher {
-            microscope,
+            engine: engine.clone(),
+            microscopes: BTreeMap::from([(shape, microscope)]),
             every,
             next: self.step + 1,
             looks: 0,
@@ -56,22 +63,41 @@ impl<T: Task> Trainer<'_, T> {
         Ok(self)
     }
 
+    fn next_shape(&mut self) -> usize {
+        self.task.shape_of(Phase::Training, self.next_batch(), self.options.seed)
+    }
+
+    /// What `through` sees of the next step, of whose micro-batches it is given the first.
+    fn look_through<R>(
+        &mut self,
+        through: impl FnOnce(&mut Microscope, bool, &mut Feed) -> Result<R>,
+    ) -> Result<R> {
+        let (anew, batch, seed) = (self.begins_anew(), self.next_batch(), self.options.seed);
+        let shape = self.next_shape();
+        let control = self.options.update.optimizer.control(self.step as u32 + 1, seed, 0.0);
+        let watcher = self.watcher.as_mut();
+        let watcher = watcher.ok_or_else(|| Error::invalid("this trainer has no microscope"))?;
+        if !watcher.microscopes.contains_key(&shape) {
+            let new = Microscope::new(&watcher.engine, &self.store, &*self.task, shape)?;
+            watcher.microscopes.insert(shape, new);
+        }
+        let missing = || Error::invalid("a microscope that was made is gone");
+        let microscope = watcher.microscopes.get_mut(&shape).ok_or_else(missing)?;
+        let task = &mut *self.task;
+        through(microscope, anew, &mut |inputs| {
+            task.feed(inputs, batch, seed)?;
+            inputs.set_control(control);
+            Ok(())
+        })
+    }
+
     /// Looks at the next step, without taking it.
     ///
     /// # Errors
     /// There is no microscope; the device failed.
     pub fn look(&mut self) -> Result<View> {
-        let (anew, batch, seed) = (self.begins_anew(), self.next_batch(), self.options.seed);
         let step = self.step + 1;
-        let control = self.options.optimizer.control(step as u32, seed, 0.0);
-        let watcher = self.watcher.as_mut();
-        let watcher = watcher.ok_or_else(|| Error::invalid("this trainer has no microscope"))?;
-        let task = &mut *self.task;
-        let view = watcher.microscope.look(anew, |inputs| {
-            task.feed(inputs, batch, seed)?;
-            inputs.set_control(control);
-            Ok(())
-        })?;
+        let view = self.look_through(|microscope, anew, feed| microscope.look(anew, feed))?;
         Ok(View { step, ..view })
     }
 
@@ -81,7 +107,7 @@ impl<T: Task> Trainer<'_, T> {
         if self.watcher.as_ref().is_none_or(|watcher| step < watcher.next) {
             return Ok(None);
         }
-        self.training.wait()?;
+        self.training.iter().try_for_each(|loaded| loaded.program.wait())?;
         let begin = Instant::now();
         let view = match self.look() {
             // The run is about to end: it says so itself.
@@ -149,15 +175,7 @@ impl<T: Task> Trainer<'_, T> {
         while self.step + 1 < step {
             self.one_step()?;
         }
-        let (anew, batch, seed) = (self.begins_anew(), self.next_batch(), self.options.seed);
-        let control = self.options.optimizer.control(step as u32, seed, 0.0);
-        let (task, watcher) = (&mut *self.task, self.watcher.as_mut());
-        let Some(watcher) = watcher else { return Ok(None) };
-        let found = watcher.microscope.find_trouble(anew, |inputs| {
-            task.feed(inputs, batch, seed)?;
-            inputs.set_control(control);
-            Ok(())
-        })?;
+        let found = self.look_through(|scope, anew, feed| scope.find_trouble(anew, feed))?;
         Ok(found.map(|trouble| trouble.to_string()))
     }
 }

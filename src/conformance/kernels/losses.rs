@@ -33,7 +33,8 @@ fn into_ring(
 ) -> Result<()> {
     let ring = case.wide_output(name, 1)?;
     let control = case.recording.control();
-    let params = RecordLossParams { count: losses.len as u32, ring: 1, scale: scale as f32 };
+    let params =
+        RecordLossParams { count: losses.len as u32, ring: 1, scale: scale as f32, first: 0 };
     let mut buffers = vec![losses, ring, control];
     buffers.extend(total);
     case.recording.launch(RecordLoss { params, total: total.is_some() }, &buffers)

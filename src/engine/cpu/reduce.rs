@@ -26,7 +26,7 @@ pub fn record_loss(_: &Context, kernel: &RecordLoss, mut bound: Bound) {
     let read = bound.reads;
     let p = &kernel.params;
     let slot = (control(read[1]).step.max(1) - 1) % p.ring;
-    let mut value = sum(&read[0][..p.count as usize], |x| x);
+    let mut value = sum(&read[0][p.first as usize..][..p.count as usize], |x| x);
     if let Some(&total) = bound.read("total").first() {
         value = if total > 0.0 { value / total } else { 0.0 };
     }

@@ -87,7 +87,7 @@ impl LanguageTask {
 }
 
 impl Task for LanguageTask {
-    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()> {
+    fn record(&self, rec: &mut Recorder, phase: Phase, _shape: usize) -> Result<()> {
         let (streams, prefix) = match phase {
             Phase::Training => (&self.training, "state"),
             Phase::Validation => (&self.validation, "state.validation"),
@@ -112,14 +112,14 @@ impl Task for LanguageTask {
         self.model.weight_shapes()
     }
 
-    fn steps_per_epoch(&self) -> u64 {
+    fn batches_per_epoch(&self) -> u64 {
         self.training.windows() as u64
     }
 
     /// Each pass starts at another offset, so that windows are cut at other places.
-    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
-        let windows = self.steps_per_epoch();
-        let (epoch, window) = (step / windows, step % windows);
+    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
+        let windows = self.batches_per_epoch();
+        let (epoch, window) = (batch / windows, batch % windows);
         let mixed = (seed ^ epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let offset = mixed as usize % self.training.time();
         self.feed_window(inputs, Phase::Training, window, offset)
@@ -133,7 +133,7 @@ impl Task for LanguageTask {
         self.feed_window(inputs, Phase::Validation, batch, 0)
     }
 
-    fn symbols_per_step(&self) -> u64 {
+    fn symbols_per_batch(&self) -> u64 {
         (self.training.time() * self.training.batch()) as u64
     }
 

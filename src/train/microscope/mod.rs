@@ -45,12 +45,12 @@ impl Place<'_> {
 }
 
 impl Microscope {
-    /// Looks at a task's training step with the weights in a store. In f32, whatever precision is trained in.
+    /// Looks at a task's training step of a shape with the weights in a store. In f32, whatever precision is trained in.
     ///
     /// # Errors
     /// The task has no recurrent layers ([`Task::recurrent`]), or one that can't be looked at: batch norm goes over
     /// all steps at once. An ensemble.
-    pub fn new(engine: &Engine, store: &Store, task: &impl Task) -> Result<Self> {
+    pub fn new(engine: &Engine, store: &Store, task: &impl Task, shape: usize) -> Result<Self> {
         let stacks: Vec<Recurrent> = task.recurrent().into_iter().cloned().collect();
         if stacks.is_empty() {
             return Err(Error::invalid("the task has no recurrent layers to look at"));
@@ -59,7 +59,7 @@ impl Microscope {
             return Err(Error::invalid("the microscope looks at one model, not at an ensemble"));
         }
         let mut rec = Recorder::training().with_scope();
-        task.record(&mut rec, Phase::Training)?;
+        task.record(&mut rec, Phase::Training, shape)?;
         rec.backward()?;
         let recording = rec.finish();
         let program = engine.load(&recording, store)?;
