@@ -39,7 +39,7 @@ fn language_model(hidden: usize, layers: usize, time: usize, batch: usize) -> Re
     let config = ModelConfig { embedding: hidden, hidden, layers, dropout: 0.1, ..shape };
     let model = LanguageModel::new(config).unwrap();
     let task = LanguageTask::new(model, &text, time, batch).unwrap();
-    record_training(&task, &TrainOptions::new(1)).unwrap()
+    record_training(&task, &TrainOptions::new(1), 0).unwrap()
 }
 
 /// Directions and layers of every kind, and a whole training step.

@@ -271,8 +271,7 @@ fn the_first_nan_is_placed() {
     // Far too fast, without clipping: states grow until they overflow.
     let options = TrainOptions {
         learning_rate: 30.0,
-        max_norm: None,
-        optimizer: recurra::Optimizer::Sgd { momentum: 0.0, weight_decay: 0.0 },
+        update: recurra::optim::Update::new(recurra::Optimizer::sgd(0.0)),
         ..TrainOptions::new(200)
     };
     let trainer = Trainer::new(&engine, &mut task, options, None).unwrap();

@@ -8,7 +8,7 @@ use recurra::engine::Engine;
 use recurra::kernel::{CellKind, LossScale};
 use recurra::layer::{InitialState, Recurrent};
 use recurra::loss::{Penalty, cross_entropy, penalise};
-use recurra::optim::Optimizer;
+use recurra::optim::{Optimizer, Update};
 use recurra::recording::{Recording, Role};
 use recurra::schedule::Recorder;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
@@ -95,8 +95,9 @@ fn a_step_of_infinite_gradients_is_left_out() {
     let Some(engine) = engine() else { return };
     let mut task = task();
     let optimizer = Optimizer::adam();
-    let plain = TrainOptions { max_norm: None, ..options(1, Precision::F16) };
-    let recording = record_training(&task, &plain).unwrap();
+    let update = Update::new(optimizer);
+    let plain = TrainOptions { update, ..options(1, Precision::F16) };
+    let recording = record_training(&task, &plain, 0).unwrap();
     let store = engine.store();
     let weights = task.initial_weights(3);
     store.set_all(&weights).unwrap();
@@ -197,7 +198,7 @@ fn updates_are_those_of_f32_under_any_scale() {
 /// What lies in 16 bits and what does not, and that half the bytes are really saved.
 #[test]
 fn sums_stay_wide_and_the_rest_is_halved() {
-    let record = |precision| record_training(&task(), &options(1, precision)).unwrap();
+    let record = |precision| record_training(&task(), &options(1, precision), 0).unwrap();
     let (wide, short) = (record(Precision::F32), record(Precision::F16));
     assert!(wide.find_half().is_none());
     for buffer in short.buffers() {

@@ -9,8 +9,8 @@ use recurra::schedule::Recorder;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::NamedTensors;
 use recurra::train::{
-    Checkpoint, Event, MODEL, Outcome, Phase, TRAINING, Task, TrainOptions, Trainer,
-    check_gradients,
+    Checkpoint, Event, MODEL, Outcome, Phase, RateSweep, TRAINING, Task, TrainOptions, Trainer,
+    check_gradients, find_rate,
 };
 use recurra::{Error, Result};
 use std::collections::BTreeMap;
@@ -125,8 +125,8 @@ struct Asking {
 }
 
 impl Task for Asking {
-    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()> {
-        self.task.record(rec, phase)
+    fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()> {
+        self.task.record(rec, phase, shape)
     }
     fn initial_weights(&self, seed: u64) -> NamedTensors {
         self.task.initial_weights(seed)
@@ -134,8 +134,8 @@ impl Task for Asking {
     fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
         self.task.weight_shapes()
     }
-    fn steps_per_epoch(&self) -> u64 {
-        self.task.steps_per_epoch()
+    fn batches_per_epoch(&self) -> u64 {
+        self.task.batches_per_epoch()
     }
     fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
         if step + 1 == self.at {
@@ -149,8 +149,8 @@ impl Task for Asking {
     fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
         self.task.feed_validation(inputs, batch)
     }
-    fn symbols_per_step(&self) -> u64 {
-        self.task.symbols_per_step()
+    fn symbols_per_batch(&self) -> u64 {
+        self.task.symbols_per_batch()
     }
 }
 
@@ -191,7 +191,7 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
     let whole = run(&[]);
     assert_eq!(whole.0.len(), 50);
     // In an epoch, at its end, at a report, an evaluation, a checkpoint, one after another.
-    let epoch = task(&text).steps_per_epoch();
+    let epoch = task(&text).batches_per_epoch();
     for stops in [&[1][..], &[4, 5, 6, 7], &[epoch - 1, epoch, epoch + 1], &[35, 49]] {
         let interrupted = run(stops);
         assert_eq!(whole.0, interrupted.0, "losses, interrupted after {stops:?}");
@@ -233,20 +233,21 @@ fn looks_at_a_task_before_it_is_trained() {
     drop(trainer);
 
     let mut trainer = Trainer::new(&engine(), &mut task, options(10), None).unwrap();
-    let found = trainer.find_rate(1e-5, 100.0, 120).unwrap();
-    let rates: Vec<f32> = found.iter().map(|f| f.0).collect();
-    assert!(rates[0] == 1e-5 && rates.is_sorted() && rates.len() > 40);
-    assert!((rates[1] / rates[0] - 1e7f32.powf(1.0 / 119.0)).abs() < 1e-4);
-    let lowest = found.iter().map(|f| f.1).fold(f32::INFINITY, f32::min);
-    assert!((found[0].1 - even).abs() < 0.3 && lowest < 0.8 * even, "it learns on the way");
-    assert!(trainer.find_rate(1.0, 0.1, 10).is_err() && trainer.find_rate(0.1, 1.0, 1).is_err());
+    let sweep = RateSweep::new(1e-5, 100.0, 120).unwrap();
+    let (rates, losses) = trainer.sweep(&sweep, 120).unwrap();
+    assert!(rates.is_sorted() && rates.len() == losses.len() && (40..120).contains(&rates.len()));
+    assert!((losses[0] - even).abs() < 0.3, "{}", losses[0]);
+    let found = find_rate(&rates, &losses).unwrap();
+    let rate = found.suggestion().unwrap();
+    assert!((1e-3..1.0).contains(&rate), "{rate}: Adam over a GRU");
+    assert!(found.diverged.is_some());
 }
 
 /// Adds to the gradient of one bias.
 struct Wrong(LanguageTask);
 
 impl Task for Wrong {
-    fn record(&self, rec: &mut Recorder, phase: Phase) -> Result<()> {
+    fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()> {
         let classes = self.0.model().vocabulary().len();
         let bias = rec.parameter("linear.bias", [1, classes])?;
         // What is on the tape first is recorded last.
@@ -254,7 +255,7 @@ impl Task for Wrong {
             let Some(d) = rec.gradient(bias) else { return Ok(()) };
             rec.launch(Fill::new(d.part(0, 1), 0.01), &[d.part(0, 1)])
         });
-        self.0.record(rec, phase)
+        self.0.record(rec, phase, shape)
     }
     fn initial_weights(&self, seed: u64) -> NamedTensors {
         self.0.initial_weights(seed)
@@ -262,8 +263,8 @@ impl Task for Wrong {
     fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
         self.0.weight_shapes()
     }
-    fn steps_per_epoch(&self) -> u64 {
-        self.0.steps_per_epoch()
+    fn batches_per_epoch(&self) -> u64 {
+        self.0.batches_per_epoch()
     }
     fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
         self.0.feed(inputs, step, seed)
@@ -274,8 +275,8 @@ impl Task for Wrong {
     fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
         self.0.feed_validation(inputs, batch)
     }
-    fn symbols_per_step(&self) -> u64 {
-        self.0.symbols_per_step()
+    fn symbols_per_batch(&self) -> u64 {
+        self.0.symbols_per_batch()
     }
 }
 
@@ -419,4 +420,82 @@ fn full_disk(disk: &Path) {
         };
         assert!(!reason.is_empty());
     }
+}
+
+/// What of the updates reaches over steps and evaluations: averages that are evaluated and saved, rates that follow
+/// validation, micro-batches; all of it over an interruption.
+#[test]
+fn updates_with_a_memory_are_resumed_to_the_same_bits() {
+    use recurra::optim::{Averaging, Optimizer, Plateau, Schedule, Shape, Update};
+    let text = noise();
+    let plateau = Plateau { patience: 0, factor: 0.5, ..Plateau::default() };
+    let plateau = Schedule { warm_up: 3, shape: Shape::Plateau(plateau) };
+    let updates = [
+        (Optimizer::adam(), Some(Averaging::Exponential { decay: 0.9 }), Schedule::default(), 1),
+        (Optimizer::sgd(0.0), Some(Averaging::Triggered { patience: 1 }), Schedule::default(), 1),
+        (Optimizer::nesterov(0.9), None, plateau, 1),
+        (Optimizer::rms_prop(), None, Shape::one_cycle().into(), 3),
+    ];
+    for (optimizer, averaging, schedule, micro_batches) in updates {
+        let options = || TrainOptions {
+            learning_rate: if matches!(optimizer, Optimizer::Sgd { .. }) { 2.0 } else { 0.02 },
+            schedule: schedule.clone(),
+            update: Update { averaging, max_norm: Some(1.0), ..Update::new(optimizer) },
+            micro_batches,
+            ..options(60)
+        };
+        let run = |cut: Option<u64>| {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut rates, mut losses) = (Vec::new(), Vec::new());
+            let mut checkpoint = None;
+            for cut in cut.into_iter().map(Some).chain([None]) {
+                let mut task = task(&text);
+                let mut trainer =
+                    Trainer::new(&engine(), &mut task, options(), checkpoint).unwrap();
+                let result = trainer.run(Some(folder.path()), |event| {
+                    match event {
+                        Event::Losses(progress, more) => {
+                            rates.push((progress.step, progress.learning_rate));
+                            losses.extend(more.iter().map(|l| l.0[0].to_bits()));
+                            assert!(progress.gradient_norm.unwrap() > 0.0);
+                        }
+                        Event::Saved(step) if Some(*step) == cut => {
+                            return Err(Error::Invalid("cut off".to_string()));
+                        }
+                        _ => {}
+                    }
+                    Ok(())
+                });
+                assert_eq!(result.is_err(), cut.is_some());
+                checkpoint = Some(Checkpoint::load(folder.path()).unwrap());
+            }
+            let weights = recurra::format::read_tensors(&folder.path().join(MODEL)).unwrap();
+            (losses, rates, checkpoint.unwrap(), weights.tensors)
+        };
+        let (whole, cut) = (run(None), run(Some(35)));
+        assert_eq!(whole.0, cut.0, "losses of {optimizer:?}");
+        assert_eq!(whole.1, cut.1, "rates of {optimizer:?}");
+        assert_eq!(whole.2.state, cut.2.state, "{optimizer:?}");
+        assert!(whole.2.tensors == cut.2.tensors && whole.3 == cut.3, "{optimizer:?}");
+        let state = &whole.2.state;
+        match (averaging, &schedule.shape) {
+            (Some(Averaging::Triggered { .. }), _) => assert!(state.averaging.since.is_some()),
+            (None, Shape::Plateau(_)) => {
+                assert!(whole.1.last().unwrap().1 < 0.011, "the rate fell: {:?}", whole.1);
+            }
+            _ => {}
+        }
+        // The model is the average of its best evaluation.
+        if averaging.is_some() && state.best[0].step == 60 {
+            let average = &whole.2.tensors["average.linear.weight"];
+            let model = &whole.3["linear.weight"];
+            assert!(average.iter().eq(model.iter()));
+        }
+        let differs = whole.3["linear.weight"] != whole.2.tensors["linear.weight"];
+        assert!(differs || averaging.is_none());
+    }
+    let mut task = task(&text);
+    let many = TrainOptions { micro_batches: 1000, ..options(5) };
+    let refused = Trainer::new(&engine(), &mut task, many, None);
+    assert!(refused.err().unwrap().to_string().contains("1000 micro-batches"));
 }

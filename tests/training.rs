@@ -9,7 +9,7 @@ use recurra::cell::CellKind;
 use recurra::data::Vocabulary;
 use recurra::engine::Engine;
 use recurra::layer::{InitialState, Recurrent};
-use recurra::optim::Optimizer;
+use recurra::optim::{Optimizer, Update};
 use recurra::schedule::Recorder;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::train::{Checkpoint, Event, MemberLosses, Task, TrainOptions, Trainer, member_folder};
@@ -36,8 +36,7 @@ fn options(steps: u64) -> TrainOptions {
     TrainOptions {
         steps,
         learning_rate: 0.01,
-        optimizer: Optimizer::adamw(0.01),
-        max_norm: Some(0.5),
+        update: Update { max_norm: Some(0.5), ..Update::new(Optimizer::adamw(0.01)) },
         seed: 7,
         evaluate_every: 9,
         save_every: 5,
@@ -96,7 +95,7 @@ fn twice_and_resumed(engine: &Engine, cells: &[CellKind]) {
     for &cell in cells {
         let folders = [(); 4].map(|()| tempfile::tempdir().unwrap());
         // Step 15 is inside the first epoch, the run ends in the second.
-        let epoch = task(cell, 12).steps_per_epoch();
+        let epoch = task(cell, 12).batches_per_epoch();
         assert!((16..30).contains(&epoch), "{epoch} steps an epoch");
         let once = train(engine, cell, 30, folders[0].path(), None);
         let again = train(engine, cell, 30, folders[1].path(), None);

@@ -96,6 +96,11 @@ impl TrainLog {
         Ok(())
     }
 
+    /// All lines, in the order of their steps.
+    pub fn lines(&self) -> &[LogLine] {
+        &self.lines
+    }
+
     /// Whether there is a loss at all.
     pub fn has_losses(&self) -> bool {
         !self.lines.is_empty()

@@ -3,7 +3,7 @@
 
 use super::checkpoint::seeds;
 use super::trainer::zero_states;
-use super::{Phase, Task, TrainOptions, Trainer, record_training};
+use super::{Phase, RateSweep, StopRule, Task, TrainOptions, Trainer, record_training};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::loss::LOSS;
@@ -43,31 +43,27 @@ impl<T: Task> Trainer<'_, T> {
         Ok(DryRun { loss, validation, step_seconds })
     }
 
-    /// The loss at each learning rate from `from` to `to`, `steps` of them, each so many times the one before
-    /// (Smith 2017, "Cyclical learning rates for training neural networks"): (rate, loss before the step).
-    /// Ends where the loss is four times the lowest, or no number.
+    /// Trains at the rising rates of a sweep (Smith 2017, "Cyclical learning rates for training neural networks"):
+    /// each rate, and the loss before its step, for [`find_rate`](super::find_rate). Ends where the loss has
+    /// diverged.
     ///
     /// # Errors
-    /// Rates that make no sense; the device failed.
-    pub fn find_rate(&mut self, from: f32, to: f32, steps: u32) -> Result<Vec<(f32, f32)>> {
-        if !(from > 0.0 && to > from && to.is_finite() && steps > 1) {
-            let reason = format!("no rising rates from {from} to {to} in {steps} steps");
-            return Err(Error::invalid(reason));
-        }
-        let factor = f64::from(to / from).powf(1.0 / f64::from(steps - 1));
-        let (mut list, mut lowest) = (Vec::new(), f32::INFINITY);
-        for i in 0..steps {
-            let rate = (f64::from(from) * factor.powi(i as i32)) as f32;
+    /// The device failed.
+    pub fn sweep(&mut self, sweep: &RateSweep, steps: u64) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (mut rates, mut losses) = (Vec::new(), Vec::new());
+        let mut rule = StopRule::default();
+        for step in 1..=steps {
+            let rate = sweep.rate(step);
             let shape = self.prepare_step(Some(rate))?;
             self.training[shape].program.run()?;
             let loss = self.loss_now()?;
-            list.push((rate, loss));
-            lowest = lowest.min(loss);
-            if !(loss <= 4.0 * lowest.abs().max(1e-3)) {
+            rates.push(rate);
+            losses.push(loss);
+            if rule.stops(loss) {
                 break;
             }
         }
-        Ok(list)
+        Ok((rates, losses))
     }
 
     /// The loss of the last step.

@@ -54,7 +54,7 @@ pub fn run(args: SampleArgs) -> Result<ExitCode> {
 }
 
 /// Prints the prompt and `length` tokens after it, each as soon as it is drawn.
-pub fn write(
+fn write(
     engine: &Engine,
     model: LanguageModel,
     weights: &NamedTensors,

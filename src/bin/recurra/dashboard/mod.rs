@@ -2,7 +2,6 @@
 //! a long step does not hold up either. It draws on stderr; results on stdout stay results.
 
 // The training command takes these up.
-#![allow(dead_code, unused_imports)]
 
 mod draw;
 mod state;

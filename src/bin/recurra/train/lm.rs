@@ -3,13 +3,12 @@
 use super::folder::{RunFolder, data_hash};
 use super::options::{RunArgs, RunConfig, rate, size};
 use super::session::{About, Session, Unit};
-use crate::args::cell_parser;
-use crate::sample;
+use crate::args::{cell_parser, print_line};
 use clap::{Args, ValueEnum};
 use recurra::cell::CellKind;
 use recurra::data::{Tokens, Vocabulary, own_sources, read_bytes, read_text};
 use recurra::engine::Engine;
-use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig, SampleOptions};
+use recurra::task::lm::{Generator, LanguageModel, LanguageTask, ModelConfig, SampleOptions};
 use recurra::train::{CONFIG, Checkpoint, Outcome};
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -287,8 +286,9 @@ pub fn run(args: &LmArgs) -> Result<ExitCode> {
     let describe = |folder: &Path, run: &RunConfig| {
         model.save_config(folder, &LmTraining { run: run.clone(), ..training.clone() })
     };
-    let about = About { title, lines, unit, describe: &describe };
     let prompt: Vec<u32> = tokens.iter().take(1).copied().collect();
+    let sample = |folder: &Path| write_a_little(&device, &model, &prompt, folder);
+    let about = About { title, lines, unit, sample: Some(&sample), describe: &describe };
     let shape = [training.seq, training.batch];
     let trained = model.clone().with_memory(args.run.memory.memory());
     let mut task = LanguageTask::of_tokens(trained, tokens, held_out, shape)?;
@@ -297,27 +297,34 @@ pub fn run(args: &LmArgs) -> Result<ExitCode> {
     }
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
     let Some(ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
+    let report = ended.write()?;
     if !args.run.json && ended.outcome != Outcome::Interrupted {
-        finish_with_sample(&device, &model, &prompt, &ended.best)?;
+        eprintln!("the report:     {}", report.display());
+        eprintln!("a sample:");
+        print_line(ended.sample.as_deref().unwrap_or_default())?;
+        eprintln!();
         eprintln!("let it write:   recurra sample --model {}", ended.best.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets the model write a little, from the text's first token on.
-fn finish_with_sample(
+/// What the model writes from the text's first token on.
+fn write_a_little(
     engine: &Engine,
     model: &LanguageModel,
     prompt: &[u32],
     folder: &Path,
-) -> Result<()> {
+) -> Result<String> {
     let weights = model.load_weights(folder)?;
     let mut writer = model.vocabulary().writer();
     let prompt: String = prompt.iter().map(|&token| writer.push(token as usize)).collect();
     let options = SampleOptions { temperature: 0.7, ..SampleOptions::default() };
     let length = if model.config().tokens == Tokens::Words { 100 } else { 400 };
-    eprintln!("a sample:");
-    sample::write(engine, model.clone(), &weights, options, &prompt, length)?;
-    eprintln!();
-    Ok(())
+    let mut generator = Generator::new(engine, model.clone(), &weights, options)?;
+    generator.read(&prompt)?;
+    let mut text = prompt;
+    for _ in 0..length {
+        text += &writer.push(generator.write()?);
+    }
+    Ok(text)
 }

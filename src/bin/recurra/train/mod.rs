@@ -3,8 +3,10 @@
 mod folder;
 mod lm;
 mod options;
+mod report;
 mod session;
 mod show;
+mod watch;
 
 use clap::{Args, Subcommand};
 use recurra::Result;

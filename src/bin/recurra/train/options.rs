@@ -1,27 +1,18 @@
 //! What all tasks' training has in common: its options, and what of them the model's folder keeps.
 
 use crate::args::{DeviceArgs, MemoryArgs, PrecisionArgs, ProfileArgs};
-use clap::{Args, ValueEnum};
-use recurra::optim::Optimizer;
+use clap::Args;
+use recurra::optim::{Averaging, Optimizer, Schedule, Update};
 use recurra::tensor::Precision;
 use recurra::train::TrainOptions;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Steps between two looks at the loss.
 const REPORT_EVERY: u64 = 10;
-
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerName {
-    Adam,
-    /// Adam with decoupled weight decay of 0.01
-    Adamw,
-    /// Stochastic gradient descent with momentum 0.9
-    Sgd,
-}
 
 pub fn size(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
@@ -29,6 +20,11 @@ pub fn size(text: &str) -> Result<usize, String> {
         Ok(n) => Ok(n),
         Err(e) => Err(e.to_string()),
     }
+}
+
+/// A text that the library understands, kept as it is.
+fn parsed<T: FromStr<Err = recurra::Error>>(text: &str) -> Result<String, String> {
+    text.parse::<T>().map(|_| text.to_string()).map_err(|e| e.to_string())
 }
 
 pub fn positive(text: &str) -> Result<f32, String> {
@@ -50,10 +46,17 @@ pub fn rate(text: &str) -> Result<f32, String> {
 /// Options that hold for a whole run: they can't be given with --resume.
 #[derive(Args)]
 pub struct RunArgs {
-    /// How weights move
-    #[arg(long, value_enum, default_value = "adam", conflicts_with = "resume")]
-    pub optimizer: OptimizerName,
-    /// The highest learning rate (it rises first, then falls along a cosine)
+    /// How weights move: sgd, nesterov (:MOMENTUM, 0.9), rms-prop (:ALPHA, 0.99), adam, adamw (:WEIGHT-DECAY, 0 and
+    /// 0.01)
+    #[arg(long, value_name = "NAME[:X]", default_value = "adam", value_parser = parsed::<Optimizer>,
+          conflicts_with = "resume")]
+    pub optimizer: String,
+    /// How the rate goes over the steps: constant, step:EVERY:FACTOR, multi-step:AT,AT:FACTOR, exponential:FACTOR,
+    /// cosine[:MINIMUM], one-cycle[:RISE], plateau[:FACTOR[:PATIENCE]]; before any of them warm-up:STEPS+ [default:
+    /// a warm-up of a 50th of all steps, at most 100, and cosine:0.05]
+    #[arg(long, value_name = "SHAPE", value_parser = parsed::<Schedule>, conflicts_with = "resume")]
+    pub schedule: Option<String>,
+    /// The highest learning rate
     #[arg(long, value_name = "RATE", default_value = "0.004", value_parser = positive,
           conflicts_with = "resume")]
     pub lr: f32,
@@ -61,6 +64,17 @@ pub struct RunArgs {
     #[arg(long, value_name = "NORM", default_value = "1", value_parser = positive,
           conflicts_with = "resume")]
     pub clip: f32,
+    /// The largest size of a gradient's element, before the norm is clipped
+    #[arg(long, value_name = "VALUE", value_parser = positive, conflicts_with = "resume")]
+    pub clip_value: Option<f32>,
+    /// Average the weights over the steps, and evaluate and save the average: ema[:DECAY, 0.999], or nt-asgd[:CHECKS,
+    /// 5], which begins where validation gets no better
+    #[arg(long, value_name = "KIND", value_parser = parsed::<Averaging>, conflicts_with = "resume")]
+    pub average: Option<String>,
+    /// Batches whose gradients add up to one step's
+    #[arg(long, value_name = "N", default_value = "1", value_parser = size,
+          conflicts_with = "resume")]
+    pub accumulate: usize,
     /// Steps in all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
           conflicts_with = "resume")]
@@ -109,6 +123,17 @@ pub struct RunArgs {
     /// One JSON line a step on stdout, instead of the progress bar
     #[arg(long)]
     pub json: bool,
+    /// Show the run as it goes, in the whole terminal: curves, speed, samples (q ends the run, saved)
+    #[cfg(feature = "dashboard")]
+    #[arg(long, conflicts_with = "json")]
+    pub dashboard: bool,
+    /// Write event files for TensorBoard into the model's folder
+    #[arg(long)]
+    pub tensorboard: bool,
+    /// Look at what flows through each step of the recurrent layers, every N steps [default of N: as often as takes a
+    /// twentieth of the time, at most 50 times]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0")]
+    pub microscope: Option<u64>,
     #[command(flatten)]
     pub probe: ProbeArgs,
 }
@@ -131,9 +156,17 @@ pub struct ProbeArgs {
 /// How any model is trained, as `config.json` keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunConfig {
-    pub optimizer: OptimizerName,
+    pub optimizer: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
     pub learning_rate: f32,
     pub clip: f32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_value: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<String>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: usize,
     pub steps: u64,
     pub evaluate_every: u64,
     pub save_every: u64,
@@ -163,14 +196,20 @@ impl RunConfig {
     pub fn new(args: &RunArgs, default_steps: u64, per_epoch: u64) -> Self {
         let steps = match (args.steps, args.epochs) {
             (Some(steps), _) => steps,
-            (None, Some(epochs)) => epochs.saturating_mul(per_epoch),
+            (None, Some(epochs)) => {
+                epochs.saturating_mul((per_epoch / args.accumulate as u64).max(1))
+            }
             (None, None) => default_steps,
         };
         let often = (steps / 10).max(1);
         RunConfig {
-            optimizer: args.optimizer,
+            optimizer: args.optimizer.clone(),
+            schedule: args.schedule.clone(),
             learning_rate: args.lr,
             clip: args.clip,
+            clip_value: args.clip_value,
+            average: args.average.clone(),
+            accumulate: args.accumulate,
             steps,
             evaluate_every: args.eval_every.unwrap_or(often),
             save_every: args.save_every.unwrap_or(often),
@@ -192,16 +231,24 @@ impl RunConfig {
         (0..self.ensemble as u64).map(|member| self.seed.wrapping_add(member))
     }
 
-    pub fn options(&self, stop: Option<Arc<AtomicBool>>) -> TrainOptions {
-        TrainOptions {
-            steps: self.steps,
-            learning_rate: self.learning_rate,
-            optimizer: match self.optimizer {
-                OptimizerName::Adam => Optimizer::adam(),
-                OptimizerName::Adamw => Optimizer::adamw(0.01),
-                OptimizerName::Sgd => Optimizer::Sgd { momentum: 0.9, weight_decay: 0.0 },
-            },
+    /// What the loop takes.
+    ///
+    /// # Errors
+    /// A text of another version's.
+    pub fn options(&self, stop: Option<Arc<AtomicBool>>) -> recurra::Result<TrainOptions> {
+        let plain = TrainOptions::new(self.steps);
+        let update = Update {
             max_norm: Some(self.clip),
+            max_value: self.clip_value,
+            averaging: self.average.as_deref().map(Averaging::from_str).transpose()?,
+            ..Update::new(self.optimizer.parse()?)
+        };
+        let schedule = self.schedule.as_deref().map(Schedule::from_str).transpose()?;
+        Ok(TrainOptions {
+            learning_rate: self.learning_rate,
+            schedule: schedule.unwrap_or(plain.schedule.clone()),
+            update,
+            micro_batches: self.accumulate,
             precision: self.precision,
             seed: self.seed,
             evaluate_every: self.evaluate_every,
@@ -210,6 +257,7 @@ impl RunConfig {
             patience: self.patience,
             overfit: self.overfit,
             stop,
-        }
+            ..plain
+        })
     }
 }

@@ -2,13 +2,16 @@
 
 use super::folder::RunFolder;
 use super::options::{RunArgs, RunConfig};
+use super::report::{REPORT, curves, microscope};
 use super::show::Show;
+use super::watch::{Board, Looks};
 use crate::args::{WATCHED, profile_table};
 use recurra::engine::Engine;
 use recurra::measure::DeviceRates;
+use recurra::report::{Report, Sample};
 use recurra::train::{
-    Checkpoint, MemberLosses, Outcome, Task, TrainLog, Trainer, check_gradients, loss_curve,
-    member_folder,
+    Checkpoint, Event, MemberLosses, Outcome, RateSweep, Task, TrainLog, Trainer, check_gradients,
+    find_rate, loss_curve, member_folder,
 };
 use recurra::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -26,6 +29,8 @@ pub struct About<'a> {
     pub lines: Vec<String>,
     /// Symbols are characters, whose losses people read in bits.
     pub unit: Unit,
+    /// Something that the model in a folder made, to be read while it learns and at the end.
+    pub sample: Option<&'a dyn Fn(&Path) -> Result<String>>,
     /// Writes `config.json` for a run of this configuration.
     pub describe: &'a dyn Fn(&Path, &RunConfig) -> Result<()>,
 }
@@ -42,8 +47,22 @@ pub struct Unit {
 /// How a run ended, and where its best model is.
 pub struct Ended {
     pub outcome: Outcome,
+    /// What the best model made at the end.
+    pub sample: Option<String>,
+    /// The report so far; [`Ended::write`] writes it.
+    pub report: Report,
+    folder: PathBuf,
     /// The folder of the model with the lowest validation loss.
     pub best: PathBuf,
+}
+
+impl Ended {
+    /// Writes the report: its path.
+    pub fn write(&self) -> Result<PathBuf> {
+        let path = self.folder.join(REPORT);
+        self.report.write(&path)?;
+        Ok(path)
+    }
 }
 
 /// A run that is about to start.
@@ -60,9 +79,12 @@ impl Session<'_> {
     pub fn run(self, engine: &Engine, task: &mut impl Task) -> Result<Option<Ended>> {
         let Session { args, config, about, resumed } = self;
         let stop = stop_on_interrupt();
-        let options = config.options(Some(stop.clone()));
+        let options = config.options(Some(stop.clone()))?;
         if args.probe.check_gradients {
             return check(engine, task, &options).map(|()| None);
+        }
+        if let Some(picture) = &args.probe.find_lr {
+            return sweep(engine, task, options, picture).map(|()| None);
         }
         if let Some(file) = &args.profile.profile {
             // Steps of a run of its own, so that the run itself is what it would be.
@@ -75,7 +97,10 @@ impl Session<'_> {
         }
         let (held, checkpoint) = resumed.unzip();
         let mut trainer = Trainer::new(engine, task, options, checkpoint)?;
-        let step = trainer.step();
+        let (step, epoch) = (trainer.step(), trainer.steps_per_epoch());
+        if let Some(every) = args.microscope {
+            trainer = trainer.with_microscope(engine, Some(every).filter(|&every| every > 0))?;
+        }
         describe(engine, &about, &config, &trainer);
         if args.probe.dry_run {
             let dry = trainer.dry_run()?;
@@ -103,11 +128,43 @@ impl Session<'_> {
         }
         let mut show =
             Show::new(args.json, about.unit, config.steps, step, TrainLog::open(&folder, step)?);
-        let result = trainer.run(Some(&folder), |event| show.event(event));
+        show.board = args.tensorboard.then(|| Board::open(&folder, step)).transpose()?;
+        show.looks = args.microscope.map(|_| Looks::open(&folder, step)).transpose()?;
+        #[cfg(feature = "dashboard")]
+        if args.dashboard {
+            use crate::dashboard::{Dashboard, DashboardEvent};
+            show.bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+            let dashboard = Dashboard::open(stop)?;
+            dashboard.send(DashboardEvent::Started {
+                title: about.title.clone(),
+                device: engine.name(),
+                step,
+                steps: config.steps,
+                steps_per_epoch: epoch,
+            });
+            show.dashboard = Some(dashboard);
+        }
+        #[cfg(not(feature = "dashboard"))]
+        let _ = epoch;
+        let first = member_path(&folder, &config, config.seed);
+        let result = trainer.run(Some(&folder), |event| {
+            show.event(event)?;
+            match (event, about.sample) {
+                (Event::Saved(step), Some(sample)) if show.tells_samples() => {
+                    show.sample(*step, &sample(&first)?)
+                }
+                _ => Ok(()),
+            }
+        });
         show.bar.finish_and_clear();
+        #[cfg(feature = "dashboard")]
+        if let Some(dashboard) = show.dashboard.take() {
+            dashboard.close()?;
+        }
         show.flush()?;
         let outcome = result?;
         let scales = trainer.loss_scales()?;
+        let done = trainer.step();
         drop(trainer);
         let curve = folder.join(CURVE);
         if let Some(unit) = show.log.has_losses().then_some(about.unit.loss()) {
@@ -116,6 +173,21 @@ impl Session<'_> {
         if step >= config.steps {
             eprintln!("the run in {} is complete: {step} steps", folder.display());
         }
+        let mut report = Report::new(about.title.clone());
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        report.subtitle(format!("{name}, {done} of {} steps, on {}", config.steps, engine.name()));
+        report.facts(about.lines.iter().map(|line| {
+            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+            (key.to_string(), value.trim().to_string())
+        }));
+        curves(&mut report, show.log.lines(), about.unit);
+        if let Some(looks) = &show.looks {
+            microscope(&mut report, &looks.views)?;
+        }
+        let json = serde_json::to_value(&config).unwrap_or_default();
+        let facts = json.as_object().into_iter().flatten();
+        let facts = facts.map(|(key, value)| (key.clone(), value.to_string().replace('"', "")));
+        report.section("Configuration").facts(facts);
         let best = best_member(&folder, &config, show.validation.as_ref());
         if !args.json {
             show.summary(config.seeds());
@@ -136,6 +208,11 @@ impl Session<'_> {
                     folder.display()
                 ),
             }
+            if let Some(looks) = &show.looks
+                && let Some(view) = looks.views.last()
+            {
+                view.verdict().iter().for_each(|line| eprintln!("scope    {line}"));
+            }
             if curve.exists() {
                 eprintln!("the loss curve: {}", curve.display());
             }
@@ -145,7 +222,11 @@ impl Session<'_> {
             };
             eprintln!("the {what}     {place}");
         }
-        Ok(Some(Ended { outcome, best }))
+        let sample = about.sample.map(|sample| sample(&best)).transpose()?;
+        if let Some(text) = &sample {
+            report.section("A sample").add(Sample::new("Written by the model", text));
+        }
+        Ok(Some(Ended { outcome, report, folder, best, sample }))
     }
 }
 
@@ -182,6 +263,24 @@ fn stop_on_interrupt() -> Arc<AtomicBool> {
     stop
 }
 
+/// Trains at rising learning rates, says which one suits, and draws the losses.
+fn sweep(
+    engine: &Engine,
+    task: &mut impl Task,
+    options: recurra::train::TrainOptions,
+    picture: &Path,
+) -> Result<()> {
+    const STEPS: u64 = 300;
+    let rates = RateSweep::new(1e-6, 10.0, STEPS)?;
+    let mut trainer = Trainer::new(engine, task, options, None)?;
+    let (rates, losses) = trainer.sweep(&rates, STEPS)?;
+    let found = find_rate(&rates, &losses)?;
+    println!("{}", found.text());
+    found.chart().write_svg(picture)?;
+    eprintln!("the picture: {}", picture.display());
+    Ok(())
+}
+
 /// Gradients against differences of the loss, as a table.
 fn check(
     engine: &Engine,
@@ -213,12 +312,14 @@ fn check(
 
 /// The folder of the model with the lowest validation loss; of the first, where none was evaluated.
 fn best_member(folder: &Path, config: &RunConfig, validation: Option<&MemberLosses>) -> PathBuf {
-    if config.ensemble == 1 {
-        return folder.to_path_buf();
-    }
     let losses = validation.map_or(&[][..], |losses| &losses.0);
     let best = config.seeds().zip(losses).min_by(|a, b| a.1.total_cmp(b.1));
-    member_folder(folder, best.map_or(config.seed, |(seed, _)| seed))
+    member_path(folder, config, best.map_or(config.seed, |(seed, _)| seed))
+}
+
+/// Where a member has its model.
+fn member_path(folder: &Path, config: &RunConfig, seed: u64) -> PathBuf {
+    if config.ensemble == 1 { folder.to_path_buf() } else { member_folder(folder, seed) }
 }
 
 fn describe<T: Task>(engine: &Engine, about: &About, config: &RunConfig, trainer: &Trainer<'_, T>) {

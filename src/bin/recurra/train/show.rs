@@ -1,10 +1,14 @@
 //! What a run shows: the progress bar, JSON lines, the log.
 
 use super::session::Unit;
+use super::watch::{Board, Looks};
 use crate::args::{json_line, print_line};
+#[cfg(feature = "dashboard")]
+use crate::dashboard::{Dashboard, DashboardEvent, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use recurra::Result;
 use recurra::train::{Event, LogLine, MemberLosses, Progress, TrainLog};
+use std::collections::BTreeMap;
 
 /// What the run shows and logs.
 pub struct Show {
@@ -15,7 +19,13 @@ pub struct Show {
     /// The lines of the last report, held back until it is known whether an evaluation follows.
     last: Option<Progress>,
     pub validation: Option<MemberLosses>,
+    /// Each member's lowest validation loss, with its step.
+    best: BTreeMap<usize, (u64, f32)>,
     pending: Vec<LogLine>,
+    pub board: Option<Board>,
+    pub looks: Option<Looks>,
+    #[cfg(feature = "dashboard")]
+    pub dashboard: Option<Dashboard>,
 }
 
 impl Show {
@@ -31,10 +41,30 @@ impl Show {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.reset_eta();
-        Show { json, unit, bar, log, last: None, validation: None, pending: Vec::new() }
+        Show {
+            json,
+            unit,
+            bar,
+            log,
+            last: None,
+            validation: None,
+            best: BTreeMap::new(),
+            pending: Vec::new(),
+            board: None,
+            looks: None,
+            #[cfg(feature = "dashboard")]
+            dashboard: None,
+        }
     }
 
     pub fn event(&mut self, event: &Event) -> Result<()> {
+        if let Some(board) = &mut self.board {
+            board.event(event)?;
+        }
+        #[cfg(feature = "dashboard")]
+        if let Some(dashboard) = &self.dashboard {
+            tell(dashboard, event);
+        }
         match event {
             Event::Losses(progress, losses) => {
                 self.flush()?;
@@ -83,7 +113,15 @@ impl Show {
                 }
             }
             Event::Saving(_) => self.flush()?,
-            Event::Look(_) | Event::Best { .. } | Event::Saved(_) => {}
+            Event::Look(view) => {
+                if let Some(looks) = &mut self.looks {
+                    looks.add(view)?;
+                }
+            }
+            Event::Best { member, step, loss } => {
+                self.best.insert(*member, (*step, *loss));
+            }
+            Event::Saved(_) => {}
         }
         Ok(())
     }
@@ -94,6 +132,27 @@ impl Show {
             eprintln!("{line}");
         } else {
             self.bar.println(line);
+        }
+    }
+
+    /// Whether somebody looks at what the model makes while it learns.
+    pub fn tells_samples(&self) -> bool {
+        #[cfg(feature = "dashboard")]
+        if self.dashboard.is_some() {
+            return true;
+        }
+        self.board.is_some()
+    }
+
+    /// Tells what the model made.
+    pub fn sample(&mut self, step: u64, text: &str) -> Result<()> {
+        #[cfg(feature = "dashboard")]
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.send(DashboardEvent::Sample(text.to_string()));
+        }
+        match &mut self.board {
+            Some(board) => board.text(step, "sample", text),
+            None => Ok(()),
         }
     }
 
@@ -117,11 +176,53 @@ impl Show {
                 with_spread(validation),
                 self.unit.bits(validation.mean())
             );
+            if let (None, Some((step, loss))) = (validation.spread(), self.best.get(&0))
+                && *step < last.step
+            {
+                let bits = self.unit.bits(*loss);
+                eprintln!("best     {loss:.4}{bits} after step {step}: the model");
+            }
             if validation.spread().is_some() {
                 for (seed, loss) in seeds.zip(&validation.0) {
                     eprintln!("seed {seed:<4} validation loss {loss:.4}");
                 }
             }
+        }
+    }
+}
+
+/// The dashboard's events of a run's.
+#[cfg(feature = "dashboard")]
+fn tell(dashboard: &Dashboard, event: &Event) {
+    match event {
+        Event::Losses(progress, losses) => {
+            let first = progress.step + 1 - losses.len() as u64;
+            for (losses, step) in losses.iter().zip(first..) {
+                dashboard.send(DashboardEvent::Step(StepReport {
+                    step,
+                    loss: losses.mean(),
+                    rate: Some(progress.learning_rate),
+                    gradient_norm: progress.gradient_norm,
+                    symbols_per_second: Some(progress.symbols_per_second),
+                    elapsed: progress.elapsed,
+                }));
+            }
+        }
+        Event::Validation(progress, losses) => {
+            let (step, loss) = (progress.step, losses.mean());
+            dashboard.send(DashboardEvent::Validation { step, loss });
+        }
+        Event::Look(view) => {
+            let lines = view.verdict().into_iter();
+            lines.for_each(|line| dashboard.send(DashboardEvent::Message(line)));
+        }
+        Event::Best { step, loss, .. } => {
+            let text = format!("step {step}: validation {loss:.4} is the best so far");
+            dashboard.send(DashboardEvent::Message(text));
+        }
+        Event::Saving(_) => {}
+        Event::Saved(step) => {
+            dashboard.send(DashboardEvent::Message(format!("checkpoint of step {step}")));
         }
     }
 }
