@@ -1,7 +1,10 @@
 //! A trained model's folder: what it says of itself, and its weights.
 
+use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::format::{read_tensors, write_atomic};
+use crate::recording::Role;
+use crate::schedule::Recorder;
 use crate::tensor::{NamedTensors, require_finite};
 use crate::train::{CONFIG, MODEL, TRAINING};
 use serde::{Deserialize, Serialize};
@@ -128,4 +131,25 @@ pub fn load_weights(folder: &Path, shapes: &BTreeMap<String, Vec<usize>>) -> Res
         return Err(Error::format(path, format!("unknown tensor '{name}'")));
     }
     Ok(tensors)
+}
+
+/// Loads a recording with a model's weights.
+///
+/// # Errors
+/// A parameter that the weights lack; what the device refuses.
+pub fn load_recording(
+    engine: &Engine,
+    rec: Recorder,
+    weights: &NamedTensors,
+) -> Result<(Program, Store)> {
+    let recording = rec.finish();
+    let store = engine.store();
+    for buffer in recording.buffers().iter().filter(|b| b.role == Role::Parameter) {
+        let tensor = weights.get(&buffer.name).ok_or_else(|| Error::Missing {
+            tensor: buffer.name.clone(),
+            place: "the model".to_string(),
+        })?;
+        store.set(&buffer.name, &tensor.iter().copied().collect::<Vec<_>>())?;
+    }
+    Ok((engine.load(&recording, &store)?, store))
 }

@@ -2,5 +2,8 @@
 
 mod folder;
 pub mod lm;
+pub mod music;
+mod network;
 
-pub use folder::{Description, load_weights};
+pub use folder::{Description, load_recording, load_weights};
+pub use network::RecurrentConfig;

@@ -282,6 +282,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// An output that is a ring, of the steps (from 0) from `first` on: the members' values of each; none where the
     /// recordings have no such output. At most as many steps as the ring has entries.
     pub(super) fn ring(&self, name: &str, first: u64) -> Result<Option<Vec<MemberLosses>>> {
+        let factor = if name == LOSS { self.task.loss_factor() } else { 1.0 };
         let mut rings = BTreeMap::new();
         let mut list = Vec::new();
         for step in first..self.step {
@@ -293,7 +294,7 @@ impl<'a, T: Task> Trainer<'a, T> {
                 entry.insert(program.read(id)?);
             }
             let ring: &Vec<f32> = &rings[&self.shapes[at]];
-            list.push(MemberLosses(ring.chunks(RING).map(|ring| ring[at]).collect()));
+            list.push(MemberLosses(ring.chunks(RING).map(|ring| factor * ring[at]).collect()));
         }
         Ok(Some(list))
     }
@@ -342,7 +343,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         for (loaded, own) in self.validation.iter().zip(&mut pending) {
             take(loaded, own)?;
         }
-        let mean = |sum: f64| (sum / weights) as f32;
+        let factor = f64::from(self.task.loss_factor());
+        let mean = |sum: f64| (factor * sum / weights) as f32;
         Ok(Some(MemberLosses(sums.into_iter().map(mean).collect())))
     }
 

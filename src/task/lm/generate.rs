@@ -4,8 +4,8 @@ use super::LanguageModel;
 use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::BufferId;
-use crate::recording::Role;
 use crate::schedule::Recorder;
+use crate::task::load_recording;
 use crate::tensor::NamedTensors;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -85,24 +85,6 @@ impl SampleOptions {
     }
 }
 
-/// Loads a recording with a model's weights.
-pub(super) fn load(
-    engine: &Engine,
-    rec: Recorder,
-    weights: &NamedTensors,
-) -> Result<(Program, Store)> {
-    let recording = rec.finish();
-    let store = engine.store();
-    for buffer in recording.buffers().iter().filter(|b| b.role == Role::Parameter) {
-        let tensor = weights.get(&buffer.name).ok_or_else(|| Error::Missing {
-            tensor: buffer.name.clone(),
-            place: "the model".to_string(),
-        })?;
-        store.set(&buffer.name, &tensor.iter().copied().collect::<Vec<_>>())?;
-    }
-    Ok((engine.load(&recording, &store)?, store))
-}
-
 /// A model that goes on from what it has read.
 pub struct Generator {
     model: LanguageModel,
@@ -132,7 +114,7 @@ impl Generator {
         let ids = rec.input_ids("ids", 1)?;
         let logits = model.record(&mut rec, ids, [1, 1], "state")?;
         let logits = rec.output("logits", logits)?.view.buffer;
-        let (program, store) = load(engine, rec, weights)?;
+        let (program, store) = load_recording(engine, rec, weights)?;
         let random = ChaCha8Rng::seed_from_u64(options.seed);
         let (ids, next) = (ids.buffer, Vec::new());
         Ok(Generator { model, program, _store: store, ids, logits, options, random, next })

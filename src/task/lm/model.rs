@@ -1,23 +1,20 @@
 //! Embedding, recurrent layers, linear; its folder.
 
 use super::NAME;
-use crate::cell::{Cell, CellKind};
+use crate::cell::CellKind;
 use crate::data::{Tokens, Vocabulary, VocabularyText};
 use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::layer::{
-    Embedding, ForgetBias, InitialState, Initializer, Linear, Memory, Recurrent, RecurrentInit,
-    WeightInit,
+    Embedding, InitialState, Initializer, Linear, Memory, Recurrent, RecurrentInit,
 };
 use crate::schedule::{Recorder, Var};
-use crate::task::{Description, load_weights};
+use crate::task::network::{is_false, is_zero};
+use crate::task::{Description, RecurrentConfig, load_weights};
 use crate::tensor::NamedTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// ε of layer norm in the cell.
-const LAYER_NORM: f32 = 1e-5;
 
 /// What a language model is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,14 +52,6 @@ pub struct ModelConfig {
     pub orthogonal: bool,
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-fn is_zero(rate: &f32) -> bool {
-    *rate == 0.0
-}
-
 impl ModelConfig {
     /// An LSTM of 2 layers of 128 over these tokens, without options.
     pub fn new(vocabulary: &Vocabulary) -> Self {
@@ -79,6 +68,23 @@ impl ModelConfig {
             weight_drop: 0.0,
             forget_bias: None,
             orthogonal: false,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// The recurrent layers among it.
+    pub fn recurrent(&self) -> RecurrentConfig {
+        RecurrentConfig {
+            cell: self.cell.clone(),
+            hidden: self.hidden,
+            layers: self.layers,
+            dropout: self.dropout,
+            both: false,
+            layer_norm: self.layer_norm,
+            weight_drop: self.weight_drop,
+            forget_bias: self.forget_bias,
+            orthogonal: self.orthogonal,
         }
     }
 }
@@ -101,26 +107,8 @@ impl LanguageModel {
     /// An unknown cell, a size of zero, a rate outside \[0, 1), a vocabulary out of order, options that don't
     /// fit together.
     pub fn new(config: ModelConfig) -> Result<Self> {
-        let cell = CellKind::ALL.into_iter().find(|c| c.name() == config.cell);
-        let cell = cell.ok_or_else(|| {
-            let known: Vec<_> = CellKind::ALL.iter().map(|c| c.name()).collect();
-            Error::invalid(format!(
-                "unknown cell '{}'; there are {}",
-                config.cell,
-                known.join(", ")
-            ))
-        })?;
-        let sizes = [
-            ("embedding width", config.embedding),
-            ("hidden size", config.hidden),
-            ("number of layers", config.layers),
-        ];
-        if let Some((what, _)) = sizes.iter().find(|s| s.1 == 0) {
-            return Err(Error::invalid(format!("the {what} must be at least 1")));
-        }
-        if !(0.0..1.0).contains(&config.dropout) {
-            let rate = config.dropout;
-            return Err(Error::invalid(format!("the dropout rate must be in [0, 1), not {rate}")));
+        if config.embedding == 0 {
+            return Err(Error::invalid("the embedding width must be at least 1"));
         }
         if config.tied && config.embedding != config.hidden {
             return Err(Error::invalid(format!(
@@ -129,37 +117,14 @@ impl LanguageModel {
             )));
         }
         let vocabulary = Vocabulary::from_text(config.tokens, &config.vocabulary)?;
-        let stem = match cell {
-            CellKind::Lstm => "lstm",
-            CellKind::Gru => "gru",
-            CellKind::RnnTanh | CellKind::RnnRelu => "rnn",
-            other => other.name(),
-        };
         let embedding = Embedding {
             name: "embedding".to_string(),
             vocabulary: vocabulary.len(),
             width: config.embedding,
         };
-        let cell = Cell { layer_norm: config.layer_norm.then_some(LAYER_NORM), ..Cell::from(cell) };
-        let recurrent = Recurrent {
-            layers: config.layers,
-            dropout: config.dropout,
-            weight_drop: config.weight_drop,
-            ..Recurrent::new(stem, cell, config.embedding, config.hidden)
-        };
-        recurrent.check()?;
+        let (recurrent, init) = config.recurrent().build(config.embedding)?;
         let mut linear = Linear::new("linear", config.hidden, vocabulary.len());
         linear.shared = config.tied.then(|| embedding.weight_name());
-        let mut init = RecurrentInit::PYTORCH;
-        if config.orthogonal {
-            init.recurrent = WeightInit::OrthogonalPerGate;
-        }
-        if let Some(bias) = config.forget_bias {
-            init.forget = ForgetBias::Value(bias);
-        }
-        // What is wrong with them is said here, not when weights are drawn.
-        let tiny = Recurrent { input: 1, hidden: 1, layers: 1, ..recurrent.clone() };
-        tiny.init_with(init, &mut Initializer::new(0), &mut NamedTensors::new())?;
         Ok(LanguageModel { embedding, recurrent, linear, init, vocabulary, config })
     }
 

@@ -1,11 +1,11 @@
 //! How likely a model finds a text.
 
 use super::LanguageModel;
-use super::generate::load;
 use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::BufferId;
 use crate::schedule::Recorder;
+use crate::task::load_recording;
 use crate::tensor::NamedTensors;
 use std::collections::BTreeMap;
 
@@ -120,7 +120,7 @@ impl Scorer {
             let ids = rec.input_ids("ids", time)?;
             let logits = self.model.record(&mut rec, ids, [time, 1], "state")?;
             let logits = rec.output("logits", logits)?.view.buffer;
-            let (program, store) = load(&self.engine, rec, &self.weights)?;
+            let (program, store) = load_recording(&self.engine, rec, &self.weights)?;
             self.programs.insert(time, Window { program, store, ids: ids.buffer, logits });
         }
         let found = self.programs.get_mut(&time);

@@ -1,0 +1,159 @@
+//! A model of notes with the tunes it is trained on.
+
+use super::model::inputs;
+use super::{MusicModel, NOTES, Tunes};
+use crate::data::{Batch, Buckets};
+use crate::engine::Inputs;
+use crate::error::{Error, Result};
+use crate::layer::Recurrent;
+use crate::loss::{Loss, Objective, Target};
+use crate::schedule::Recorder;
+use crate::tensor::NamedTensors;
+use crate::train::{Phase, Task};
+use std::collections::BTreeMap;
+
+/// Shapes of batches, at most.
+const SHAPES: usize = 5;
+
+/// A model of notes with the tunes it is trained on, in batches of tunes of like lengths.
+pub struct MusicTask {
+    model: MusicModel,
+    tunes: [Vec<Vec<Vec<u32>>>; 2],
+    buckets: [Buckets; 2],
+    /// The batches of the pass (by seed and number) that was asked for last.
+    pass: Option<([u64; 2], Vec<Batch>)>,
+    validation: Vec<Batch>,
+}
+
+impl MusicTask {
+    /// Trains `model` on tunes, in batches of `budget` steps T·B, padding among them.
+    ///
+    /// # Errors
+    /// No tunes to train on or to validate with; one that is longer than the budget.
+    pub fn new(model: MusicModel, tunes: &Tunes, budget: usize) -> Result<Self> {
+        let tunes = [tunes.training.clone(), tunes.validation.clone()];
+        let bucket = |(list, what): (&Vec<Vec<Vec<u32>>>, &str)| {
+            let lengths: Vec<usize> = list.iter().map(Vec::len).collect();
+            let of = |e: Error| Error::invalid(format!("tunes for {what}: {e}"));
+            Buckets::new(&lengths, budget, SHAPES).map_err(of)
+        };
+        let buckets = [bucket((&tunes[0], "training"))?, bucket((&tunes[1], "validation"))?];
+        let validation = buckets[1].in_order();
+        Ok(MusicTask { model, tunes, buckets, pass: None, validation })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &MusicModel {
+        &self.model
+    }
+
+    /// Shapes of the training batches, and the share of padding in them.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets[0]
+    }
+
+    fn training_batch(&mut self, batch: u64, seed: u64) -> Batch {
+        let count = self.buckets[0].count() as u64;
+        let key = [seed, batch / count];
+        if self.pass.as_ref().is_none_or(|pass| pass.0 != key) {
+            self.pass = Some((key, self.buckets[0].shuffled(key[0], key[1])));
+        }
+        let list = self.pass.as_ref().map(|pass| &pass.1[..]).unwrap_or_default();
+        list[(batch % count) as usize].clone()
+    }
+
+    fn write(&self, inputs_of: &mut Inputs, part: usize, batch: &Batch) -> Result<()> {
+        let shape = self.buckets[part].shapes()[batch.shape];
+        let tunes = &self.tunes[part];
+        let (x, lengths) = inputs(&batch.rows, tunes, shape, 0);
+        let [time, rows] = shape;
+        let mut targets = vec![0.0; time * rows * NOTES];
+        for (row, &tune) in batch.rows.iter().enumerate() {
+            for (t, notes) in tunes[tune].iter().enumerate() {
+                notes.iter().for_each(|&n| targets[(t * rows + row) * NOTES + n as usize] = 1.0);
+            }
+        }
+        for (name, values) in [("x", &x), ("targets", &targets)] {
+            let id = inputs_of.find(name)?;
+            inputs_of.write(id, values)?;
+        }
+        let id = inputs_of.find("lengths")?;
+        inputs_of.write_u32(id, &lengths)
+    }
+}
+
+fn part(phase: Phase) -> usize {
+    usize::from(phase == Phase::Validation)
+}
+
+impl Task for MusicTask {
+    fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()> {
+        let [time, batch] = self.buckets[part(phase)].shapes()[shape];
+        let x = rec.input("x", [time * batch, NOTES], false)?;
+        let targets = rec.input("targets", [time * batch, NOTES], false)?;
+        let lengths = rec.input_ids("lengths", batch)?;
+        let (logits, flags) = self.model.record(rec, x, [time, batch], lengths)?;
+        let loss = Loss::BinaryCrossEntropy { positive: None };
+        loss.record(rec, logits, Target::Values(targets.view), flags)
+    }
+
+    fn shapes(&self, phase: Phase) -> usize {
+        self.buckets[part(phase)].shapes().len()
+    }
+
+    fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
+        match phase {
+            Phase::Training => self.training_batch(batch, seed).shape,
+            Phase::Validation => self.validation[batch as usize].shape,
+        }
+    }
+
+    fn initial_weights(&self, seed: u64) -> NamedTensors {
+        self.model.initial_weights(seed)
+    }
+
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.model.weight_shapes()
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        self.buckets[0].count() as u64
+    }
+
+    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
+        let batch = self.training_batch(batch, seed);
+        self.write(inputs, 0, &batch)
+    }
+
+    fn validation_batches(&self) -> u64 {
+        self.validation.len() as u64
+    }
+
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
+        self.write(inputs, 1, &self.validation[batch as usize])
+    }
+
+    /// The steps of its tunes.
+    fn validation_weight(&self, batch: u64) -> f64 {
+        let rows = &self.validation[batch as usize].rows;
+        rows.iter().map(|&tune| self.tunes[1][tune].len() as f64).sum()
+    }
+
+    fn symbols_per_batch(&self) -> u64 {
+        let steps: usize = self.tunes[0].iter().map(Vec::len).sum();
+        (steps / self.buckets[0].count().max(1)) as u64
+    }
+
+    fn symbol(&self) -> &'static str {
+        "step"
+    }
+
+    /// Nats a step instead of a note.
+    fn loss_factor(&self) -> f32 {
+        NOTES as f32
+    }
+
+    fn recurrent(&self) -> Vec<&Recurrent> {
+        vec![self.model.recurrent()]
+    }
+}
