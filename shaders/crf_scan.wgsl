@@ -200,7 +200,8 @@ fn main(
                 total += exp(held[place + j] + scores[end + j] - peak);
             }
             loss = sum + (part + (peak - scores[end + before]) + log(total));
-            marks[last * p.batch + row] |= LAST;
+            let at = last * p.batch + row;
+            marks[at] = marks[at] | LAST;
         }
         losses[row] = loss;
     }

@@ -142,25 +142,29 @@ impl Kernel for CrfScan {
     fn bindings(&self) -> Vec<Binding> {
         let (p, steps) = (&self.params, self.steps());
         let (tags, batch) = (p.tags as usize, p.batch as usize);
-        let mut list =
-            vec![emissions(p.emissions_offset, steps * tags), scores(p.tags, tags * (tags + 2))];
+        // What this launch moves is of its own steps.
+        let own = p.count as usize * batch;
+        let mut list = vec![
+            emissions(p.emissions_offset, steps * tags).moving(own * tags),
+            scores(p.tags, tags * (tags + 2)),
+        ];
         if self.flags {
-            list.push(flags(p.flags_offset, steps as u32, 1));
+            list.push(flags(p.flags_offset, steps as u32, 1).moving(own));
         }
-        let states = Binding::write("states", steps * (tags + 1));
+        let states = Binding::write("states", steps * (tags + 1)).moving(own * (tags + 1));
         match self.form {
             CrfForm::Forward { states: kept } => {
                 let targets = Binding::read_u32("targets", p.targets_offset as usize + steps);
-                list.push(targets.moving(steps));
+                list.push(targets.moving(own));
                 list.push(Binding::write("losses", batch));
-                list.push(Binding::write_u32("marks", steps + batch));
+                list.push(Binding::write_u32("marks", steps + batch).moving(own + batch));
                 list.extend(kept.then_some(states));
             }
             CrfForm::Reverse => list.push(states),
             CrfForm::Best => {
                 let pointers = Binding::write_u32("pointers", steps * tags);
-                list.push(pointers.moving(steps * (tags + 1)));
-                list.push(Binding::write("path", steps));
+                list.push(pointers.moving(own * (tags + 1)));
+                list.push(Binding::write("path", steps).moving(own));
                 list.push(Binding::write("best", batch));
             }
         }

@@ -6,6 +6,21 @@
 //! are 0. Means follow PyTorch's conventions: with class weights the sum is divided by the weights of the targets
 //! that take part. Gradients are written by the kernel that computes the loss, times the loss scale
 //! ([`Recorder::loss_scale`]) where activations are f16.
+//!
+//! ```
+//! use recurra::{Loss, Objective, Recorder, Target};
+//! # fn main() -> recurra::Result<()> {
+//! // Six rows, of which those take part whose mask isn't 0; a mean and a raw scale each.
+//! let mut rec = Recorder::training();
+//! let prediction = rec.input("prediction", [6, 2], true)?;
+//! let wanted = rec.input("wanted", [6, 1], false)?.view;
+//! let mask = rec.input("mask", [6, 1], false)?.view;
+//! let loss = Loss::Gaussian { least: 1e-3 };
+//! loss.record(&mut rec, prediction, Target::Values(wanted), Some(mask))?;
+//! assert!(rec.gradient(prediction).is_some());
+//! # Ok(())
+//! # }
+//! ```
 
 mod classes;
 mod elements;

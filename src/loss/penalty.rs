@@ -19,7 +19,7 @@ pub enum Penalty {
 }
 
 /// Adds a penalty on outputs `h` \[T·B, W\] of `shape` T, B to what is trained: its gradient joins that of
-/// `h`, its value goes to the output `name`, a ring as [`LOSS`]. The mean is over the elements that take
+/// `h`, its value goes to the output `name`, a ring as [`LOSS`](super::LOSS). The mean is over the elements that take
 /// part by `flags` ([`RecurrentOutput::flags`](crate::layer::RecurrentOutput)): padding is not penalised.
 ///
 /// # Errors

@@ -3,11 +3,12 @@
 use crate::common::{Worst, engines};
 use ndarray::{Array1, Array2, Array3};
 use recurra::engine::Engine;
-use recurra::kernel::Control;
+use recurra::kernel::{Control, LossScale};
 use recurra::layer::{Crf, Initializer, Sequence};
 use recurra::loss::LOSS;
 use recurra::oracle::ChainScores;
 use recurra::schedule::Recorder;
+use recurra::tensor::Precision;
 use std::collections::BTreeMap;
 
 /// Emissions [T,B,K] and the scores of a chain, as one list: emissions, transitions, start, end.
@@ -116,18 +117,28 @@ impl Chain {
 
     /// What the layer gives: loss, gradient (as the values lie), path, score.
     fn run(&self, engine: &Engine, masked: bool) -> BTreeMap<String, Vec<f32>> {
+        self.run_in(engine, masked, Precision::F32)
+    }
+
+    fn run_in(
+        &self,
+        engine: &Engine,
+        masked: bool,
+        precision: Precision,
+    ) -> BTreeMap<String, Vec<f32>> {
         let [time, batch, tags] = self.shape;
         let crf = Crf::new("crf", tags);
-        let mut rec = Recorder::training();
+        let mut rec = Recorder::training().with_precision(precision);
         let emissions = rec.input("emissions", [time * batch, tags], true).unwrap();
+        let stored = rec.in_precision(emissions).unwrap();
         let targets = rec.input_ids("tags", time * batch).unwrap();
         let mut sequence = Sequence::new(time, batch);
         sequence = match masked {
             true => sequence.with_mask(rec.input("mask", [time, batch], false).unwrap().view),
             false => sequence.with_lengths(rec.input_ids("lengths", batch).unwrap()),
         };
-        crf.record_loss(&mut rec, emissions, targets, sequence).unwrap();
-        crf.record_decode(&mut rec, "best", emissions, sequence).unwrap();
+        crf.record_loss(&mut rec, stored, targets, sequence).unwrap();
+        crf.record_decode(&mut rec, "best", stored, sequence).unwrap();
         rec.backward().unwrap();
         let parameters: BTreeMap<_, _> = rec.parameters().into_iter().collect();
         let of = ["crf.transitions", "crf.start", "crf.end"].map(|name| parameters[name]);
@@ -252,4 +263,24 @@ fn bits_are_the_same_for_any_number_of_threads() {
     };
     let one = of(1);
     assert!([2, 3, 4].into_iter().all(|threads| of(threads) == one));
+}
+
+/// With emissions in f16 all gradients are times the loss scale, those of the scores too.
+#[test]
+fn gradients_in_f16_are_scaled() {
+    let Some(engine) = crate::common::gpu_engine() else { return };
+    if !engine.supports(Precision::F16) {
+        return;
+    }
+    let mut chain = Chain::new([9, 3, 5], vec![9, 4, 7], 21);
+    // What f16 holds.
+    chain.values.iter_mut().for_each(|x| *x = (*x * 64.0).round() / 64.0);
+    let wide = chain.run(&engine, false);
+    let short = chain.run_in(&engine, false, Precision::F16);
+    for name in ["loss", "best", "best.scores"] {
+        assert_eq!(wide[name], short[name], "{name}");
+    }
+    let scale = LossScale::new(&[]).scale();
+    let scaled: Vec<f32> = short["gradient"].iter().map(|d| d / scale).collect();
+    assert!(crate::common::apart(&scaled, &wide["gradient"]) < 1e-6);
 }
