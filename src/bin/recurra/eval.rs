@@ -3,7 +3,7 @@
 use crate::args::{DeviceArgs, json_line, print_line};
 use clap::Args;
 use recurra::data::read_text;
-use recurra::task::{Description, lm};
+use recurra::task::{Description, lm, music};
 use recurra::{Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
     match description.task.as_str() {
         lm::NAME => language_model(args)?,
+        music::NAME => notes(args)?,
         task => return Err(unknown_task(&args.model, task)),
     }
     Ok(ExitCode::SUCCESS)
@@ -83,4 +84,23 @@ fn language_model(args: &EvalArgs) -> Result<()> {
     print_line(&format!("perplexity     {perplexity:.3}"))?;
     print_line(&format!("bits per byte  {bits_per_byte:.4}"))?;
     print_line(&format!("accuracy       {:.2} % were the likeliest", 100.0 * measures.accuracy))
+}
+
+/// The measures of a model of notes on the tunes to test; of a file without such, on those for validation.
+fn notes(args: &EvalArgs) -> Result<()> {
+    let (model, _) = music::MusicModel::load_config(&args.model)?;
+    let weights = model.load_weights(&args.model)?;
+    let tunes = music::Tunes::read(&args.data)?;
+    let (what, list) = match tunes.test.is_empty() {
+        false => ("test", &tunes.test),
+        true => ("validation", &tunes.validation),
+    };
+    let score = model.mean_score(&args.device.engine()?, &weights, list);
+    let score = score.map_err(|e| Error::format(&args.data, e.to_string()))?;
+    if args.json {
+        return print_line(&json_line(&score)?);
+    }
+    print_line(&format!("tunes     {} for {what}, {} steps", list.len(), score.steps))?;
+    print_line(&format!("loss      {:.4} nats a step", score.loss))?;
+    print_line(&format!("accuracy  {:.2} % of a frame's notes, mean", 100.0 * score.accuracy))
 }

@@ -3,7 +3,7 @@
 use crate::args::{DeviceArgs, json_line, print_line};
 use crate::eval::unknown_task;
 use clap::Args;
-use recurra::task::{Description, lm};
+use recurra::task::{Description, lm, music};
 use recurra::{Error, Result};
 use serde::Serialize;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a trained model says of each line of a file or of standard input. A language model: how likely the
-/// line is, and what would come next.
+/// line is, and what would come next; of notes, the same of each tune of a JSON file.
 #[derive(Args)]
 pub struct PredictArgs {
     /// Lines; - or nothing is standard input
@@ -21,7 +21,7 @@ pub struct PredictArgs {
     /// The model's folder
     #[arg(long, value_name = "DIR", default_value = "recurra-model")]
     model: PathBuf,
-    /// Of a language model, so many of the likeliest next tokens
+    /// So many of the likeliest next tokens or notes
     #[arg(long, value_name = "N", default_value = "3")]
     next: usize,
     /// A line of JSON for each
@@ -35,6 +35,7 @@ pub fn run(args: &PredictArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
     match description.task.as_str() {
         lm::NAME => language_model(args)?,
+        music::NAME => notes(args)?,
         task => return Err(unknown_task(&args.model, task)),
     }
     Ok(ExitCode::SUCCESS)
@@ -102,6 +103,60 @@ fn language_model(args: &PredictArgs) -> Result<()> {
         print_line(&format!(
             "{perplexity:>10}  {:>9.2} nats  {line}  [next: {}]",
             result.nats,
+            next.join(", ")
+        ))?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct TuneScore {
+    tune: usize,
+    steps: usize,
+    /// Nats a step; none of an empty tune.
+    loss: Option<f64>,
+    next: Vec<NextNote>,
+}
+
+#[derive(Serialize)]
+struct NextNote {
+    /// The number in MIDI.
+    note: u32,
+    probability: f32,
+}
+
+fn notes(args: &PredictArgs) -> Result<()> {
+    let (model, _) = music::MusicModel::load_config(&args.model)?;
+    let weights = model.load_weights(&args.model)?;
+    let Some(file) = args.input.as_deref().filter(|path| *path != Path::new("-")) else {
+        return Err(Error::Invalid("a model of notes reads a JSON file of tunes: name it".into()));
+    };
+    let tunes = music::Tunes::read(file)?;
+    let list = if tunes.test.is_empty() { &tunes.validation } else { &tunes.test };
+    let scores = model.score(&args.device.engine()?, &weights, list)?;
+    for (number, (score, next)) in scores.into_iter().enumerate() {
+        let mut order: Vec<usize> = (0..next.len()).collect();
+        order.sort_by(|&a, &b| next[b].total_cmp(&next[a]));
+        let note =
+            |key: usize| NextNote { note: key as u32 + music::LOWEST, probability: next[key] };
+        let result = TuneScore {
+            tune: number + 1,
+            steps: score.steps,
+            loss: (score.steps > 0).then_some(score.loss),
+            next: order.into_iter().take(args.next).map(note).collect(),
+        };
+        if args.json {
+            print_line(&json_line(&result)?)?;
+            continue;
+        }
+        let loss = result.loss.map_or("-".to_string(), |loss| format!("{loss:.3}"));
+        let next = result.next.iter();
+        let next: Vec<_> =
+            next.map(|n| format!("{} {:.0} %", n.note, 100.0 * n.probability)).collect();
+        print_line(&format!(
+            "tune {:<5} {:>5} steps {loss:>9} nats a step  [next: {}]",
+            result.tune,
+            result.steps,
             next.join(", ")
         ))?;
     }

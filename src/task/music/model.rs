@@ -140,6 +140,31 @@ impl MusicModel {
         load_weights(folder, &self.weight_shapes())
     }
 
+    /// The mean over all steps of tunes.
+    ///
+    /// # Errors
+    /// As [`MusicModel::score`]; there is no step.
+    pub fn mean_score(
+        &self,
+        engine: &Engine,
+        weights: &NamedTensors,
+        tunes: &[Vec<Vec<u32>>],
+    ) -> Result<MusicScore> {
+        let scores = self.score(engine, weights, tunes)?;
+        let mut mean = MusicScore::default();
+        for (score, _) in &scores {
+            mean.steps += score.steps;
+            mean.loss += score.loss * score.steps as f64;
+            mean.accuracy += score.accuracy * score.steps as f64;
+        }
+        if mean.steps == 0 {
+            return Err(crate::Error::invalid("there is no step to score"));
+        }
+        mean.loss /= mean.steps as f64;
+        mean.accuracy /= mean.steps as f64;
+        Ok(mean)
+    }
+
     /// How likely the model finds each tune, and the probabilities \[88\] of the notes behind it. A tune without a
     /// step has a score of nothing.
     ///

@@ -1,13 +1,14 @@
 //! `recurra train lm`.
 
 use super::folder::{RunFolder, data_hash};
-use super::options::{RunArgs, RunConfig, rate, size};
+use super::network::NetworkArgs;
+use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
-use crate::args::{cell_parser, print_line};
+use crate::args::print_line;
 use clap::{Args, ValueEnum};
-use recurra::cell::CellKind;
 use recurra::data::{Tokens, Vocabulary, own_sources, read_bytes, read_text};
 use recurra::engine::Engine;
+use recurra::task::RecurrentConfig;
 use recurra::task::lm::{Generator, LanguageModel, LanguageTask, ModelConfig, SampleOptions};
 use recurra::train::{CONFIG, Checkpoint, Outcome};
 use recurra::{Error, Result};
@@ -53,32 +54,12 @@ pub struct LmArgs {
     /// Of words the N most frequent; all others count as one
     #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
     pub vocabulary: Option<usize>,
-    /// The recurrent cell; rnn is rnn_tanh
-    #[arg(long, default_value = "lstm", value_parser = cell_parser(), conflicts_with = "resume")]
-    pub cell: CellKind,
-    /// Hidden units of a layer
-    #[arg(long, value_name = "H", default_value = "128", value_parser = size,
-          conflicts_with = "resume")]
-    pub hidden: usize,
-    /// Recurrent layers
-    #[arg(long, value_name = "L", default_value = "2", value_parser = size,
-          conflicts_with = "resume")]
-    pub layers: usize,
     /// Width of the embedding [default: the hidden size, at most 128; the hidden size where weights are tied]
     #[arg(long, value_name = "E", value_parser = size, conflicts_with = "resume")]
     pub embedding: Option<usize>,
     /// One matrix for the embedding and the output layer
     #[arg(long, conflicts_with = "resume")]
     pub tied: bool,
-    /// Layer norm in the cell
-    #[arg(long, conflicts_with = "resume")]
-    pub layer_norm: bool,
-    /// Where an LSTM's forget gate starts
-    #[arg(long, value_name = "BIAS", conflicts_with = "resume", allow_negative_numbers = true)]
-    pub forget_bias: Option<f32>,
-    /// Recurrent weights start orthogonal
-    #[arg(long, conflicts_with = "resume")]
-    pub orthogonal: bool,
     /// Tokens of a window of truncated backpropagation
     #[arg(long, value_name = "T", default_value = "64", value_parser = size,
           conflicts_with = "resume")]
@@ -90,14 +71,8 @@ pub struct LmArgs {
     #[arg(long, value_name = "B", default_value = "32", value_parser = size,
           conflicts_with = "resume")]
     pub batch: usize,
-    /// Dropout between the layers and before the linear one
-    #[arg(long, value_name = "RATE", default_value = "0", value_parser = rate,
-          conflicts_with = "resume")]
-    pub dropout: f32,
-    /// Dropout on the recurrent weights
-    #[arg(long, value_name = "RATE", default_value = "0", value_parser = rate,
-          conflicts_with = "resume")]
-    pub weight_drop: f32,
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// Steps in all, if neither --steps nor --epochs is given: 3000
     #[command(flatten)]
     pub run: RunArgs,
@@ -187,18 +162,29 @@ impl Job {
         let tokens = args.tokens.tokens();
         let text = load(tokens, args.data.as_deref())?;
         let vocabulary = Vocabulary::build(tokens, text.text(), args.vocabulary)?;
-        let narrow = if args.tied { args.hidden } else { args.hidden.min(128) };
+        let RecurrentConfig {
+            cell,
+            hidden,
+            layers,
+            dropout,
+            layer_norm,
+            weight_drop,
+            forget_bias,
+            orthogonal,
+            ..
+        } = args.network.config();
+        let narrow = if args.tied { hidden } else { hidden.min(128) };
         let model = LanguageModel::new(ModelConfig {
-            cell: args.cell.name().to_string(),
+            cell,
             embedding: args.embedding.unwrap_or(narrow),
-            hidden: args.hidden,
-            layers: args.layers,
-            dropout: args.dropout,
+            hidden,
+            layers,
+            dropout,
             tied: args.tied,
-            layer_norm: args.layer_norm,
-            weight_drop: args.weight_drop,
-            forget_bias: args.forget_bias,
-            orthogonal: args.orthogonal,
+            layer_norm,
+            weight_drop,
+            forget_bias,
+            orthogonal,
             ..ModelConfig::new(&vocabulary)
         })?;
         let tokens = split(&vocabulary, &text, args.validation.as_deref())?;

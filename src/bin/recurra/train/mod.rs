@@ -2,6 +2,8 @@
 
 mod folder;
 mod lm;
+mod music;
+mod network;
 mod options;
 mod report;
 mod session;
@@ -26,6 +28,8 @@ pub struct TrainArgs {
 enum TaskArgs {
     /// A language model: embedding, recurrent layers, linear
     Lm(Box<lm::LmArgs>),
+    /// Which notes sound at each step of tunes
+    Music(Box<music::MusicArgs>),
 }
 
 impl TrainArgs {
@@ -45,5 +49,6 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     match args.task {
         None => lm::run(&args.lm),
         Some(TaskArgs::Lm(args)) => lm::run(&args),
+        Some(TaskArgs::Music(args)) => music::run(&args),
     }
 }

@@ -1,0 +1,142 @@
+//! `recurra train music`.
+
+use super::folder::{RunFolder, data_hash};
+use super::network::NetworkArgs;
+use super::options::{RunArgs, RunConfig, size};
+use super::session::{About, Session, Unit};
+use clap::Args;
+use recurra::report::Table;
+use recurra::task::music::{MusicModel, MusicTask, NoteModel, Tunes};
+use recurra::train::{CONFIG, Checkpoint};
+use recurra::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Passes over the tunes of the default job.
+const DEFAULT_EPOCHS: u64 = 60;
+
+/// Train a model of which notes sound at each step: recurrent layers over 88 keys, linear.
+#[derive(Args)]
+pub struct MusicArgs {
+    /// Tunes as JSON: {"train": [[[60, 72], …], …], "valid": …, "test": …}, steps of MIDI note numbers
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    pub data: Option<PathBuf>,
+    /// Steps of a batch, rows times the longest, padding among them
+    #[arg(long, value_name = "STEPS", default_value = "2048", value_parser = size,
+          conflicts_with = "resume")]
+    pub batch_steps: usize,
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Passes over the data if neither --steps nor --epochs is given: 60
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// How a model of notes is trained, as `config.json` keeps it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct MusicTraining {
+    data: PathBuf,
+    data_hash: String,
+    batch_steps: usize,
+    #[serde(flatten)]
+    run: RunConfig,
+}
+
+fn hash(path: &Path) -> Result<String> {
+    Ok(data_hash(&std::fs::read(path).map_err(|e| Error::io(path, "read", e))?))
+}
+
+pub fn run(args: &MusicArgs) -> Result<ExitCode> {
+    let (model, training, resumed) = match (&args.run.resume, &args.data) {
+        (Some(folder), data) => {
+            MusicModel::load_config(folder)?;
+            let held = RunFolder::take(folder)?;
+            let (model, training) = MusicModel::load_config(folder)?;
+            let mut training: MusicTraining = serde_json::from_value(training)
+                .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+            if let Some(data) = data {
+                training.data.clone_from(data);
+            }
+            if hash(&training.data)? != training.data_hash {
+                let file = training.data.display();
+                let reason = format!("{file} is not the file that the run began with");
+                return Err(Error::format(folder, reason));
+            }
+            held.check_resumable()?;
+            let checkpoint = Checkpoint::load(folder)?;
+            (model, training, Some((held, checkpoint)))
+        }
+        (None, Some(data)) => {
+            let model = MusicModel::new(NoteModel { recurrent: args.network.config() })?;
+            let training = MusicTraining {
+                data: data.clone(),
+                data_hash: hash(data)?,
+                batch_steps: args.batch_steps,
+                run: RunConfig::new(&args.run, 1, 1),
+            };
+            (model, training, None)
+        }
+        (None, None) => return Err(Error::Invalid("--data names the tunes".to_string())),
+    };
+    let mut training = training;
+    let tunes = Tunes::read(&training.data)?;
+    let trained = model.clone().with_memory(args.run.memory.memory());
+    let mut task = MusicTask::new(trained, &tunes, training.batch_steps)
+        .map_err(|e| Error::format(&training.data, e.to_string()))?;
+    if resumed.is_none() {
+        let epoch = task.buckets().count() as u64;
+        training.run = RunConfig::new(&args.run, DEFAULT_EPOCHS * epoch, epoch);
+    }
+    let device = args.run.device.engine()?;
+    let engine = device.ensemble(training.run.ensemble)?;
+    let name = training.data.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let title = model.config().recurrent.title();
+    let steps = |list: &[Vec<Vec<u32>>]| list.iter().map(Vec::len).sum::<usize>();
+    let buckets = task.buckets();
+    let shapes: Vec<String> =
+        buckets.shapes().iter().map(|[time, batch]| format!("{time}x{batch}")).collect();
+    let lines = vec![
+        format!("model    {title}, 88 keys: {} parameters", model.parameter_count()),
+        format!(
+            "data     {name}: {} tunes of {} steps, {} of {} for validation",
+            tunes.training.len(),
+            steps(&tunes.training),
+            tunes.validation.len(),
+            steps(&tunes.validation)
+        ),
+        format!(
+            "batch    {} a pass, of {} steps by rows; {:.0} % is padding",
+            buckets.count(),
+            shapes.join(", "),
+            100.0 * buckets.padding()
+        ),
+    ];
+    let unit = Unit { symbol: "step", nats: true };
+    let describe = |folder: &Path, run: &RunConfig| {
+        model.save_config(folder, &MusicTraining { run: run.clone(), ..training.clone() })
+    };
+    let title = format!("{title} on {name}");
+    let about = About { title, lines, unit, sample: None, describe: &describe };
+    let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
+    let Some(mut ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
+    let weights = model.load_weights(&ended.best)?;
+    let mut table = Table::new("The best model", ["tunes", "nats a step", "frame accuracy"]);
+    for (what, list) in [("validation", &tunes.validation), ("test", &tunes.test)] {
+        if list.is_empty() {
+            continue;
+        }
+        let score = model.mean_score(&device, &weights, list)?;
+        let accuracy = format!("{:.2} %", 100.0 * score.accuracy);
+        if !args.run.json {
+            eprintln!("{what:<8} {:.4} nats a step, frame accuracy {accuracy}", score.loss);
+        }
+        table = table.row([what.to_string(), format!("{:.4}", score.loss), accuracy]);
+    }
+    ended.report.section("Scores").add(table);
+    let report = ended.write()?;
+    if !args.run.json {
+        eprintln!("the report:     {}", report.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
