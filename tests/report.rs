@@ -1,9 +1,11 @@
 //! The HTML report, in a browser.
 
+mod common;
+
+use common::outside::{browse, chromium};
 use recurra::report::*;
 use recurra::train::{RateSweep, find_rate};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 /// A report with one of everything, in a size that people make.
 fn sample_report() -> Report {
@@ -100,40 +102,6 @@ fn sample_report() -> Report {
                 .row(["3", "NaN", "NaN", "stopped at step 812: <NaN>"]),
         );
     report
-}
-
-/// Chromium, or none, and then says so.
-fn chromium() -> Option<PathBuf> {
-    let names = std::env::var_os("RECURRA_BROWSER").map_or_else(
-        || ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from).to_vec(),
-        |name| vec![name.into()],
-    );
-    let runs = |name: &PathBuf| {
-        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    };
-    let found = names.into_iter().find(runs);
-    if found.is_none() {
-        let required = std::env::var_os("RECURRA_REQUIRE_BROWSER").is_some_and(|v| v == "1");
-        assert!(!required, "RECURRA_REQUIRE_BROWSER is set, and there is no chromium");
-        eprintln!("SKIPPED: there is no chromium to look at the report with");
-    }
-    found
-}
-
-/// Opens a page with a profile of its own; what it printed, and what it complained of.
-fn browse(browser: &Path, folder: &Path, page: &Path, arguments: &[&str]) -> (String, String) {
-    let output = Command::new(browser)
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
-        .args(["--enable-logging=stderr", "--no-first-run", "--disable-background-networking"])
-        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
-        .args(arguments)
-        .arg(format!("file://{}", page.display()))
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-    assert!(output.status.success(), "{stderr}");
-    (stdout, stderr)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod golden;
+pub mod outside;
 pub mod reference;
 pub mod seeded;
 pub mod stack;

@@ -10,6 +10,7 @@ mod eval;
 mod explain;
 mod export;
 mod import;
+mod microscope;
 mod predict;
 mod run;
 mod sample;
@@ -43,6 +44,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Say what a trained model makes of each line of a file or of standard input.
     Predict(predict::PredictArgs),
+    /// Look at what flows through each time step of a trained model, forward and back.
+    Microscope(microscope::MicroscopeArgs),
     /// List the devices, what they offer, and which one would be used.
     Devices(devices::DevicesArgs),
     /// Check every kernel on a device against the float64 oracle.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Some(Command::Sample(args)) => sample::run(args),
         Some(Command::Eval(args)) => eval::run(&args),
         Some(Command::Predict(args)) => predict::run(&args),
+        Some(Command::Microscope(args)) => microscope::run(&args),
         Some(Command::Devices(args)) => devices::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Bench(args)) => bench::run(args),

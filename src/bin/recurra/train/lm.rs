@@ -10,7 +10,7 @@ use recurra::data::{Tokens, Vocabulary, own_sources, read_bytes, read_text};
 use recurra::engine::Engine;
 use recurra::task::RecurrentConfig;
 use recurra::task::lm::{Generator, LanguageModel, LanguageTask, ModelConfig, SampleOptions};
-use recurra::train::{CONFIG, Checkpoint, Outcome};
+use recurra::train::{CONFIG, Checkpoint, Outcome, View};
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -313,4 +313,20 @@ fn write_a_little(
         text += &writer.push(generator.write()?);
     }
     Ok(text)
+}
+
+/// What flows through a trained model in the first batch of a text: its own, or another.
+pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View> {
+    let (model, training) = LanguageModel::load_config(folder)?;
+    let weights = model.load_weights(folder)?;
+    let training: LmTraining = serde_json::from_value(training)
+        .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+    let text = load(model.config().tokens, data.or(training.data.as_deref()))?;
+    let [tokens, held_out] = split(model.vocabulary(), &text, None)?;
+    let mut task =
+        LanguageTask::of_tokens(model, tokens, held_out, [training.seq, training.batch])?;
+    if let Some(back) = training.back {
+        task = task.with_back(back)?;
+    }
+    crate::microscope::look(engine, &mut task, &weights, training.run.seed)
 }

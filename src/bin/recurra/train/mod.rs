@@ -1,11 +1,11 @@
 //! `recurra train`.
 
 mod folder;
-mod lm;
-mod music;
+pub mod lm;
+pub mod music;
 mod network;
 mod options;
-mod report;
+pub mod report;
 mod session;
 mod show;
 mod watch;

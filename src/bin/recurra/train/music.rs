@@ -5,9 +5,10 @@ use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
 use clap::Args;
+use recurra::engine::Engine;
 use recurra::report::Table;
 use recurra::task::music::{MusicModel, MusicTask, NoteModel, Tunes};
-use recurra::train::{CONFIG, Checkpoint};
+use recurra::train::{CONFIG, Checkpoint, View};
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub struct MusicArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     pub data: Option<PathBuf>,
     /// Steps of a batch, rows times the longest, padding among them
-    #[arg(long, value_name = "STEPS", default_value = "2048", value_parser = size,
+    #[arg(long, value_name = "STEPS", default_value = "512", value_parser = size,
           conflicts_with = "resume")]
     pub batch_steps: usize,
     #[command(flatten)]
@@ -139,4 +140,16 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
         eprintln!("the report:     {}", report.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What flows through a trained model in the first batch of tunes: its own, or others.
+pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View> {
+    let (model, training) = MusicModel::load_config(folder)?;
+    let weights = model.load_weights(folder)?;
+    let training: MusicTraining = serde_json::from_value(training)
+        .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+    let data = data.unwrap_or(&training.data);
+    let mut task = MusicTask::new(model, &Tunes::read(data)?, training.batch_steps)
+        .map_err(|e| Error::format(data, e.to_string()))?;
+    crate::microscope::look(engine, &mut task, &weights, training.run.seed)
 }

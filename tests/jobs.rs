@@ -1,0 +1,353 @@
+//! Whole jobs on the command line: what a run leaves and shows, every kind of token, music, scores and predictions.
+
+mod common;
+
+use common::outside::{browse, chromium, python, read_by_tensorboard};
+use recurra::data::Buckets;
+use recurra::engine::Engine;
+use recurra::task::RecurrentConfig;
+use recurra::task::music::{MusicModel, MusicTask, NOTES, NoteModel, Tunes};
+use recurra::tensor::NamedTensors;
+use recurra::train::{Checkpoint, LogLine, TrainOptions, Trainer, View};
+use recurra::{CellKind, Error};
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn recurra(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_recurra")).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a command that ends well prints, and says.
+fn good(arguments: &[&str]) -> (String, String) {
+    let output = recurra(arguments);
+    let (out, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    (out, said)
+}
+
+fn fails(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = recurra(arguments);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?} should say '{w}': {said}"));
+}
+
+const SMALL: [&str; 8] = ["--hidden", "16", "--seq", "12", "--batch", "4", "--device", "cpu"];
+
+fn sums(path: &Path) -> String {
+    let text: String =
+        (0..200).map(|i| format!("{} plus {} is {}.\n", i % 17, i % 13, i % 17 + i % 13)).collect();
+    std::fs::write(path, text).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+#[test]
+fn a_run_leaves_what_there_is_to_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(&folder.path().join("sums.txt"));
+    let out = folder.path().join("model");
+    let out_name = out.to_str().unwrap();
+    let mut all = vec!["train", "lm", "--data", &data, "--out", out_name, "--steps", "60"];
+    all.extend(SMALL);
+    all.extend(["--eval-every", "20", "--tensorboard", "--microscope", "20", "--lr", "0.02"]);
+    all.extend(["--average", "ema:0.9", "--schedule", "one-cycle", "--clip-value", "0.5"]);
+    let (_, said) = good(&all);
+    for word in ["model    lstm 2x16", "validation", "bits/char", "the report:", "a sample:"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let lines = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    let lines: Vec<LogLine> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 60);
+    assert!(lines[59].learning_rate < 1e-5 && lines.iter().any(|l| l.learning_rate > 0.019));
+    assert!(lines[59].gradient_norm.unwrap() > 0.0 && lines[19].val_loss.is_some());
+    let looks = std::fs::read_to_string(out.join("microscope.jsonl")).unwrap();
+    let looks: Vec<View> = looks.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(looks.iter().map(|l| l.step).collect::<Vec<_>>(), [1, 21, 41]);
+
+    let page = out.join("report.html");
+    let html = std::fs::read_to_string(&page).unwrap();
+    for word in
+        ["Loss by step", "Norm of all gradients", "Gradient microscope", "dL/dc(t)", "ema:0.9"]
+    {
+        assert!(html.contains(word), "{word}");
+    }
+    if let Some(browser) = chromium() {
+        let (dom, complaints) = browse(&browser, folder.path(), &page, &["--dump-dom"]);
+        assert!(!complaints.contains("CONSOLE") && dom.contains("data-ready=\"yes\""));
+        // Three curves, two maps a layer, the updates; each for windows and phones.
+        assert!(dom.matches("<svg").count() >= 2 * (3 + 4 + 1), "{}", dom.matches("<svg").count());
+        assert!(dom.contains("Written by the model") && dom.contains("lstm.l1"));
+    }
+    if let Some(python) = python() {
+        let found = read_by_tensorboard(&python, &out);
+        let scalars = found["scalars"].as_object().unwrap();
+        assert_eq!(scalars["loss/training"].as_array().unwrap().len(), 60);
+        assert_eq!(scalars["loss/validation"].as_array().unwrap().len(), 3);
+        let last = &scalars["loss/training"][59];
+        assert!((last[1].as_f64().unwrap() - f64::from(lines[59].loss)).abs() < 1e-6);
+        for tag in ["learning_rate", "gradient_norm", "updates/linear.weight"] {
+            assert!(scalars.contains_key(tag), "{tag}: {:?}", scalars.keys());
+        }
+    }
+
+    // Scores and predictions.
+    let (json, _) = good(&["eval", "--model", out_name, "--data", &data, "--json"]);
+    let score: Value = serde_json::from_str(&json).unwrap();
+    let loss = score["loss"].as_f64().unwrap();
+    assert!(loss < 2.5 && (score["perplexity"].as_f64().unwrap().ln() - loss).abs() < 1e-9);
+    assert!(
+        (score["bits_per_byte"].as_f64().unwrap() - score["bits"].as_f64().unwrap()).abs() < 0.01
+    );
+    assert!(score["accuracy"].as_f64().unwrap() > 0.2);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_recurra"))
+        .args(["predict", "--model", out_name, "--json", "--device", "cpu"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"3 plus 4 is 7.\n\n7 si 4 sulp\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 3);
+    let each = |line: usize| {
+        lines[line]["nats"].as_f64().unwrap() / lines[line]["tokens"].as_f64().unwrap()
+    };
+    assert!(each(0) < each(2), "what is written as it learned is likelier");
+    assert!(lines[1]["perplexity"].is_null() && lines[1]["tokens"] == 0);
+    assert_eq!(lines[0]["next"].as_array().unwrap().len(), 3);
+    std::fs::write(folder.path().join("odd.txt"), "3 plus 4\nwhat?\n").unwrap();
+    let odd = folder.path().join("odd.txt");
+    let odd = odd.to_str().unwrap();
+    fails(&["predict", odd, "--model", out_name], 1, &["odd.txt", "line 2", "'w'"]);
+    fails(&["eval", "--data", odd, "--model", out_name], 1, &["odd.txt", "line 2"]);
+
+    // The microscope on what was trained.
+    let (json, _) = good(&["microscope", "--model", out_name, "--json", "--device", "cpu"]);
+    let view: View = serde_json::from_str(&json).unwrap();
+    assert_eq!((view.layers.len(), view.layers[1].gradients.h.len()), (2, 12));
+    let page = folder.path().join("look.html");
+    let arguments = ["microscope", "--model", out_name, "--out", page.to_str().unwrap()];
+    let (table, _) = good(&arguments);
+    assert!(table.contains("gate f") && table.contains("spectral radius") && page.exists());
+
+    // Somebody else's folder, and one of another version.
+    let config = std::fs::read_to_string(out.join("config.json")).unwrap();
+    let other = config.replace("\"task\": \"lm\"", "\"task\": \"chess\"");
+    std::fs::write(out.join("config.json"), other).unwrap();
+    for command in ["eval", "predict", "microscope"] {
+        let arguments = [command, "--model", out_name, "--data", &data];
+        let arguments = if command == "predict" { &arguments[..3] } else { &arguments };
+        fails(arguments, 1, &["'chess'"]);
+    }
+    fails(&["sample", "--model", out_name], 1, &["'chess'", "'lm'"]);
+    std::fs::write(out.join("config.json"), config.replace("\"format\": 2", "\"format\": 9"))
+        .unwrap();
+    fails(&["sample", "--model", out_name], 1, &["format 9", "up to format 2"]);
+    // Version 0.1 had no tokens, and another number.
+    let old = config.replace("\"format\": 2", "\"format\": 1");
+    let old: String = old.lines().filter(|l| !l.contains("\"tokens\": \"characters\"")).collect();
+    std::fs::write(out.join("config.json"), old).unwrap();
+    good(&["sample", "--model", out_name, "--length", "5"]);
+}
+
+#[test]
+fn looks_at_a_job_write_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(&folder.path().join("sums.txt"));
+    let out = folder.path().join("model");
+    let picture = folder.path().join("rates.svg");
+    let run = |more: &[&str]| {
+        let mut all = vec!["train", "--data", &data, "--out", out.to_str().unwrap()];
+        all.extend(SMALL);
+        all.extend(more);
+        good(&all)
+    };
+    let (_, said) = run(&["--dry-run"]);
+    assert!(said.contains("dry run") && said.contains("ms a step"), "{said}");
+    let (table, _) = run(&["--check-gradients"]);
+    assert!(table.contains("lstm.weight_hh_l1") && table.contains("difference"), "{table}");
+    let (found, _) = run(&["--find-lr", picture.to_str().unwrap()]);
+    assert!(found.contains("Learning rate"), "{found}");
+    assert!(std::fs::read_to_string(&picture).unwrap().contains("<svg"));
+    assert!(!out.exists(), "nothing else is written");
+    for (arguments, words) in [
+        (&["train", "--dry-run", "--find-lr"][..], &["cannot be used with"][..]),
+        (&["train", "--optimizer", "adagrad"], &["adagrad", "rms-prop"]),
+        (&["train", "--schedule", "stairs"], &["stairs", "cosine"]),
+        (&["train", "--average", "ema:2"], &["ema:2"]),
+        (&["train", "--resume", "x", "--schedule", "cosine"], &["cannot be used with"]),
+        (&["train", "lm", "--tokens", "letters"], &["letters", "words"]),
+    ] {
+        fails(arguments, 2, words);
+    }
+    let arguments = ["train", "--data", &data, "--tied", "--hidden", "16", "--embedding", "8"];
+    fails(&arguments, 1, &["tied weights", "16", "8"]);
+    let arguments = ["train", "--data", &data, "--cell", "rnn", "--forget-bias", "1"];
+    fails(&arguments, 1, &["forget"]);
+}
+
+#[test]
+fn a_run_is_interrupted_from_the_keyboard_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(&folder.path().join("sums.txt"));
+    let out = folder.path().join("model");
+    let mut all = vec!["train", "--data", &data, "--out", out.to_str().unwrap()];
+    all.extend(SMALL);
+    all.extend(["--steps", "100000000", "--eval-every", "50"]);
+    let child = Command::new(env!("CARGO_BIN_EXE_recurra"))
+        .args(&all)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = std::time::Instant::now();
+    while !out.join("config.json").exists() {
+        assert!(start.elapsed().as_secs() < 60);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("ending after this step") && said.contains("--resume"), "{said}");
+    let checkpoint = Checkpoint::load(&out).unwrap();
+    let lines = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    assert_eq!(lines.lines().count() as u64, checkpoint.step, "the log reaches the last step");
+}
+
+#[test]
+fn bytes_and_words_are_modelled_and_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(&folder.path().join("sums.txt"));
+    let binary = folder.path().join("binary");
+    let bytes: Vec<u8> = (0..4000u32).map(|i| (i * i % 251) as u8).collect();
+    std::fs::write(&binary, bytes).unwrap();
+    let run = |name: &str, data: &str, more: &[&str]| {
+        let out = folder.path().join(name).to_str().unwrap().to_string();
+        let mut all = vec!["train", "--data", data, "--out", &out, "--steps", "40"];
+        all.extend(SMALL);
+        all.extend(more);
+        let (_, said) = good(&all);
+        let (written, _) = good(&["sample", "--model", &out, "--length", "30", "--top-p", "0.9"]);
+        (out, said, written)
+    };
+    run("b", binary.to_str().unwrap(), &["--tokens", "bytes"]);
+    let (out, said, written) =
+        run("w", &data, &["--tokens", "words", "--vocabulary", "12", "--tied", "--back", "20"]);
+    assert!(said.contains("perplexity") && said.contains("vocabulary 12"), "{said}");
+    assert!(written.split_whitespace().count() > 15, "{written}");
+    let (json, _) = good(&["eval", "--model", &out, "--data", &data, "--json"]);
+    let score: Value = serde_json::from_str(&json).unwrap();
+    assert!(score["perplexity"].as_f64().unwrap() < 12.0);
+    fails(&["sample", "--model", &out, "--top-p", "0"], 1, &["top-p"]);
+}
+
+fn tunes() -> Tunes {
+    // A scale up and down, of lengths that differ, with a note that depends on the one two steps before.
+    let tune = |n: usize, length: usize| -> Vec<Vec<u32>> {
+        (0..length)
+            .map(|t| vec![((t + n) % 12 + 20) as u32, ((t + n + 2) % 12 + 40) as u32])
+            .collect()
+    };
+    let many = |from: usize, count: usize| -> Vec<Vec<Vec<u32>>> {
+        (from..from + count).map(|n| tune(n, 5 + n * 7 % 23)).collect()
+    };
+    Tunes { training: many(0, 40), validation: many(40, 9), test: many(49, 9) }
+}
+
+fn music(cell: CellKind) -> MusicModel {
+    MusicModel::new(NoteModel { recurrent: RecurrentConfig::new(cell, 24) }).unwrap()
+}
+
+/// Batches of several shapes with masks against each tune by itself; and the same bits after an interruption.
+#[test]
+fn music_in_batches_of_many_shapes() {
+    let tunes = tunes();
+    let engine = Engine::cpu(Some(2)).unwrap();
+    let options =
+        TrainOptions { learning_rate: 0.02, evaluate_every: 50, ..TrainOptions::new(500) };
+    let run = |cut: Option<u64>| {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut losses, mut checkpoint) = (Vec::new(), None);
+        for cut in cut.into_iter().map(Some).chain([None]) {
+            let mut task = MusicTask::new(music(CellKind::Gru), &tunes, 120).unwrap();
+            assert!(task.buckets().shapes().len() > 2);
+            let mut trainer =
+                Trainer::new(&engine, &mut task, options.clone(), checkpoint).unwrap();
+            let result = trainer.run(Some(folder.path()), |event| match event {
+                recurra::train::Event::Losses(_, more) => {
+                    losses.extend(more.iter().map(|l| l.0[0]));
+                    Ok(())
+                }
+                recurra::train::Event::Saved(step) if Some(*step) == cut => {
+                    Err(Error::Invalid("cut off".to_string()))
+                }
+                _ => Ok(()),
+            });
+            assert_eq!(result.is_err(), cut.is_some());
+            checkpoint = Some(Checkpoint::load(folder.path()).unwrap());
+        }
+        (losses, checkpoint.unwrap())
+    };
+    let (whole, cut) = (run(None), run(Some(45)));
+    assert_eq!(whole.0, cut.0);
+    assert!(whole.1.tensors == cut.1.tensors);
+    // Evenly unsure notes are 61 nats a step; by how often each sounds, 6.9.
+    assert!(whole.0[0] > 50.0 && whole.0[499] < 3.0, "{} {}", whole.0[0], whole.0[499]);
+
+    let model = music(CellKind::Gru);
+    let weights: NamedTensors = whole.1.tensors.clone();
+    let mut task = MusicTask::new(model.clone(), &tunes, 120).unwrap();
+    let mut trainer = Trainer::new(&engine, &mut task, options, Some(whole.1)).unwrap();
+    let evaluated = trainer.evaluate().unwrap().unwrap().0[0];
+    let score = model.mean_score(&engine, &weights, &tunes.validation).unwrap();
+    assert!((score.loss - f64::from(evaluated)).abs() < 1e-4 * score.loss, "{score:?} {evaluated}");
+    // One tune at a time gives what many side by side give.
+    let all = model.score(&engine, &weights, &tunes.test).unwrap();
+    for (tune, (score, next)) in tunes.test.iter().zip(&all) {
+        let alone = model.score(&engine, &weights, std::slice::from_ref(tune)).unwrap();
+        assert!((alone[0].0.loss - score.loss).abs() < 1e-5 && next.len() == NOTES);
+        let apart = alone[0].1.iter().zip(next).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-5);
+        assert!(score.accuracy > 0.6, "{score:?}");
+    }
+    let lengths: Vec<usize> = tunes.training.iter().map(Vec::len).collect();
+    assert!(Buckets::new(&lengths, 120, 5).unwrap().padding() < 0.35);
+}
+
+#[test]
+fn chorales_are_learned_on_the_command_line() {
+    let Some(data) = common::data_folder("music_jsb") else { return };
+    let data = data.join("jsb-chorales-quarter.json");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model");
+    let (data, out) = (data.to_str().unwrap(), out.to_str().unwrap());
+    let (_, said) = good(&[
+        "train", "music", "--data", data, "--out", out, "--hidden", "64", "--layers", "1",
+        "--cell", "gru", "--epochs", "12", "--lr", "0.02", "--device", "cpu",
+    ]);
+    assert!(said.contains("test") && said.contains("nats a step"), "{said}");
+    let (json, _) = good(&["eval", "--model", out, "--data", data, "--json"]);
+    let score: Value = serde_json::from_str(&json).unwrap();
+    // By how often each note sounds in the tunes to train on, whatever came before: 11.06.
+    let loss = score["loss"].as_f64().unwrap();
+    println!("chorales: {loss} nats a step after 12 passes");
+    assert!(loss < 10.0 && score["steps"] == 4725, "{score}");
+    let (lines, _) = good(&["predict", data, "--model", out, "--json"]);
+    assert_eq!(lines.lines().count(), 77);
+    let bad = folder.path().join("bad.json");
+    std::fs::write(&bad, r#"{"train": [[[60], [200]]]}"#).unwrap();
+    let bad = bad.to_str().unwrap();
+    fails(&["train", "music", "--data", bad], 1, &["bad.json", "tune 1, step 2", "200"]);
+    fails(&["predict", "--model", out], 1, &["JSON file of tunes"]);
+    fails(&["train", "music"], 2, &["--data"]);
+}
