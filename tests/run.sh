@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the tests need (a Vulkan driver that runs WGSL on the CPU, where there is no GPU) and
-# runs them all. A missing Vulkan device is a failure here, not a skip.
+# Installs what the tests need (a Vulkan driver that runs WGSL on the CPU, where there is no GPU; a browser
+# that looks at reports; TensorBoard's reader) and runs them all. A missing Vulkan device is a failure here, not
+# a skip; tests that find no browser or no reader say so.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -17,6 +18,20 @@ if ! has_driver && command -v apt-get >/dev/null; then
     if [ "$(id -u)" -ne 0 ]; then as_root="sudo"; fi
     $as_root apt-get update
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y mesa-vulkan-drivers libvulkan1
+fi
+
+# A browser and TensorBoard are asked for what they think of reports and event files, where they can be had.
+if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    DEBIAN_FRONTEND=noninteractive apt-get install -y chromium >/dev/null 2>&1 || true
+fi
+if [ -z "${RECURRA_PYTHON:-}" ] && command -v python3 >/dev/null; then
+    if [ ! -x target/python/bin/python ]; then
+        { python3 -m venv target/python && target/python/bin/pip install -q tensorboard; } >/dev/null 2>&1 || true
+    fi
+    if [ -x target/python/bin/python ]; then
+        RECURRA_PYTHON="$PWD/target/python/bin/python"
+        export RECURRA_PYTHON
+    fi
 fi
 
 # Mesa complains on stderr where a headless machine has no run-time folder.

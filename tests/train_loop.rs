@@ -498,6 +498,15 @@ fn updates_with_a_memory_are_resumed_to_the_same_bits() {
         let differs = whole.3["linear.weight"] != whole.2.tensors["linear.weight"];
         assert!(differs || averaging.is_none());
     }
+    // Before the first step an average is the weights.
+    let loss = |averaging| {
+        let mut task = task(&text);
+        let update = Update { averaging, ..Update::new(Optimizer::adam()) };
+        let options = TrainOptions { update, ..options(5) };
+        let mut trainer = Trainer::new(&engine(), &mut task, options, None).unwrap();
+        trainer.evaluate().unwrap().unwrap().0[0]
+    };
+    assert_eq!(loss(Some(Averaging::Exponential { decay: 0.9 })), loss(None));
     let mut task = task(&text);
     let many = TrainOptions { micro_batches: 1000, ..options(5) };
     let refused = Trainer::new(&engine(), &mut task, many, None);

@@ -87,7 +87,7 @@ impl RecurrentConfig {
             dropout: self.dropout,
             weight_drop: self.weight_drop,
             direction,
-            ..Recurrent::new(stem, cell, input, self.hidden)
+            ..Recurrent::new(stem, cell.clone(), input, self.hidden)
         };
         stack.check()?;
         let mut init = RecurrentInit::PYTORCH;
@@ -95,6 +95,10 @@ impl RecurrentConfig {
             init.recurrent = WeightInit::OrthogonalPerGate;
         }
         if let Some(bias) = self.forget_bias {
+            if !matches!(cell.kind, CellKind::Lstm | CellKind::Slstm) {
+                let what = format!("cell {} has no forget gate for a forget bias", self.cell);
+                return Err(Error::invalid(what));
+            }
             init.forget = ForgetBias::Value(bias);
         }
         // What is wrong with them is said here, not when weights are drawn.

@@ -136,6 +136,20 @@ impl<'a, T: Task> Trainer<'a, T> {
             }
         };
         let all = step > 0;
+        let mut tensors = tensors;
+        if !all && options.update.averaging.is_some() {
+            // An average of nothing yet is what it will begin as.
+            let copies = tensors.iter().map(|(name, tensor)| {
+                let (member, own) = match members {
+                    1 => ("", name.as_str()),
+                    _ => name.split_once('/').unwrap_or(("", name)),
+                };
+                let number = member.parse().unwrap_or(0);
+                (member_tensor(&average_name(own), number, members), tensor.clone())
+            });
+            let copies: NamedTensors = copies.collect();
+            tensors.extend(copies);
+        }
         set_tensors(&store, recording, &shapes, members, &tensors, all)?;
         let load = |recording: Recording| -> Result<Loaded> {
             Ok(Loaded { program: engine.load(&recording, &store)?, recording })

@@ -22,6 +22,7 @@ const DEFAULT_STEPS: u64 = 3000;
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum TokensName {
     /// Unicode characters
+    #[value(alias = "chars")]
     Characters,
     /// Bytes: any file
     Bytes,
@@ -73,7 +74,6 @@ pub struct LmArgs {
     pub batch: usize,
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// Steps in all, if neither --steps nor --epochs is given: 3000
     #[command(flatten)]
     pub run: RunArgs,
 }

@@ -29,7 +29,6 @@ pub struct MusicArgs {
     pub batch_steps: usize,
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// Passes over the data if neither --steps nor --epochs is given: 60
     #[command(flatten)]
     pub run: RunArgs,
 }
