@@ -64,7 +64,8 @@ fn a_run_leaves_what_there_is_to_see() {
     let lines = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
     let lines: Vec<LogLine> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines.len(), 60);
-    assert!(lines[59].learning_rate < 1e-5 && lines.iter().any(|l| l.learning_rate > 0.019));
+    let rates: Vec<f32> = lines.iter().filter_map(|l| l.learning_rate).collect();
+    assert!(rates.len() == 6 && rates[5] < 1e-5 && rates.iter().any(|&rate| rate > 0.017));
     assert!(lines[59].gradient_norm.unwrap() > 0.0 && lines[19].val_loss.is_some());
     let looks = std::fs::read_to_string(out.join("microscope.jsonl")).unwrap();
     let looks: Vec<View> = looks.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -183,14 +184,90 @@ fn looks_at_a_job_write_nothing() {
         (&["train", "--schedule", "stairs"], &["stairs", "cosine"]),
         (&["train", "--average", "ema:2"], &["ema:2"]),
         (&["train", "--resume", "x", "--schedule", "cosine"], &["cannot be used with"]),
+        (&["train", "--overfit", "2", "--patience", "3"], &["cannot be used with"]),
         (&["train", "lm", "--tokens", "letters"], &["letters", "words"]),
     ] {
         fails(arguments, 2, words);
     }
     let arguments = ["train", "--data", &data, "--tied", "--hidden", "16", "--embedding", "8"];
     fails(&arguments, 1, &["tied weights", "16", "8"]);
+    run_fails(&data, &["--dry-run", "--microscope"], &["is no run", "--microscope"]);
+    run_fails(&data, &["--vocabulary", "9"], &["--vocabulary is for words"]);
+    run_fails(&data, &["--back", "40", "--memory", "1K"], &["keep within"]);
     let arguments = ["train", "--data", &data, "--cell", "rnn", "--forget-bias", "1"];
     fails(&arguments, 1, &["forget"]);
+}
+
+fn run_fails(data: &str, more: &[&str], words: &[&str]) {
+    let mut all = vec!["train", "--data", data];
+    all.extend(SMALL);
+    all.extend(more);
+    fails(&all, 1, words);
+}
+
+/// What a reviewer found: an ensemble over somebody's models, another text for validation, averages that were not
+/// saved, the best of an ensemble, bytes that are no text.
+#[test]
+fn folders_and_texts_are_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let data = sums(&folder.path().join("sums.txt"));
+    let other = path("validation.txt");
+    std::fs::write(&other, "3 plus 4 is 7.\n".repeat(20)).unwrap();
+    let run = |more: &[&str]| {
+        let mut all = vec!["train", "--data", &data];
+        all.extend(SMALL);
+        all.extend(more);
+        good(&all).1
+    };
+    let (one, all) = (path("all/seed-1"), path("all"));
+    run(&["--steps", "5", "--out", &one]);
+    run_fails(
+        &data,
+        &["--steps", "5", "--ensemble", "2", "--out", &all],
+        &["already holds a model"],
+    );
+
+    // The least loss is another seed's than the last evaluation's: the best is told and sampled.
+    let many = path("many");
+    let few =
+        ["--steps", "40", "--eval-every", "4", "--lr", "0.3", "--ensemble", "3", "--out", &many];
+    let said = run(&few);
+    let checkpoint = Checkpoint::load(Path::new(&many)).unwrap();
+    let best = (0..3)
+        .min_by(|&a, &b| checkpoint.state.best[a].loss.total_cmp(&checkpoint.state.best[b].loss));
+    let name = format!("many/seed-{}", 1 + best.unwrap());
+    assert!(said.contains(&name), "{name}: {said}");
+    let (_, again) = good(&["train", "--resume", &many, "--device", "cpu"]);
+    assert!(again.contains(&name), "{name}: {again}");
+
+    let validated = path("validated");
+    run(&["--steps", "5", "--validation", &other, "--out", &validated]);
+    good(&["train", "--resume", &validated, "--device", "cpu"]);
+    std::fs::write(&other, "4 plus 4 is 8.\n".repeat(20)).unwrap();
+    fails(&["train", "--resume", &validated, "--device", "cpu"], 1, &["validated with"]);
+    fails(&["train", "--resume", &one, "--precision", "f16"], 1, &["began in f32"]);
+
+    // Nothing is evaluated here: the model is the average all the same.
+    let average = path("average");
+    run(&["--steps", "9", "--overfit", "4", "--average", "ema:0.9", "--out", &average]);
+    let model =
+        recurra::format::read_tensors(&Path::new(&average).join("model.safetensors")).unwrap();
+    let checkpoint = Checkpoint::load(Path::new(&average)).unwrap();
+    assert_eq!(model.tensors["linear.weight"], checkpoint.tensors["average.linear.weight"]);
+    assert_ne!(model.tensors["linear.weight"], checkpoint.tensors["linear.weight"]);
+
+    let binary = path("binary");
+    std::fs::write(&binary, (0..3000u32).map(|i| (i * i % 251) as u8).collect::<Vec<_>>()).unwrap();
+    let out = path("bytes");
+    let mut all =
+        vec!["train", "--data", &binary, "--tokens", "bytes", "--steps", "5", "--out", &out];
+    all.extend(SMALL);
+    good(&all);
+    let (json, _) = good(&["eval", "--model", &out, "--data", &binary, "--json"]);
+    let score: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(score["bits"], score["bits_per_byte"]);
+    good(&["predict", &binary, "--model", &out, "--json"]);
 }
 
 #[test]
@@ -218,7 +295,10 @@ fn a_run_is_interrupted_from_the_keyboard_and_goes_on() {
     let output = child.wait_with_output().unwrap();
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("ending after this step") && said.contains("--resume"), "{said}");
+    assert!(
+        said.contains("ending after this step") && said.contains("train lm --resume"),
+        "{said}"
+    );
     let checkpoint = Checkpoint::load(&out).unwrap();
     let lines = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
     assert_eq!(lines.lines().count() as u64, checkpoint.step, "the log reaches the last step");

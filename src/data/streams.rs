@@ -44,7 +44,7 @@ impl Streams {
         let needed = batch.saturating_mul(time.saturating_mul(2).saturating_add(self.lead));
         if found < needed {
             return Err(Error::invalid(format!(
-                "the text is too short: {found} tokens to train on, {needed} are needed for \
+                "the text is too short: {found} tokens, {needed} are needed for \
                  batches of {batch} rows by {} steps; use a longer text, or a smaller batch \
                  or sequence",
                 self.lead + time
@@ -59,6 +59,9 @@ impl Streams {
     /// # Errors
     /// Fewer than two tokens.
     pub fn fitting(tokens: Vec<u32>, time: usize, batch: usize) -> Result<Self> {
+        if time == 0 || batch == 0 {
+            return Self::new(tokens, time, batch);
+        }
         let batch = batch.min(tokens.len() / time.saturating_mul(2)).max(1);
         let time = time.min(tokens.len() / 2).max(1);
         Self::new(tokens, time, batch)

@@ -104,6 +104,9 @@ impl Vocabulary {
                     .for_each(|w| *counts.entry(w).or_default() += 1);
                 let mut list: Vec<(&str, u64)> = counts.into_iter().collect();
                 list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+                if list.is_empty() {
+                    return Err(Error::invalid("the text has no words"));
+                }
                 let frequent = list.into_iter().take(most - 2).map(|(word, _)| word);
                 let words = [UNKNOWN, END_OF_LINE].into_iter().chain(frequent);
                 Ok(Self::of_words(words.map(str::to_string).collect()))
@@ -209,6 +212,21 @@ impl Vocabulary {
                     }
                 }
                 Ok(list)
+            }
+        }
+    }
+
+    /// The bytes of a text up to the end of its first token.
+    pub fn first_bytes(&self, text: &str) -> usize {
+        match self {
+            Vocabulary::Characters(_) => text.chars().next().map_or(0, char::len_utf8),
+            Vocabulary::Bytes => text.len().min(1),
+            Vocabulary::Words(..) => {
+                let blank = |c: char| c.is_whitespace() && c != '\n';
+                let rest = text.trim_start_matches(blank);
+                let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
+                // A line end is a token itself.
+                text.len() - rest.len() + word.max(rest.len().min(1))
             }
         }
     }
@@ -335,6 +353,9 @@ mod tests {
         assert_eq!(Vocabulary::from_text(Tokens::Words, &v.text()).unwrap(), v);
         assert!(Vocabulary::from_text(Tokens::Characters, &v.text()).is_err());
         assert!(Vocabulary::build(Tokens::Words, text, Some(2)).is_err());
+        assert!(Vocabulary::build(Tokens::Words, " \n", None).is_err());
+        assert_eq!([" ab c", "\nab", "ab", ""].map(|t| v.first_bytes(t)), [3, 1, 2, 0]);
+        assert_eq!(Vocabulary::of("é").first_bytes("éa"), 2);
         let twice =
             VocabularyText::Words([UNKNOWN, END_OF_LINE, "a", "a"].map(String::from).into());
         assert!(Vocabulary::from_text(Tokens::Words, &twice).is_err());

@@ -12,6 +12,7 @@
 use super::LoopState;
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, read_tensors, write_tensors};
+use crate::optim::averaged;
 use crate::tensor::NamedTensors;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +61,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Writes the training state, then each member's model: the weights of its best evaluation, or, before
-    /// any, those of now.
+    /// any, those of now, or their averages.
     ///
     /// # Errors
     /// The folder can't be written or the disk is full; what was there before is still whole.
@@ -79,9 +80,11 @@ impl Checkpoint {
         write_tensors(&folder.join(TRAINING), &file)?;
         for (member, seed) in self.seeds().enumerate() {
             let prefix = member_tensor("", member, self.members);
+            let averages = averaged(&self.tensors, &prefix);
             let (tensors, step) = match self.state.best.get(member) {
                 Some(best) => (&self.best, best.step),
-                None => (&self.tensors, self.step),
+                None if averages.is_empty() => (&self.tensors, self.step),
+                None => (&averages, self.step),
             };
             let own = tensors.iter().filter_map(|(name, tensor)| {
                 let name = name.strip_prefix(&prefix).filter(|name| weights(name))?;

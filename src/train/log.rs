@@ -33,9 +33,9 @@ pub struct LogLine {
     /// Symbols (characters, words, time steps) trained on per second.
     #[serde(default)]
     pub symbols_per_second: f64,
-    /// The step's learning rate.
-    #[serde(default)]
-    pub learning_rate: f32,
+    /// The learning rate, at the last step of a report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f32>,
     /// The norm of all gradients before clipping, at the last step of a report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_norm: Option<f32>,
@@ -137,7 +137,7 @@ mod tests {
             bits_per_char: Some(1.44),
             chars_per_second: None,
             symbols_per_second: 10.0,
-            learning_rate: 0.1,
+            learning_rate: Some(0.1),
             gradient_norm: None,
             elapsed_s: 0.5,
         };

@@ -78,6 +78,11 @@ impl TrainOptions {
                 "the numbers of steps, batches and evaluations must be at least 1",
             ));
         }
+        if self.overfit.is_some_and(|batches| batches < self.micro_batches as u64) {
+            return Err(Error::invalid(
+                "a step has more micro-batches than are to be learned by heart",
+            ));
+        }
         let report = self.report_every;
         if !(1..=RING as u64).contains(&report) {
             return Err(Error::invalid(format!("report_every must be 1 to {RING}, not {report}")));

@@ -47,7 +47,8 @@ impl<T: Task> Trainer<'_, T> {
             if evaluate {
                 self.evaluate_now(progress, &watch, &mut on_event)?;
             }
-            if save {
+            // What is walked again must not have an evaluation in it, which moves rates and averages.
+            if save || evaluate {
                 self.is_safe()?;
             }
             if (save || self.has_waited_enough())

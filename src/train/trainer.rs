@@ -191,6 +191,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.training[0].program
     }
 
+    /// What the loop remembers: the best evaluations, and how long ago they were.
+    pub fn state(&self) -> &LoopState {
+        &self.state
+    }
+
     /// Steps done.
     pub fn step(&self) -> u64 {
         self.step
@@ -243,7 +248,8 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// Steps of a pass over the data, after which states begin anew.
     pub fn steps_per_epoch(&self) -> u64 {
         let all = self.task.batches_per_epoch() / self.options.micro_batches as u64;
-        self.options.overfit.map_or(all, |batches| batches.min(all)).max(1)
+        let few = self.options.overfit.map(|batches| batches / self.options.micro_batches as u64);
+        few.map_or(all, |steps| steps.min(all)).max(1)
     }
 
     /// Whether the states begin anew with the next step.

@@ -137,8 +137,8 @@ impl<T: Task> Trainer<'_, T> {
         if let Some(watcher) = &mut self.watcher {
             watcher.spent += spent;
             watcher.looks += 1;
-            watcher.next =
-                step + watcher.every.unwrap_or_else(|| watcher.pause(step, steps, spent));
+            let pause = watcher.every.unwrap_or_else(|| watcher.pause(step, steps, spent));
+            watcher.next = step.saturating_add(pause);
         }
         Ok((view, spent))
     }

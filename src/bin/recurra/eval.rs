@@ -2,7 +2,7 @@
 
 use crate::args::{DeviceArgs, json_line, print_line};
 use clap::Args;
-use recurra::data::read_text;
+use recurra::data::{Tokens, read_bytes, read_text};
 use recurra::task::{Description, lm, music};
 use recurra::{Error, Result};
 use serde::Serialize;
@@ -57,11 +57,21 @@ struct TextMeasures {
 fn language_model(args: &EvalArgs) -> Result<()> {
     let (model, _) = lm::LanguageModel::load_config(&args.model)?;
     let weights = model.load_weights(&args.model)?;
-    let text = read_text(&args.data)?;
     let unit = model.vocabulary().tokens().singular();
     let in_file = |e: Error| Error::format(&args.data, e.to_string());
-    let tokens = model.vocabulary().encode(&text).map_err(in_file)?;
-    let score = lm::Scorer::new(&args.device.engine()?, model, weights).score(&text)?;
+    let (tokens, bytes) = match model.vocabulary().tokens() {
+        Tokens::Bytes => {
+            let bytes = read_bytes(&args.data)?;
+            (bytes.iter().map(|&byte| u32::from(byte)).collect(), bytes.len() - 1)
+        }
+        _ => {
+            let text = read_text(&args.data)?;
+            let first = model.vocabulary().first_bytes(&text);
+            (model.vocabulary().encode(&text).map_err(in_file)?, text.len() - first)
+        }
+    };
+    let mut scorer = lm::Scorer::new(&args.device.engine()?, model, weights);
+    let score = scorer.score_tokens(&tokens, bytes)?;
     let (Some(loss), Some(perplexity), Some(bits_per_byte)) =
         (score.mean(), score.perplexity(), score.bits_per_byte())
     else {

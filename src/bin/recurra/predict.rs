@@ -3,6 +3,7 @@
 use crate::args::{DeviceArgs, json_line, print_line};
 use crate::eval::unknown_task;
 use clap::Args;
+use recurra::data::Tokens;
 use recurra::task::{Description, lm, music};
 use recurra::{Error, Result};
 use serde::Serialize;
@@ -75,10 +76,24 @@ fn language_model(args: &PredictArgs) -> Result<()> {
     let vocabulary = model.vocabulary().clone();
     let mut scorer = lm::Scorer::new(&args.device.engine()?, model, weights);
     let (name, lines) = lines(args.input.as_deref())?;
-    for (number, line) in lines.lines().enumerate() {
-        let line = line.map_err(|e| Error::io(&name, "read", e))?;
-        let at = |e: Error| Error::format(&name, format!("line {}: {e}", number + 1));
-        let score = scorer.score(&line).map_err(at)?;
+    for (number, line) in lines.split(b'\n').enumerate() {
+        let mut line = line.map_err(|e| Error::io(&name, "read", e))?;
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        let at = |e: String| Error::format(&name, format!("line {}: {e}", number + 1));
+        let score = match vocabulary.tokens() {
+            Tokens::Bytes => {
+                let tokens: Vec<u32> = line.iter().map(|&byte| u32::from(byte)).collect();
+                scorer.score_tokens(&tokens, line.len().saturating_sub(1))
+            }
+            _ => {
+                let text = std::str::from_utf8(&line).map_err(|e| at(format!("no UTF-8: {e}")))?;
+                scorer.score(text)
+            }
+        };
+        let score = score.map_err(|e| at(e.to_string()))?;
+        let line = String::from_utf8_lossy(&line);
         let mut order: Vec<usize> = (0..score.next.len()).collect();
         order.sort_by(|&a, &b| score.next[b].total_cmp(&score.next[a]));
         let next = order.into_iter().take(args.next).map(|token| NextToken {
@@ -133,6 +148,9 @@ fn notes(args: &PredictArgs) -> Result<()> {
     };
     let tunes = music::Tunes::read(file)?;
     let list = if tunes.test.is_empty() { &tunes.validation } else { &tunes.test };
+    if list.is_empty() {
+        return Err(Error::format(file, "there are no tunes under 'test' or 'valid'"));
+    }
     let scores = model.score(&args.device.engine()?, &weights, list)?;
     for (number, (score, next)) in scores.into_iter().enumerate() {
         let mut order: Vec<usize> = (0..next.len()).collect();

@@ -158,7 +158,8 @@ impl DirectionRecord {
         }
         match behind {
             Some(steps) if !ends_there => Err(Error::invalid(format!(
-                "no segment of '{}' ends behind {steps} steps",
+                "the state behind {steps} steps lies inside of a segment of '{}': allow more memory, or take \
+                 as many new steps as gradients go back over",
                 self.layer.name
             ))),
             _ => Ok((output, kept)),

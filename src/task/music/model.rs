@@ -37,8 +37,12 @@ pub struct MusicScore {
     pub steps: usize,
     /// −ln p of all notes of a step, sounding or not, the mean over the steps, in nats.
     pub loss: f64,
-    /// Of notes that are likelier than not: right ones over right, wrong and missed ones (Bay 2009's frame accuracy).
+    /// Of notes that are likelier than not: right ones over right, wrong and missed ones, all frames together
+    /// (Bay 2009's accuracy).
     pub accuracy: f64,
+    /// Right notes, and right, wrong and missed ones.
+    #[serde(skip)]
+    notes: [usize; 2],
 }
 
 impl MusicModel {
@@ -155,13 +159,13 @@ impl MusicModel {
         for (score, _) in &scores {
             mean.steps += score.steps;
             mean.loss += score.loss * score.steps as f64;
-            mean.accuracy += score.accuracy * score.steps as f64;
+            mean.notes = [0, 1].map(|i| mean.notes[i] + score.notes[i]);
         }
         if mean.steps == 0 {
             return Err(crate::Error::invalid("there is no step to score"));
         }
         mean.loss /= mean.steps as f64;
-        mean.accuracy /= mean.steps as f64;
+        mean.accuracy = accuracy(mean.notes);
         Ok(mean)
     }
 
@@ -176,6 +180,7 @@ impl MusicModel {
         weights: &NamedTensors,
         tunes: &[Vec<Vec<u32>>],
     ) -> Result<Vec<(MusicScore, Vec<f32>)>> {
+        check_notes(tunes)?;
         // One step more: what comes behind.
         let lengths: Vec<usize> = tunes.iter().map(|tune| tune.len() + 1).collect();
         let longest = lengths.iter().copied().max().unwrap_or(1);
@@ -201,6 +206,14 @@ impl MusicModel {
             }
         }
         Ok(scores)
+    }
+}
+
+/// Keys beyond the last would be another row's.
+pub(super) fn check_notes(tunes: &[Vec<Vec<u32>>]) -> Result<()> {
+    match tunes.iter().flatten().flatten().find(|&&key| key as usize >= NOTES) {
+        Some(key) => Err(crate::Error::invalid(format!("there is no key {key} of {NOTES}"))),
+        None => Ok(()),
     }
 }
 
@@ -237,6 +250,10 @@ fn of_tune<'a>(tune: &[Vec<u32>], logits: impl Fn(usize) -> &'a [f32]) -> (Music
     }
     let next = logits(tune.len()).iter().map(|&x| 1.0 / (1.0 + (-x).exp())).collect();
     let steps = tune.len();
-    let accuracy = if any > 0 { right as f64 / any as f64 } else { 1.0 };
-    (MusicScore { steps, loss: nats / steps.max(1) as f64, accuracy }, next)
+    let (loss, notes) = (nats / steps.max(1) as f64, [right, any]);
+    (MusicScore { steps, loss, accuracy: accuracy(notes), notes }, next)
+}
+
+fn accuracy([right, all]: [usize; 2]) -> f64 {
+    if all > 0 { right as f64 / all as f64 } else { 1.0 }
 }

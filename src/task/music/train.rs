@@ -1,6 +1,6 @@
 //! A model of notes with the tunes it is trained on.
 
-use super::model::inputs;
+use super::model::{check_notes, inputs};
 use super::{MusicModel, NOTES, Tunes};
 use crate::data::{Batch, Buckets};
 use crate::engine::Inputs;
@@ -32,6 +32,7 @@ impl MusicTask {
     /// No tunes to train on or to validate with; one that is longer than the budget.
     pub fn new(model: MusicModel, tunes: &Tunes, budget: usize) -> Result<Self> {
         let tunes = [tunes.training.clone(), tunes.validation.clone()];
+        tunes.iter().try_for_each(|list| check_notes(list))?;
         let bucket = |(list, what): (&Vec<Vec<Vec<u32>>>, &str)| {
             let lengths: Vec<usize> = list.iter().map(Vec::len).collect();
             let of = |e: Error| Error::invalid(format!("tunes for {what}: {e}"));

@@ -9,7 +9,7 @@ const VANISHES: f32 = 0.25;
 /// Growth a step that counts as exploding.
 const EXPLODES: f32 = 1.02;
 /// A share of a gate's activations at its ends that stops it from learning.
-const SATURATED: f32 = 0.5;
+const SATURATED: f32 = 0.8;
 /// Updates, relative to the weights, that are far from what is usual, 0.001 (Karpathy 2022).
 const SMALL_UPDATE: f32 = 1e-5;
 const LARGE_UPDATE: f32 = 3e-2;
@@ -149,8 +149,8 @@ mod tests {
         says(view("rnn_tanh", Some(0.8), [0.0, 0.0], 1e-3), &["vanish", "orthogonal", "LSTM"]);
         says(view("gru", Some(1.1), [0.0, 0.0], 1e-3), &["explode", "10.0 %", "clipping"]);
         says(view("gru", None, [0.0, 0.0], 1e-3), &["no gradient"]);
-        says(view("gru", Some(1.0), [0.4, 0.2], 1e-3), &["stuck", "60 %", "layer norm"]);
-        says(view("lstm", Some(1.0), [0.0, 0.7], 1e-3), &["gate f", "remember"]);
+        says(view("gru", Some(1.0), [0.4, 0.45], 1e-3), &["stuck", "85 %", "layer norm"]);
+        says(view("lstm", Some(1.0), [0.0, 0.9], 1e-3), &["gate f", "remember"]);
         says(view("lstm", Some(1.0), [0.0, 0.0], 0.1), &["w moves by 10.0 %", "lower"]);
         says(view("lstm", Some(1.0), [0.0, 0.0], 1e-6), &["1.0e-6", "raise"]);
     }

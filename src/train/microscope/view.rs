@@ -50,7 +50,8 @@ pub struct Gradients {
     /// ‖dL/dh(t)‖ of each step t, in the order of time, behind the step: what later steps, the layers above and
     /// the loss give.
     pub h: Vec<f32>,
-    /// ‖dL/dc(t)‖ of the other states; empty where there is none.
+    /// ‖dL/dc(t)‖ of the other states, as later steps give it: what goes by way of h(t) counts there. Empty where
+    /// there are none.
     pub c: Vec<f32>,
     /// What is left of a gradient one step further back, as a factor of its norm, the geometric mean over the
     /// steps: under 1 gradients vanish, over 1 they explode. None where no gradient came.

@@ -34,7 +34,17 @@ impl RunFolder {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
         let has = |name: &str| folder.join(name).exists();
         // A run that was killed before its first checkpoint was whole leaves its lock and no config.
-        if has(CONFIG) || (!has(LOCK) && (has(MODEL) || has(TRAINING))) {
+        let killed = has(LOCK) && !has(CONFIG);
+        let members = || -> Result<bool> {
+            let list = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "read", e))?;
+            let models = list.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+            let of_member = |path: &PathBuf| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with("seed-") && path.join(CONFIG).exists()
+            };
+            Ok(models.into_iter().any(|path| of_member(&path)))
+        };
+        if has(CONFIG) || (!killed && (has(MODEL) || has(TRAINING) || members()?)) {
             let reason =
                 "this folder already holds a model: go on with --resume, or name another --out";
             return Err(Error::format(folder, reason));

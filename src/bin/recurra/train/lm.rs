@@ -8,8 +8,8 @@ use crate::args::print_line;
 use clap::{Args, ValueEnum};
 use recurra::data::{Tokens, Vocabulary, own_sources, read_bytes, read_text};
 use recurra::engine::Engine;
-use recurra::task::RecurrentConfig;
 use recurra::task::lm::{Generator, LanguageModel, LanguageTask, ModelConfig, SampleOptions};
+use recurra::task::{RecurrentConfig, lm};
 use recurra::train::{CONFIG, Checkpoint, Outcome, View};
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ pub struct LmArgs {
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
     /// Another text for validation, instead of the last tenth
-    #[arg(long, value_name = "FILE", requires = "data")]
+    #[arg(long, value_name = "FILE")]
     pub validation: Option<PathBuf>,
     /// What the model predicts one after another
     #[arg(long, value_enum, default_value = "characters", conflicts_with = "resume")]
@@ -89,6 +89,9 @@ struct LmTraining {
     #[serde(alias = "characters")]
     tokens: usize,
     text_hash: String,
+    /// The same of the text for validation, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    validation_hash: Option<String>,
     seq: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     back: Option<usize>,
@@ -144,6 +147,10 @@ struct Job {
     resumed: Option<(RunFolder, Checkpoint)>,
 }
 
+fn hash_of(tokens: Tokens, file: &Path) -> Result<String> {
+    Ok(data_hash(load(tokens, Some(file))?.bytes()))
+}
+
 /// The tokens of a text and of another one for validation, or else of its last tenth.
 fn split(vocabulary: &Vocabulary, text: &Text, validation: Option<&Path>) -> Result<[Vec<u32>; 2]> {
     let mut tokens = text.encode(vocabulary)?;
@@ -160,6 +167,11 @@ fn split(vocabulary: &Vocabulary, text: &Text, validation: Option<&Path>) -> Res
 impl Job {
     fn new(args: &LmArgs) -> Result<Self> {
         let tokens = args.tokens.tokens();
+        let tokens_kind = tokens;
+        if args.vocabulary.is_some() && tokens != Tokens::Words {
+            let what = "--vocabulary is for words: there are as many characters as the text has";
+            return Err(Error::Invalid(what.to_string()));
+        }
         let text = load(tokens, args.data.as_deref())?;
         let vocabulary = Vocabulary::build(tokens, text.text(), args.vocabulary)?;
         let RecurrentConfig {
@@ -198,6 +210,11 @@ impl Job {
             validation: args.validation.clone(),
             tokens: tokens.iter().map(Vec::len).sum(),
             text_hash: data_hash(text.bytes()),
+            validation_hash: args
+                .validation
+                .as_deref()
+                .map(|f| hash_of(tokens_kind, f))
+                .transpose()?,
             seq: args.seq,
             back: args.back,
             batch: args.batch,
@@ -225,6 +242,13 @@ impl Job {
         }
         held.check_resumable()?;
         let validation = args.validation.as_ref().or(training.validation.as_ref());
+        if let (Some(file), Some(hash)) = (validation, &training.validation_hash)
+            && hash_of(model.config().tokens, file)? != *hash
+        {
+            let file = file.display();
+            let reason = format!("{file} is not the text that the run was validated with");
+            return Err(Error::format(folder, reason));
+        }
         let tokens = split(model.vocabulary(), &text, validation.map(PathBuf::as_path))?;
         let checkpoint = Checkpoint::load(folder)?;
         Ok(Job { model, training, tokens, resumed: Some((held, checkpoint)) })
@@ -274,7 +298,8 @@ pub fn run(args: &LmArgs) -> Result<ExitCode> {
     };
     let prompt: Vec<u32> = tokens.iter().take(1).copied().collect();
     let sample = |folder: &Path| write_a_little(&device, &model, &prompt, folder);
-    let about = About { title, lines, unit, sample: Some(&sample), describe: &describe };
+    let about =
+        About { task: lm::NAME, title, lines, unit, sample: Some(&sample), describe: &describe };
     let shape = [training.seq, training.batch];
     let trained = model.clone().with_memory(args.run.memory.memory());
     let mut task = LanguageTask::of_tokens(trained, tokens, held_out, shape)?;

@@ -7,7 +7,7 @@ use super::session::{About, Session, Unit};
 use clap::Args;
 use recurra::engine::Engine;
 use recurra::report::Table;
-use recurra::task::music::{MusicModel, MusicTask, NoteModel, Tunes};
+use recurra::task::music::{self, MusicModel, MusicTask, NoteModel, Tunes};
 use recurra::train::{CONFIG, Checkpoint, View};
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -83,10 +83,11 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let tunes = Tunes::read(&training.data)?;
     let trained = model.clone().with_memory(args.run.memory.memory());
     let mut task = MusicTask::new(trained, &tunes, training.batch_steps)
-        .map_err(|e| Error::format(&training.data, e.to_string()))?;
+        .map_err(|e| Error::format(&training.data, format!("{e} (--batch-steps)")))?;
     if resumed.is_none() {
         let epoch = task.buckets().count() as u64;
-        training.run = RunConfig::new(&args.run, DEFAULT_EPOCHS * epoch, epoch);
+        let steps = (epoch / args.run.accumulate as u64).max(1);
+        training.run = RunConfig::new(&args.run, DEFAULT_EPOCHS * steps, epoch);
     }
     let device = args.run.device.engine()?;
     let engine = device.ensemble(training.run.ensemble)?;
@@ -117,13 +118,13 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
         model.save_config(folder, &MusicTraining { run: run.clone(), ..training.clone() })
     };
     let title = format!("{title} on {name}");
-    let about = About { title, lines, unit, sample: None, describe: &describe };
+    let about = About { task: music::NAME, title, lines, unit, sample: None, describe: &describe };
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
     let Some(mut ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
     let mut table = Table::new("The best model", ["tunes", "nats a step", "frame accuracy"]);
     for (what, list) in [("validation", &tunes.validation), ("test", &tunes.test)] {
-        if list.is_empty() {
+        if list.iter().all(Vec::is_empty) {
             continue;
         }
         let score = model.mean_score(&device, &weights, list)?;

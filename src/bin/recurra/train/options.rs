@@ -100,7 +100,7 @@ pub struct RunArgs {
     pub save_every: Option<u64>,
     /// End after N evaluations in a row that are no better than the best
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
-          conflicts_with = "resume")]
+          conflicts_with_all = ["resume", "overfit"])]
     pub patience: Option<u64>,
     /// Learn the first N batches by heart, again and again: what can't do that has a fault
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
@@ -136,6 +136,36 @@ pub struct RunArgs {
     pub microscope: Option<u64>,
     #[command(flatten)]
     pub probe: ProbeArgs,
+}
+
+impl RunArgs {
+    /// Whether options go together that the parser can't tell.
+    ///
+    /// # Errors
+    /// What contradicts what.
+    pub fn check(&self, resumes: bool, config: &RunConfig) -> recurra::Result<()> {
+        let refuse = |what: &str| Err(recurra::Error::Invalid(what.to_string()));
+        let probe = &self.probe;
+        let looks = probe.dry_run || probe.find_lr.is_some() || probe.check_gradients;
+        let tells = self.json || self.tensorboard || self.microscope.is_some();
+        if looks && (tells || self.profile.profile.is_some()) {
+            return refuse(
+                "a look at the task (--dry-run, --find-lr, --check-gradients) is no run that --json, \
+                 --tensorboard, --microscope or --profile could follow",
+            );
+        }
+        if resumes && (probe.find_lr.is_some() || probe.check_gradients) {
+            return refuse("--find-lr and --check-gradients are of a new run: leave out --resume");
+        }
+        if self.precision.precision == Precision::F16 && config.precision != Precision::F16 {
+            return refuse("the run began in f32 and goes on in it: leave out --precision");
+        }
+        #[cfg(feature = "dashboard")]
+        if self.dashboard && !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            return refuse("the dashboard needs a terminal on standard error");
+        }
+        Ok(())
+    }
 }
 
 /// Looks at the task instead of training it. Nothing is written but the picture.

@@ -23,7 +23,7 @@ pub fn curves(report: &mut Report, lines: &[LogLine], unit: Unit) {
             .series(training.mean("training (mean)", around))
             .series(Series::new("validation", validation).stroke(Stroke::Dots)),
     );
-    let rates = lines.iter().map(|l| (step(l), f64::from(l.learning_rate)));
+    let rates = lines.iter().filter_map(|l| Some((step(l), f64::from(l.learning_rate?))));
     report.add(
         LineChart::new("Learning rate", "step", "rate").series(Series::new("learning rate", rates)),
     );

@@ -5,12 +5,12 @@ use super::options::{RunArgs, RunConfig};
 use super::report::{REPORT, curves, microscope};
 use super::show::Show;
 use super::watch::{Board, Looks};
-use crate::args::{WATCHED, profile_table};
+use crate::args::{WATCHED, json_line, profile_table};
 use recurra::engine::Engine;
 use recurra::measure::DeviceRates;
 use recurra::report::{Report, Sample};
 use recurra::train::{
-    Checkpoint, Event, MemberLosses, Outcome, RateSweep, Task, TrainLog, Trainer, check_gradients,
+    Best, Checkpoint, Event, Outcome, RateSweep, Task, TrainLog, Trainer, check_gradients,
     find_rate, loss_curve, member_folder,
 };
 use recurra::{Error, Result};
@@ -23,11 +23,13 @@ const CURVE: &str = "loss.svg";
 
 /// What a task says of itself.
 pub struct About<'a> {
+    /// The task's name.
+    pub task: &'static str,
     /// The title of pictures.
     pub title: String,
     /// Lines that describe model and data.
     pub lines: Vec<String>,
-    /// Symbols are characters, whose losses people read in bits.
+    /// What losses are in.
     pub unit: Unit,
     /// Something that the model in a folder made, to be read while it learns and at the end.
     pub sample: Option<&'a dyn Fn(&Path) -> Result<String>>,
@@ -78,8 +80,9 @@ impl Session<'_> {
     /// Trains. None: it was a look at the task.
     pub fn run(self, engine: &Engine, task: &mut impl Task) -> Result<Option<Ended>> {
         let Session { args, config, about, resumed } = self;
-        let stop = stop_on_interrupt();
+        let stop = Arc::new(AtomicBool::new(false));
         let options = config.options(Some(stop.clone()))?;
+        args.check(resumed.is_some(), &config)?;
         if args.probe.check_gradients {
             return check(engine, task, &options).map(|()| None);
         }
@@ -128,13 +131,14 @@ impl Session<'_> {
         }
         let mut show =
             Show::new(args.json, about.unit, config.steps, step, TrainLog::open(&folder, step)?);
-        show.board = args.tensorboard.then(|| Board::open(&folder, step)).transpose()?;
+        let resumes = args.resume.is_some();
+        show.board = args.tensorboard.then(|| Board::open(&folder, step, resumes)).transpose()?;
         show.looks = args.microscope.map(|_| Looks::open(&folder, step)).transpose()?;
         #[cfg(feature = "dashboard")]
         if args.dashboard {
             use crate::dashboard::{Dashboard, DashboardEvent};
             show.bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-            let dashboard = Dashboard::open(stop)?;
+            let dashboard = Dashboard::open(stop.clone())?;
             dashboard.send(DashboardEvent::Started {
                 title: about.title.clone(),
                 device: engine.name(),
@@ -147,6 +151,7 @@ impl Session<'_> {
         #[cfg(not(feature = "dashboard"))]
         let _ = epoch;
         let first = member_path(&folder, &config, config.seed);
+        let running = stop_on_interrupt(stop);
         let result = trainer.run(Some(&folder), |event| {
             show.event(event)?;
             match (event, about.sample) {
@@ -156,15 +161,18 @@ impl Session<'_> {
                 _ => Ok(()),
             }
         });
+        running.store(false, Ordering::Relaxed);
         show.bar.finish_and_clear();
         #[cfg(feature = "dashboard")]
-        if let Some(dashboard) = show.dashboard.take() {
-            dashboard.close()?;
-        }
-        show.flush()?;
+        let closed = show.dashboard.take().map_or(Ok(()), |dashboard| dashboard.close());
+        // Why the run failed comes before what failed behind it.
+        let flushed = show.flush();
         let outcome = result?;
+        flushed?;
+        #[cfg(feature = "dashboard")]
+        closed?;
         let scales = trainer.loss_scales()?;
-        let done = trainer.step();
+        let (done, bests) = (trainer.step(), trainer.state().best.clone());
         drop(trainer);
         let curve = folder.join(CURVE);
         if let Some(unit) = show.log.has_losses().then_some(about.unit.loss()) {
@@ -181,16 +189,20 @@ impl Session<'_> {
             (key.to_string(), value.trim().to_string())
         }));
         curves(&mut report, show.log.lines(), about.unit);
-        if let Some(looks) = &show.looks {
-            microscope(&mut report, &looks.views)?;
+        match &show.looks {
+            Some(looks) => microscope(&mut report, &looks.views)?,
+            // Of an earlier part of the run.
+            None => microscope(&mut report, &Looks::read(&folder, done))?,
         }
-        let json = serde_json::to_value(&config).unwrap_or_default();
+        // By way of text, where an f32 has the digits that were given.
+        let json: serde_json::Value =
+            serde_json::from_str(&json_line(&config)?).unwrap_or_default();
         let facts = json.as_object().into_iter().flatten();
         let facts = facts.map(|(key, value)| (key.clone(), value.to_string().replace('"', "")));
         report.section("Configuration").facts(facts);
-        let best = best_member(&folder, &config, show.validation.as_ref());
+        let best = best_member(&folder, &config, &bests);
         if !args.json {
-            show.summary(config.seeds());
+            show.summary(config.seeds(), &bests);
             for scale in scales {
                 let (factor, skipped) = (scale.scale(), scale.skipped);
                 eprintln!(
@@ -204,7 +216,8 @@ impl Session<'_> {
                     config.patience.unwrap_or_default()
                 ),
                 Outcome::Interrupted => eprintln!(
-                    "stopped  as asked for, saved; go on with: recurra train --resume {}",
+                    "stopped  as asked for, saved; go on with: recurra train {} --resume {}",
+                    about.task,
                     folder.display()
                 ),
             }
@@ -249,18 +262,19 @@ impl Unit {
     }
 }
 
-/// Becomes true with the first Ctrl-C; the second one ends the program as ever.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
+/// From now on the first Ctrl-C asks the run to stop; the second one, or one behind the run (when what is returned
+/// is false), ends the program as ever.
+fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Arc<AtomicBool> {
+    let running = Arc::new(AtomicBool::new(true));
+    let flag = running.clone();
     // Where no handler can be set, Ctrl-C ends the run at once: its last checkpoint is whole.
     let _ = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
+        if !flag.load(Ordering::Relaxed) || stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nending after this step, saved; once more to end at once");
     });
-    stop
+    running
 }
 
 /// Trains at rising learning rates, says which one suits, and draws the losses.
@@ -311,9 +325,8 @@ fn check(
 }
 
 /// The folder of the model with the lowest validation loss; of the first, where none was evaluated.
-fn best_member(folder: &Path, config: &RunConfig, validation: Option<&MemberLosses>) -> PathBuf {
-    let losses = validation.map_or(&[][..], |losses| &losses.0);
-    let best = config.seeds().zip(losses).min_by(|a, b| a.1.total_cmp(b.1));
+fn best_member(folder: &Path, config: &RunConfig, bests: &[Best]) -> PathBuf {
+    let best = config.seeds().zip(bests).min_by(|a, b| a.1.loss.total_cmp(&b.1.loss));
     member_path(folder, config, best.map_or(config.seed, |(seed, _)| seed))
 }
 

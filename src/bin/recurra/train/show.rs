@@ -7,8 +7,7 @@ use crate::args::{json_line, print_line};
 use crate::dashboard::{Dashboard, DashboardEvent, StepReport};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use recurra::Result;
-use recurra::train::{Event, LogLine, MemberLosses, Progress, TrainLog};
-use std::collections::BTreeMap;
+use recurra::train::{Best, Event, LogLine, MemberLosses, Progress, TrainLog};
 
 /// What the run shows and logs.
 pub struct Show {
@@ -19,8 +18,6 @@ pub struct Show {
     /// The lines of the last report, held back until it is known whether an evaluation follows.
     last: Option<Progress>,
     pub validation: Option<MemberLosses>,
-    /// Each member's lowest validation loss, with its step.
-    best: BTreeMap<usize, (u64, f32)>,
     pending: Vec<LogLine>,
     pub board: Option<Board>,
     pub looks: Option<Looks>,
@@ -48,7 +45,6 @@ impl Show {
             log,
             last: None,
             validation: None,
-            best: BTreeMap::new(),
             pending: Vec::new(),
             board: None,
             looks: None,
@@ -79,7 +75,7 @@ impl Show {
                     bits_per_char: characters.then(|| losses.mean() / std::f32::consts::LN_2),
                     chars_per_second: characters.then_some(progress.symbols_per_second),
                     symbols_per_second: progress.symbols_per_second,
-                    learning_rate: progress.learning_rate,
+                    learning_rate: (step == progress.step).then_some(progress.learning_rate),
                     gradient_norm: progress.gradient_norm.filter(|_| step == progress.step),
                     elapsed_s: progress.elapsed,
                 }));
@@ -118,10 +114,7 @@ impl Show {
                     looks.add(view)?;
                 }
             }
-            Event::Best { member, step, loss } => {
-                self.best.insert(*member, (*step, *loss));
-            }
-            Event::Saved(_) => {}
+            Event::Best { .. } | Event::Saved(_) => {}
         }
         Ok(())
     }
@@ -167,7 +160,7 @@ impl Show {
         Ok(())
     }
 
-    pub fn summary(&self, seeds: impl Iterator<Item = u64>) {
+    pub fn summary(&self, seeds: impl Iterator<Item = u64>, bests: &[Best]) {
         if let (Some(last), Some(validation)) = (self.last, &self.validation) {
             eprintln!(
                 "done     {} steps in {:.0} s; validation loss {}{}",
@@ -176,15 +169,15 @@ impl Show {
                 with_spread(validation),
                 self.unit.bits(validation.mean())
             );
-            if let (None, Some((step, loss))) = (validation.spread(), self.best.get(&0))
+            if let (None, Some(Best { loss, step })) = (validation.spread(), bests.first())
                 && *step < last.step
             {
                 let bits = self.unit.bits(*loss);
                 eprintln!("best     {loss:.4}{bits} after step {step}: the model");
             }
             if validation.spread().is_some() {
-                for (seed, loss) in seeds.zip(&validation.0) {
-                    eprintln!("seed {seed:<4} validation loss {loss:.4}");
+                for ((seed, loss), best) in seeds.zip(&validation.0).zip(bests) {
+                    eprintln!("seed {seed:<4} validation loss {loss:.4}, best {:.4}", best.loss);
                 }
             }
         }
@@ -201,8 +194,8 @@ fn tell(dashboard: &Dashboard, event: &Event) {
                 dashboard.send(DashboardEvent::Step(StepReport {
                     step,
                     loss: losses.mean(),
-                    rate: Some(progress.learning_rate),
-                    gradient_norm: progress.gradient_norm,
+                    rate: (step == progress.step).then_some(progress.learning_rate),
+                    gradient_norm: progress.gradient_norm.filter(|_| step == progress.step),
                     symbols_per_second: Some(progress.symbols_per_second),
                     elapsed: progress.elapsed,
                 }));

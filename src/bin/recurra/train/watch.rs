@@ -14,11 +14,11 @@ pub const LOOKS: &str = "microscope.jsonl";
 pub struct Board(EventFile);
 
 impl Board {
-    /// In the model's folder, behind so many steps.
-    pub fn open(folder: &Path, step: u64) -> Result<Self> {
-        Ok(Board(match step {
-            0 => EventFile::create(folder)?,
-            step => EventFile::resume(folder, step)?,
+    /// In the model's folder; of a run that goes on behind so many steps.
+    pub fn open(folder: &Path, step: u64, resumes: bool) -> Result<Self> {
+        Ok(Board(match resumes {
+            false => EventFile::create(folder)?,
+            true => EventFile::resume(folder, step)?,
         }))
     }
 
@@ -85,13 +85,18 @@ pub struct Looks {
 }
 
 impl Looks {
+    /// The looks of a folder at steps up to `step`.
+    pub fn read(folder: &Path, step: u64) -> Vec<View> {
+        let old = std::fs::read(folder.join(LOOKS)).unwrap_or_default();
+        let lines = old.split(|&b| b == b'\n');
+        let views = lines.filter_map(|l| serde_json::from_slice::<View>(l).ok());
+        views.filter(|view| view.step <= step).collect()
+    }
+
     /// Opens the record of a folder and keeps what is of steps up to `step`.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join(LOOKS);
-        let old = if step > 0 { std::fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        let lines = old.split(|&b| b == b'\n');
-        let views: Vec<View> = lines.filter_map(|l| serde_json::from_slice(l).ok()).collect();
-        let views: Vec<View> = views.into_iter().filter(|view| view.step <= step).collect();
+        let views = Self::read(folder, step);
         let mut text = String::new();
         for view in &views {
             text += &crate::args::json_line(view)?;
