@@ -9,7 +9,7 @@ use crate::kernel::LossScale;
 use crate::loss::{LOSS, RING};
 use crate::measure::Profile;
 use crate::recording::{Recording, Role};
-use crate::schedule::{Recorder, average_name, micro_batch_name};
+use crate::schedule::{AVERAGE_PREFIX, Recorder, average_name, micro_batch_name};
 use crate::tensor::{HostTensor, NamedTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -380,7 +380,9 @@ impl<'a, T: Task> Trainer<'a, T> {
                 continue;
             }
             let values = self.store.get(&buffer.name)?;
-            let shape = shapes.get(&buffer.name).cloned().unwrap_or(vec![buffer.len]);
+            // An average has its parameter's shape.
+            let weight = buffer.name.strip_prefix(AVERAGE_PREFIX).unwrap_or(&buffer.name);
+            let shape = shapes.get(weight).cloned().unwrap_or(vec![buffer.len]);
             for (member, values) in values.chunks(buffer.len).enumerate() {
                 let name = member_tensor(&buffer.name, member, self.members);
                 let tensor = HostTensor::from_shape_vec(shape.clone(), values.to_vec())
