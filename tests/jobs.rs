@@ -347,7 +347,7 @@ fn tunes() -> Tunes {
 }
 
 fn music(cell: CellKind) -> MusicModel {
-    MusicModel::new(NoteModel { recurrent: RecurrentConfig::new(cell, 24) }).unwrap()
+    MusicModel::new(NoteModel { recurrent: RecurrentConfig::new(cell, 48) }).unwrap()
 }
 
 /// Batches of several shapes with masks against each tune by itself; and the same bits after an interruption.
@@ -356,7 +356,7 @@ fn music_in_batches_of_many_shapes() {
     let tunes = tunes();
     let engine = Engine::cpu(Some(2)).unwrap();
     let options =
-        TrainOptions { learning_rate: 0.02, evaluate_every: 50, ..TrainOptions::new(2000) };
+        TrainOptions { learning_rate: 0.05, evaluate_every: 50, ..TrainOptions::new(2000) };
     let run = |cut: Option<u64>| {
         let folder = tempfile::tempdir().unwrap();
         let (mut losses, mut checkpoint) = (Vec::new(), None);
@@ -384,7 +384,7 @@ fn music_in_batches_of_many_shapes() {
     assert_eq!(whole.0, cut.0);
     assert!(whole.1.tensors == cut.1.tensors);
     // Evenly unsure notes are 61 nats a step; by how often each sounds, 6.9.
-    assert!(whole.0[0] > 50.0 && whole.0[1999] < 3.0, "{} {}", whole.0[0], whole.0[1999]);
+    assert!(whole.0[0] > 50.0 && whole.0[1999] < 1.5, "{} {}", whole.0[0], whole.0[1999]);
 
     let model = music(CellKind::Gru);
     let weights: NamedTensors = whole.1.tensors.clone();
