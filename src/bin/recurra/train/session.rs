@@ -21,6 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The picture in the model folder.
 const CURVE: &str = "loss.svg";
 
+/// What the model in a folder makes.
+pub type Sampler<'a> = dyn Fn(&Path) -> Result<String> + 'a;
+
 /// What a task says of itself.
 pub struct About<'a> {
     /// The task's name.
@@ -32,7 +35,7 @@ pub struct About<'a> {
     /// What losses are in.
     pub unit: Unit,
     /// Something that the model in a folder made, to be read while it learns and at the end.
-    pub sample: Option<&'a dyn Fn(&Path) -> Result<String>>,
+    pub sample: Option<&'a Sampler<'a>>,
     /// Writes `config.json` for a run of this configuration.
     pub describe: &'a dyn Fn(&Path, &RunConfig) -> Result<()>,
 }
@@ -314,7 +317,7 @@ fn check(
             check.error()
         );
     }
-    let bad = checks.iter().filter(|c| !(c.error() <= BOUND)).count();
+    let bad = checks.iter().filter(|c| c.error().is_nan() || c.error() > BOUND).count();
     match bad {
         0 => Ok(()),
         n => Err(Error::Invalid(format!(
