@@ -1,6 +1,8 @@
 //! The training loop beside the steps themselves: the best and the last weights, early ends, interruptions, looks at
 //! a task before it is trained, and a disk that is full.
 
+mod common;
+
 use recurra::cell::CellKind;
 use recurra::data::{Tokens, Vocabulary};
 use recurra::engine::{Engine, Inputs};
@@ -511,4 +513,36 @@ fn updates_with_a_memory_are_resumed_to_the_same_bits() {
     let many = TrainOptions { micro_batches: 1000, ..options(5) };
     let refused = Trainer::new(&engine(), &mut task, many, None);
     assert!(refused.err().unwrap().to_string().contains("1000 micro-batches"));
+}
+
+/// The reported norm is that of all gradients together, of each step, on both engines.
+#[test]
+fn the_norm_is_that_of_all_gradients() {
+    use recurra::optim::{Optimizer, Update};
+    let text = sums();
+    for engine in common::engines() {
+        let mut task = task(&text);
+        // An infinite bound asks for the norm alone; without momentum a velocity is the gradient.
+        let update = Update { max_norm: Some(f32::INFINITY), ..Update::new(Optimizer::sgd(0.0)) };
+        let options = TrainOptions { update, report_every: 1, ..options(3) };
+        let names: Vec<String> = task.weight_shapes().into_keys().collect();
+        let mut trainer = Trainer::new(&engine, &mut task, options.clone(), None).unwrap();
+        let mut norms = Vec::new();
+        let run = trainer.run(None, |event| {
+            if let Event::Losses(progress, _) = event {
+                norms.push(progress.gradient_norm.unwrap());
+            }
+            Ok(())
+        });
+        run.unwrap();
+        let square = |name: &String| {
+            let name = Optimizer::moment_name(name, "velocity");
+            let gradient = trainer.store().get(&name).unwrap();
+            gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>()
+        };
+        let want = names.iter().map(square).sum::<f64>().sqrt();
+        assert_eq!(norms.len(), 3);
+        let error = (f64::from(norms[2]) - want).abs() / want;
+        assert!(error < 1e-5 && norms[0] != norms[2], "{}: {norms:?} {want}", engine.name());
+    }
 }
