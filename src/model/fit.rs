@@ -105,7 +105,7 @@ impl<'a> Fit<'a> {
     /// So many rows of the longest sequences in a batch.
     ///
     /// # Errors
-    /// None at all.
+    /// No row.
     pub fn with_batch(self, batch: usize) -> Result<Self> {
         if batch == 0 {
             return Err(Error::invalid("a batch has one row at least"));
@@ -118,7 +118,7 @@ impl<'a> Fit<'a> {
     /// Ensembles and micro-batches need one.
     ///
     /// # Errors
-    /// None at all.
+    /// No shape.
     pub fn with_shapes(self, shapes: usize) -> Result<Self> {
         if shapes == 0 {
             return Err(Error::invalid("batches have one shape at least"));
@@ -220,7 +220,6 @@ impl Model {
         validation: Option<&Samples>,
         options: TrainOptions,
     ) -> Result<Trained<'_>> {
-        // For as long as the samples, and the model, live.
         let mut fit = Fit::new(self, training)?;
         if let Some(samples) = validation {
             fit = fit.with_validation(samples)?;

@@ -305,15 +305,24 @@ impl Model {
         let mut generator = Initializer::new(seed);
         let mut weights = NamedTensors::new();
         self.layers.iter().for_each(|layer| layer.init(&mut generator, &mut weights));
+        self.check_weights(&weights)?;
+        Ok(weights)
+    }
+
+    /// Whether weights are this model's, all of them.
+    pub(super) fn check_weights(&self, weights: &NamedTensors) -> Result<()> {
         for (name, shape) in &self.shapes {
-            let found = weights.get(name).map(|tensor| tensor.shape());
-            if found != Some(shape) {
-                return Err(Error::shape(name, shape, found.unwrap_or_default()));
+            let tensor = weights.get(name).ok_or_else(|| Error::Missing {
+                tensor: name.clone(),
+                place: "the weights".to_string(),
+            })?;
+            if tensor.shape() != shape.as_slice() {
+                return Err(Error::shape(name, shape, tensor.shape()));
             }
         }
         match weights.keys().find(|name| !self.shapes.contains_key(*name)) {
-            Some(name) => Err(Error::invalid(format!("initial weights of an unknown '{name}'"))),
-            None => Ok(weights),
+            Some(name) => Err(Error::invalid(format!("weights of an unknown parameter '{name}'"))),
+            None => Ok(()),
         }
     }
 

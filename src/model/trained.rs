@@ -121,7 +121,15 @@ impl Model {
             let reason = format!("it holds {found} layers, and this model has {own}");
             return Err(Error::format(folder.join(CONFIG), reason));
         }
-        let weights = load_weights(folder, self.parameter_shapes())?;
+        self.with_weights(load_weights(folder, self.parameter_shapes())?)
+    }
+
+    /// The model with weights that come from elsewhere, by the names that [`Model::parameter_shapes`] has.
+    ///
+    /// # Errors
+    /// A parameter that is missing, of another shape, or unknown.
+    pub fn with_weights(&self, weights: NamedTensors) -> Result<Trained<'_>> {
+        self.check_weights(&weights)?;
         Ok(Trained { model: self, weights, losses: Vec::new(), validation: Vec::new() })
     }
 
