@@ -118,7 +118,7 @@ fn borders(order: &[usize], lengths: &[usize], most: usize) -> Vec<usize> {
         ends = ends
             .iter()
             .enumerate()
-            .filter(|(i, _)| (last - i) % every == 0)
+            .filter(|(i, _)| (last - i).is_multiple_of(every))
             .map(|e| *e.1)
             .collect();
     }

@@ -8,6 +8,7 @@ use crate::engine::{Engine, Inputs};
 use crate::error::{Error, Result};
 use crate::layer::Recurrent;
 use crate::loss::{CrossEntropyOptions, Loss, Objective, Target};
+use crate::optim::averaged;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 use crate::train::{Event, Phase, Task, TrainOptions, Trainer};
@@ -175,9 +176,18 @@ impl<'a> Fit<'a> {
         })?;
         let mut weights = trainer.best_weights().clone();
         if weights.is_empty() {
-            // Nothing was evaluated.
-            weights = trainer.checkpoint()?.tensors;
-            weights.retain(|name, _| model.parameter_shapes().contains_key(name));
+            // Nothing was evaluated: the last ones, or their averages where there are some.
+            let mut all = trainer.checkpoint()?.tensors;
+            all.extend(averaged(&all, ""));
+            for (name, shape) in model.parameter_shapes() {
+                let tensor = all.get(name).ok_or_else(|| Error::Missing {
+                    tensor: name.clone(),
+                    place: "the checkpoint".to_string(),
+                })?;
+                let tensor = tensor.to_shape(shape.clone());
+                let tensor = tensor.map_err(|e| Error::invalid(format!("'{name}': {e}")))?;
+                weights.insert(name.clone(), tensor.into_owned());
+            }
         }
         Ok(Trained { model, weights, losses, validation })
     }

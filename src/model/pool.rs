@@ -6,7 +6,8 @@ use crate::kernel::{ColumnSum, Combine, Operand, Rows, SelectRows, SelectRowsPar
 use crate::schedule::{Recorder, Var};
 
 /// The last step of each sequence: y(b) = x(length(b) − 1, b), \[B, C\]. Of a sequence without a step it is what stands
-/// at step 0.
+/// at step 0. A reverse direction has read nothing but that step there: behind layers that go both ways take
+/// [`MeanOverTime`].
 #[derive(Clone, Copy, Debug)]
 pub struct LastStep;
 
