@@ -85,9 +85,11 @@ fn gradients_of_pooling_are_slopes() {
                 let mut fit = Fit::new(&model, &samples).unwrap().with_shapes(1).unwrap();
                 let checks = check_gradients(&engine, &mut fit, &options).unwrap();
                 assert_eq!(checks.len(), 2 * model.parameter_shapes().len());
-                for check in checks {
-                    let what = format!("{}\n{}{check:?}", engine.name(), model.summary());
-                    assert!(check.error() < 2e-2 && check.gradient > 0.0, "{what}");
+                for pair in checks.chunks(2) {
+                    // The whole gradient, and a random half of it, which may be none of a few.
+                    let what = format!("{}\n{}{pair:?}", engine.name(), model.summary());
+                    assert!(pair.iter().all(|check| check.error() < 2e-2), "{what}");
+                    assert!(pair[0].gradient > 0.0, "{what}");
                 }
             }
         }
@@ -309,7 +311,7 @@ fn what_does_not_fit_is_named() {
     let model = values().layer(Careless { uses: "careless", starts: false }).last_step();
     let two = samples(Targets::class(vec![0, 1]));
     let error = message(model.build().unwrap().fit(&engine, &two, None, TrainOptions::new(2)));
-    assert!(error.contains("careless.bias"), "{error}");
+    assert!(error.contains("careless.") && error.contains("missing"), "{error}");
 
     let model = values().gru(4).last_step().linear(2).build().unwrap();
     let error = message(model.fit(&engine, &classes, None, TrainOptions::new(2)));

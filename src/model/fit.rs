@@ -13,7 +13,6 @@ use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 use crate::train::{Event, Phase, Task, TrainOptions, Trainer};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 /// Shapes of batches, where nothing else was asked for.
 const SHAPES: usize = 4;
@@ -54,8 +53,6 @@ pub struct Fit<'a> {
     shapes: usize,
     /// The batches of the pass (by seed and number) that was asked for last.
     pass: Option<([u64; 2], Vec<Batch>)>,
-    /// What was wrong with initial weights.
-    trouble: OnceLock<String>,
 }
 
 struct Part<'a> {
@@ -84,8 +81,7 @@ impl<'a> Fit<'a> {
         let training = Part::new(training, BATCH, SHAPES)?;
         let (validation, loss, pass) = (None, None, None);
         let (batch, shapes) = (BATCH, SHAPES);
-        let trouble = OnceLock::new();
-        Ok(Fit { model, training, validation, loss, batch, shapes, pass, trouble })
+        Ok(Fit { model, training, validation, loss, batch, shapes, pass })
     }
 
     /// Samples to validate with: the weights that do best there are kept.
@@ -299,11 +295,8 @@ impl Task for Fit<'_> {
     }
 
     fn initial_weights(&self, seed: u64) -> NamedTensors {
-        // What is wrong is told by `feed`, which every run asks next.
-        self.model.initial_weights(seed).unwrap_or_else(|error| {
-            self.trouble.get_or_init(|| error.to_string());
-            NamedTensors::new()
-        })
+        // What is missing, or of another shape, is found out when the weights are set.
+        self.model.draw(seed)
     }
 
     fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
@@ -315,9 +308,6 @@ impl Task for Fit<'_> {
     }
 
     fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
-        if let Some(trouble) = self.trouble.get() {
-            return Err(Error::invalid(format!("initial weights: {trouble}")));
-        }
         let batch = self.training_batch(batch, seed);
         self.write(inputs, Phase::Training, &batch)
     }

@@ -302,11 +302,17 @@ impl Model {
     /// # Errors
     /// A layer that leaves out one of its parameters, gives it another shape, or makes one that it doesn't have.
     pub fn initial_weights(&self, seed: u64) -> Result<NamedTensors> {
+        let weights = self.draw(seed);
+        self.check_weights(&weights)?;
+        Ok(weights)
+    }
+
+    /// What the layers make.
+    pub(super) fn draw(&self, seed: u64) -> NamedTensors {
         let mut generator = Initializer::new(seed);
         let mut weights = NamedTensors::new();
         self.layers.iter().for_each(|layer| layer.init(&mut generator, &mut weights));
-        self.check_weights(&weights)?;
-        Ok(weights)
+        weights
     }
 
     /// Whether weights are this model's, all of them.
