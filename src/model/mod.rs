@@ -35,11 +35,13 @@ mod samples;
 mod sequential;
 mod shape;
 mod trained;
+mod whole;
 
 pub use fit::Fit;
 pub use flow::{Flow, Form, LAST, LENGTHS, SHARES};
 pub use layers::{Dropout, Layer, Stack};
 pub use pool::{LastStep, MeanOverTime};
 pub use samples::{IGNORE, Samples, Sequences, Targets};
-pub use sequential::{Model, Sequential};
+pub use sequential::Sequential;
 pub use trained::Trained;
+pub use whole::Model;

@@ -22,7 +22,7 @@ const STEPS: usize = 4096;
 const SHAPES: usize = 4;
 
 /// A model with weights.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Trained<'a> {
     pub(super) model: &'a Model,
     /// The weights by their names.
