@@ -1,6 +1,6 @@
 //! Sequences by their class, which depends on order: which of two symbols comes last?
 //!
-//! `cargo run --release --example classify_sequences` takes a few seconds.
+//! `cargo run --release --example classify_sequences` takes a second.
 
 use recurra::layer::Initializer;
 use recurra::model::{Fit, Samples, Sequences, Sequential, Targets};

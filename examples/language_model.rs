@@ -1,6 +1,6 @@
 //! Text, trained on, written, measured: a language model in a few lines.
 //!
-//! `cargo run --release --example language_model` takes about half a minute on two cores. A text of your own:
+//! `cargo run --release --example language_model` takes about ten seconds on two cores. A text of your own:
 //! `cargo run --release --example language_model -- FILE`.
 
 use recurra::data::{Vocabulary, read_text};
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let model = LanguageModel::new(config)?;
 
     let mut task = LanguageTask::new(model.clone(), &text, 32, 16)?;
-    let mut trainer = Trainer::new(&engine, &mut task, TrainOptions::new(600), None)?;
+    let mut trainer = Trainer::new(&engine, &mut task, TrainOptions::new(2000), None)?;
     trainer.run(None, |event| {
         if let Event::Validation(progress, loss) = event {
             println!("step {:4}: {:.3} nats a character", progress.step, loss.mean());

@@ -1,6 +1,6 @@
 //! A layer and a loss of your own in a model that is trained like any other.
 //!
-//! `cargo run --release --example own_layer_and_loss` takes a few seconds.
+//! `cargo run --release --example own_layer_and_loss` takes a second.
 
 use recurra::kernel::{Activation, Combine, Rows, View, With};
 use recurra::layer::Initializer;
@@ -112,7 +112,7 @@ fn main() -> Result<()> {
     let mut fit = Fit::new(&model, &samples)?.with_loss(&Fourth);
 
     // Gradients of one's own are checked against differences of the loss.
-    let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(fit.steps(20)) };
+    let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(fit.steps(100)) };
     let checks = check_gradients(&engine, &mut fit, &options)?;
     let worst = checks.iter().map(|check| check.error()).fold(0.0, f64::max);
     println!("{} gradients, off by {:.3} % at most", checks.len(), 100.0 * worst);
@@ -121,7 +121,11 @@ fn main() -> Result<()> {
     let [first, last] =
         [trained.losses.first(), trained.losses.last()].map(|l| l.map_or(0.0, |l| l.1));
     println!("mean fourth power of the error: {first:.4} at first, {last:.6} at last");
-    let new = Sequences::values(1, vec![[vec![0.1; 6], vec![0.7], vec![-0.3; 5]].concat()]);
-    println!("largest of 0.1, 0.7 and -0.3: {:.2}", trained.predict(&engine, &new)?[0][0]);
+    let new: Vec<Vec<f32>> = (0..3).map(|_| random.uniform(12, 1.0)).collect();
+    let predicted = trained.predict(&engine, &Sequences::values(1, new.clone()))?;
+    for (own, predicted) in new.iter().zip(predicted) {
+        let largest = own.iter().copied().fold(-1.0, f32::max);
+        println!("the largest of twelve is {largest:.2}; predicted {:.2}", predicted[0]);
+    }
     Ok(())
 }

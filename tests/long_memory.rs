@@ -42,10 +42,15 @@ fn gated_cells_copy_what_lies_far_back() {
     let sizes = [5, 8, 50];
     let baseline = (sizes[1] as f32).ln();
     let parts = [copying(5000, sizes, 1).unwrap(), copying(500, sizes, 2).unwrap()];
-    for cell in [CellKind::Lstm, CellKind::Gru] {
+    for cell in [CellKind::Lstm, CellKind::Gru, CellKind::RnnTanh] {
         let model = copier(cell, 48, sizes).unwrap();
         let run = train(&engine, &model, &parts, 1000).unwrap();
         told("copying", cell, &run);
-        assert!(run.loss() < 0.6 * baseline, "{}: {}", cell.name(), run.loss());
+        let (loss, all) = (run.loss(), run.over_the_window());
+        if cell == CellKind::RnnTanh {
+            assert!(loss > 0.8 * baseline && all < 1e-3 && run.vanish(), "{loss} {all}");
+        } else {
+            assert!(loss < 0.6 * baseline && all > 0.05, "{}: {loss} {all}", cell.name());
+        }
     }
 }
