@@ -84,11 +84,13 @@ fn gradients_of_pooling_are_slopes() {
                 let model = model.build().unwrap();
                 let mut fit = Fit::new(&model, &samples).unwrap().with_shapes(1).unwrap();
                 let checks = check_gradients(&engine, &mut fit, &options).unwrap();
+                let worst = checks.iter().map(|check| check.error()).fold(0.0, f64::max);
+                println!("{}: off by {worst:.1e}", engine.name());
                 assert_eq!(checks.len(), 2 * model.parameter_shapes().len());
                 for pair in checks.chunks(2) {
                     // The whole gradient, and a random half of it, which may be none of a few.
                     let what = format!("{}\n{}{pair:?}", engine.name(), model.summary());
-                    assert!(pair.iter().all(|check| check.error() < 2e-2), "{what}");
+                    assert!(pair.iter().all(|check| check.error() < 2e-3), "{what}");
                     assert!(pair[0].gradient > 0.0, "{what}");
                 }
             }
