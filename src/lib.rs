@@ -14,6 +14,7 @@
 //! - [`schedule`]: the [`Recorder`] and the unrolling over time.
 //! - [`recording`]: the flat list of launches, with its memory plan. Plain data.
 //! - [`engine`]: [`Engine`], [`engine::Store`], [`engine::Program`].
+//! - [`model`]: layers one behind the other, fitted to sequences in memory, in a few lines.
 //! - [`live`]: sequences that come a step at a time and join and leave a batch.
 //! - [`train`], [`task`], [`data`], [`format`](mod@format): the loop, whole jobs, inputs, files.
 //! - [`report`]: an HTML page of what came out.
@@ -39,6 +40,7 @@ pub mod layer;
 pub mod live;
 pub mod loss;
 pub mod measure;
+pub mod model;
 pub mod optim;
 pub mod oracle;
 pub mod recording;
@@ -53,6 +55,7 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use layer::{Crf, Embedding, InitialState, Initializer, Linear, Recurrent, Sequence};
 pub use loss::{Loss, Objective, Target, cross_entropy};
+pub use model::Sequential;
 pub use optim::Optimizer;
 pub use schedule::Recorder;
 pub use tensor::{NamedTensors, Value};

@@ -1,0 +1,341 @@
+//! A model with the samples it is trained on.
+
+use super::samples::Content;
+use super::shape::{Shapes, TARGETS};
+use super::{Form, IGNORE, Model, Samples, Trained};
+use crate::data::{Batch, Buckets};
+use crate::engine::{Engine, Inputs};
+use crate::error::{Error, Result};
+use crate::layer::Recurrent;
+use crate::loss::{CrossEntropyOptions, Loss, Objective, Target};
+use crate::optim::averaged;
+use crate::schedule::Recorder;
+use crate::tensor::NamedTensors;
+use crate::train::{Event, Phase, Task, TrainOptions, Trainer};
+use std::collections::BTreeMap;
+
+/// Shapes of batches, where nothing else was asked for.
+const SHAPES: usize = 4;
+/// Rows of a batch, where nothing else was asked for.
+const BATCH: usize = 32;
+
+/// A model with the samples it is trained on: what a [`Trainer`] runs, or [`Fit::run`] at once.
+///
+/// ```
+/// use recurra::model::{Fit, Samples, Sequences, Sequential, Targets};
+/// use recurra::{Engine, Loss, train::{TrainOptions, Trainer}};
+/// # fn main() -> recurra::Result<()> {
+/// // The running sum of each sequence, one value a step.
+/// let list: Vec<Vec<f32>> = (0..20).map(|i| (0..3 + i % 4).map(|t| ((i + t) % 3) as f32 - 1.0).collect()).collect();
+/// let sums = list.iter().map(|x| x.iter().scan(0.0, |sum, x| { *sum += x; Some(*sum) }).collect()).collect();
+/// let samples = Samples::new(Sequences::values(1, list), Targets::values(1, sums))?;
+/// let (training, held_out) = samples.split(0.2, 1)?;
+/// let model = Sequential::values(1).gru(8).linear(1).build()?;
+///
+/// let loss = Loss::Huber { delta: 1.0 };
+/// let mut fit = Fit::new(&model, &training)?.with_validation(&held_out)?.with_loss(&loss).with_batch(8)?;
+/// let engine = Engine::cpu(Some(1))?;
+/// let options = TrainOptions::new(fit.steps(5));
+/// // At once, or with a trainer in hand.
+/// let trained = fit.run(&engine, options.clone(), |_| Ok(()))?;
+/// assert!(trained.validation.len() > 1);
+/// let mut trainer = Trainer::new(&engine, &mut fit, options, None)?;
+/// trainer.run(None, |_| Ok(()))?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Fit<'a> {
+    model: &'a Model,
+    training: Part<'a>,
+    validation: Option<Part<'a>>,
+    loss: Option<&'a dyn Objective>,
+    batch: usize,
+    shapes: usize,
+    /// The batches of the pass (by seed and number) that was asked for last.
+    pass: Option<([u64; 2], Vec<Batch>)>,
+}
+
+struct Part<'a> {
+    samples: &'a Samples,
+    shapes: Shapes,
+    /// In order of their lengths.
+    batches: Vec<Batch>,
+}
+
+impl<'a> Part<'a> {
+    fn new(samples: &'a Samples, batch: usize, most: usize) -> Result<Self> {
+        let shapes = Shapes::new(&samples.lengths, batch, most)?;
+        let batches = shapes.buckets.in_order();
+        Ok(Part { samples, shapes, batches })
+    }
+}
+
+impl<'a> Fit<'a> {
+    /// Batches of 32 rows of the longest sequences, and more of shorter ones, in four shapes at most. The loss is
+    /// cross-entropy of classes (in nats), or the mean square of values.
+    ///
+    /// # Errors
+    /// No sequence that is not empty; inputs of another kind or width than the model's; targets of another form.
+    pub fn new(model: &'a Model, training: &'a Samples) -> Result<Self> {
+        model.check(training)?;
+        let training = Part::new(training, BATCH, SHAPES)?;
+        let (validation, loss, pass) = (None, None, None);
+        let (batch, shapes) = (BATCH, SHAPES);
+        Ok(Fit { model, training, validation, loss, batch, shapes, pass })
+    }
+
+    /// Samples to validate with: the weights that do best there are kept.
+    ///
+    /// # Errors
+    /// As [`Fit::new`].
+    pub fn with_validation(mut self, samples: &'a Samples) -> Result<Self> {
+        self.model.check(samples)?;
+        self.validation = Some(Part::new(samples, self.batch, self.shapes)?);
+        Ok(self)
+    }
+
+    /// Another loss, one of your own among them. Its mask has the steps (or rows) that are there.
+    pub fn with_loss(self, loss: &'a dyn Objective) -> Self {
+        Fit { loss: Some(loss), ..self }
+    }
+
+    /// So many rows of the longest sequences in a batch.
+    ///
+    /// # Errors
+    /// No row.
+    pub fn with_batch(self, batch: usize) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::invalid("a batch has one row at least"));
+        }
+        let shapes = self.shapes;
+        self.cut(batch, shapes)
+    }
+
+    /// So many shapes of batches at most. Each is prepared for the device by itself; more of them have less padding.
+    /// Ensembles and micro-batches need one.
+    ///
+    /// # Errors
+    /// No shape.
+    pub fn with_shapes(self, shapes: usize) -> Result<Self> {
+        if shapes == 0 {
+            return Err(Error::invalid("batches have one shape at least"));
+        }
+        let batch = self.batch;
+        self.cut(batch, shapes)
+    }
+
+    fn cut(self, batch: usize, shapes: usize) -> Result<Self> {
+        let again = |part: &Part<'a>| Part::new(part.samples, batch, shapes);
+        let training = again(&self.training)?;
+        let validation = self.validation.as_ref().map(again).transpose()?;
+        Ok(Fit { training, validation, batch, shapes, pass: None, ..self })
+    }
+
+    /// The batches' shapes, and the share of padding in them.
+    pub fn buckets(&self) -> &Buckets {
+        &self.training.shapes.buckets
+    }
+
+    /// Steps of so many passes over the training samples, for [`TrainOptions::new`].
+    pub fn steps(&self, passes: u64) -> u64 {
+        passes * self.batches_per_epoch()
+    }
+
+    /// Trains, and gives the weights of the best evaluation (without validation the last ones). `on_event` is told what
+    /// happens and may end it by an error.
+    ///
+    /// # Errors
+    /// What the device refuses; a loss that is no number any more; an engine for an ensemble, which a [`Trainer`] is
+    /// for; classes beyond the model's width.
+    pub fn run(
+        &mut self,
+        engine: &Engine,
+        options: TrainOptions,
+        mut on_event: impl FnMut(&Event) -> Result<()>,
+    ) -> Result<Trained<'a>> {
+        if engine.members() > 1 {
+            return Err(Error::invalid("one model is fitted here; a Trainer trains ensembles"));
+        }
+        let model = self.model;
+        let (mut losses, mut validation) = (Vec::new(), Vec::new());
+        let mut trainer = Trainer::new(engine, self, options, None)?;
+        trainer.run(None, |event| {
+            match event {
+                Event::Losses(progress, more) => {
+                    let first = progress.step + 1 - more.len() as u64;
+                    losses.extend((first..).zip(more.iter().map(|loss| loss.mean())));
+                }
+                Event::Validation(progress, loss) => validation.push((progress.step, loss.mean())),
+                _ => {}
+            }
+            on_event(event)
+        })?;
+        let mut weights = trainer.best_weights().clone();
+        if weights.is_empty() {
+            // Nothing was evaluated: the last ones, or their averages where there are some.
+            let mut all = trainer.checkpoint()?.tensors;
+            all.extend(averaged(&all, ""));
+            for (name, shape) in model.parameter_shapes() {
+                let tensor = all.get(name).ok_or_else(|| Error::Missing {
+                    tensor: name.clone(),
+                    place: "the checkpoint".to_string(),
+                })?;
+                let tensor = tensor.to_shape(shape.clone());
+                let tensor = tensor.map_err(|e| Error::invalid(format!("'{name}': {e}")))?;
+                weights.insert(name.clone(), tensor.into_owned());
+            }
+        }
+        Ok(Trained { model, weights, losses, validation })
+    }
+
+    fn part(&self, phase: Phase) -> &Part<'a> {
+        match (&self.validation, phase) {
+            (Some(validation), Phase::Validation) => validation,
+            _ => &self.training,
+        }
+    }
+
+    fn training_batch(&mut self, batch: u64, seed: u64) -> Batch {
+        let buckets = &self.training.shapes.buckets;
+        let count = buckets.count() as u64;
+        let key = [seed, batch / count];
+        if self.pass.as_ref().is_none_or(|pass| pass.0 != key) {
+            self.pass = Some((key, buckets.shuffled(key[0], key[1])));
+        }
+        let list = self.pass.as_ref().map(|pass| &pass.1[..]).unwrap_or_default();
+        list[(batch % count) as usize].clone()
+    }
+
+    fn write(&self, inputs: &mut Inputs, phase: Phase, batch: &Batch) -> Result<()> {
+        let Part { samples, shapes, .. } = self.part(phase);
+        shapes.write(inputs, &samples.inputs, &samples.lengths, batch)?;
+        shapes.write_targets(inputs, samples, batch)
+    }
+}
+
+impl Model {
+    /// Trains on samples, with the loss that [`Fit::new`] chooses, and validates with others where there are some.
+    /// [`Fit`] has more to say.
+    ///
+    /// # Errors
+    /// As [`Fit::new`] and [`Fit::run`].
+    pub fn fit(
+        &self,
+        engine: &Engine,
+        training: &Samples,
+        validation: Option<&Samples>,
+        options: TrainOptions,
+    ) -> Result<Trained<'_>> {
+        let mut fit = Fit::new(self, training)?;
+        if let Some(samples) = validation {
+            fit = fit.with_validation(samples)?;
+        }
+        let Trained { weights, losses, validation, .. } = fit.run(engine, options, |_| Ok(()))?;
+        Ok(Trained { model: self, weights, losses, validation })
+    }
+
+    /// Whether samples are this model's.
+    fn check(&self, samples: &Samples) -> Result<()> {
+        self.check_inputs(&samples.inputs)?;
+        if self.form != samples.targets.form {
+            let words = |form| match form {
+                Form::Steps => "one a step",
+                Form::Rows => "one a sequence",
+            };
+            let (gives, wanted) = (words(self.form), words(samples.targets.form));
+            return Err(Error::invalid(format!(
+                "the model gives rows, {gives}; targets are {wanted}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Task for Fit<'_> {
+    fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()> {
+        let Part { samples, shapes, .. } = self.part(phase);
+        let flow = shapes.record(rec, self.model, shape)?;
+        let (prediction, flags) = (flow.rows()?, flow.flags(rec)?);
+        let targets = &samples.targets;
+        let target = match &targets.content {
+            Content::Ids(_) => Target::Classes(rec.input_ids(TARGETS, prediction.rows)?),
+            Content::Values { width, .. } => {
+                Target::Values(rec.input(TARGETS, [prediction.rows, *width], false)?.view)
+            }
+        };
+        if let Some(loss) = self.loss {
+            return loss.record(rec, prediction, target, flags);
+        }
+        let loss = match target {
+            Target::Classes(_) => {
+                if let Some(class) =
+                    samples.largest_class().filter(|&c| c as usize >= self.model.width)
+                {
+                    let width = self.model.width;
+                    let what = format!("class {class} of a model that gives {width} classes");
+                    return Err(Error::invalid(what));
+                }
+                let ignore = targets.ignores().then_some(IGNORE);
+                Loss::CrossEntropy(CrossEntropyOptions { ignore, ..CrossEntropyOptions::default() })
+            }
+            Target::Values(_) => Loss::MeanSquared,
+        };
+        loss.record(rec, prediction, target, flags)
+    }
+
+    fn shapes(&self, phase: Phase) -> usize {
+        self.part(phase).shapes.buckets.shapes().len()
+    }
+
+    fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
+        match phase {
+            Phase::Training => self.training_batch(batch, seed).shape,
+            Phase::Validation => self.part(phase).batches[batch as usize].shape,
+        }
+    }
+
+    fn initial_weights(&self, seed: u64) -> NamedTensors {
+        // What is missing, or of another shape, is found out when the weights are set.
+        self.model.draw(seed)
+    }
+
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.model.parameter_shapes().clone()
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        self.training.batches.len() as u64
+    }
+
+    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
+        let batch = self.training_batch(batch, seed);
+        self.write(inputs, Phase::Training, &batch)
+    }
+
+    fn validation_batches(&self) -> u64 {
+        self.validation.as_ref().map_or(0, |part| part.batches.len() as u64)
+    }
+
+    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
+        let batch = &self.part(Phase::Validation).batches[batch as usize];
+        self.write(inputs, Phase::Validation, batch)
+    }
+
+    fn validation_weight(&self, batch: u64) -> f64 {
+        let part = self.part(Phase::Validation);
+        part.samples.weight(&part.batches[batch as usize])
+    }
+
+    fn symbols_per_batch(&self) -> u64 {
+        let steps: usize = self.training.samples.lengths.iter().sum();
+        (steps / self.training.batches.len().max(1)) as u64
+    }
+
+    fn symbol(&self) -> &'static str {
+        "step"
+    }
+
+    fn recurrent(&self) -> Vec<&Recurrent> {
+        self.model.recurrent()
+    }
+}

@@ -1,0 +1,127 @@
+//! Sequences in batches of a few shapes, and their inputs as the device reads them.
+
+use super::samples::{Content, Samples};
+use super::sequential::{INPUT, input};
+use super::{Flow, Form, IGNORE, LAST, LENGTHS, Model, SHARES, Sequences, Targets};
+use crate::data::{Batch, Buckets};
+use crate::engine::Inputs;
+use crate::error::Result;
+use crate::layer::Sequence;
+use crate::schedule::Recorder;
+
+/// The input of targets.
+pub(super) const TARGETS: &str = "targets";
+
+/// Batches of sequences of like lengths.
+pub(super) struct Shapes {
+    pub buckets: Buckets,
+    /// Of each shape, whether all rows of all its batches have all steps: then nothing needs lengths.
+    whole: Vec<bool>,
+}
+
+impl Shapes {
+    /// In batches of so many rows of the longest sequence, and more of shorter ones; `most` shapes.
+    pub fn new(lengths: &[usize], batch: usize, most: usize) -> Result<Self> {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let buckets = Buckets::new(lengths, longest.saturating_mul(batch.max(1)), most)?;
+        let mut whole = vec![true; buckets.shapes().len()];
+        for Batch { shape, rows } in buckets.in_order() {
+            let [time, batch] = buckets.shapes()[shape];
+            whole[shape] &= rows.len() == batch && rows.iter().all(|&row| lengths[row] == time);
+        }
+        Ok(Shapes { buckets, whole })
+    }
+
+    /// Records a model over a batch of a shape.
+    pub fn record(&self, rec: &mut Recorder, model: &Model, shape: usize) -> Result<Flow> {
+        let [time, batch] = self.buckets.shapes()[shape];
+        let mut sequence = Sequence::new(time, batch);
+        if !self.whole[shape] {
+            let lengths = rec.input_ids(LENGTHS, batch)?;
+            rec.bound(lengths, time);
+            sequence = sequence.with_lengths(lengths);
+        }
+        let flow = input(rec, model.features, sequence)?;
+        model.record(rec, flow)
+    }
+
+    /// Writes a batch of sequences.
+    pub fn write(
+        &self,
+        to: &mut Inputs,
+        sequences: &Sequences,
+        lengths: &[usize],
+        batch: &Batch,
+    ) -> Result<()> {
+        let [_, rows] = self.buckets.shapes()[batch.shape];
+        self.write_content(to, INPUT, &sequences.0, Form::Steps, batch)?;
+        let own = |row: usize| batch.rows.get(row).map_or(0, |&sequence| lengths[sequence]);
+        // A layer that needs one of these has recorded it.
+        if let Ok(id) = to.find(LENGTHS) {
+            to.write_u32(id, &(0..rows).map(|row| own(row) as u32).collect::<Vec<_>>())?;
+        }
+        if let Ok(id) = to.find(LAST) {
+            let last = |row: usize| (own(row).saturating_sub(1) * rows + row) as u32;
+            to.write_u32(id, &(0..rows).map(last).collect::<Vec<_>>())?;
+        }
+        if let Ok(id) = to.find(SHARES) {
+            let share = |row: usize| if own(row) > 0 { 1.0 / own(row) as f32 } else { 0.0 };
+            to.write(id, &(0..rows).map(share).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the targets of a batch.
+    pub fn write_targets(&self, to: &mut Inputs, samples: &Samples, batch: &Batch) -> Result<()> {
+        let Targets { content, form } = &samples.targets;
+        self.write_content(to, TARGETS, content, *form, batch)
+    }
+
+    /// Time-major, with zeros where a row has no step.
+    fn write_content(
+        &self,
+        to: &mut Inputs,
+        name: &str,
+        content: &Content,
+        form: Form,
+        batch: &Batch,
+    ) -> Result<()> {
+        let [time, rows] = self.buckets.shapes()[batch.shape];
+        let steps = if form == Form::Steps { time } else { 1 };
+        let id = to.find(name)?;
+        match content {
+            Content::Ids(list) => {
+                let mut all = vec![0; steps * rows];
+                for (row, &sequence) in batch.rows.iter().enumerate() {
+                    let own = list[sequence].iter().enumerate();
+                    own.for_each(|(t, &value)| all[t * rows + row] = value);
+                }
+                to.write_u32(id, &all)
+            }
+            Content::Values { width, list } => {
+                let mut all = vec![0.0; steps * rows * width];
+                for (row, &sequence) in batch.rows.iter().enumerate() {
+                    for (t, values) in list[sequence].chunks(*width).enumerate() {
+                        all[(t * rows + row) * width..][..*width].copy_from_slice(values);
+                    }
+                }
+                to.write(id, &all)
+            }
+        }
+    }
+}
+
+impl Samples {
+    /// What a batch's mean loss counts: its rows, or its steps that count.
+    pub(super) fn weight(&self, batch: &Batch) -> f64 {
+        batch.rows.iter().map(|&row| self.targets.counted(row)).sum::<usize>() as f64
+    }
+
+    /// The largest class that is wanted.
+    pub(super) fn largest_class(&self) -> Option<u32> {
+        match &self.targets.content {
+            Content::Ids(list) => list.iter().flatten().copied().filter(|&c| c != IGNORE).max(),
+            Content::Values { .. } => None,
+        }
+    }
+}

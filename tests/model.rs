@@ -1,0 +1,352 @@
+//! Models of layers one behind the other: pooling under lengths and its gradients, batches of many lengths against
+//! sequences by themselves, losses against sums by hand, folders, and what is refused.
+
+mod common;
+
+use common::{apart, engines};
+use recurra::cell::CellKind;
+use recurra::engine::Engine;
+use recurra::kernel::Activation;
+use recurra::layer::{Direction, Initializer, Linear, Merge};
+use recurra::model::{Fit, Flow, IGNORE, Layer, Model, Samples, Sequences, Sequential, Targets};
+use recurra::optim::Averaging;
+use recurra::schedule::Recorder;
+use recurra::tensor::{NamedTensors, Precision};
+use recurra::train::{TrainOptions, Trainer, check_gradients};
+use recurra::{Loss, Result};
+
+const LENGTHS: [usize; 9] = [4, 1, 7, 0, 3, 7, 2, 5, 4];
+
+fn values(width: usize, lengths: &[usize]) -> Vec<Vec<f32>> {
+    let mut random = Initializer::new(3);
+    lengths.iter().map(|&length| random.uniform(length * width, 1.0)).collect()
+}
+
+fn tokens(vocabulary: usize, lengths: &[usize]) -> Vec<Vec<u32>> {
+    let id = |x: f32| (((x + 1.0) / 2.0 * vocabulary as f32) as u32).min(vocabulary as u32 - 1);
+    values(1, lengths).into_iter().map(|own| own.into_iter().map(id).collect()).collect()
+}
+
+fn message<T>(result: Result<T>) -> String {
+    result.err().expect("it is refused").to_string()
+}
+
+/// The last step and the mean of each sequence, by hand; without lengths as well.
+#[test]
+fn pooling_goes_by_lengths() {
+    for engine in engines() {
+        for lengths in [&LENGTHS[..], &[5, 5, 5]] {
+            let list = values(3, lengths);
+            let sequences = Sequences::values(3, list.clone());
+            let [last, mean] =
+                [Sequential::values(3).last_step(), Sequential::values(3).mean_over_time()]
+                    .map(|model| model.build().unwrap());
+            let of = |model: &Model| {
+                let trained = model.with_weights(NamedTensors::new()).unwrap();
+                trained.predict(&engine, &sequences).unwrap()
+            };
+            let (lasts, means) = (of(&last), of(&mean));
+            for (number, own) in list.iter().enumerate() {
+                if own.is_empty() {
+                    assert!(lasts[number].is_empty() && means[number].is_empty());
+                    continue;
+                }
+                assert_eq!(lasts[number], own[own.len() - 3..], "{} {number}", engine.name());
+                let sum = |c: usize| own.iter().skip(c).step_by(3).sum::<f32>();
+                let want: Vec<f32> = (0..3).map(|c| sum(c) / (own.len() / 3) as f32).collect();
+                assert!(apart(&means[number], &want) < 1e-6, "{} {number}", engine.name());
+            }
+        }
+    }
+}
+
+/// Every gradient through pooling, with and without lengths, and through recurrent layers before it.
+#[test]
+fn gradients_of_pooling_are_slopes() {
+    let options = TrainOptions::new(3);
+    for engine in engines() {
+        for lengths in [&LENGTHS[..], &[5; 6]] {
+            let inputs = Sequences::values(2, values(2, lengths));
+            let wanted = values(2, &vec![1; lengths.len()]);
+            let samples = Samples::new(inputs, Targets::value(2, wanted)).unwrap();
+            let plain = || Sequential::values(2).activated(4, Activation::Tanh);
+            let both = || {
+                Sequential::values(2).recurrent_with(CellKind::Gru, 4, |stack| {
+                    stack.recurrent.direction = Direction::Both(Merge::Concat);
+                })
+            };
+            for model in [
+                plain().last_step().linear(2),
+                plain().mean_over_time().linear(2),
+                Sequential::values(2).lstm(4).last_step().linear(2),
+                both().mean_over_time().activated(3, Activation::Tanh).linear(2),
+            ] {
+                let model = model.build().unwrap();
+                let mut fit = Fit::new(&model, &samples).unwrap().with_shapes(1).unwrap();
+                let checks = check_gradients(&engine, &mut fit, &options).unwrap();
+                let worst = checks.iter().map(|check| check.error()).fold(0.0, f64::max);
+                println!("{}: off by {worst:.1e}", engine.name());
+                assert_eq!(checks.len(), 2 * model.parameter_shapes().len());
+                for pair in checks.chunks(2) {
+                    // The whole gradient, and a random half of it, which may be none of a few.
+                    let what = format!("{}\n{}{pair:?}", engine.name(), model.summary());
+                    assert!(pair.iter().all(|check| check.error() < 2e-3), "{what}");
+                    assert!(pair[0].gradient > 0.0, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// Batches of many lengths give each sequence what it gets by itself, in the order given.
+#[test]
+fn company_changes_nothing() {
+    for engine in engines() {
+        let sequences = tokens(6, &LENGTHS);
+        for pooled in [false, true] {
+            let model = Sequential::tokens(6).embedding(4).lstm(8);
+            let model = if pooled { model.mean_over_time() } else { model };
+            let model = model.linear(3).build().unwrap();
+            let trained = model.with_weights(model.initial_weights(5).unwrap()).unwrap();
+            let all = trained.predict(&engine, &Sequences::tokens(sequences.clone())).unwrap();
+            let classes = trained.predict_classes(&engine, &Sequences::tokens(sequences.clone()));
+            let classes = classes.unwrap();
+            for (number, own) in sequences.iter().enumerate() {
+                let rows = if pooled { own.len().min(1) } else { own.len() };
+                assert_eq!(all[number].len(), 3 * rows);
+                assert_eq!(classes[number].len(), rows);
+                let alone =
+                    trained.predict(&engine, &Sequences::tokens(vec![own.clone()])).unwrap();
+                assert!(apart(&all[number], &alone[0]) < 1e-5, "{} {number}", engine.name());
+                for (row, &class) in all[number].chunks(3).zip(&classes[number]) {
+                    assert!(row.iter().all(|&x| x <= row[class as usize]));
+                }
+            }
+        }
+    }
+}
+
+/// A loss over batches of several shapes, with steps that don't count, is the mean over all that count.
+#[test]
+fn losses_are_means_over_what_counts() {
+    let engine = Engine::cpu(Some(2)).unwrap();
+    let ids = tokens(6, &LENGTHS);
+    let mut classes = tokens(3, &LENGTHS);
+    classes.iter_mut().for_each(|own| own.iter_mut().step_by(3).for_each(|class| *class = IGNORE));
+    let model = Sequential::tokens(6).embedding(4).gru(8).linear(3).build().unwrap();
+    let per_step =
+        Samples::new(Sequences::tokens(ids.clone()), Targets::classes(classes.clone())).unwrap();
+    let pooled = Sequential::tokens(6).embedding(4).gru(8).last_step().linear(3).build().unwrap();
+    let last: Vec<u32> = ids.iter().map(|own| own.len() as u32 % 3).collect();
+    let whole = Samples::new(Sequences::tokens(ids.clone()), Targets::class(last.clone())).unwrap();
+    let wanted_of_all: Vec<Vec<u32>> = last.iter().map(|&class| vec![class]).collect();
+    for (model, samples, wanted) in
+        [(&model, &per_step, &classes), (&pooled, &whole, &wanted_of_all)]
+    {
+        let mut fit = Fit::new(model, samples).unwrap().with_validation(samples).unwrap();
+        fit = fit.with_batch(2).unwrap().with_shapes(3).unwrap();
+        let mut trainer = Trainer::new(&engine, &mut fit, TrainOptions::new(4), None).unwrap();
+        let loss = trainer.evaluate().unwrap().unwrap().mean();
+        let trained = model.with_weights(model.initial_weights(1).unwrap()).unwrap();
+        let rows = trained.predict(&engine, samples.inputs()).unwrap();
+        let (mut sum, mut count) = (0.0, 0.0);
+        for (own, wanted) in rows.iter().zip(wanted) {
+            for (row, &class) in own.chunks(3).zip(wanted).filter(|(_, class)| **class != IGNORE) {
+                let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+                sum += total.ln() - f64::from(row[class as usize]);
+                count += 1.0;
+            }
+        }
+        assert!((f64::from(loss) - sum / count).abs() < 1e-5, "{loss} and {}", sum / count);
+    }
+}
+
+/// Two values of each step, the larger of which is wanted at each step; batches of three shapes.
+fn larger() -> Samples {
+    let lengths: Vec<usize> = (0..60).map(|i| 2 + i * 7 % 11).collect();
+    let list = values(2, &lengths);
+    let wanted = list.iter().map(|own| own.chunks(2).map(|x| x[0].max(x[1])).collect()).collect();
+    Samples::new(Sequences::values(2, list), Targets::values(1, wanted)).unwrap()
+}
+
+#[test]
+fn a_fit_learns_the_same_with_any_number_of_threads() {
+    let (training, held) = larger().split(0.2, 4).unwrap();
+    let model = Sequential::values(2).lstm(12).linear(1).build().unwrap();
+    let runs = [1, 3].map(|threads| {
+        let engine = Engine::cpu(Some(threads)).unwrap();
+        let options = TrainOptions { learning_rate: 0.02, ..TrainOptions::new(120) };
+        model.fit(&engine, &training, Some(&held), options).unwrap()
+    });
+    assert_eq!(runs[0].losses.len(), 120);
+    assert!(runs[0].losses.iter().map(|l| l.0).eq(1..=120));
+    let bits = |run: usize| runs[run].losses.iter().map(|l| l.1.to_bits()).collect::<Vec<_>>();
+    assert!(bits(0) == bits(1) && runs[0].weights == runs[1].weights);
+    let [first, last] = [runs[0].validation[0].1, runs[0].validation[9].1];
+    println!("from {first} to {last}");
+    assert!(last < 0.02 && last < first / 3.0, "{first} {last}");
+}
+
+#[test]
+fn means_are_learned_in_half_precision() {
+    let all = engines();
+    let Some(engine) = all.iter().find(|engine| engine.supports(Precision::F16)) else {
+        println!("SKIPPED: no device has f16");
+        return;
+    };
+    let list = values(2, &[5, 9, 9, 3, 7, 5]);
+    let wanted = list.iter().map(|own| vec![own.iter().sum::<f32>() / own.len() as f32]).collect();
+    let samples = Samples::new(Sequences::values(2, list), Targets::value(1, wanted)).unwrap();
+    let model = Sequential::values(2).gru(8).mean_over_time().linear(1).build().unwrap();
+    let [full, half] = [Precision::F32, Precision::F16].map(|precision| {
+        let options = TrainOptions { precision, learning_rate: 0.02, ..TrainOptions::new(25) };
+        model.fit(engine, &samples, None, options).unwrap().losses
+    });
+    println!("{}: f32 {:?}, f16 {:?}", engine.name(), full[24], half[24]);
+    for ((_, full), (_, half)) in full.iter().zip(&half) {
+        assert!((full - half).abs() < 0.01 + 0.1 * full, "{full} {half}");
+    }
+    assert!(half[24].1 < half[0].1 / 2.0);
+}
+
+/// Without validation the averages of the weights are what is trained, where they are kept.
+#[test]
+fn averages_are_the_model() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let samples = larger();
+    let model = Sequential::values(2).gru(6).linear(1).build().unwrap();
+    let fit = |averaging: Option<Averaging>| {
+        let mut options = TrainOptions { learning_rate: 0.02, ..TrainOptions::new(30) };
+        options.update.averaging = averaging;
+        model.fit(&engine, &samples, None, options).unwrap()
+    };
+    let (plain, averaged) = (fit(None), fit(Some(Averaging::Exponential { decay: 0.9 })));
+    assert!(plain.losses == averaged.losses && plain.weights != averaged.weights);
+    let shapes = averaged.weights.iter().map(|(name, w)| (name.clone(), w.shape().to_vec()));
+    assert!(shapes.eq(model.parameter_shapes().clone()));
+}
+
+#[test]
+fn a_folder_holds_a_model() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let of = |cell: CellKind, rate: f32| {
+        Sequential::values(2)
+            .recurrent(cell, 6)
+            .dropout(rate)
+            .last_step()
+            .linear(3)
+            .build()
+            .unwrap()
+    };
+    let model = of(CellKind::Gru, 0.5);
+    let trained = model.with_weights(model.initial_weights(9).unwrap()).unwrap();
+    trained.save(folder.path()).unwrap();
+    let sequences = Sequences::values(2, values(2, &LENGTHS));
+    let want = trained.predict(&engine, &sequences).unwrap();
+    let again = of(CellKind::Gru, 0.0);
+    let loaded = again.load(folder.path()).unwrap();
+    assert_eq!(loaded.predict(&engine, &sequences).unwrap(), want);
+    // Of the same shapes, but another layer.
+    let error = message(of(CellKind::GruResetBefore, 0.5).load(folder.path()));
+    assert!(error.contains("gru 2 → 6") && error.contains("gru_reset_before"), "{error}");
+    let more = Sequential::values(2).gru(6).dropout(0.5).last_step().linear(3).linear(3);
+    let error = message(more.build().unwrap().load(folder.path()));
+    assert!(error.contains("4 layers") && error.contains("has 5"), "{error}");
+    assert!(model.load(&folder.path().join("absent")).is_err());
+}
+
+/// Says that it has a parameter, and forgets to give it a value, or uses another.
+struct Careless {
+    uses: &'static str,
+    starts: bool,
+}
+
+impl Layer for Careless {
+    fn name(&self) -> &str {
+        "careless"
+    }
+    fn describe(&self) -> String {
+        "careless".to_string()
+    }
+    fn parameters(&self) -> Vec<(String, Vec<usize>)> {
+        vec![("careless.weight".to_string(), vec![2, 2]), ("careless.bias".to_string(), vec![2])]
+    }
+    fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
+        if self.starts {
+            Linear::new("careless", 2, 2).init(generator, into);
+        }
+    }
+    fn record(&self, rec: &mut Recorder, flow: Flow) -> Result<Flow> {
+        let x = flow.rows()?;
+        flow.with(Linear::new(self.uses, 2, 2).record(rec, x)?)
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let refused = |model: Sequential, words: &[&str]| {
+        let message = message(model.build());
+        words.iter().for_each(|word| assert!(message.contains(word), "{word}: {message}"));
+    };
+    let values = || Sequential::values(2);
+    refused(values().lstm(4).last_step().gru(4), &["layer 3, 'gru'", "one row a sequence"]);
+    refused(values().lstm(4).last_step().last_step(), &["layer 3, 'last_step'"]);
+    refused(values().embedding(4), &["layer 1, 'embedding'", "values"]);
+    refused(Sequential::tokens(5).mean_over_time(), &["layer 1, 'mean_over_time'", "embedding"]);
+    refused(values().gru(4).layer(Linear::new("head", 5, 2)), &["layer 2, 'head'", "5", "4"]);
+    refused(values().linear(0), &["layer 1, 'linear'"]);
+    refused(values().dropout(1.0), &["layer 1, 'dropout'", "[0, 1)"]);
+    let twice = Linear::new("linear", 3, 3);
+    refused(values().linear(3).layer(twice), &["layer 2, 'linear'", "'linear.weight' already"]);
+    let uses = Careless { uses: "other", starts: true };
+    refused(values().layer(uses), &["layer 1, 'careless'", "'other."]);
+    refused(Sequential::tokens(0).embedding(3), &["at least 1"]);
+    refused(values(), &["a layer at least"]);
+    // The first fault is told, whatever comes behind it.
+    refused(values().linear(0).gru(4).linear(3), &["layer 1"]);
+
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let samples =
+        |targets| Samples::new(Sequences::values(2, self::values(2, &[3, 4])), targets).unwrap();
+    let classes = samples(Targets::class(vec![0, 2]));
+    let model = values().layer(Careless { uses: "careless", starts: false }).last_step();
+    let two = samples(Targets::class(vec![0, 1]));
+    let error = message(model.build().unwrap().fit(&engine, &two, None, TrainOptions::new(2)));
+    assert!(error.contains("careless.") && error.contains("missing"), "{error}");
+
+    let model = values().gru(4).last_step().linear(2).build().unwrap();
+    let error = message(model.fit(&engine, &classes, None, TrainOptions::new(2)));
+    assert!(error.contains("class 2") && error.contains("2 classes"), "{error}");
+    let steps = samples(Targets::values(1, vec![vec![0.0; 3], vec![0.0; 4]]));
+    let error = message(Fit::new(&model, &steps).map(|_| ()));
+    assert!(error.contains("one a sequence") && error.contains("one a step"), "{error}");
+    let trained = model.with_weights(model.initial_weights(1).unwrap()).unwrap();
+    assert!(trained.predict(&engine, &Sequences::values(3, vec![vec![0.0; 3]])).is_err());
+    let ids = Sequences::tokens(vec![vec![1]]);
+    assert!(message(trained.predict(&engine, &ids)).contains("values, not token ids"));
+    let reader = Sequential::tokens(4).embedding(2).linear(2).build().unwrap();
+    let trained = reader.with_weights(reader.initial_weights(1).unwrap()).unwrap();
+    let error = message(trained.predict(&engine, &Sequences::tokens(vec![vec![1], vec![3, 4]])));
+    assert!(error.contains("sequence 2, step 2: token 4"), "{error}");
+    assert!(trained.predict(&engine, &Sequences::tokens(vec![])).unwrap().is_empty());
+    // A loss of another kind of targets.
+    let fit = Fit::new(&model, &classes).unwrap().with_loss(&Loss::MeanSquared);
+    let mut fit = fit;
+    assert!(fit.run(&engine, TrainOptions::new(2), |_| Ok(())).is_err());
+}
+
+#[test]
+fn a_summary_counts() {
+    let model =
+        Sequential::tokens(50).embedding(32).lstm(64).last_step().linear(3).build().unwrap();
+    let count = 50 * 32 + 4 * 64 * (32 + 64 + 2) + 3 * 65;
+    assert_eq!(model.parameter_count(), count);
+    let weights = model.initial_weights(1).unwrap();
+    assert_eq!(weights.values().map(|w| w.len() as u64).sum::<u64>(), count);
+    let summary = model.summary();
+    for words in ["embedding 50 → 32", "T x 64", "25,088", "26,883"] {
+        assert!(summary.contains(words), "{words}: {summary}");
+    }
+    assert_eq!(model.recurrent().len(), 1);
+}
