@@ -8,6 +8,9 @@ use crate::layer::{
 use crate::tensor::NamedTensors;
 use serde::{Deserialize, Serialize};
 
+/// The most layers of a model.
+const MOST_LAYERS: usize = 1 << 12;
+
 /// ε of layer norm in the cell.
 const LAYER_NORM: f32 = 1e-5;
 
@@ -69,6 +72,13 @@ impl RecurrentConfig {
     /// # Errors
     /// An unknown cell, a size of zero, a rate outside \[0, 1), options that don't fit together.
     pub fn build(&self, input: usize) -> Result<(Recurrent, RecurrentInit)> {
+        // Their parameters are listed before a device is asked whether it has room.
+        if self.layers > MOST_LAYERS {
+            return Err(Error::invalid(format!(
+                "{} layers are more than the {MOST_LAYERS} that a model may have",
+                self.layers
+            )));
+        }
         let cell = CellKind::ALL.into_iter().find(|c| c.name() == self.cell);
         let cell = cell.ok_or_else(|| {
             let known: Vec<_> = CellKind::ALL.iter().map(|c| c.name()).collect();

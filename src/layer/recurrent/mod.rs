@@ -21,9 +21,6 @@ use crate::kernel::{Combine, Convolution, Fill, Rows, View, With};
 use crate::schedule::{Recorder, Var};
 use direction::Around;
 
-/// The most layers of a stack.
-const MOST_LAYERS: usize = 1 << 12;
-
 /// The most launches of one pass, over all layers.
 const MOST_STEPS: usize = 1 << 21;
 
@@ -249,12 +246,6 @@ impl Recurrent {
         positive("the input size", self.input)?;
         positive("the hidden size", self.hidden)?;
         positive("the number of layers", self.layers)?;
-        if self.layers > MOST_LAYERS {
-            return Err(Error::invalid(format!(
-                "{} layers are more than the {MOST_LAYERS} that a stack may have",
-                self.layers
-            )));
-        }
         positive("the number of heads", self.heads)?;
         self.cell.check()?;
         for (rate, what) in [

@@ -78,8 +78,8 @@ impl LayerView {
                     100.0 * gate.high
                 );
                 line += match (self.cell.as_str(), gate.name.as_str()) {
-                    ("lstm", "f") if gate.high > gate.low => {
-                        "nothing, if it should remember; else a smaller forget bias"
+                    ("lstm", "f") | ("gru" | "gru_reset_before", "z") if gate.high > gate.low => {
+                        "nothing, if it should remember; else a start where it forgets more"
                     }
                     _ => "layer norm, smaller weights or inputs, a lower learning rate",
                 };
