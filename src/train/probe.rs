@@ -99,7 +99,7 @@ const CHANGE: f64 = 4e-3;
 const FARTHEST: f64 = 0.02;
 
 /// Compares every parameter's gradient of a task's first batch, with freshly drawn weights, with central
-/// differences of the loss, along the gradient itself and along a random half of it. In f32, with the masks that
+/// differences of the loss (over two distances; the one that is nearer to the gradient is told), along the gradient itself and along a random half of it. In f32, with the masks that
 /// the step draws.
 ///
 /// # Errors
