@@ -4,6 +4,7 @@
 //! `cargo run --release --example language_model -- FILE`.
 
 use recurra::data::{Vocabulary, read_text};
+use recurra::task::TaskModel;
 use recurra::task::lm::{
     Generator, LanguageModel, LanguageTask, ModelConfig, SampleOptions, Scorer,
 };

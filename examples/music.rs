@@ -6,6 +6,7 @@
 //! a file of tunes, and has everything that belongs to a run around it.
 
 use recurra::task::RecurrentConfig;
+use recurra::task::TaskModel;
 use recurra::task::music::{LOWEST, MusicModel, MusicTask, NoteModel, Tunes};
 use recurra::train::{Event, TrainOptions, Trainer};
 use recurra::{CellKind, Engine, Result};

@@ -16,6 +16,7 @@ use recurra::kernel::{Beside, Combine, Fill, Kernel, Op, Rows, SumSquares, View,
 use recurra::layer::{Direction, Initializer, Merge, Recurrent};
 use recurra::optim::Optimizer;
 use recurra::recording::{Recording, Role};
+use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::DType;
 use recurra::train::{TrainOptions, record_training};

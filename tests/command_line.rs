@@ -3,6 +3,7 @@
 mod common;
 
 use recurra::format::{read_tensors, write_tensors};
+use recurra::task::TaskModel;
 use recurra::task::lm::LanguageModel;
 use recurra::train::{Checkpoint, LogLine, MODEL};
 use std::collections::BTreeSet;

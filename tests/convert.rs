@@ -19,6 +19,7 @@ use recurra::graph::{
     Activation, Direction, Model, RecurrentCell, RecurrentNode, States, Value, run_recurrent,
 };
 use recurra::schedule::Recorder;
+use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, ModelConfig};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -6,6 +6,7 @@ use common::outside::{browse, chromium, python, read_by_tensorboard};
 use recurra::data::Buckets;
 use recurra::engine::Engine;
 use recurra::task::RecurrentConfig;
+use recurra::task::TaskModel;
 use recurra::task::music::{MusicModel, MusicTask, NOTES, NoteModel, Tunes};
 use recurra::tensor::NamedTensors;
 use recurra::train::{Checkpoint, LogLine, TrainOptions, Trainer, View};

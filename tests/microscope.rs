@@ -11,6 +11,7 @@ use recurra::kernel::View;
 use recurra::layer::{Direction, InitialState, Initializer, Merge, Recurrent, Scope, Sequence};
 use recurra::recording::Role;
 use recurra::schedule::{Recorder, Var};
+use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::NamedTensors;
 use recurra::train::{self, Event, TrainOptions, Trainer};

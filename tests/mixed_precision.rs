@@ -11,6 +11,7 @@ use recurra::loss::{Penalty, cross_entropy, penalise};
 use recurra::optim::{Optimizer, Update};
 use recurra::recording::{Recording, Role};
 use recurra::schedule::Recorder;
+use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::{DType, NamedTensors, Precision};
 use recurra::train::{Checkpoint, Task, TrainOptions, Trainer, record_training};

@@ -8,6 +8,7 @@ use recurra::data::{Tokens, Vocabulary};
 use recurra::engine::{Engine, Inputs};
 use recurra::kernel::Fill;
 use recurra::schedule::Recorder;
+use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::NamedTensors;
 use recurra::train::{

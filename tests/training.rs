@@ -11,6 +11,7 @@ use recurra::engine::Engine;
 use recurra::layer::{InitialState, Recurrent};
 use recurra::optim::{Optimizer, Update};
 use recurra::schedule::Recorder;
+use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::train::{Checkpoint, Event, MemberLosses, Task, TrainOptions, Trainer, member_folder};
 use std::path::Path;

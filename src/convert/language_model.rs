@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::onnx::build::{Builder, fixed, named};
 use crate::format::onnx::{FLOAT, INT64, ModelProto};
 use crate::graph::RecurrentNode;
+use crate::task::TaskModel;
 use crate::task::lm::LanguageModel;
 use crate::tensor::Value;
 use crate::train::MODEL;
@@ -20,8 +21,7 @@ use std::path::Path;
 /// # Errors
 /// The folder holds no language model, or it can't be read.
 pub fn export_language_model(folder: &Path) -> Result<ModelProto> {
-    let (model, _) = LanguageModel::load_config(folder)?;
-    let weights = model.load_weights(folder)?;
+    let (model, weights) = LanguageModel::load(folder)?;
     let config = model.config();
     if config.layer_norm {
         let what = "ONNX has no recurrent operator with layer norm in the cell".to_string();

@@ -99,6 +99,67 @@ impl Description {
     }
 }
 
+/// A task's model, as its folder has it: what describes it, and its weights.
+pub trait TaskModel: Sized {
+    /// The task's name in `config.json`.
+    const TASK: &'static str;
+    /// All that it takes to build the model.
+    type Config: Serialize + for<'a> Deserialize<'a>;
+
+    /// A model from its configuration.
+    ///
+    /// # Errors
+    /// Options that make no sense, alone or together.
+    fn new(config: Self::Config) -> Result<Self>;
+    /// The configuration.
+    fn config(&self) -> &Self::Config;
+    /// The shapes of all weights by name.
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>>;
+
+    /// How many numbers the model learns.
+    fn parameter_count(&self) -> u64 {
+        let size = |shape: &Vec<usize>| shape.iter().map(|&n| n as u64).product::<u64>();
+        self.weight_shapes().values().map(size).sum()
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// The folder can't be made or written.
+    fn save_config(&self, folder: &Path, training: &impl Serialize) -> Result<()> {
+        Description::new(Self::TASK, self.config(), training)?.write(folder)
+    }
+
+    /// Reads `config.json`: the model, and how it was trained.
+    ///
+    /// # Errors
+    /// The folder holds no model, another task's, or another version's.
+    fn load_config(folder: &Path) -> Result<(Self, Value)> {
+        let description = Description::read(folder)?;
+        let model = Self::new(description.model(folder, Self::TASK)?);
+        let model = model.map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+        Ok((model, description.training))
+    }
+
+    /// Reads `model.safetensors` and checks that it is this model's.
+    ///
+    /// # Errors
+    /// As [`load_weights`].
+    fn load_weights(&self, folder: &Path) -> Result<NamedTensors> {
+        load_weights(folder, &self.weight_shapes())
+    }
+
+    /// Reads a folder: the model and its weights.
+    ///
+    /// # Errors
+    /// As [`TaskModel::load_config`] and [`load_weights`].
+    fn load(folder: &Path) -> Result<(Self, NamedTensors)> {
+        let (model, _) = Self::load_config(folder)?;
+        let weights = model.load_weights(folder)?;
+        Ok((model, weights))
+    }
+}
+
 /// Reads `model.safetensors` and checks that it has tensors of these names and shapes.
 ///
 /// # Errors

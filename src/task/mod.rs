@@ -5,5 +5,5 @@ pub mod lm;
 pub mod music;
 mod network;
 
-pub use folder::{Description, load_recording, load_weights};
+pub use folder::{Description, TaskModel, load_recording, load_weights};
 pub use network::RecurrentConfig;

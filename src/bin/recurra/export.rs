@@ -5,6 +5,7 @@ use clap::Args;
 use recurra::convert::{export_language_model, export_layers, import, to_tensors};
 use recurra::format::onnx::write_model;
 use recurra::format::{read_tensors, write_tensors};
+use recurra::task::TaskModel;
 use recurra::task::lm::LanguageModel;
 use recurra::train::MODEL;
 use recurra::{Error, Result};

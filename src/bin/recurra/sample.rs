@@ -2,6 +2,7 @@
 
 use clap::Args;
 use recurra::engine::Engine;
+use recurra::task::TaskModel;
 use recurra::task::lm::{Generator, LanguageModel, SampleOptions};
 use recurra::tensor::NamedTensors;
 use recurra::{Error, Result};
@@ -44,8 +45,7 @@ pub struct SampleArgs {
 }
 
 pub fn run(args: SampleArgs) -> Result<ExitCode> {
-    let (model, _) = LanguageModel::load_config(&args.model)?;
-    let weights = model.load_weights(&args.model)?;
+    let (model, weights) = LanguageModel::load(&args.model)?;
     let engine = Engine::named(&args.device, Some(usize::from(args.threads)))?;
     let SampleArgs { temperature, top_k, top_p, seed, .. } = args;
     let options = SampleOptions { temperature, top_k, top_p, seed };

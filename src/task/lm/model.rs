@@ -10,11 +10,10 @@ use crate::layer::{
 };
 use crate::schedule::{Recorder, Var};
 use crate::task::network::{is_false, is_zero};
-use crate::task::{Description, RecurrentConfig, load_weights};
+use crate::task::{RecurrentConfig, TaskModel};
 use crate::tensor::NamedTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// What a language model is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,42 +100,10 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// A model from its configuration.
-    ///
-    /// # Errors
-    /// An unknown cell, a size of zero, a rate outside \[0, 1), a vocabulary out of order, options that don't
-    /// fit together.
-    pub fn new(config: ModelConfig) -> Result<Self> {
-        if config.embedding == 0 {
-            return Err(Error::invalid("the embedding width must be at least 1"));
-        }
-        if config.tied && config.embedding != config.hidden {
-            return Err(Error::invalid(format!(
-                "tied weights need an embedding as wide as the hidden size, {}, not {}",
-                config.hidden, config.embedding
-            )));
-        }
-        let vocabulary = Vocabulary::from_text(config.tokens, &config.vocabulary)?;
-        let embedding = Embedding {
-            name: "embedding".to_string(),
-            vocabulary: vocabulary.len(),
-            width: config.embedding,
-        };
-        let (recurrent, init) = config.recurrent().build(config.embedding)?;
-        let mut linear = Linear::new("linear", config.hidden, vocabulary.len());
-        linear.shared = config.tied.then(|| embedding.weight_name());
-        Ok(LanguageModel { embedding, recurrent, linear, init, vocabulary, config })
-    }
-
     /// The same model, keeping so much between forward and backward.
     pub fn with_memory(mut self, memory: Memory) -> Self {
         self.recurrent.memory = memory;
         self
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
     }
 
     /// The tokens.
@@ -193,8 +160,48 @@ impl LanguageModel {
         weights
     }
 
-    /// The shapes of all weights by name.
-    pub fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+    /// The name of the linear layer's weights.
+    pub fn output_weight(&self) -> String {
+        self.linear.weight_name()
+    }
+}
+
+impl TaskModel for LanguageModel {
+    const TASK: &'static str = NAME;
+    type Config = ModelConfig;
+
+    /// A model from its configuration.
+    ///
+    /// # Errors
+    /// An unknown cell, a size of zero, a rate outside \[0, 1), a vocabulary out of order, options that don't
+    /// fit together.
+    fn new(config: ModelConfig) -> Result<Self> {
+        if config.embedding == 0 {
+            return Err(Error::invalid("the embedding width must be at least 1"));
+        }
+        if config.tied && config.embedding != config.hidden {
+            return Err(Error::invalid(format!(
+                "tied weights need an embedding as wide as the hidden size, {}, not {}",
+                config.hidden, config.embedding
+            )));
+        }
+        let vocabulary = Vocabulary::from_text(config.tokens, &config.vocabulary)?;
+        let embedding = Embedding {
+            name: "embedding".to_string(),
+            vocabulary: vocabulary.len(),
+            width: config.embedding,
+        };
+        let (recurrent, init) = config.recurrent().build(config.embedding)?;
+        let mut linear = Linear::new("linear", config.hidden, vocabulary.len());
+        linear.shared = config.tied.then(|| embedding.weight_name());
+        Ok(LanguageModel { embedding, recurrent, linear, init, vocabulary, config })
+    }
+
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
         let (v, e, h) = (self.vocabulary.len(), self.config.embedding, self.config.hidden);
         let mut shapes = BTreeMap::from([
             (self.embedding.weight_name(), vec![v, e]),
@@ -203,41 +210,5 @@ impl LanguageModel {
         ]);
         shapes.extend(self.recurrent.all_parameters().into_iter().map(|p| (p.name, p.shape)));
         shapes
-    }
-
-    /// The name of the linear layer's weights.
-    pub fn output_weight(&self) -> String {
-        self.linear.weight_name()
-    }
-
-    /// How many numbers the model learns.
-    pub fn parameter_count(&self) -> u64 {
-        let size = |shape: &Vec<usize>| shape.iter().map(|&n| n as u64).product::<u64>();
-        self.weight_shapes().values().map(size).sum()
-    }
-
-    /// Writes `config.json`.
-    ///
-    /// # Errors
-    /// The folder can't be made or written.
-    pub fn save_config(&self, folder: &Path, training: &impl Serialize) -> Result<()> {
-        Description::new(NAME, &self.config, training)?.write(folder)
-    }
-
-    /// Reads `config.json`: the model, and how it was trained.
-    ///
-    /// # Errors
-    /// The folder holds no model, another task's, or another version's.
-    pub fn load_config(folder: &Path) -> Result<(Self, serde_json::Value)> {
-        let description = Description::read(folder)?;
-        Ok((Self::new(description.model(folder, NAME)?)?, description.training))
-    }
-
-    /// Reads `model.safetensors` and checks that it is this model's.
-    ///
-    /// # Errors
-    /// As [`load_weights`].
-    pub fn load_weights(&self, folder: &Path) -> Result<NamedTensors> {
-        load_weights(folder, &self.weight_shapes())
     }
 }

@@ -153,6 +153,7 @@ fn surprise(logits: &[f32], target: usize) -> Result<(f32, u32)> {
 mod tests {
     use super::*;
     use crate::data::Vocabulary;
+    use crate::task::TaskModel;
     use crate::task::lm::ModelConfig;
 
     /// Windows of all sizes give what one token after another gives.

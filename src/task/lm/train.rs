@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::layer::{InitialState, Recurrent};
 use crate::loss::cross_entropy;
 use crate::schedule::Recorder;
+use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
 use crate::train::{Phase, Task};
 use std::collections::BTreeMap;

@@ -7,11 +7,10 @@ use crate::error::Result;
 use crate::kernel::View;
 use crate::layer::{InitialState, Initializer, Linear, Memory, Recurrent, RecurrentInit, Sequence};
 use crate::schedule::{Recorder, Var};
-use crate::task::{Description, RecurrentConfig, load_recording, load_weights};
+use crate::task::{RecurrentConfig, TaskModel, load_recording};
 use crate::tensor::NamedTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// What a model of notes is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,29 +45,10 @@ pub struct MusicScore {
 }
 
 impl MusicModel {
-    /// A model from its configuration.
-    ///
-    /// # Errors
-    /// As [`RecurrentConfig::build`]; both directions, as the notes to come would be known.
-    pub fn new(config: NoteModel) -> Result<Self> {
-        if config.recurrent.both {
-            let what = "a model of what comes next can't read both ways";
-            return Err(crate::Error::invalid(what));
-        }
-        let (recurrent, init) = config.recurrent.build(NOTES)?;
-        let linear = Linear::new("linear", config.recurrent.hidden, NOTES);
-        Ok(MusicModel { config, recurrent, linear, init })
-    }
-
     /// The same model, keeping so much between forward and backward.
     pub fn with_memory(mut self, memory: Memory) -> Self {
         self.recurrent.memory = memory;
         self
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &NoteModel {
-        &self.config
     }
 
     /// The recurrent layers.
@@ -101,47 +81,6 @@ impl MusicModel {
         let _ = self.recurrent.init_with(self.init, &mut generator, &mut weights);
         self.linear.init(&mut generator, &mut weights);
         weights
-    }
-
-    /// The shapes of all weights by name.
-    pub fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
-        let mut shapes = BTreeMap::from([
-            ("linear.weight".to_string(), vec![NOTES, self.config.recurrent.hidden]),
-            ("linear.bias".to_string(), vec![NOTES]),
-        ]);
-        shapes.extend(self.recurrent.all_parameters().into_iter().map(|p| (p.name, p.shape)));
-        shapes
-    }
-
-    /// How many numbers the model learns.
-    pub fn parameter_count(&self) -> u64 {
-        let size = |shape: &Vec<usize>| shape.iter().map(|&n| n as u64).product::<u64>();
-        self.weight_shapes().values().map(size).sum()
-    }
-
-    /// Writes `config.json`.
-    ///
-    /// # Errors
-    /// The folder can't be made or written.
-    pub fn save_config(&self, folder: &Path, training: &impl Serialize) -> Result<()> {
-        Description::new(NAME, &self.config, training)?.write(folder)
-    }
-
-    /// Reads `config.json`: the model, and how it was trained.
-    ///
-    /// # Errors
-    /// The folder holds no model, another task's, or another version's.
-    pub fn load_config(folder: &Path) -> Result<(Self, serde_json::Value)> {
-        let description = Description::read(folder)?;
-        Ok((Self::new(description.model(folder, NAME)?)?, description.training))
-    }
-
-    /// Reads `model.safetensors` and checks that it is this model's.
-    ///
-    /// # Errors
-    /// As [`load_weights`].
-    pub fn load_weights(&self, folder: &Path) -> Result<NamedTensors> {
-        load_weights(folder, &self.weight_shapes())
     }
 
     /// The mean over all steps of tunes.
@@ -206,6 +145,38 @@ impl MusicModel {
             }
         }
         Ok(scores)
+    }
+}
+
+impl TaskModel for MusicModel {
+    const TASK: &'static str = NAME;
+    type Config = NoteModel;
+
+    /// A model from its configuration.
+    ///
+    /// # Errors
+    /// As [`RecurrentConfig::build`]; both directions, as the notes to come would be known.
+    fn new(config: NoteModel) -> Result<Self> {
+        if config.recurrent.both {
+            let what = "a model of what comes next can't read both ways";
+            return Err(crate::Error::invalid(what));
+        }
+        let (recurrent, init) = config.recurrent.build(NOTES)?;
+        let linear = Linear::new("linear", config.recurrent.hidden, NOTES);
+        Ok(MusicModel { config, recurrent, linear, init })
+    }
+
+    fn config(&self) -> &NoteModel {
+        &self.config
+    }
+
+    fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let mut shapes = BTreeMap::from([
+            ("linear.weight".to_string(), vec![NOTES, self.config.recurrent.hidden]),
+            ("linear.bias".to_string(), vec![NOTES]),
+        ]);
+        shapes.extend(self.recurrent.all_parameters().into_iter().map(|p| (p.name, p.shape)));
+        shapes
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::layer::Recurrent;
 use crate::loss::{Loss, Objective, Target};
 use crate::schedule::Recorder;
+use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
 use crate::train::{Phase, Task};
 use std::collections::BTreeMap;

@@ -1,7 +1,9 @@
 //! The folder of a run: made, or taken up again, by one run at a time.
 
-use recurra::train::{CONFIG, MODEL, TRAINING};
+use recurra::task::TaskModel;
+use recurra::train::{CONFIG, Checkpoint, MODEL, TRAINING};
 use recurra::{Error, Result};
+use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -76,6 +78,52 @@ impl RunFolder {
         );
         Err(Error::format(&self.path, reason))
     }
+}
+
+/// A run to be taken up again: its folder, taken, and its last checkpoint.
+pub type Resumed = (RunFolder, Checkpoint);
+
+/// The model in a folder, and how it is trained.
+///
+/// # Errors
+/// The folder holds no model, another task's, or another version's.
+pub fn trained<M: TaskModel, C: DeserializeOwned>(folder: &Path) -> Result<(M, C)> {
+    let (model, training) = M::load_config(folder)?;
+    let training = serde_json::from_value(training)
+        .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+    Ok((model, training))
+}
+
+/// Takes up the run in a folder. `check` refuses data that are not those the run began with.
+///
+/// # Errors
+/// What `check` says; no run of this task is there, or another process has it.
+pub fn take_up<M: TaskModel, C: DeserializeOwned>(
+    folder: &Path,
+    check: impl FnOnce(&M, &mut C) -> Result<()>,
+) -> Result<(M, C, Resumed)> {
+    // Before a lock is left in a folder that is no run's.
+    trained::<M, C>(folder)?;
+    let held = RunFolder::take(folder)?;
+    let (model, mut training) = trained(folder)?;
+    check(&model, &mut training)?;
+    held.check_resumable()?;
+    let checkpoint = Checkpoint::load(folder)?;
+    Ok((model, training, (held, checkpoint)))
+}
+
+/// Refuses a file that is not the one a run began with.
+pub fn check_same(folder: &Path, file: &Path, hash: &str) -> Result<()> {
+    if file_hash(file)? == hash {
+        return Ok(());
+    }
+    let file = file.display();
+    Err(Error::format(folder, format!("{file} is not the file that the run began with")))
+}
+
+/// The [`data_hash`] of a file.
+pub fn file_hash(path: &Path) -> Result<String> {
+    Ok(data_hash(&std::fs::read(path).map_err(|e| Error::io(path, "read", e))?))
 }
 
 /// FNV-1a over bytes, in hexadecimal: so that other data than a run began with are noticed.

@@ -1,6 +1,6 @@
 //! `recurra train lm`.
 
-use super::folder::{RunFolder, data_hash};
+use super::folder::{Resumed, data_hash, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use recurra::data::{Tokens, Vocabulary, own_sources, read_bytes, read_text};
 use recurra::engine::Engine;
 use recurra::task::lm::{Generator, LanguageModel, LanguageTask, ModelConfig, SampleOptions};
-use recurra::task::{RecurrentConfig, lm};
-use recurra::train::{CONFIG, Checkpoint, Outcome, View};
+use recurra::task::{RecurrentConfig, TaskModel, lm};
+use recurra::train::{Outcome, View};
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -144,7 +144,7 @@ struct Job {
     training: LmTraining,
     /// Tokens to train on and to validate with.
     tokens: [Vec<u32>; 2],
-    resumed: Option<(RunFolder, Checkpoint)>,
+    resumed: Option<Resumed>,
 }
 
 fn hash_of(tokens: Tokens, file: &Path) -> Result<String> {
@@ -170,6 +170,10 @@ impl Job {
         let tokens_kind = tokens;
         if args.vocabulary.is_some() && tokens != Tokens::Words {
             let what = "--vocabulary is for words: there are as many characters as the text has";
+            return Err(Error::Invalid(what.to_string()));
+        }
+        if args.network.both {
+            let what = "--both: a model of what comes next can't read both ways";
             return Err(Error::Invalid(what.to_string()));
         }
         let text = load(tokens, args.data.as_deref())?;
@@ -224,11 +228,23 @@ impl Job {
     }
 
     fn resume(args: &LmArgs, folder: &Path) -> Result<Self> {
-        LanguageModel::load_config(folder)?;
-        let held = RunFolder::take(folder)?;
-        let (model, training) = LanguageModel::load_config(folder)?;
-        let training: LmTraining = serde_json::from_value(training)
-            .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+        let mut texts = None;
+        let (model, training, resumed) =
+            take_up(folder, |model: &LanguageModel, training: &mut LmTraining| {
+                texts = Some(Self::same_texts(args, folder, model, training)?);
+                Ok(())
+            })?;
+        let tokens = texts.unwrap_or_default();
+        Ok(Job { model, training, tokens, resumed: Some(resumed) })
+    }
+
+    /// The tokens of the texts that a run began with.
+    fn same_texts(
+        args: &LmArgs,
+        folder: &Path,
+        model: &LanguageModel,
+        training: &LmTraining,
+    ) -> Result<[Vec<u32>; 2]> {
         let data = args.data.as_ref().or(training.data.as_ref());
         let text = load(model.config().tokens, data.map(PathBuf::as_path))?;
         if data_hash(text.bytes()) != training.text_hash {
@@ -240,7 +256,6 @@ impl Job {
             };
             return Err(Error::format(folder, reason));
         }
-        held.check_resumable()?;
         let validation = args.validation.as_ref().or(training.validation.as_ref());
         if let (Some(file), Some(hash)) = (validation, &training.validation_hash)
             && hash_of(model.config().tokens, file)? != *hash
@@ -249,9 +264,7 @@ impl Job {
             let reason = format!("{file} is not the text that the run was validated with");
             return Err(Error::format(folder, reason));
         }
-        let tokens = split(model.vocabulary(), &text, validation.map(PathBuf::as_path))?;
-        let checkpoint = Checkpoint::load(folder)?;
-        Ok(Job { model, training, tokens, resumed: Some((held, checkpoint)) })
+        split(model.vocabulary(), &text, validation.map(PathBuf::as_path))
     }
 
     fn data_name(&self) -> String {
@@ -301,8 +314,8 @@ pub fn run(args: &LmArgs) -> Result<ExitCode> {
     let about =
         About { task: lm::NAME, title, lines, unit, sample: Some(&sample), describe: &describe };
     let shape = [training.seq, training.batch];
-    let trained = model.clone().with_memory(args.run.memory.memory());
-    let mut task = LanguageTask::of_tokens(trained, tokens, held_out, shape)?;
+    let learner = model.clone().with_memory(args.run.memory.memory());
+    let mut task = LanguageTask::of_tokens(learner, tokens, held_out, shape)?;
     if let Some(back) = training.back {
         task = task.with_back(back)?;
     }
@@ -342,10 +355,8 @@ fn write_a_little(
 
 /// What flows through a trained model in the first batch of a text: its own, or another.
 pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View> {
-    let (model, training) = LanguageModel::load_config(folder)?;
+    let (model, training): (LanguageModel, LmTraining) = trained(folder)?;
     let weights = model.load_weights(folder)?;
-    let training: LmTraining = serde_json::from_value(training)
-        .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
     let text = load(model.config().tokens, data.or(training.data.as_deref()))?;
     let [tokens, held_out] = split(model.vocabulary(), &text, None)?;
     let mut task =

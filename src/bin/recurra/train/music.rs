@@ -1,14 +1,15 @@
 //! `recurra train music`.
 
-use super::folder::{RunFolder, data_hash};
+use super::folder::{check_same, file_hash, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
 use clap::Args;
 use recurra::engine::Engine;
 use recurra::report::Table;
+use recurra::task::TaskModel;
 use recurra::task::music::{self, MusicModel, MusicTask, NoteModel, Tunes};
-use recurra::train::{CONFIG, Checkpoint, View};
+use recurra::train::View;
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -43,35 +44,23 @@ struct MusicTraining {
     run: RunConfig,
 }
 
-fn hash(path: &Path) -> Result<String> {
-    Ok(data_hash(&std::fs::read(path).map_err(|e| Error::io(path, "read", e))?))
-}
-
 pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let (model, training, resumed) = match (&args.run.resume, &args.data) {
         (Some(folder), data) => {
-            MusicModel::load_config(folder)?;
-            let held = RunFolder::take(folder)?;
-            let (model, training) = MusicModel::load_config(folder)?;
-            let mut training: MusicTraining = serde_json::from_value(training)
-                .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
-            if let Some(data) = data {
-                training.data.clone_from(data);
-            }
-            if hash(&training.data)? != training.data_hash {
-                let file = training.data.display();
-                let reason = format!("{file} is not the file that the run began with");
-                return Err(Error::format(folder, reason));
-            }
-            held.check_resumable()?;
-            let checkpoint = Checkpoint::load(folder)?;
-            (model, training, Some((held, checkpoint)))
+            let (model, training, resumed) =
+                take_up(folder, |_: &MusicModel, training: &mut MusicTraining| {
+                    if let Some(data) = data {
+                        training.data.clone_from(data);
+                    }
+                    check_same(folder, &training.data, &training.data_hash)
+                })?;
+            (model, training, Some(resumed))
         }
         (None, Some(data)) => {
             let model = MusicModel::new(NoteModel { recurrent: args.network.config() })?;
             let training = MusicTraining {
                 data: data.clone(),
-                data_hash: hash(data)?,
+                data_hash: file_hash(data)?,
                 batch_steps: args.batch_steps,
                 run: RunConfig::new(&args.run, 1, 1),
             };
@@ -81,8 +70,8 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     };
     let mut training = training;
     let tunes = Tunes::read(&training.data)?;
-    let trained = model.clone().with_memory(args.run.memory.memory());
-    let mut task = MusicTask::new(trained, &tunes, training.batch_steps)
+    let learner = model.clone().with_memory(args.run.memory.memory());
+    let mut task = MusicTask::new(learner, &tunes, training.batch_steps)
         .map_err(|e| Error::format(&training.data, format!("{e} (--batch-steps)")))?;
     if resumed.is_none() {
         let epoch = task.buckets().count() as u64;
@@ -144,10 +133,8 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
 
 /// What flows through a trained model in the first batch of tunes: its own, or others.
 pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View> {
-    let (model, training) = MusicModel::load_config(folder)?;
+    let (model, training): (MusicModel, MusicTraining) = trained(folder)?;
     let weights = model.load_weights(folder)?;
-    let training: MusicTraining = serde_json::from_value(training)
-        .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
     let data = data.unwrap_or(&training.data);
     let mut task = MusicTask::new(model, &Tunes::read(data)?, training.batch_steps)
         .map_err(|e| Error::format(data, e.to_string()))?;

@@ -20,6 +20,9 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "L", default_value = "2", value_parser = size,
           conflicts_with = "resume")]
     pub layers: usize,
+    /// Two of each layer, one over the steps from the last to the first: not for what predicts the next step
+    #[arg(long, conflicts_with = "resume")]
+    pub both: bool,
     /// Dropout between the layers and before the linear one
     #[arg(long, value_name = "RATE", default_value = "0", value_parser = rate,
           conflicts_with = "resume")]
@@ -44,6 +47,7 @@ impl NetworkArgs {
     pub fn config(&self) -> RecurrentConfig {
         RecurrentConfig {
             layers: self.layers,
+            both: self.both,
             dropout: self.dropout,
             layer_norm: self.layer_norm,
             weight_drop: self.weight_drop,

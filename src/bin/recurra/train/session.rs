@@ -1,6 +1,6 @@
 //! A run of any task, from its start or its last checkpoint to its end.
 
-use super::folder::RunFolder;
+use super::folder::{Resumed, RunFolder};
 use super::options::{RunArgs, RunConfig};
 use super::report::{REPORT, curves, microscope};
 use super::show::Show;
@@ -10,8 +10,8 @@ use recurra::engine::Engine;
 use recurra::measure::DeviceRates;
 use recurra::report::{Report, Sample};
 use recurra::train::{
-    Best, Checkpoint, Event, Outcome, RateSweep, Task, TrainLog, Trainer, check_gradients,
-    find_rate, loss_curve, member_folder,
+    Best, Event, Outcome, RateSweep, Task, TrainLog, Trainer, check_gradients, find_rate,
+    loss_curve, member_folder,
 };
 use recurra::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub struct Session<'a> {
     pub config: RunConfig,
     pub about: About<'a>,
     /// Taken before the checkpoint is read, so that this is nobody else's next one.
-    pub resumed: Option<(RunFolder, Checkpoint)>,
+    pub resumed: Option<Resumed>,
 }
 
 impl Session<'_> {

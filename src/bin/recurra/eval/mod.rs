@@ -1,0 +1,42 @@
+//! `recurra eval`.
+
+mod lm;
+mod music;
+
+use crate::args::DeviceArgs;
+use clap::Args;
+use recurra::task::{self, Description};
+use recurra::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// How well a trained model does on a file, by its task's own measures.
+#[derive(Args)]
+pub struct EvalArgs {
+    /// The model's folder
+    #[arg(long, value_name = "DIR", default_value = "recurra-model")]
+    model: PathBuf,
+    /// A file of the kind that the model was trained on
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &EvalArgs) -> Result<ExitCode> {
+    let description = Description::read(&args.model)?;
+    match description.task.as_str() {
+        task::lm::NAME => lm::run(args)?,
+        task::music::NAME => music::run(args)?,
+        other => return Err(unknown_task(&args.model, other)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A folder of a task that this program does not have.
+pub fn unknown_task(folder: &Path, task: &str) -> Error {
+    Error::format(folder, format!("this program has no task '{task}'"))
+}

@@ -1,0 +1,55 @@
+//! `recurra predict`.
+
+mod lm;
+mod music;
+
+use crate::args::DeviceArgs;
+use crate::eval::unknown_task;
+use clap::Args;
+use recurra::task::{self, Description};
+use recurra::{Error, Result};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a trained model says of each line of a file or of standard input. A language model: how likely the
+/// line is, and what would come next; of notes, the same of each tune of a JSON file.
+#[derive(Args)]
+pub struct PredictArgs {
+    /// Lines; - or nothing is standard input
+    #[arg(value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// The model's folder
+    #[arg(long, value_name = "DIR", default_value = "recurra-model")]
+    model: PathBuf,
+    /// So many of the likeliest next tokens or notes
+    #[arg(long, value_name = "N", default_value = "3")]
+    next: usize,
+    /// A line of JSON for each
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &PredictArgs) -> Result<ExitCode> {
+    let description = Description::read(&args.model)?;
+    match description.task.as_str() {
+        task::lm::NAME => lm::run(args)?,
+        task::music::NAME => music::run(args)?,
+        other => return Err(unknown_task(&args.model, other)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name of the input in messages, and its lines.
+fn lines(input: Option<&Path>) -> Result<(PathBuf, Box<dyn BufRead>)> {
+    match input.filter(|path| *path != Path::new("-")) {
+        None => Ok((PathBuf::from("standard input"), Box::new(std::io::stdin().lock()))),
+        Some(path) => {
+            let file = File::open(path).map_err(|e| Error::io(path, "read", e))?;
+            Ok((path.to_path_buf(), Box::new(BufReader::new(file))))
+        }
+    }
+}
