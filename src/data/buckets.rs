@@ -103,6 +103,38 @@ impl Buckets {
     }
 }
 
+/// Batches of bucketed sequences by their numbers over all passes, as a [`Task`](crate::train::Task) is asked for
+/// them: each pass shuffled by the seed and its number.
+#[derive(Clone, Debug)]
+pub struct Passes {
+    buckets: Buckets,
+    /// The batches of the pass (by seed and number) that was asked for last.
+    pass: Option<([u64; 2], Vec<Batch>)>,
+}
+
+impl Passes {
+    /// Of these buckets.
+    pub fn new(buckets: Buckets) -> Self {
+        Passes { buckets, pass: None }
+    }
+
+    /// The buckets.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// Batch `batch` (from 0, counted over all passes) under a seed.
+    pub fn batch(&mut self, batch: u64, seed: u64) -> &Batch {
+        let count = self.buckets.count() as u64;
+        let key = [seed, batch / count];
+        let pass = match self.pass.take() {
+            Some(pass) if pass.0 == key => pass,
+            _ => (key, self.buckets.shuffled(key[0], key[1])),
+        };
+        &self.pass.insert(pass).1[(batch % count) as usize]
+    }
+}
+
 /// Where buckets end: so that the padding of all is the least, by dynamic programming over the distinct lengths.
 fn borders(order: &[usize], lengths: &[usize], most: usize) -> Vec<usize> {
     // One past the last sequence of each distinct length.

@@ -6,7 +6,7 @@ mod streams;
 mod text;
 mod vocabulary;
 
-pub use buckets::{Batch, Buckets};
+pub use buckets::{Batch, Buckets, Passes};
 pub use corpus::own_sources;
 pub use streams::Streams;
 pub use text::{read_bytes, read_text};

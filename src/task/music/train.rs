@@ -2,7 +2,7 @@
 
 use super::model::{check_notes, inputs};
 use super::{MusicModel, NOTES, Tunes};
-use crate::data::{Batch, Buckets};
+use crate::data::{Batch, Buckets, Passes};
 use crate::engine::Inputs;
 use crate::error::{Error, Result};
 use crate::layer::Recurrent;
@@ -20,9 +20,9 @@ const SHAPES: usize = 5;
 pub struct MusicTask {
     model: MusicModel,
     tunes: [Vec<Vec<Vec<u32>>>; 2],
-    buckets: [Buckets; 2],
-    /// The batches of the pass (by seed and number) that was asked for last.
-    pass: Option<([u64; 2], Vec<Batch>)>,
+    passes: Passes,
+    /// Those of the validation tunes, and their batches.
+    held_out: Buckets,
     validation: Vec<Batch>,
 }
 
@@ -39,9 +39,10 @@ impl MusicTask {
             let of = |e: Error| Error::invalid(format!("tunes for {what}: {e}"));
             Buckets::new(&lengths, budget, SHAPES).map_err(of)
         };
-        let buckets = [bucket((&tunes[0], "training"))?, bucket((&tunes[1], "validation"))?];
-        let validation = buckets[1].in_order();
-        Ok(MusicTask { model, tunes, buckets, pass: None, validation })
+        let passes = Passes::new(bucket((&tunes[0], "training"))?);
+        let held_out = bucket((&tunes[1], "validation"))?;
+        let validation = held_out.in_order();
+        Ok(MusicTask { model, tunes, passes, held_out, validation })
     }
 
     /// The model.
@@ -51,22 +52,19 @@ impl MusicTask {
 
     /// Shapes of the training batches, and the share of padding in them.
     pub fn buckets(&self) -> &Buckets {
-        &self.buckets[0]
+        self.passes.buckets()
     }
 
-    fn training_batch(&mut self, batch: u64, seed: u64) -> Batch {
-        let count = self.buckets[0].count() as u64;
-        let key = [seed, batch / count];
-        if self.pass.as_ref().is_none_or(|pass| pass.0 != key) {
-            self.pass = Some((key, self.buckets[0].shuffled(key[0], key[1])));
+    fn shapes_of(&self, phase: Phase) -> &[[usize; 2]] {
+        match phase {
+            Phase::Training => self.passes.buckets().shapes(),
+            Phase::Validation => self.held_out.shapes(),
         }
-        let list = self.pass.as_ref().map(|pass| &pass.1[..]).unwrap_or_default();
-        list[(batch % count) as usize].clone()
     }
 
-    fn write(&self, inputs_of: &mut Inputs, part: usize, batch: &Batch) -> Result<()> {
-        let shape = self.buckets[part].shapes()[batch.shape];
-        let tunes = &self.tunes[part];
+    fn write(&self, inputs_of: &mut Inputs, phase: Phase, batch: &Batch) -> Result<()> {
+        let shape = self.shapes_of(phase)[batch.shape];
+        let tunes = &self.tunes[usize::from(phase == Phase::Validation)];
         let (x, lengths) = inputs(&batch.rows, tunes, shape, 0);
         let [time, rows] = shape;
         let mut targets = vec![0.0; time * rows * NOTES];
@@ -84,13 +82,9 @@ impl MusicTask {
     }
 }
 
-fn part(phase: Phase) -> usize {
-    usize::from(phase == Phase::Validation)
-}
-
 impl Task for MusicTask {
     fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()> {
-        let [time, batch] = self.buckets[part(phase)].shapes()[shape];
+        let [time, batch] = self.shapes_of(phase)[shape];
         let x = rec.input("x", [time * batch, NOTES], false)?;
         let targets = rec.input("targets", [time * batch, NOTES], false)?;
         let lengths = rec.input_ids("lengths", batch)?;
@@ -100,12 +94,12 @@ impl Task for MusicTask {
     }
 
     fn shapes(&self, phase: Phase) -> usize {
-        self.buckets[part(phase)].shapes().len()
+        self.shapes_of(phase).len()
     }
 
     fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
         match phase {
-            Phase::Training => self.training_batch(batch, seed).shape,
+            Phase::Training => self.passes.batch(batch, seed).shape,
             Phase::Validation => self.validation[batch as usize].shape,
         }
     }
@@ -119,12 +113,12 @@ impl Task for MusicTask {
     }
 
     fn batches_per_epoch(&self) -> u64 {
-        self.buckets[0].count() as u64
+        self.passes.buckets().count() as u64
     }
 
     fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
-        let batch = self.training_batch(batch, seed);
-        self.write(inputs, 0, &batch)
+        let batch = self.passes.batch(batch, seed).clone();
+        self.write(inputs, Phase::Training, &batch)
     }
 
     fn validation_batches(&self) -> u64 {
@@ -132,7 +126,7 @@ impl Task for MusicTask {
     }
 
     fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        self.write(inputs, 1, &self.validation[batch as usize])
+        self.write(inputs, Phase::Validation, &self.validation[batch as usize])
     }
 
     /// The steps of its tunes.
@@ -143,7 +137,7 @@ impl Task for MusicTask {
 
     fn symbols_per_batch(&self) -> u64 {
         let steps: usize = self.tunes[0].iter().map(Vec::len).sum();
-        (steps / self.buckets[0].count().max(1)) as u64
+        (steps / self.passes.buckets().count().max(1)) as u64
     }
 
     fn symbol(&self) -> &'static str {
