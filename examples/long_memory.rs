@@ -1,7 +1,8 @@
 //! Which cells remember for long, and what the gradient microscope sees of why: the adding and the copying problem for
 //! a tanh RNN, a GRU and an LSTM.
 //!
-//! `cargo run --release --example long_memory` takes about half a minute and writes `long_memory.html`.
+//! `cargo run --release --example long_memory` takes about half a minute and writes `long_memory.html`; with
+//! `-- full` the problems have their usual sizes and are trained until they are solved, if ever: half an hour.
 
 #[path = "common/long_memory.rs"]
 mod long_memory;
@@ -11,6 +12,9 @@ use recurra::report::{HeatMap, HeatScale, LineChart, Report, Series, Table};
 use recurra::{CellKind, Engine, Result};
 use std::path::Path;
 
+/// The highest learning rate.
+const RATE: f32 = 0.01;
+
 const CELLS: [CellKind; 3] = [CellKind::RnnTanh, CellKind::Gru, CellKind::Lstm];
 
 fn main() -> Result<()> {
@@ -19,15 +23,22 @@ fn main() -> Result<()> {
     let mut report = Report::new("Who remembers for long?");
     report.subtitle("The adding and the copying problem, and how gradients come back through time");
 
-    let time = 100;
-    let parts = [adding(5000, time, 1)?, adding(500, time, 2)?];
-    let runs = all(&engine, |cell| train(&engine, &adder(cell, 32, time)?, &parts, 1000))?;
+    let full = std::env::args().any(|argument| argument == "full");
+    let count = if full { 100_000 } else { 5000 };
+    let (time, steps) = (100, if full { 3000 } else { 1000 });
+    let parts = [adding(count, time, 1)?, adding(500, time, 2)?];
+    let runs =
+        all(&engine, steps, |cell| train(&engine, &adder(cell, 32, time)?, &parts, RATE, steps))?;
     let title = format!("Adding two marked values of {time}");
     add(&mut report, &title, "mean square error", ADDING_BASELINE, &runs)?;
 
-    let sizes = [5, 8, 50];
-    let parts = [copying(5000, sizes, 1)?, copying(500, sizes, 2)?];
-    let runs = all(&engine, |cell| train(&engine, &copier(cell, 48, sizes)?, &parts, 1000))?;
+    // The usual problem has ten symbols; five show as much in less time.
+    let (sizes, hidden, rate, steps) =
+        if full { ([10, 8, 50], 128, 0.002, 12_000) } else { ([5, 8, 50], 48, RATE, 1000) };
+    let parts = [copying(count, sizes, 1)?, copying(500, sizes, 2)?];
+    let runs = all(&engine, steps, |cell| {
+        train(&engine, &copier(cell, hidden, sizes)?, &parts, rate, steps)
+    })?;
     let title = format!("Copying {} symbols over {} blanks", sizes[0], sizes[2]);
     add(&mut report, &title, "nats a symbol", (sizes[1] as f32).ln(), &runs)?;
 
@@ -36,8 +47,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn all(engine: &Engine, run: impl Fn(CellKind) -> Result<Run>) -> Result<Vec<Run>> {
-    println!("\n{}, 1000 steps", engine.name());
+fn all(engine: &Engine, steps: u64, run: impl Fn(CellKind) -> Result<Run>) -> Result<Vec<Run>> {
+    println!("\n{}, {steps} steps", engine.name());
     CELLS.into_iter().map(run).collect()
 }
 

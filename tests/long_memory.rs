@@ -20,7 +20,7 @@ fn gated_cells_add_what_lies_far_apart() {
     let parts = [adding(5000, time, 1).unwrap(), adding(500, time, 2).unwrap()];
     for cell in [CellKind::Lstm, CellKind::Gru, CellKind::RnnTanh] {
         let model = adder(cell, 32, time).unwrap();
-        let run = train(&engine, &model, &parts, steps).unwrap();
+        let run = train(&engine, &model, &parts, 0.01, steps).unwrap();
         told("adding", cell, &run);
         assert_eq!(run.views.len(), 10);
         let gated = cell != CellKind::RnnTanh;
@@ -44,7 +44,7 @@ fn gated_cells_copy_what_lies_far_back() {
     let parts = [copying(5000, sizes, 1).unwrap(), copying(500, sizes, 2).unwrap()];
     for cell in [CellKind::Lstm, CellKind::Gru, CellKind::RnnTanh] {
         let model = copier(cell, 48, sizes).unwrap();
-        let run = train(&engine, &model, &parts, 1000).unwrap();
+        let run = train(&engine, &model, &parts, 0.01, 1000).unwrap();
         told("copying", cell, &run);
         let (loss, all) = (run.loss(), run.over_the_window());
         if cell == CellKind::RnnTanh {

@@ -16,9 +16,11 @@ use recurra::train::{
     check_gradients, find_rate,
 };
 use recurra::{Error, Result};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -125,6 +127,8 @@ struct Asking {
     task: LanguageTask,
     at: u64,
     stop: Arc<AtomicBool>,
+    /// Batches that were fed.
+    fed: Rc<Cell<u64>>,
 }
 
 impl Task for Asking {
@@ -144,6 +148,7 @@ impl Task for Asking {
         if step + 1 == self.at {
             self.stop.store(true, Ordering::Relaxed);
         }
+        self.fed.set(self.fed.get() + 1);
         self.task.feed(inputs, step, seed)
     }
     fn validation_batches(&self) -> u64 {
@@ -166,7 +171,7 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
         let mut checkpoint = None;
         for at in stops.iter().copied().chain([0]) {
             let stop = Arc::new(AtomicBool::new(false));
-            let mut task = Asking { task: task(&text), at, stop: stop.clone() };
+            let mut task = Asking { task: task(&text), at, stop: stop.clone(), fed: Rc::default() };
             let options = TrainOptions { stop: Some(stop), report_every: 4, ..options(50) };
             let mut trainer = Trainer::new(&engine(), &mut task, options, checkpoint).unwrap();
             let outcome = trainer.run(Some(folder.path()), |event| {
@@ -201,6 +206,33 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
         assert_eq!(whole.1, interrupted.1, "validation, interrupted after {stops:?}");
         assert!(whole.2 == interrupted.2, "the model, interrupted after {stops:?}");
         assert!(whole.3 == interrupted.3, "the checkpoint, interrupted after {stops:?}");
+    }
+}
+
+/// The device is never without work while the host waits for losses and tells of them: the step behind those that are
+/// told was submitted, with its data.
+#[test]
+fn the_next_step_is_under_way_when_losses_are_told() {
+    for engine in common::engines() {
+        let fed = Rc::new(Cell::new(0));
+        let stop = Arc::default();
+        let mut task = Asking { task: task(&sums()), at: 0, stop, fed: fed.clone() };
+        let options =
+            TrainOptions { report_every: 2, evaluate_every: 5, save_every: 8, ..options(12) };
+        let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+        let (mut told, mut losses) = (Vec::new(), Vec::new());
+        let run = trainer.run(None, |event| {
+            if let Event::Losses(progress, list) = event {
+                told.push((progress.step, list.len(), fed.get() - progress.step));
+                losses.extend(list.iter().map(|l| l.0[0]));
+            }
+            Ok(())
+        });
+        run.unwrap();
+        // Evaluations and checkpoints are of the weights as they are: there nothing is ahead.
+        let want = [(2, 2, 1), (4, 2, 1), (5, 1, 0), (6, 1, 1), (8, 2, 0), (10, 2, 0), (12, 2, 0)];
+        assert_eq!(told, want, "{}", engine.name());
+        assert!(losses.len() == 12 && losses[11] < losses[0]);
     }
 }
 

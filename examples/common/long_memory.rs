@@ -106,9 +106,15 @@ impl Run {
 }
 
 /// Trains a model under the microscope, by Adam with clipped gradients, in batches of 32.
-pub fn train(engine: &Engine, model: &Model, parts: &[Samples; 2], steps: u64) -> Result<Run> {
+pub fn train(
+    engine: &Engine,
+    model: &Model,
+    parts: &[Samples; 2],
+    rate: f32,
+    steps: u64,
+) -> Result<Run> {
     let mut fit = Fit::new(model, &parts[0])?.with_validation(&parts[1])?;
-    let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(steps) };
+    let options = TrainOptions { learning_rate: rate, ..TrainOptions::new(steps) };
     let trainer = Trainer::new(engine, &mut fit, options, None)?;
     let mut run = Run { losses: Vec::new(), views: Vec::new() };
     trainer.with_microscope(engine, Some((steps / 10).max(1)))?.run(None, |event| {

@@ -11,7 +11,7 @@ pub use cpu::CpuEngine;
 #[doc(hidden)]
 pub use gpu::Cooperative;
 pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
-pub use program::{Inputs, Program, Span};
+pub use program::{Inputs, Later, Program, Span};
 pub use store::Store;
 pub use strategy::{Choice, Strategy};
 

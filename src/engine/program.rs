@@ -61,6 +61,27 @@ pub(super) enum ProgramKind {
     Gpu(Box<gpu::GpuProgram>),
 }
 
+/// An output that was asked for: see [`Program::read_later`].
+pub struct Later(LaterKind);
+
+enum LaterKind {
+    Here(Vec<f32>),
+    Gpu(gpu::LaterTensors),
+}
+
+impl Later {
+    /// The values, the members' one after another. Waits for the runs before the request alone.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub fn wait(self) -> Result<Vec<f32>> {
+        match self.0 {
+            LaterKind::Here(values) => Ok(values),
+            LaterKind::Gpu(later) => later.wait(),
+        }
+    }
+}
+
 /// What a program is given, for one member of an ensemble or for all.
 pub struct Inputs<'a> {
     program: &'a mut Program,
@@ -317,7 +338,20 @@ impl Program {
         }
     }
 
-    /// The same, to where the caller says.
+    /// Asks for an output as it is behind the runs so far, and returns at once on a GPU: more runs can be submitted
+    /// before the values are waited for, so that the device has work while the host looks at them.
+    ///
+    /// # Errors
+    /// As [`Program::read`].
+    pub fn read_later(&self, id: BufferId) -> Result<Later> {
+        let buffer = self.output(id)?;
+        Ok(Later(match &self.kind {
+            ProgramKind::Cpu(_) => LaterKind::Here(self.read(id)?),
+            ProgramKind::Gpu(gpu) => LaterKind::Gpu(gpu.read_later(id, buffer.len)?),
+        }))
+    }
+
+    /// As [`Program::read`], to where the caller says.
     ///
     /// # Errors
     /// As [`Program::read`], and another length.

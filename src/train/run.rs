@@ -1,5 +1,6 @@
 //! The loop.
 
+use super::trainer::LaterRing;
 use super::{Event, MemberLosses, Outcome, Progress, Task, Trainer};
 use crate::error::{Error, Result};
 use crate::loss::LOSS;
@@ -21,12 +22,23 @@ impl<T: Task> Trainer<'_, T> {
         mut on_event: impl FnMut(&Event) -> Result<()>,
     ) -> Result<Outcome> {
         let mut watch = Watch { start: Instant::now(), since: Instant::now(), reported: self.step };
+        // Losses that were asked for behind the last step: a step more is submitted before they are waited for, so
+        // that the device has the next step and its data while the host tells of the ones before.
+        let mut asked: Option<Asked> = None;
         while self.step < self.options.steps {
             if self.has_waited_enough() {
                 return Ok(Outcome::StoppedEarly);
             }
+            if self.looks_now()
+                && let Some(asked) = asked.take()
+            {
+                self.tell(asked, &mut watch, &mut on_event)?;
+            }
             let look = self.look_if_due()?;
             self.one_step()?;
+            if let Some(asked) = asked.take() {
+                self.tell(asked, &mut watch, &mut on_event)?;
+            }
             if let Some(look) = look {
                 let (view, spent) = self.finish_look(look)?;
                 watch.since += spent;
@@ -40,17 +52,17 @@ impl<T: Task> Trainer<'_, T> {
             if !(evaluate || save || done.is_multiple_of(options.report_every)) {
                 continue;
             }
-            let progress = match self.report(&watch, &mut on_event) {
-                Err(error) => return Err(self.locate(error)),
-                Ok(progress) => progress,
-            };
+            let losses = self.ask(&mut watch)?;
+            if !(evaluate || save) {
+                asked = Some(losses);
+                continue;
+            }
+            let progress = self.tell(losses, &mut watch, &mut on_event)?;
             if evaluate {
                 self.evaluate_now(progress, &watch, &mut on_event)?;
             }
             // What is walked again must not have an evaluation in it, which moves rates and averages.
-            if save || evaluate {
-                self.is_safe()?;
-            }
+            self.is_safe()?;
             if (save || self.has_waited_enough())
                 && let Some(folder) = folder
             {
@@ -61,7 +73,7 @@ impl<T: Task> Trainer<'_, T> {
             if stop && !last {
                 return Ok(Outcome::Interrupted);
             }
-            watch = Watch { since: Instant::now(), reported: done, ..watch };
+            watch.since = Instant::now();
         }
         Ok(Outcome::Finished)
     }
@@ -70,19 +82,39 @@ impl<T: Task> Trainer<'_, T> {
         self.options.patience.is_some_and(|patience| self.state.waited >= patience)
     }
 
-    /// Tells the losses since the last report.
-    fn report(
-        &self,
-        watch: &Watch,
-        on_event: &mut impl FnMut(&Event) -> Result<()>,
-    ) -> Result<Progress> {
-        let (done, reported) = (self.step, watch.reported);
+    /// Asks for the losses since the last report.
+    fn ask(&self, watch: &mut Watch) -> Result<Asked> {
         let missing = || Error::Missing {
             tensor: LOSS.to_string(),
             place: "the task's recording".to_string(),
         };
-        let losses = self.ring(LOSS, reported)?.ok_or_else(missing)?;
-        let norms = self.ring(GRADIENT_NORM, reported)?;
+        let reported = std::mem::replace(&mut watch.reported, self.step);
+        let losses = self.ring_later(LOSS, reported)?.ok_or_else(missing)?;
+        let norms = self.ring_later(GRADIENT_NORM, reported)?;
+        Ok(Asked { reported, done: self.step, losses, norms })
+    }
+
+    /// Tells losses that were asked for.
+    fn tell(
+        &mut self,
+        asked: Asked,
+        watch: &mut Watch,
+        on_event: &mut impl FnMut(&Event) -> Result<()>,
+    ) -> Result<Progress> {
+        let told = self.report(asked, watch, on_event);
+        watch.since = Instant::now();
+        told.map_err(|error| self.locate(error))
+    }
+
+    fn report(
+        &self,
+        asked: Asked,
+        watch: &Watch,
+        on_event: &mut impl FnMut(&Event) -> Result<()>,
+    ) -> Result<Progress> {
+        let Asked { reported, done, losses, norms } = asked;
+        let losses = losses.wait()?;
+        let norms = norms.map(LaterRing::wait).transpose()?;
         let (batches, members) = (self.options.micro_batches as u64, self.members as u64);
         let symbols = (done - reported) * self.task.symbols_per_batch() * batches * members;
         let progress = |step: u64, loss: f32| Progress {
@@ -134,6 +166,14 @@ impl<T: Task> Trainer<'_, T> {
         let told = |member: &usize| Event::Best { member: *member, step, loss: losses.0[*member] };
         better.iter().map(told).try_for_each(|event| on_event(&event))
     }
+}
+
+/// Losses and norms of the steps from `reported` to `done`, asked for.
+struct Asked {
+    reported: u64,
+    done: u64,
+    losses: LaterRing,
+    norms: Option<LaterRing>,
 }
 
 /// The times and the step of the last report.

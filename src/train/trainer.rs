@@ -3,7 +3,7 @@
 use super::checkpoint::{member_tensor, seeds};
 use super::watcher::Watcher;
 use super::{Checkpoint, LoopState, MemberLosses, Phase, STATE_PREFIX, Task, TrainOptions};
-use crate::engine::{Engine, Program, Store};
+use crate::engine::{Engine, Later, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::LossScale;
 use crate::loss::{LOSS, RING};
@@ -12,6 +12,7 @@ use crate::recording::{Recording, Role};
 use crate::schedule::{AVERAGE_PREFIX, Recorder, average_name, micro_batch_name};
 use crate::tensor::{HostTensor, NamedTensors};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 /// A task on an engine, with its weights.
@@ -35,6 +36,26 @@ pub struct Trainer<'a, T: Task> {
 pub(super) struct Loaded {
     pub recording: Recording,
     pub program: Program,
+}
+
+/// A ring that was asked for.
+pub(super) struct LaterRing {
+    /// Of each step the shape, and its place in the ring of that shape.
+    steps: Vec<(usize, usize)>,
+    rings: BTreeMap<usize, Later>,
+    factor: f32,
+}
+
+impl LaterRing {
+    /// The members' values of each step.
+    pub fn wait(self) -> Result<Vec<MemberLosses>> {
+        let rings = self.rings.into_iter().map(|(shape, later)| Ok((shape, later.wait()?)));
+        let rings: BTreeMap<usize, Vec<f32>> = rings.collect::<Result<_>>()?;
+        let of_step = |(shape, at): (usize, usize)| {
+            MemberLosses(rings[&shape].chunks(RING).map(|ring| self.factor * ring[at]).collect())
+        };
+        Ok(self.steps.into_iter().map(of_step).collect())
+    }
 }
 
 /// The recording of a task's training step: forward, loss, backward, the optimizer.
@@ -302,21 +323,24 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// An output that is a ring, of the steps (from 0) from `first` on: the members' values of each; none where the
     /// recordings have no such output. At most as many steps as the ring has entries.
     pub(super) fn ring(&self, name: &str, first: u64) -> Result<Option<Vec<MemberLosses>>> {
+        self.ring_later(name, first)?.map(LaterRing::wait).transpose()
+    }
+
+    /// The same, to be waited for when more steps were submitted.
+    pub(super) fn ring_later(&self, name: &str, first: u64) -> Result<Option<LaterRing>> {
         let factor = if name == LOSS { self.task.loss_factor() } else { 1.0 };
-        let mut rings = BTreeMap::new();
-        let mut list = Vec::new();
+        let mut ring = LaterRing { steps: Vec::new(), rings: BTreeMap::new(), factor };
         for step in first..self.step {
             let at = (step % RING as u64) as usize;
-            let Loaded { recording, program } = &self.training[self.shapes[at]];
+            let shape = self.shapes[at];
+            let Loaded { recording, program } = &self.training[shape];
             let Some(id) = recording.find(name) else { return Ok(None) };
-            if let std::collections::btree_map::Entry::Vacant(entry) = rings.entry(self.shapes[at])
-            {
-                entry.insert(program.read(id)?);
+            if let Entry::Vacant(entry) = ring.rings.entry(shape) {
+                entry.insert(program.read_later(id)?);
             }
-            let ring: &Vec<f32> = &rings[&self.shapes[at]];
-            list.push(MemberLosses(ring.chunks(RING).map(|ring| factor * ring[at]).collect()));
+            ring.steps.push((shape, at));
         }
-        Ok(Some(list))
+        Ok(Some(ring))
     }
 
     /// The members' mean losses over the validation data; none where the task has no such data.

@@ -103,8 +103,7 @@ impl<T: Task> Trainer<'_, T> {
 
     /// Looks at the next step, if it is its turn.
     pub(super) fn look_if_due(&mut self) -> Result<Option<Look>> {
-        let step = self.step + 1;
-        if self.watcher.as_ref().is_none_or(|watcher| step < watcher.next) {
+        if !self.looks_now() {
             return Ok(None);
         }
         self.training.iter().try_for_each(|loaded| loaded.program.wait())?;
@@ -118,6 +117,11 @@ impl<T: Task> Trainer<'_, T> {
         let before = names.map(|name| Ok((name.clone(), self.store.get(&name)?)));
         let before = before.collect::<Result<_>>()?;
         Ok(Some(Look { view, before, spent: begin.elapsed() }))
+    }
+
+    /// Whether the next step is looked at.
+    pub(super) fn looks_now(&self) -> bool {
+        self.watcher.as_ref().is_some_and(|watcher| self.step + 1 >= watcher.next)
     }
 
     /// The look, behind its step: what that moved. And how long both took that is no training.

@@ -31,6 +31,7 @@ use crate::kernel::{BufferId, Cost, GroupLimits};
 use crate::recording::{Recording, Role};
 use crate::tensor::WORD_BYTES;
 use pipeline::Pipelines;
+pub(in crate::engine) use program::LaterTensors;
 use program::{GpuLaunch, LaunchParams};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -406,6 +407,9 @@ fn check_external(name: &str, len: usize, buffer: &wgpu::Buffer) -> Result<wgpu:
     Ok(buffer.clone())
 }
 
+/// Where the answer to a request for a mapping comes.
+type Answer = std::sync::mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>;
+
 impl Context {
     fn failed(&self, reason: String) -> Error {
         Error::DeviceFailed { device: self.info.name.clone(), reason }
@@ -518,11 +522,16 @@ impl Context {
             return Ok(Vec::new());
         }
         let all: Vec<f32> = self.read(buffer, staging)?;
+        Ok(self.tensors_of(&all, len, member))
+    }
+
+    /// A member's tensor of `len` words, or those of all, one after another.
+    fn tensors_of(&self, all: &[f32], len: usize, member: Option<usize>) -> Vec<f32> {
         let mut tensors = all.chunks(self.stride(len)).map(|tensor| &tensor[..len]);
-        Ok(match member {
+        match member {
             Some(member) => tensors.nth(member).unwrap_or_default().to_vec(),
             None => tensors.flatten().copied().collect(),
-        })
+        }
     }
 
     /// Copies a device buffer through `staging` to the host.
@@ -531,16 +540,34 @@ impl Context {
         buffer: &wgpu::Buffer,
         staging: &wgpu::Buffer,
     ) -> Result<Vec<T>> {
-        let size = staging.size();
+        let (_, answer) = self.begin_read(buffer, staging);
+        self.wait()?;
+        self.finish_read(staging, &answer)
+    }
+
+    /// Asks for a copy of a device buffer in `staging`: what to wait for, and where the answer comes.
+    fn begin_read(
+        &self,
+        buffer: &wgpu::Buffer,
+        staging: &wgpu::Buffer,
+    ) -> (wgpu::SubmissionIndex, Answer) {
         let mut encoder = self.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, size);
-        self.queue.submit([encoder.finish()]);
-        let (sender, receiver) = std::sync::mpsc::channel();
+        encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, staging.size());
+        let index = self.queue.submit([encoder.finish()]);
+        let (sender, answer) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = sender.send(result);
         });
-        self.wait()?;
-        let mapped = receiver.recv_timeout(PATIENCE);
+        (index, answer)
+    }
+
+    /// What a copy that is done holds.
+    fn finish_read<T: bytemuck::Pod>(
+        &self,
+        staging: &wgpu::Buffer,
+        answer: &Answer,
+    ) -> Result<Vec<T>> {
+        let mapped = answer.recv_timeout(PATIENCE);
         mapped
             .map_err(|_| self.failed("no answer to a read".to_string()))?
             .map_err(|e| self.failed(format!("reading back failed: {e}")))?;

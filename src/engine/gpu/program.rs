@@ -2,7 +2,7 @@
 
 use super::pipeline::Pipeline;
 use super::timestamps::Timestamps;
-use super::{Context, IN_FLIGHT};
+use super::{Answer, Context, IN_FLIGHT};
 use crate::engine::Span;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost};
@@ -40,6 +40,24 @@ pub struct GpuProgram {
     pub(super) plan: MemoryPlan,
     /// Runs that are watched.
     pub(super) watch: Option<Timestamps>,
+}
+
+/// Tensors that were asked for.
+pub(in crate::engine) struct LaterTensors {
+    context: Arc<Context>,
+    staging: wgpu::Buffer,
+    index: wgpu::SubmissionIndex,
+    answer: Answer,
+    len: usize,
+}
+
+impl LaterTensors {
+    /// Waits for them, but for nothing that was submitted behind them.
+    pub fn wait(self) -> Result<Vec<f32>> {
+        self.context.wait_for(Some(self.index))?;
+        let all: Vec<f32> = self.context.finish_read(&self.staging, &self.answer)?;
+        Ok(self.context.tensors_of(&all, self.len, None))
+    }
 }
 
 /// Encodes launches as one compute pass.
@@ -154,6 +172,18 @@ impl GpuProgram {
             // A host's buffer may be longer than the tensor.
             None => read(&self.context.staging((len * WORD_BYTES) as u64)),
         }
+    }
+
+    /// Asks for the tensors of all members, as they are behind what was submitted so far.
+    pub(in crate::engine) fn read_later(&self, id: BufferId, len: usize) -> Result<LaterTensors> {
+        let buffer = &self.buffers[id.0];
+        self.check_usage(buffer, wgpu::BufferUsages::COPY_SRC, "COPY_SRC")?;
+        let context = self.context.clone();
+        // A staging buffer of its own: the next request may come before this one was answered.
+        let words = context.stride(len) * context.members();
+        let staging = context.staging((words * WORD_BYTES) as u64);
+        let (index, answer) = context.begin_read(buffer, &staging);
+        Ok(LaterTensors { context, staging, index, answer, len })
     }
 
     /// A host's buffer may lack what the program's own all have.
