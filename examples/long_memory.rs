@@ -2,7 +2,7 @@
 //! a tanh RNN, a GRU and an LSTM.
 //!
 //! `cargo run --release --example long_memory` takes about half a minute and writes `long_memory.html`; with
-//! `-- full` the problems have their usual sizes and are trained until they are solved, if ever: half an hour.
+//! `-- full` the problems have their usual sizes and are trained until they are solved, if ever: some ten minutes.
 
 #[path = "common/long_memory.rs"]
 mod long_memory;

@@ -25,7 +25,7 @@ fn tunes(from: usize, count: usize) -> Vec<Vec<Vec<u32>>> {
 fn main() -> Result<()> {
     let tunes = Tunes { training: tunes(0, 60), validation: tunes(60, 12), test: tunes(72, 12) };
     let recurrent = RecurrentConfig::new(CellKind::Gru, 48);
-    let model = MusicModel::new(NoteModel { recurrent })?;
+    let model = MusicModel::new(NoteModel::new(recurrent))?;
     println!("{} parameters over 88 keys", model.parameter_count());
 
     // Batches of 160 steps at most, rows times the longest tune among them.

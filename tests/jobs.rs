@@ -7,7 +7,10 @@ use recurra::data::Buckets;
 use recurra::engine::Engine;
 use recurra::task::RecurrentConfig;
 use recurra::task::TaskModel;
-use recurra::task::music::{MusicModel, MusicTask, NOTES, NoteModel, Tunes};
+use recurra::task::lm::LanguageModel;
+use recurra::task::music::{
+    LOWEST, MusicModel, MusicTask, NOTES, NoteModel, Tunes, read_midi, write_midi,
+};
 use recurra::tensor::NamedTensors;
 use recurra::train::{Checkpoint, LogLine, TrainOptions, Trainer, View};
 use recurra::{CellKind, Error};
@@ -275,6 +278,15 @@ fn folders_and_texts_are_kept_apart() {
 
 #[test]
 fn a_run_is_interrupted_from_the_keyboard_and_goes_on() {
+    interrupted_by("-INT");
+}
+
+#[test]
+fn a_run_that_the_system_ends_is_saved() {
+    interrupted_by("-TERM");
+}
+
+fn interrupted_by(signal: &str) {
     let folder = tempfile::tempdir().unwrap();
     let data = sums(&folder.path().join("sums.txt"));
     let out = folder.path().join("model");
@@ -293,7 +305,7 @@ fn a_run_is_interrupted_from_the_keyboard_and_goes_on() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     std::thread::sleep(std::time::Duration::from_millis(100));
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
     let said = text(&output.stderr);
@@ -348,7 +360,7 @@ fn tunes() -> Tunes {
 }
 
 fn music(cell: CellKind) -> MusicModel {
-    MusicModel::new(NoteModel { recurrent: RecurrentConfig::new(cell, 48) }).unwrap()
+    MusicModel::new(NoteModel::new(RecurrentConfig::new(cell, 48))).unwrap()
 }
 
 /// Batches of several shapes with masks against each tune by itself; and the same bits after an interruption.
@@ -431,6 +443,110 @@ fn chorales_are_learned_on_the_command_line() {
     std::fs::write(&bad, r#"{"train": [[[60], [200]]]}"#).unwrap();
     let bad = bad.to_str().unwrap();
     fails(&["train", "music", "--data", bad], 1, &["bad.json", "tune 1, step 2", "200"]);
-    fails(&["predict", "--model", out], 1, &["JSON file of tunes"]);
+    fails(&["predict", "--model", out], 1, &["name a file or a folder"]);
     fails(&["train", "music"], 2, &["--data"]);
+}
+
+/// A folder of MIDI files is trained on, evaluated, and gone on from; what is played is a MIDI file too.
+#[test]
+fn midi_files_are_learned_and_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let tunes = tunes();
+    let files = folder.path().join("midi");
+    for (name, list) in [("train", &tunes.training), ("valid", &tunes.validation)] {
+        std::fs::create_dir_all(files.join(name)).unwrap();
+        for (number, tune) in list.iter().enumerate() {
+            let file = files.join(name).join(format!("{number:03}.mid"));
+            write_midi(&file, tune, 0.5).unwrap();
+        }
+    }
+    let read = Tunes::read(&files, 0.5).unwrap();
+    assert!(read == Tunes { test: Vec::new(), ..tunes.clone() });
+    let name = |path: &Path| path.to_str().unwrap().to_string();
+    let (data, out) = (name(&files), name(&folder.path().join("model")));
+    let (_, said) = good(&[
+        "train",
+        "music",
+        "--data",
+        &data,
+        "--step",
+        "0.5",
+        "--out",
+        &out,
+        "--hidden",
+        "48",
+        "--layers",
+        "1",
+        "--cell",
+        "gru",
+        "--epochs",
+        "40",
+        "--lr",
+        "0.02",
+        "--batch-steps",
+        "120",
+        "--device",
+        "cpu",
+    ]);
+    assert!(said.contains("midi: 40 tunes") && said.contains("9 of"), "{said}");
+    let (json, _) = good(&["eval", "--model", &out, "--data", &data, "--json"]);
+    let score: Value = serde_json::from_str(&json).unwrap();
+    // By how often each note sounds, 6.9.
+    assert!(score["loss"].as_f64().unwrap() < 3.5, "{score}");
+    // It goes on with a scale as the tunes do, and hears what it played: notes of each step in the next ones.
+    let (prompt, played) = (files.join("valid/000.mid"), name(&folder.path().join("played.mid")));
+    let play = ["sample", "--model", &out, "--prompt", prompt.to_str().unwrap(), "--length", "6"];
+    good(&[&play[..], &["--temperature", "0", "--out", &played]].concat());
+    let heard = &tunes.validation[0];
+    let whole = read_midi(Path::new(&played), 0.5).unwrap();
+    assert!(whole.len() <= heard.len() + 6 && whole[..heard.len()] == heard[..]);
+    let (lines, _) = good(&[&play[..], &["--temperature", "0"]].concat());
+    let notes: Vec<Vec<u32>> = lines
+        .lines()
+        .map(|line| line.split_whitespace().map(|n| n.parse::<u32>().unwrap() - LOWEST).collect())
+        .collect();
+    assert_eq!(notes.len(), heard.len() + 6);
+    assert!(notes[..whole.len()] == whole[..], "{notes:?} {whole:?}");
+    let (model, weights) = MusicModel::load(Path::new(&out)).unwrap();
+    let engine = Engine::cpu(Some(1)).unwrap();
+    for t in 0..6 {
+        let before = vec![notes[..heard.len() + t].to_vec()];
+        let next = &model.score(&engine, &weights, &before).unwrap()[0].1;
+        let likely: Vec<u32> = (0..NOTES as u32).filter(|&key| next[key as usize] > 0.5).collect();
+        assert_eq!(notes[heard.len() + t], likely, "step {t}");
+    }
+    // Other files under the same names are not what the run began with.
+    let resume = ["train", "music", "--resume", &out];
+    good(&resume);
+    write_midi(&files.join("train/000.mid"), &tunes.training[1], 0.5).unwrap();
+    fails(&resume, 1, &["not the file that the run began with"]);
+    std::fs::write(files.join("train/broken.mid"), b"MThd").unwrap();
+    let broken = ["train", "music", "--data", &data, "--out", &played];
+    fails(&broken, 1, &["broken.mid", "no MIDI file"]);
+    fails(&["sample", "--model", &out, "--top-k", "3"], 1, &["--top-k"]);
+    fails(&[&broken[..], &["--step", "0"]].concat(), 2, &["above 0"]);
+}
+
+#[test]
+fn parameters_in_groups_move_by_their_own_rates() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(&folder.path().join("sums.txt"));
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let all = ["train", "--data", &data, "--out", out.to_str().unwrap(), "--steps", "3"];
+        good(&[&all[..], &SMALL, more].concat());
+        Checkpoint::load(&out).unwrap().tensors
+    };
+    let plain = run("plain", &[]);
+    let groups = run("groups", &["--group", "embedding:0", "--group", "l0+linear:0.5:0.1"]);
+    let (model, _) = LanguageModel::load_config(&folder.path().join("groups")).unwrap();
+    let start = model.initial_weights(1);
+    assert_eq!(groups["embedding.weight"], start["embedding.weight"]);
+    for name in ["lstm.weight_hh_l0", "linear.weight", "embedding.weight"] {
+        assert_ne!(plain[name], groups[name], "{name}");
+        assert_ne!(plain[name], start[name], "{name}");
+    }
+    let out = ["train", "--data", &data, "--out", "nowhere"];
+    fails(&[&out[..], &["--group", "lstm:x"]].concat(), 2, &["'x' is no factor"]);
+    fails(&[&out[..], &["--group", "nothing:1"]].concat(), 1, &["no parameter is in the group"]);
 }

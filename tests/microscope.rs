@@ -242,6 +242,8 @@ fn looking_changes_nothing() {
             for layer in &view.layers {
                 assert!(layer.gradients.h.len() == 12 && layer.gradients.c.len() == 12);
                 assert!(layer.gradients.h.iter().all(|&n| n > 0.0));
+                // The loss of the last step comes by way of h alone.
+                assert!(layer.gradients.c_by_way_of_h && layer.gradients.c[11] > 0.0);
                 let names: Vec<_> = layer.gates.iter().map(|g| g.name.as_str()).collect();
                 assert_eq!(names, ["i", "f", "g", "o"]);
                 let mean = layer.gates[1].mean;

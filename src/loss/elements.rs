@@ -7,7 +7,7 @@ use crate::schedule::{Recorder, Var};
 use crate::tensor::DType;
 
 /// What a loss of elements takes besides predictions and targets.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ElementOptions {
     /// Which rows \[N\] or elements \[N·D\] take part; none: all.
     pub mask: Option<View>,
@@ -15,6 +15,15 @@ pub struct ElementOptions {
     pub positive: Option<View>,
     /// δ, or the least σ.
     pub shape: f32,
+    /// What the mean is multiplied with: D makes it a mean over rows of sums over their elements.
+    pub weight: f32,
+}
+
+impl Default for ElementOptions {
+    /// All elements, a plain mean.
+    fn default() -> Self {
+        ElementOptions { mask: None, positive: None, shape: 0.0, weight: 1.0 }
+    }
 }
 
 /// The mean of a loss of predictions \[N, D·k\] against `targets` \[N, D\] (f32) over the elements that take part, and
@@ -32,6 +41,10 @@ pub fn elements(
     options: ElementOptions,
 ) -> Result<()> {
     check(&form, options.shape)?;
+    if !(options.weight > 0.0 && options.weight.is_finite()) {
+        let what = format!("a loss's weight must be more than 0, not {}", options.weight);
+        return Err(Error::invalid(what));
+    }
     let each = form.each();
     if !prediction.columns.is_multiple_of(each) {
         let what = format!(
@@ -58,10 +71,11 @@ pub fn elements(
     // The mean over the levels too.
     let levels = if let ElementForm::Quantile(levels) = &form { levels.len() } else { 1 };
     let (mut total, mut flags, mut run) = (None, None, 1);
-    let mut factor = 1.0 / (levels as f64 * count as f64);
+    let weight = f64::from(options.weight);
+    let mut factor = weight / (levels as f64 * count as f64);
     if let Some(mask) = options.mask {
         let (view, neighbours) = flags_of(rec, mask, count, width)?;
-        factor = 1.0 / levels as f64;
+        factor = weight / levels as f64;
         total = Some(count_flags(rec, view, neighbours as f32)?);
         (flags, run) = (Some(view), neighbours);
     }

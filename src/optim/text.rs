@@ -1,6 +1,6 @@
 //! Optimizers and averages as short texts, for a command line.
 
-use super::{Averaging, Optimizer};
+use super::{Averaging, Optimizer, ParameterGroup};
 use crate::error::{Error, Result};
 use std::str::FromStr;
 
@@ -44,6 +44,35 @@ impl FromStr for Optimizer {
         };
         optimizer.check().map_err(|e| Error::invalid(format!("optimizer '{text}': {e}")))?;
         Ok(optimizer)
+    }
+}
+
+/// `NAMES:RATE[:DECAY]`: parts of names with + between them, a factor of the learning rate, and a weight decay, which
+/// is 0 where none is given. `embedding:0` keeps the embedding as it is.
+impl FromStr for ParameterGroup {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = |what: String| Error::invalid(format!("group '{text}': {what}"));
+        let mut fields = text.split(':');
+        let names: Vec<&str> = fields.next().unwrap_or_default().split('+').collect();
+        if names.iter().any(|name| name.is_empty()) {
+            return Err(bad("parts of parameters' names are missing".to_string()));
+        }
+        let mut number = |what: &str| match fields.next() {
+            None => Ok(None),
+            Some(field) => match field.trim().parse::<f32>() {
+                Ok(x) if x >= 0.0 && x.is_finite() => Ok(Some(x)),
+                _ => Err(bad(format!("'{field}' is no {what} of 0 or more"))),
+            },
+        };
+        let rate = number("factor of the learning rate")?;
+        let decay = number("weight decay")?;
+        let rate = rate.ok_or_else(|| bad("a factor of the learning rate is missing".into()))?;
+        if fields.next().is_some() {
+            return Err(bad("there is more than NAMES:RATE:DECAY".to_string()));
+        }
+        Ok(ParameterGroup::new(&names, decay.unwrap_or(0.0)).at_rate(rate))
     }
 }
 
@@ -95,6 +124,14 @@ mod tests {
             ("adamw:-1", "0 or more"),
         ] {
             assert!(refused(text).contains(what), "{}", refused(text));
+        }
+        let group = ParameterGroup::new(&["bias", "norm"], 0.1).at_rate(0.5);
+        assert_eq!("bias+norm:0.5:0.1".parse::<ParameterGroup>().unwrap(), group);
+        let frozen = ParameterGroup::frozen(&["embedding"]);
+        assert_eq!("embedding:0".parse::<ParameterGroup>().unwrap(), frozen);
+        for text in ["bias", "", ":1", "a+:1", "bias:x", "bias:-1", "bias:1:nan", "bias:1:0:0"] {
+            let got = text.parse::<ParameterGroup>().unwrap_err().to_string();
+            assert!(got.contains(&format!("group '{text}'")), "{got}");
         }
         assert_eq!("ema:0.5".parse::<Averaging>().unwrap(), Averaging::Exponential { decay: 0.5 });
         assert_eq!("nt-asgd".parse::<Averaging>().unwrap(), Averaging::Triggered { patience: 5 });

@@ -67,10 +67,6 @@ pub trait Task {
     fn recurrent(&self) -> Vec<&Recurrent> {
         Vec::new()
     }
-    /// What reported losses are multiplied with, where the recorded mean is over other things than people count.
-    fn loss_factor(&self) -> f32 {
-        1.0
-    }
     /// What a symbol is called, in the singular.
     fn symbol(&self) -> &'static str {
         "symbol"

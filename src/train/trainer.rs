@@ -43,7 +43,6 @@ pub(super) struct LaterRing {
     /// Of each step the shape, and its place in the ring of that shape.
     steps: Vec<(usize, usize)>,
     rings: BTreeMap<usize, Later>,
-    factor: f32,
 }
 
 impl LaterRing {
@@ -52,7 +51,7 @@ impl LaterRing {
         let rings = self.rings.into_iter().map(|(shape, later)| Ok((shape, later.wait()?)));
         let rings: BTreeMap<usize, Vec<f32>> = rings.collect::<Result<_>>()?;
         let of_step = |(shape, at): (usize, usize)| {
-            MemberLosses(rings[&shape].chunks(RING).map(|ring| self.factor * ring[at]).collect())
+            MemberLosses(rings[&shape].chunks(RING).map(|ring| ring[at]).collect())
         };
         Ok(self.steps.into_iter().map(of_step).collect())
     }
@@ -328,8 +327,7 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     /// The same, to be waited for when more steps were submitted.
     pub(super) fn ring_later(&self, name: &str, first: u64) -> Result<Option<LaterRing>> {
-        let factor = if name == LOSS { self.task.loss_factor() } else { 1.0 };
-        let mut ring = LaterRing { steps: Vec::new(), rings: BTreeMap::new(), factor };
+        let mut ring = LaterRing { steps: Vec::new(), rings: BTreeMap::new() };
         for step in first..self.step {
             let at = (step % RING as u64) as usize;
             let shape = self.shapes[at];
@@ -387,8 +385,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         for (loaded, own) in self.validation.iter().zip(&mut pending) {
             take(loaded, own)?;
         }
-        let factor = f64::from(self.task.loss_factor());
-        let mean = |sum: f64| (factor * sum / weights) as f32;
+        let mean = |sum: f64| (sum / weights) as f32;
         Ok(Some(MemberLosses(sums.into_iter().map(mean).collect())))
     }
 

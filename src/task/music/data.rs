@@ -1,8 +1,10 @@
-//! Tunes in JSON files.
+//! Tunes in JSON files, and in folders of MIDI files.
 
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::path::Path;
+#[cfg(feature = "files")]
+use std::path::PathBuf;
 
 /// The lowest note, by its number in MIDI: the lowest key of a piano.
 pub const LOWEST: u32 = 21;
@@ -21,17 +23,68 @@ pub struct Tunes {
 }
 
 impl Tunes {
-    /// Reads `{"train": [[[60, 72], …], …], "valid": …, "test": …}`: tunes of steps of MIDI note numbers (21 to 108;
-    /// negative ones are silence), the form of Boulanger-Lewandowski's data sets. A plain list of tunes is taken for
-    /// tunes to test; without `valid` every tenth tune of `train` is held out.
+    /// Reads tunes in one of these forms:
+    ///
+    /// - JSON: `{"train": [[[60, 72], …], …], "valid": …, "test": …}`, tunes of steps of MIDI note numbers (21 to 108;
+    ///   negative ones are silence), the form of Boulanger-Lewandowski's data sets. A plain list of tunes is taken for
+    ///   tunes to test.
+    /// - A folder of MIDI files, in it and in folders in it, each a tune. Those in folders with the names `train`,
+    ///   `valid` and `test` belong there, the others to `train`. A step is so many quarter notes long.
+    /// - One MIDI file: a tune to test.
+    ///
+    /// Without `valid` every tenth tune of `train` is held out.
     ///
     /// # Errors
-    /// The file can't be read or is no such JSON; a note that is none: its tune and step are named.
-    pub fn read(path: &Path) -> Result<Self> {
+    /// What can't be read or is in none of these forms; a note that is none: its tune and step, or its file and place
+    /// are named.
+    pub fn read(path: &Path, quarters: f32) -> Result<Self> {
+        let in_file = |e: Error| Error::format(path, e.to_string());
+        if path.is_dir() || is_midi(path) {
+            return Self::of_midi(path, quarters)?.hold_out().map_err(in_file);
+        }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
         let value: Value =
             serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e.to_string()))?;
-        Self::of(&value).map_err(|e| Error::format(path, e.to_string()))
+        Self::of(&value).map_err(in_file)
+    }
+
+    #[cfg(not(feature = "files"))]
+    fn of_midi(path: &Path, _: f32) -> Result<Self> {
+        Err(Error::format(path, "MIDI files need the feature 'files'"))
+    }
+
+    #[cfg(feature = "files")]
+    fn of_midi(path: &Path, quarters: f32) -> Result<Self> {
+        let mut tunes = Tunes::default();
+        if !path.is_dir() {
+            tunes.test.push(super::read_midi(path, quarters)?);
+            return Ok(tunes);
+        }
+        for file in midi_files(path)? {
+            let tune = super::read_midi(&file, quarters)?;
+            let inside = file.strip_prefix(path).unwrap_or(&file);
+            let within = |name: &str| inside.iter().any(|part| part == name);
+            match (within("valid"), within("test")) {
+                (true, _) => tunes.validation.push(tune),
+                (_, true) => tunes.test.push(tune),
+                _ => tunes.training.push(tune),
+            }
+        }
+        Ok(tunes)
+    }
+
+    /// Holds out every tenth tune of training, where there are none for validation.
+    fn hold_out(mut self) -> Result<Self> {
+        if self.training.is_empty() && self.test.is_empty() {
+            return Err(Error::invalid("there are no tunes to train on or to test with"));
+        }
+        if self.validation.is_empty() && self.training.len() >= 10 {
+            let tunes = std::mem::take(&mut self.training).into_iter().enumerate();
+            let (held, rest): (Vec<_>, Vec<_>) = tunes.partition(|(i, _)| i % 10 == 9);
+            self.validation = held.into_iter().map(|t| t.1).collect();
+            self.training = rest.into_iter().map(|t| t.1).collect();
+        }
+        Ok(self)
     }
 
     fn of(value: &Value) -> Result<Self> {
@@ -42,19 +95,36 @@ impl Tunes {
             Some(list) => tunes(name, list),
             None => Ok(Vec::new()),
         };
-        let mut all =
-            Tunes { training: part("train")?, validation: part("valid")?, test: part("test")? };
-        if all.training.is_empty() && all.test.is_empty() {
-            return Err(Error::invalid("there is neither 'train' nor 'test' with tunes"));
-        }
-        if all.validation.is_empty() && all.training.len() >= 10 {
-            let tunes = std::mem::take(&mut all.training).into_iter().enumerate();
-            let (held, rest): (Vec<_>, Vec<_>) = tunes.partition(|(i, _)| i % 10 == 9);
-            all.validation = held.into_iter().map(|t| t.1).collect();
-            all.training = rest.into_iter().map(|t| t.1).collect();
-        }
-        Ok(all)
+        Tunes { training: part("train")?, validation: part("valid")?, test: part("test")? }
+            .hold_out()
     }
+}
+
+fn is_midi(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    ending == "mid" || ending == "midi"
+}
+
+/// The MIDI files in a folder and in those in it, by their names.
+#[cfg(feature = "files")]
+fn midi_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let list = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "read", e))?;
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in list {
+        let entry = entry.map_err(|e| Error::io(folder, "read", e))?;
+        // Not the kind of what a link leads to: links may lead in circles.
+        let kind = entry.file_type().map_err(|e| Error::io(entry.path(), "read", e))?;
+        match entry.path() {
+            path if kind.is_dir() => folders.push(path),
+            path if is_midi(&path) => files.push(path),
+            _ => {}
+        }
+    }
+    for inner in folders {
+        files.extend(midi_files(&inner)?);
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn tunes(name: &str, list: &Value) -> Result<Vec<Vec<Vec<u32>>>> {
@@ -113,7 +183,7 @@ mod tests {
             (r#"{"train": [[[60]], [[20]]]}"#, "tune 2, step 1: note 20"),
             (r#"{"train": [[["a"]]]}"#, "is no number"),
             (r#"{"train": [[60]]}"#, "step 1: is no list"),
-            (r#"{"valid": [[[60]]]}"#, "neither"),
+            (r#"{"valid": [[[60]]]}"#, "no tunes to train on"),
         ] {
             let error = of(text).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");

@@ -18,6 +18,21 @@ pub struct NoteModel {
     /// Its layers.
     #[serde(flatten)]
     pub recurrent: RecurrentConfig,
+    /// Quarter notes of a step, for MIDI files.
+    #[serde(default = "quarter")]
+    pub quarters: f32,
+}
+
+/// Folders of before had none but quarter notes.
+fn quarter() -> f32 {
+    1.0
+}
+
+impl NoteModel {
+    /// Of these layers, with steps of quarter notes.
+    pub fn new(recurrent: RecurrentConfig) -> Self {
+        NoteModel { recurrent, quarters: quarter() }
+    }
 }
 
 /// A model of which notes sound: its layers.
@@ -71,6 +86,13 @@ impl MusicModel {
         let h = self.recurrent.record(rec, x, sequence, &InitialState::Zero)?;
         let output = rec.dropout(h.output, self.config.recurrent.dropout)?;
         Ok((self.linear.record(rec, output)?, h.flags))
+    }
+
+    /// Logits \[1, 88\] of the notes behind a step's `x` \[1, 88\], from the states that are carried from run to run.
+    pub(super) fn record_step(&self, rec: &mut Recorder, x: Var) -> Result<Var> {
+        let carried = InitialState::Carried("state".to_string());
+        let h = self.recurrent.record(rec, x, [1, 1], &carried)?;
+        self.linear.record(rec, h.output)
     }
 
     /// Initial weights as PyTorch's modules draw them, but for what the configuration says.
@@ -159,6 +181,10 @@ impl TaskModel for MusicModel {
     fn new(config: NoteModel) -> Result<Self> {
         if config.recurrent.both {
             let what = "a model of what comes next can't read both ways";
+            return Err(crate::Error::invalid(what));
+        }
+        if !(config.quarters > 0.0 && config.quarters.is_finite()) {
+            let what = format!("steps of {} quarter notes are none", config.quarters);
             return Err(crate::Error::invalid(what));
         }
         let (recurrent, init) = config.recurrent.build(NOTES)?;

@@ -5,8 +5,9 @@ use super::{MusicModel, NOTES, Tunes};
 use crate::data::{Batch, Buckets, Passes};
 use crate::engine::Inputs;
 use crate::error::{Error, Result};
+use crate::kernel::ElementForm;
 use crate::layer::Recurrent;
-use crate::loss::{Loss, Objective, Target};
+use crate::loss::{ElementOptions, elements};
 use crate::schedule::Recorder;
 use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
@@ -89,8 +90,11 @@ impl Task for MusicTask {
         let targets = rec.input("targets", [time * batch, NOTES], false)?;
         let lengths = rec.input_ids("lengths", batch)?;
         let (logits, flags) = self.model.record(rec, x, [time, batch], lengths)?;
-        let loss = Loss::BinaryCrossEntropy { positive: None };
-        loss.record(rec, logits, Target::Values(targets.view), flags)
+        // A mean over steps, of sums over notes.
+        let form = ElementForm::BinaryCrossEntropy { positive: false };
+        let weight = NOTES as f32;
+        let options = ElementOptions { mask: flags, weight, ..ElementOptions::default() };
+        elements(rec, logits, targets.view, form, options)
     }
 
     fn shapes(&self, phase: Phase) -> usize {
@@ -142,11 +146,6 @@ impl Task for MusicTask {
 
     fn symbol(&self) -> &'static str {
         "step"
-    }
-
-    /// Nats a step instead of a note.
-    fn loss_factor(&self) -> f32 {
-        NOTES as f32
     }
 
     fn recurrent(&self) -> Vec<&Recurrent> {

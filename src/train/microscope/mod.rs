@@ -6,6 +6,7 @@
 //! nothing of it.
 
 mod spectral;
+mod total;
 mod trouble;
 mod verdict;
 mod view;

@@ -127,7 +127,12 @@ mod tests {
             layers: vec![LayerView {
                 name: format!("{cell}.l0"),
                 cell: cell.to_string(),
-                gradients: Gradients { h: vec![1.0; 100], c: Vec::new(), kept },
+                gradients: Gradients {
+                    h: vec![1.0; 100],
+                    c: Vec::new(),
+                    c_by_way_of_h: false,
+                    kept,
+                },
                 gates: vec![gate],
                 spectral_radius: Vec::new(),
                 half_life: None,

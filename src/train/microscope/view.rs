@@ -1,6 +1,6 @@
 //! What the microscope shows of a step.
 
-use super::{Microscope, Place, spectral_radius};
+use super::{Microscope, Place, spectral_radius, total};
 use crate::cell::{Cell, CellKind};
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,13 @@ pub struct Gradients {
     /// ‖dL/dh(t)‖ of each step t, in the order of time, behind the step: what later steps, the layers above and
     /// the loss give.
     pub h: Vec<f32>,
-    /// ‖dL/dc(t)‖ of the other states, as later steps give it: what goes by way of h(t) counts there. Empty where
-    /// there are none.
+    /// ‖dL/dc(t)‖ of the other states behind each step: what later steps give them, and what h(t) does, which comes
+    /// from them. Empty where there are none.
     pub c: Vec<f32>,
+    /// Whether the way by h(t) is in `c`: under zoneout, of custom cells, and with other activations than an LSTM's own
+    /// it has what later steps give alone.
+    #[serde(default)]
+    pub c_by_way_of_h: bool,
     /// What is left of a gradient one step further back, as a factor of its norm, the geometric mean over the
     /// steps: under 1 gradients vanish, over 1 they explode. None where no gradient came.
     pub kept: Option<f32>,
@@ -209,6 +213,12 @@ impl Gradients {
         let d_output = scope.output(&names.d_output())?;
         let words = stack.cell.state_words(stack.hidden);
         let [time, batch] = scope.shape(place)?;
+        let known = states > 1 && total::is_known(place);
+        let output = known.then(|| total::Output::read(scope, place)).transpose()?;
+        let [behind, gates] = match &output {
+            Some(_) => [scope.output(&names.states())?, scope.output(&names.gates())?],
+            None => [Vec::new(), Vec::new()],
+        };
         let row = |t: usize| &carry[t * batch * words..][..batch * words];
         let (mut h, mut c, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for t in 0..time {
@@ -217,7 +227,12 @@ impl Gradients {
             let total: Vec<f32> = own.iter().zip(above).map(|(a, b)| a + b).collect();
             let (n, m) = (norm(&total), norm(others));
             h.push(n as f32);
-            if states > 1 {
+            if let Some(output) = &output {
+                let own = &behind[t * batch * words..][..batch * words];
+                let saved = gates.len() / time.max(1);
+                let own = [row(t), above, own, &gates[t * saved..][..saved]];
+                c.push(norm(&output.of_step(own, batch)) as f32);
+            } else if states > 1 {
                 c.push(m as f32);
             }
             whole.push(n.hypot(m));
@@ -237,7 +252,7 @@ impl Gradients {
             }
         }
         let kept = (count > 0).then(|| (sum / f64::from(count)).exp() as f32);
-        Ok(Gradients { h, c, kept })
+        Ok(Gradients { h, c, c_by_way_of_h: known, kept })
     }
 }
 

@@ -213,7 +213,7 @@ fn take_terminal() -> std::io::Result<()> {
 }
 
 /// As it was before, if it is ours. Nothing can be done where that fails.
-fn give_terminal_back() {
+pub fn give_terminal_back() {
     if !OURS.swap(false, Ordering::AcqRel) {
         return;
     }

@@ -9,7 +9,7 @@ use recurra::{Error, Result};
 /// The measures of a model of notes on the tunes to test; of a file without such, on those for validation.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let (model, weights) = MusicModel::load(&args.model)?;
-    let tunes = Tunes::read(&args.data)?;
+    let tunes = Tunes::read(&args.data, model.config().quarters)?;
     let (what, list) = match tunes.test.is_empty() {
         false => ("test", &tunes.test),
         true => ("validation", &tunes.validation),

@@ -27,12 +27,14 @@ struct NextNote {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let (model, weights) = MusicModel::load(&args.model)?;
     let Some(file) = args.input.as_deref().filter(|path| *path != Path::new("-")) else {
-        return Err(Error::Invalid("a model of notes reads a JSON file of tunes: name it".into()));
+        return Err(Error::Invalid(
+            "a model of notes reads MIDI files or tunes as JSON: name a file or a folder".into(),
+        ));
     };
-    let tunes = Tunes::read(file)?;
+    let tunes = Tunes::read(file, model.config().quarters)?;
     let list = if tunes.test.is_empty() { &tunes.validation } else { &tunes.test };
     if list.is_empty() {
-        return Err(Error::format(file, "there are no tunes under 'test' or 'valid'"));
+        return Err(Error::format(file, "there are no tunes to test or to validate with"));
     }
     let scores = model.score(&args.device.engine()?, &weights, list)?;
     for (number, (score, next)) in scores.into_iter().enumerate() {

@@ -121,9 +121,21 @@ pub fn check_same(folder: &Path, file: &Path, hash: &str) -> Result<()> {
     Err(Error::format(folder, format!("{file} is not the file that the run began with")))
 }
 
-/// The [`data_hash`] of a file.
+/// The [`data_hash`] of a file; of a folder, that of the names and hashes of what is in it.
 pub fn file_hash(path: &Path) -> Result<String> {
-    Ok(data_hash(&std::fs::read(path).map_err(|e| Error::io(path, "read", e))?))
+    if !path.is_dir() {
+        return Ok(data_hash(&std::fs::read(path).map_err(|e| Error::io(path, "read", e))?));
+    }
+    let bad = |e| Error::io(path, "read", e);
+    let list = std::fs::read_dir(path).map_err(bad)?;
+    let names = list.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
+    let mut names = names.map_err(bad)?;
+    names.sort();
+    let each = |name: std::ffi::OsString| -> Result<String> {
+        Ok(format!("{} {}\n", name.to_string_lossy(), file_hash(&path.join(&name))?))
+    };
+    let lines = names.into_iter().map(each).collect::<Result<String>>()?;
+    Ok(data_hash(lines.as_bytes()))
 }
 
 /// FNV-1a over bytes, in hexadecimal: so that other data than a run began with are noticed.

@@ -2,7 +2,7 @@
 
 use super::folder::{check_same, file_hash, take_up, trained};
 use super::network::NetworkArgs;
-use super::options::{RunArgs, RunConfig, size};
+use super::options::{RunArgs, RunConfig, positive, size};
 use super::session::{About, Session, Unit};
 use clap::Args;
 use recurra::engine::Engine;
@@ -21,9 +21,14 @@ const DEFAULT_EPOCHS: u64 = 60;
 /// Train a model of which notes sound at each step: recurrent layers over 88 keys, linear.
 #[derive(Args)]
 pub struct MusicArgs {
-    /// Tunes as JSON: {"train": [[[60, 72], …], …], "valid": …, "test": …}, steps of MIDI note numbers
-    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    /// A folder of MIDI files (in it, or in folders train, valid, test), or tunes as JSON: {"train": [[[60, 72], …], …],
+    /// "valid": …, "test": …}, steps of MIDI note numbers
+    #[arg(long, value_name = "FOLDER|FILE", required_unless_present = "resume")]
     pub data: Option<PathBuf>,
+    /// The length of a step of MIDI files, in quarter notes
+    #[arg(long, value_name = "QUARTERS", default_value = "1", value_parser = positive,
+          conflicts_with = "resume")]
+    pub step: f32,
     /// Steps of a batch, rows times the longest, padding among them
     #[arg(long, value_name = "STEPS", default_value = "512", value_parser = size,
           conflicts_with = "resume")]
@@ -57,7 +62,10 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
             (model, training, Some(resumed))
         }
         (None, Some(data)) => {
-            let model = MusicModel::new(NoteModel { recurrent: args.network.config() })?;
+            let model = {
+                let quarters = args.step;
+                MusicModel::new(NoteModel { quarters, ..NoteModel::new(args.network.config()) })?
+            };
             let training = MusicTraining {
                 data: data.clone(),
                 data_hash: file_hash(data)?,
@@ -69,7 +77,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
         (None, None) => return Err(Error::Invalid("--data names the tunes".to_string())),
     };
     let mut training = training;
-    let tunes = Tunes::read(&training.data)?;
+    let tunes = Tunes::read(&training.data, model.config().quarters)?;
     let learner = model.clone().with_memory(args.run.memory.memory());
     let mut task = MusicTask::new(learner, &tunes, training.batch_steps)
         .map_err(|e| Error::format(&training.data, format!("{e} (--batch-steps)")))?;
@@ -136,7 +144,8 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
     let (model, training): (MusicModel, MusicTraining) = trained(folder)?;
     let weights = model.load_weights(folder)?;
     let data = data.unwrap_or(&training.data);
-    let mut task = MusicTask::new(model, &Tunes::read(data)?, training.batch_steps)
+    let tunes = Tunes::read(data, model.config().quarters)?;
+    let mut task = MusicTask::new(model, &tunes, training.batch_steps)
         .map_err(|e| Error::format(data, e.to_string()))?;
     crate::microscope::look(engine, &mut task, &weights, training.run.seed)
 }

@@ -2,7 +2,7 @@
 
 use crate::args::{DeviceArgs, MemoryArgs, PrecisionArgs, ProfileArgs};
 use clap::Args;
-use recurra::optim::{Averaging, Optimizer, Schedule, Update};
+use recurra::optim::{Averaging, Optimizer, ParameterGroup, Schedule, Update};
 use recurra::tensor::Precision;
 use recurra::train::TrainOptions;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,11 @@ pub struct RunArgs {
     /// 5], which begins where validation gets no better
     #[arg(long, value_name = "KIND", value_parser = parsed::<Averaging>, conflicts_with = "resume")]
     pub average: Option<String>,
+    /// Parameters with a rate and a weight decay of their own: parts of their names with + between them, a factor of
+    /// the rate (0 keeps them as they are), a weight decay (0 without it); each belongs to the first group that fits
+    #[arg(long, value_name = "NAMES:RATE[:DECAY]", value_parser = parsed::<ParameterGroup>,
+          conflicts_with = "resume")]
+    pub group: Vec<String>,
     /// Batches whose gradients add up to one step's
     #[arg(long, value_name = "N", default_value = "1", value_parser = size,
           conflicts_with = "resume")]
@@ -195,6 +200,8 @@ pub struct RunConfig {
     pub clip_value: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub accumulate: usize,
     pub steps: u64,
@@ -239,6 +246,7 @@ impl RunConfig {
             clip: args.clip,
             clip_value: args.clip_value,
             average: args.average.clone(),
+            groups: args.group.clone(),
             accumulate: args.accumulate,
             steps,
             evaluate_every: args.eval_every.unwrap_or(often),
@@ -270,6 +278,7 @@ impl RunConfig {
         let update = Update {
             max_norm: Some(self.clip),
             max_value: self.clip_value,
+            groups: self.groups.iter().map(|g| g.parse()).collect::<recurra::Result<_>>()?,
             averaging: self.average.as_deref().map(Averaging::from_str).transpose()?,
             ..Update::new(self.optimizer.parse()?)
         };

@@ -265,7 +265,7 @@ impl Unit {
     }
 }
 
-/// From now on the first Ctrl-C asks the run to stop; the second one, or one behind the run (when what is returned
+/// From now on the first Ctrl-C, or request of the system to end, asks the run to stop; the second one, or one behind the run (when what is returned
 /// is false), ends the program as ever.
 fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Arc<AtomicBool> {
     let running = Arc::new(AtomicBool::new(true));
@@ -273,6 +273,8 @@ fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Arc<AtomicBool> {
     // Where no handler can be set, Ctrl-C ends the run at once: its last checkpoint is whole.
     let _ = ctrlc::set_handler(move || {
         if !flag.load(Ordering::Relaxed) || stop.swap(true, Ordering::Relaxed) {
+            #[cfg(feature = "dashboard")]
+            crate::dashboard::give_terminal_back();
             std::process::exit(130);
         }
         eprintln!("\nending after this step, saved; once more to end at once");
