@@ -546,7 +546,9 @@ fn parameters_in_groups_move_by_their_own_rates() {
         assert_ne!(plain[name], groups[name], "{name}");
         assert_ne!(plain[name], start[name], "{name}");
     }
-    let out = ["train", "--data", &data, "--out", "nowhere"];
+    let nowhere = folder.path().join("nowhere");
+    let out =
+        [&["train", "--data", &data, "--out", nowhere.to_str().unwrap()], &SMALL[..]].concat();
     fails(&[&out[..], &["--group", "lstm:x"]].concat(), 2, &["'x' is no factor"]);
     fails(&[&out[..], &["--group", "nothing:1"]].concat(), 1, &["no parameter is in the group"]);
 }
