@@ -16,7 +16,7 @@ const MOST: usize = 3;
 
 /// The shader (`f16`: all, after they were made ones over buffers of f16), words of cases, what the fault is; the text that stands there, what takes its place.
 #[rustfmt::skip]
-const FAULTS: [[&str; 5]; 129] = [
+const FAULTS: [[&str; 5]; 131] = [
     ["cell/lstm", "lstm given", "two saved gates swapped",
         "out.saved[0] = i;\n    out.saved[GATE_G] = g;",
         "out.saved[0] = g;\n    out.saved[GATE_G] = i;"],
@@ -179,6 +179,12 @@ const FAULTS: [[&str; 5]; 129] = [
     ["embedding_backward", "kernel embedding_backward", "a share of the tokens forgotten",
         "other < SHARES",
         "other < SHARES - 1u"],
+    ["max_over_time", "kernel max_over_time", "steps past the end of a row",
+        "end = min(lengths[i / p.columns], p.time);",
+        "end = p.time;"],
+    ["max_over_time_backward", "kernel max_over_time_backward", "a gradient at the neighbouring step",
+        "places[at] == i / words",
+        "places[at] + 1u == i / words"],
     ["cross_entropy", "kernel cross_entropy", "a row takes its neighbour's place",
         "first = p.logits_offset + row * p.classes",
         "first = p.logits_offset + (row ^ 1u) * p.classes"],

@@ -56,6 +56,22 @@ fn pooling_goes_by_lengths() {
                 let want: Vec<f32> = (0..3).map(|c| sum(c) / (own.len() / 3) as f32).collect();
                 assert!(apart(&means[number], &want) < 1e-6, "{} {number}", engine.name());
             }
+            let model = Sequential::values(3).max_over_time().build().unwrap();
+            let largest = of(&model);
+            for (own, largest) in list.iter().zip(&largest).filter(|pair| !pair.0.is_empty()) {
+                let of = |c: usize| own.iter().skip(c).step_by(3).copied().fold(f32::MIN, f32::max);
+                assert_eq!(largest[..], [0, 1, 2].map(of), "{}", engine.name());
+            }
+            // Of two directions side by side each where it has read all.
+            let list = values(4, lengths);
+            let model = Sequential::values(4).both_ends().build().unwrap();
+            let trained = model.with_weights(NamedTensors::new()).unwrap();
+            let ends = trained.predict(&engine, &Sequences::values(4, list.clone())).unwrap();
+            for (own, ends) in list.iter().zip(&ends).filter(|pair| !pair.0.is_empty()) {
+                let n = own.len();
+                let want = [own[n - 4], own[n - 3], own[2], own[3]];
+                assert_eq!(ends[..], want, "{}", engine.name());
+            }
         }
     }
 }
@@ -80,6 +96,9 @@ fn gradients_of_pooling_are_slopes() {
                 plain().mean_over_time().linear(2),
                 Sequential::values(2).lstm(4).last_step().linear(2),
                 both().mean_over_time().activated(3, Activation::Tanh).linear(2),
+                both().both_ends().linear(2),
+                // Behind recurrent layers two steps are near enough that a difference changes which is the largest.
+                plain().max_over_time().linear(2),
             ] {
                 let model = model.build().unwrap();
                 let mut fit = Fit::new(&model, &samples).unwrap().with_shapes(1).unwrap();

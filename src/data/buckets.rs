@@ -58,6 +58,12 @@ impl Buckets {
         Ok(Buckets { shapes, members, lengths: lengths.to_vec() })
     }
 
+    /// The same with so many rows at most in a batch, of short sequences too.
+    pub fn with_rows(mut self, most: usize) -> Self {
+        self.shapes.iter_mut().for_each(|[_, batch]| *batch = (*batch).min(most.max(1)));
+        self
+    }
+
     /// T and B of each shape.
     pub fn shapes(&self) -> &[[usize; 2]] {
         &self.shapes
@@ -211,6 +217,10 @@ mod tests {
             assert_ne!(buckets.shuffled(3, 1), buckets.shuffled(4, 1));
         }
         let padding = |most| Buckets::new(&lengths, 400, most).unwrap().padding();
+        let few = Buckets::new(&lengths, 400, 8).unwrap().with_rows(5);
+        assert!(few.in_order().iter().all(|batch| batch.rows.len() <= 5));
+        assert_eq!(few.in_order().iter().map(|batch| batch.rows.len()).sum::<usize>(), 196);
+        assert_eq!(few.in_order().len(), few.count());
         assert!(padding(1) > 0.4 && padding(8) < 0.2, "{} {}", padding(1), padding(8));
     }
 

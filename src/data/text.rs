@@ -8,7 +8,14 @@ use std::path::Path;
 /// # Errors
 /// The file can't be read, is empty, or is no UTF-8: the error names line and byte.
 pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = read_bytes(path)?;
+    text_of(path, read_bytes(path)?)
+}
+
+/// The bytes of a file (or of what has this name in messages) as a text.
+///
+/// # Errors
+/// They are no UTF-8: the error names line and byte.
+pub(crate) fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count() + 1;

@@ -91,26 +91,46 @@ impl Vocabulary {
             Tokens::Bytes => Ok(Vocabulary::Bytes),
             Tokens::Characters if text.is_empty() => Err(Error::invalid("the text is empty")),
             Tokens::Characters => Ok(Vocabulary::of(text)),
-            Tokens::Words => {
-                let most = most.unwrap_or(usize::MAX);
-                if most < 3 {
-                    let reason = format!("a vocabulary of words needs at least 3, not {most}");
-                    return Err(Error::invalid(reason));
-                }
-                let mut counts: HashMap<&str, u64> = HashMap::new();
-                let own = |word: &&str| ![UNKNOWN, END_OF_LINE].contains(word);
-                text.split_whitespace()
-                    .filter(own)
-                    .for_each(|w| *counts.entry(w).or_default() += 1);
-                let mut list: Vec<(&str, u64)> = counts.into_iter().collect();
-                list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-                if list.is_empty() {
-                    return Err(Error::invalid("the text has no words"));
-                }
-                let frequent = list.into_iter().take(most - 2).map(|(word, _)| word);
-                let words = [UNKNOWN, END_OF_LINE].into_iter().chain(frequent);
-                Ok(Self::of_words(words.map(str::to_string).collect()))
-            }
+            Tokens::Words => Self::of_tokens(text.split_whitespace(), most, 1),
+        }
+    }
+
+    /// Words that are found elsewhere than between white space: the `most` most frequent that occur `least` times,
+    /// [`UNKNOWN`] and [`END_OF_LINE`] among them.
+    ///
+    /// # Errors
+    /// No word; fewer than three are allowed.
+    pub fn of_tokens<'a>(
+        words: impl Iterator<Item = &'a str>,
+        most: Option<usize>,
+        least: u64,
+    ) -> Result<Self> {
+        let most = most.unwrap_or(usize::MAX);
+        if most < 3 {
+            let reason = format!("a vocabulary of words needs at least 3, not {most}");
+            return Err(Error::invalid(reason));
+        }
+        let mut counts: HashMap<&str, u64> = HashMap::new();
+        let own = |word: &&str| ![UNKNOWN, END_OF_LINE].contains(word);
+        words.filter(own).for_each(|w| *counts.entry(w).or_default() += 1);
+        let mut list: Vec<(&str, u64)> = counts.into_iter().filter(|w| w.1 >= least).collect();
+        list.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        if list.is_empty() {
+            return Err(Error::invalid(match least {
+                0..=1 => "the text has no words".to_string(),
+                _ => format!("the text has no word that occurs {least} times"),
+            }));
+        }
+        let frequent = list.into_iter().take(most - 2).map(|(word, _)| word);
+        let words = [UNKNOWN, END_OF_LINE].into_iter().chain(frequent);
+        Ok(Self::of_words(words.map(str::to_string).collect()))
+    }
+
+    /// A word's number, of an unknown one that of [`UNKNOWN`]; 0 where tokens are no words.
+    pub fn word(&self, word: &str) -> u32 {
+        match self {
+            Vocabulary::Words(_, numbers) => numbers.get(word).copied().unwrap_or(0),
+            _ => 0,
         }
     }
 
@@ -359,6 +379,9 @@ mod tests {
         let twice =
             VocabularyText::Words([UNKNOWN, END_OF_LINE, "a", "a"].map(String::from).into());
         assert!(Vocabulary::from_text(Tokens::Words, &twice).is_err());
+        let v = Vocabulary::of_tokens([" ", "x", " ", "y", "x"].into_iter(), None, 2).unwrap();
+        assert_eq!((v.len(), v.word(" "), v.word("x"), v.word("y")), (4, 2, 3, 0));
+        assert!(Vocabulary::of_tokens(["x"].into_iter(), None, 2).is_err());
         // As a configuration keeps them.
         let json = serde_json::to_string(&v.text()).unwrap();
         assert_eq!(serde_json::from_str::<VocabularyText>(&json).unwrap(), v.text());

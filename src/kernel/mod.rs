@@ -29,6 +29,7 @@ mod optimizer;
 mod penalty;
 mod permutations;
 mod places;
+mod pool;
 mod reduce;
 mod resident;
 mod scan;
@@ -69,6 +70,7 @@ pub use optimizer::{
 };
 pub use penalty::{ActivationPenalty, ActivationPenaltyParams};
 pub use permutations::{cooperative_permutations, permutations};
+pub use pool::{MaxOverTime, MaxOverTimeBackward, MaxOverTimeParams};
 pub use reduce::{
     ClipScale, ClipScaleParams, RecordLoss, RecordLossParams, SumSquares, SumSquaresParams,
 };
@@ -307,6 +309,8 @@ ops!(
     NormaliseForward,
     NormaliseBackward,
     ColumnSum,
+    MaxOverTime,
+    MaxOverTimeBackward,
     ActivationPenalty,
     LossTotal,
     ElementLoss,

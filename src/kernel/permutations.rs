@@ -38,6 +38,12 @@ pub fn permutations() -> Vec<Op> {
     }
     let params = EmbeddingParams::new(2, 2, view, view, view);
     list.push(EmbeddingForward { params }.into());
+    let params = MaxOverTimeParams::new([2, 2, 2], view, view);
+    for flag in flags {
+        list.push(MaxOverTime { params, lengths: flag }.into());
+        list.push(MaxOverTimeBackward { params, accumulate: flag }.into());
+    }
+    let params = EmbeddingParams::new(2, 2, view, view, view);
     for accumulate in flags {
         list.push(EmbeddingBackward { params, accumulate }.into());
         list.push(Dropout { accumulate, ..Dropout::new(view, view, 0, 0.5) }.into());

@@ -2,7 +2,7 @@
 
 use super::samples::Content;
 use super::shape::{Shapes, TARGETS};
-use super::{Form, IGNORE, Model, Samples, Trained};
+use super::{Form, IGNORE, Model, Samples, Sequences, Trained};
 use crate::data::{Batch, Buckets};
 use crate::engine::{Engine, Inputs};
 use crate::error::{Error, Result};
@@ -12,6 +12,8 @@ use crate::optim::averaged;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 use crate::train::{Event, Phase, Task, TrainOptions, Trainer};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 
 /// Shapes of batches, where nothing else was asked for.
@@ -51,6 +53,12 @@ pub struct Fit<'a> {
     loss: Option<&'a dyn Objective>,
     batch: usize,
     shapes: usize,
+    /// Batches of short sequences have no more rows than those of the longest.
+    equal: bool,
+    /// The share of tokens that training reads as another one, and which.
+    unread: (f32, u32),
+    /// Inputs of the loss, the same at every batch.
+    constants: Vec<(String, Vec<f32>)>,
     /// The batches of the pass (by seed and number) that was asked for last.
     pass: Option<([u64; 2], Vec<Batch>)>,
 }
@@ -63,8 +71,8 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn new(samples: &'a Samples, batch: usize, most: usize) -> Result<Self> {
-        let shapes = Shapes::new(&samples.lengths, batch, most)?;
+    fn new(samples: &'a Samples, batch: usize, most: usize, equal: bool) -> Result<Self> {
+        let shapes = Shapes::new(&samples.lengths, batch, most, equal)?;
         let batches = shapes.buckets.in_order();
         Ok(Part { samples, shapes, batches })
     }
@@ -78,10 +86,19 @@ impl<'a> Fit<'a> {
     /// No sequence that is not empty; inputs of another kind or width than the model's; targets of another form.
     pub fn new(model: &'a Model, training: &'a Samples) -> Result<Self> {
         model.check(training)?;
-        let training = Part::new(training, BATCH, SHAPES)?;
-        let (validation, loss, pass) = (None, None, None);
-        let (batch, shapes) = (BATCH, SHAPES);
-        Ok(Fit { model, training, validation, loss, batch, shapes, pass })
+        let training = Part::new(training, BATCH, SHAPES, false)?;
+        Ok(Fit {
+            model,
+            training,
+            validation: None,
+            loss: None,
+            batch: BATCH,
+            shapes: SHAPES,
+            equal: false,
+            unread: (0.0, 0),
+            constants: Vec::new(),
+            pass: None,
+        })
     }
 
     /// Samples to validate with: the weights that do best there are kept.
@@ -90,7 +107,7 @@ impl<'a> Fit<'a> {
     /// As [`Fit::new`].
     pub fn with_validation(mut self, samples: &'a Samples) -> Result<Self> {
         self.model.check(samples)?;
-        self.validation = Some(Part::new(samples, self.batch, self.shapes)?);
+        self.validation = Some(Part::new(samples, self.batch, self.shapes, self.equal)?);
         Ok(self)
     }
 
@@ -124,8 +141,41 @@ impl<'a> Fit<'a> {
         self.cut(batch, shapes)
     }
 
+    /// All batches have the same number of rows, those of short sequences too: then each sequence counts the same in a
+    /// mean over the sequences of a batch.
+    ///
+    /// # Errors
+    /// None.
+    pub fn with_equal_rows(self) -> Result<Self> {
+        let (batch, shapes) = (self.batch, self.shapes);
+        Fit { equal: true, ..self }.cut(batch, shapes)
+    }
+
+    /// Each token of the training sequences is read as `unknown` with a probability, drawn anew in each pass: so the
+    /// model learns what to make of words that it doesn't know, and relies on none alone (Iyyer 2015, "Deep unordered
+    /// composition rivals syntactic methods", section 5, drops them).
+    ///
+    /// # Errors
+    /// A rate outside \[0, 1); a model of values; a token that the model lacks.
+    pub fn with_token_dropout(self, rate: f32, unknown: u32) -> Result<Self> {
+        if !(0.0..1.0).contains(&rate) {
+            return Err(Error::invalid(format!(
+                "a share of {rate} of all tokens can't be dropped"
+            )));
+        }
+        self.model.check_inputs(&Sequences::tokens(vec![vec![unknown]]))?;
+        Ok(Fit { unread: (rate, unknown), ..self })
+    }
+
+    /// An input that a loss of one's own records, the same at every batch; where it isn't recorded it isn't written.
+    pub fn with_input(mut self, name: impl Into<String>, values: Vec<f32>) -> Self {
+        self.constants.push((name.into(), values));
+        self
+    }
+
     fn cut(self, batch: usize, shapes: usize) -> Result<Self> {
-        let again = |part: &Part<'a>| Part::new(part.samples, batch, shapes);
+        let equal = self.equal;
+        let again = |part: &Part<'a>| Part::new(part.samples, batch, shapes, equal);
         let training = again(&self.training)?;
         let validation = self.validation.as_ref().map(again).transpose()?;
         Ok(Fit { training, validation, batch, shapes, pass: None, ..self })
@@ -206,9 +256,30 @@ impl<'a> Fit<'a> {
         list[(batch % count) as usize].clone()
     }
 
-    fn write(&self, inputs: &mut Inputs, phase: Phase, batch: &Batch) -> Result<()> {
+    /// `drawn`: what decides which tokens of a training batch aren't read.
+    fn write(&self, inputs: &mut Inputs, phase: Phase, batch: &Batch, drawn: u64) -> Result<()> {
         let Part { samples, shapes, .. } = self.part(phase);
-        shapes.write(inputs, &samples.inputs, &samples.lengths, batch)?;
+        let (rate, unknown) = self.unread;
+        if phase == Phase::Training
+            && rate > 0.0
+            && let Content::Ids(list) = &samples.inputs.0
+        {
+            let mut random = ChaCha8Rng::seed_from_u64(drawn);
+            let mut some = |&id: &u32| if random.random::<f32>() < rate { unknown } else { id };
+            let rows: Vec<Vec<u32>> =
+                batch.rows.iter().map(|&row| list[row].iter().map(&mut some).collect()).collect();
+            let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+            // The same batch, its rows counted from the first.
+            let own = Batch { shape: batch.shape, rows: (0..rows.len()).collect() };
+            shapes.write(inputs, &Sequences(Content::Ids(rows)), &lengths, &own)?;
+        } else {
+            shapes.write(inputs, &samples.inputs, &samples.lengths, batch)?;
+        }
+        for (name, values) in &self.constants {
+            if let Ok(id) = inputs.find(name) {
+                inputs.write(id, values)?;
+            }
+        }
         shapes.write_targets(inputs, samples, batch)
     }
 }
@@ -308,8 +379,9 @@ impl Task for Fit<'_> {
     }
 
     fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
+        let drawn = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ batch;
         let batch = self.training_batch(batch, seed);
-        self.write(inputs, Phase::Training, &batch)
+        self.write(inputs, Phase::Training, &batch, drawn)
     }
 
     fn validation_batches(&self) -> u64 {
@@ -318,7 +390,7 @@ impl Task for Fit<'_> {
 
     fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
         let batch = &self.part(Phase::Validation).batches[batch as usize];
-        self.write(inputs, Phase::Validation, batch)
+        self.write(inputs, Phase::Validation, batch, 0)
     }
 
     fn validation_weight(&self, batch: u64) -> f64 {

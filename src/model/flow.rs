@@ -12,6 +12,9 @@ pub const LENGTHS: &str = "lengths";
 /// The input that [`LastStep`](super::LastStep) records where rows have lengths: row (length − 1)·B + b for each b,
 /// u32 \[B\]; b of an empty one.
 pub const LAST: &str = "last";
+/// The input that [`BothEnds`](super::BothEnds) records: row 2·((length − 1)·B + b), then 2·b + 1, for each b, u32
+/// \[2·B\].
+pub const ENDS: &str = "ends";
 /// The input that [`MeanOverTime`](super::MeanOverTime) records where rows have lengths: 1/length, \[B\]; 0 of an
 /// empty one.
 pub const SHARES: &str = "shares";
@@ -46,6 +49,7 @@ struct Shared {
     step_flags: OnceCell<Option<View>>,
     row_flags: OnceCell<View>,
     last: OnceCell<View>,
+    ends: OnceCell<View>,
     shares: OnceCell<Var>,
 }
 
@@ -210,6 +214,11 @@ impl Flow {
     /// The input [`LAST`].
     pub(super) fn last(&self, rec: &mut Recorder) -> Result<View> {
         once(&self.shared.last, || rec.input_ids(LAST, self.batch()))
+    }
+
+    /// The input [`ENDS`].
+    pub(super) fn ends(&self, rec: &mut Recorder) -> Result<View> {
+        once(&self.shared.ends, || rec.input_ids(ENDS, 2 * self.batch()))
     }
 
     /// The input [`SHARES`], \[B, 1\].

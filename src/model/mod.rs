@@ -38,9 +38,9 @@ mod trained;
 mod whole;
 
 pub use fit::Fit;
-pub use flow::{Flow, Form, LAST, LENGTHS, SHARES};
+pub use flow::{ENDS, Flow, Form, LAST, LENGTHS, SHARES};
 pub use layers::{Dropout, Layer, Stack};
-pub use pool::{LastStep, MeanOverTime};
+pub use pool::{BothEnds, LastStep, MaxPool, MeanOverTime};
 pub use samples::{IGNORE, Samples, Sequences, Targets};
 pub use sequential::Sequential;
 pub use trained::Trained;

@@ -1,13 +1,16 @@
 //! From a row a step to a row a sequence.
 
 use super::{Flow, Layer};
-use crate::error::Result;
-use crate::kernel::{ColumnSum, Combine, Operand, Rows, SelectRows, SelectRowsParams, VALID, View};
+use crate::error::{Error, Result};
+use crate::kernel::{
+    ColumnSum, Combine, MaxOverTime, MaxOverTimeBackward, MaxOverTimeParams, Operand, Rows,
+    SelectRows, SelectRowsParams, VALID, View,
+};
 use crate::schedule::{Recorder, Var};
 
 /// The last step of each sequence: y(b) = x(length(b) − 1, b), \[B, C\]. Of a sequence without a step it is what stands
 /// at step 0. A reverse direction has read nothing but that step there: behind layers that go both ways take
-/// [`MeanOverTime`].
+/// [`BothEnds`] or [`MeanOverTime`].
 #[derive(Clone, Copy, Debug)]
 pub struct LastStep;
 
@@ -29,6 +32,74 @@ impl Layer for LastStep {
         let x = rec.in_precision(x)?;
         let last = flow.last(rec)?;
         let y = rec.gather(x, last)?;
+        flow.pooled(y)
+    }
+}
+
+/// The last state of each direction of layers that go both ways, side by side: of columns \[→ C/2, ← C/2\] the first
+/// half at the last step, the second at step 0, where the reverse direction has read all, \[B, C\]. Of a sequence
+/// without a step it is what stands at step 0.
+#[derive(Clone, Copy, Debug)]
+pub struct BothEnds;
+
+impl Layer for BothEnds {
+    fn name(&self) -> &str {
+        "both_ends"
+    }
+
+    fn describe(&self) -> String {
+        "both ends".to_string()
+    }
+
+    fn record(&self, rec: &mut Recorder, flow: Flow) -> Result<Flow> {
+        let x = flow.steps()?;
+        if !x.columns.is_multiple_of(2) {
+            let what = format!("{} columns are no two directions side by side", x.columns);
+            return Err(Error::invalid(what));
+        }
+        // As lengths say where the last step is.
+        flow.lengths()?;
+        let x = rec.in_precision(x)?;
+        // The two halves of a row are rows of their own in the same place.
+        let halves = Var { rows: 2 * x.rows, columns: x.columns / 2, ..x };
+        let ends = flow.ends(rec)?;
+        let y = rec.gather(halves, ends)?;
+        let y = Var { rows: flow.batch(), columns: x.columns, ..y };
+        flow.pooled(y)
+    }
+}
+
+/// The largest over the steps of each sequence, column by column: y(b, c) = max over t < length(b) of x(t, b, c),
+/// \[B, C\]; 0 of a sequence without a step.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool;
+
+impl Layer for MaxPool {
+    fn name(&self) -> &str {
+        "max_over_time"
+    }
+
+    fn describe(&self) -> String {
+        "largest over time".to_string()
+    }
+
+    fn record(&self, rec: &mut Recorder, flow: Flow) -> Result<Flow> {
+        let x = flow.steps()?;
+        let lengths = flow.lengths()?;
+        let x = rec.in_precision(x)?;
+        let [time, batch, columns] = [flow.time(), flow.batch(), x.columns];
+        let y = rec.temporary("largest", [batch, columns])?;
+        let places = rec.temporary_ids("places", batch * columns)?;
+        let sizes = [time, batch, columns];
+        let params = MaxOverTimeParams::new(sizes, x.view, y.view);
+        let views: Vec<View> = [x.view, y.view, places].into_iter().chain(lengths).collect();
+        rec.launch(MaxOverTime { params, lengths: lengths.is_some() }, &views)?;
+        rec.on_backward(move |rec| {
+            let Some(dy) = rec.gradient(y) else { return Ok(()) };
+            let Some((dx, accumulate)) = rec.gradient_target(x)? else { return Ok(()) };
+            let params = MaxOverTimeParams::new(sizes, dx, dy);
+            rec.launch(MaxOverTimeBackward { params, accumulate }, &[places, dy, dx])
+        });
         flow.pooled(y)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::layers::form;
 use super::whole::{grouped, size};
-use super::{Dropout, Flow, LastStep, Layer, MeanOverTime, Model, Stack};
+use super::{BothEnds, Dropout, Flow, LastStep, Layer, MaxPool, MeanOverTime, Model, Stack};
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::kernel::Activation;
@@ -146,6 +146,16 @@ impl Sequential {
     /// From steps to the last one of each sequence.
     pub fn last_step(self) -> Self {
         self.layer(LastStep)
+    }
+
+    /// From steps to the last state of either direction.
+    pub fn both_ends(self) -> Self {
+        self.layer(BothEnds)
+    }
+
+    /// From steps to the largest of each column.
+    pub fn max_over_time(self) -> Self {
+        self.layer(MaxPool)
     }
 
     /// From steps to their mean.

@@ -2,7 +2,7 @@
 
 use super::samples::{Content, Samples};
 use super::sequential::{INPUT, input};
-use super::{Flow, Form, IGNORE, LAST, LENGTHS, Model, SHARES, Sequences, Targets};
+use super::{ENDS, Flow, Form, IGNORE, LAST, LENGTHS, Model, SHARES, Sequences, Targets};
 use crate::data::{Batch, Buckets};
 use crate::engine::Inputs;
 use crate::error::Result;
@@ -21,9 +21,13 @@ pub(super) struct Shapes {
 
 impl Shapes {
     /// In batches of so many rows of the longest sequence, and more of shorter ones; `most` shapes.
-    pub fn new(lengths: &[usize], batch: usize, most: usize) -> Result<Self> {
+    /// Where rows are `equal`, of shorter ones no more than that.
+    pub fn new(lengths: &[usize], batch: usize, most: usize, equal: bool) -> Result<Self> {
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let buckets = Buckets::new(lengths, longest.saturating_mul(batch.max(1)), most)?;
+        let mut buckets = Buckets::new(lengths, longest.saturating_mul(batch.max(1)), most)?;
+        if equal {
+            buckets = buckets.with_rows(batch);
+        }
         let mut whole = vec![true; buckets.shapes().len()];
         for Batch { shape, rows } in buckets.in_order() {
             let [time, batch] = buckets.shapes()[shape];
@@ -63,6 +67,11 @@ impl Shapes {
         if let Ok(id) = to.find(LAST) {
             let last = |row: usize| (own(row).saturating_sub(1) * rows + row) as u32;
             to.write_u32(id, &(0..rows).map(last).collect::<Vec<_>>())?;
+        }
+        if let Ok(id) = to.find(ENDS) {
+            let last = |row: usize| (own(row).saturating_sub(1) * rows + row) as u32;
+            let ends = |row: usize| [2 * last(row), 2 * row as u32 + 1];
+            to.write_u32(id, &(0..rows).flat_map(ends).collect::<Vec<_>>())?;
         }
         if let Ok(id) = to.find(SHARES) {
             let share = |row: usize| if own(row) > 0 { 1.0 / own(row) as f32 } else { 0.0 };

@@ -55,7 +55,7 @@ impl<'a> Trained<'a> {
         if longest == 0 {
             return Ok(all);
         }
-        let shapes = Shapes::new(&lengths, STEPS.div_ceil(longest), SHAPES)?;
+        let shapes = Shapes::new(&lengths, STEPS.div_ceil(longest), SHAPES, false)?;
         let width = self.model.width;
         for (shape, &[_, rows]) in shapes.buckets.shapes().iter().enumerate() {
             let mut rec = Recorder::inference();

@@ -1,5 +1,6 @@
 //! Whole jobs: data, model, loss and what is done with the result.
 
+pub mod classify;
 mod folder;
 pub mod lm;
 pub mod music;

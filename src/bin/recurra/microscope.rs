@@ -3,13 +3,13 @@
 use crate::args::{DeviceArgs, json_line, print_line};
 use crate::eval::unknown_task;
 use crate::train::report::microscope as add;
-use crate::train::{lm as train_lm, music as train_music};
+use crate::train::{classify as train_classify, lm as train_lm, music as train_music};
 use clap::Args;
 use recurra::Result;
 use recurra::engine::Engine;
 use recurra::kernel::Control;
 use recurra::report::Report;
-use recurra::task::{Description, lm, music};
+use recurra::task::{Description, classify, lm, music};
 use recurra::tensor::NamedTensors;
 use recurra::train::{Microscope, Phase, Task, View};
 use std::path::PathBuf;
@@ -59,6 +59,7 @@ pub fn run(args: &MicroscopeArgs) -> Result<ExitCode> {
     let data = args.data.as_deref();
     let view = match description.task.as_str() {
         lm::NAME => train_lm::look(&args.model, data, &engine)?,
+        classify::NAME => train_classify::look(&args.model, data, &engine)?,
         music::NAME => train_music::look(&args.model, data, &engine)?,
         task => return Err(unknown_task(&args.model, task)),
     };

@@ -11,7 +11,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kernel::{
     self, Activation, ActivationPenalty, ActivationPenaltyParams, Control, CrossEntropy, Dropout,
-    EmbeddingBackward, EmbeddingForward, EmbeddingParams, RecordLoss, RecordLossParams,
+    EmbeddingBackward, EmbeddingForward, EmbeddingParams, MaxOverTime, MaxOverTimeBackward,
+    MaxOverTimeParams, RecordLoss, RecordLossParams,
 };
 use crate::layer::Initializer;
 use crate::oracle;
@@ -271,6 +272,14 @@ fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result
             run(case)?;
         }
     }
+    // With numbers of their own, as the products.
+    for (sizes, lengths) in
+        [([1, 1, 1], false), ([7, 5, 3], true), ([3, 70, 300], false), ([40, 3, 257], true)]
+    {
+        for case in largest(&mut Data::new(g.precision), sizes, lengths)? {
+            run(case)?;
+        }
+    }
     for n in [1, 7, 33, 1000, 70_001] {
         run(dropout(g, n)?)?;
     }
@@ -305,6 +314,51 @@ fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<Array2<f64>> {
 /// Token ids that repeat and leave gaps.
 fn tokens(n: usize, vocabulary: usize) -> Vec<u32> {
     (0..n).map(|i| ((i * i * 7 + i / 3) % vocabulary) as u32).collect()
+}
+
+/// The largest over time, and where its gradient goes; values that repeat, and rows without a step.
+fn largest(g: &mut Data, [t, b, c]: [usize; 3], lengths: bool) -> Result<[Case; 2]> {
+    let name = format!("T{t} B{b} C{c}{}", if lengths { " lengths" } else { "" });
+    let ends: Vec<usize> =
+        (0..b).map(|row| if lengths { (row * 5 + 2) % (t + 1) } else { t }).collect();
+    // Coarse ones, so that the largest is there twice.
+    let x: Vec<f32> = g.uniform(t * b * c, 4.0).into_iter().map(|x| x.round() - 5.0).collect();
+    let d_y = g.uniform(b * c, 1.0);
+    let before = g.uniform(t * b * c, 1.0);
+    let (mut y, mut places) = (vec![0.0; b * c], vec![t as u32; b * c]);
+    for (i, (y, place)) in y.iter_mut().zip(&mut places).enumerate() {
+        let steps: Vec<f64> = (0..ends[i / c]).map(|t| f64::from(x[t * b * c + i])).collect();
+        let Some(&first) = steps.first() else { continue };
+        *y = steps.iter().copied().fold(first, f64::max);
+        *place = steps.iter().position(|x| x == y).unwrap_or(t) as u32;
+    }
+    let mut forward = Case::new(g, "max_over_time", &name, EXACT);
+    let x = forward.input("x", x)?;
+    let out = forward.output("y", b * c)?;
+    let place = forward.recording.buffer("places", b * c, DType::U32, Role::Temporary)?;
+    let params = MaxOverTimeParams::new([t, b, c], x, out);
+    let mut views = vec![x, out, place];
+    if lengths {
+        views.push(forward.ids("lengths", ends.iter().map(|&n| n as u32).collect())?);
+    }
+    forward.recording.launch(MaxOverTime { params, lengths }, &views)?;
+    forward.want.push(("y", y));
+
+    let accumulate = t % 2 == 1;
+    let mut backward = Case::new(g, "max_over_time_backward", &name, SHORT);
+    let mut want: Vec<f64> =
+        before.iter().map(|&x| if accumulate { f64::from(x) } else { 0.0 }).collect();
+    for (i, &place) in places.iter().enumerate().filter(|(_, place)| **place < t as u32) {
+        want[place as usize * b * c + i] += f64::from(d_y[i]);
+    }
+    let place = backward.ids("places", places)?;
+    let d_y = backward.input("d_y", d_y)?;
+    let d_x = backward.state("d_x", before)?;
+    let params = MaxOverTimeParams::new([t, b, c], d_x, d_y);
+    let op = MaxOverTimeBackward { params, accumulate };
+    backward.recording.launch(op, &[place, d_y, d_x])?;
+    backward.want.push(("d_x", want));
+    Ok([forward, backward])
 }
 
 fn embedding(g: &mut Data, n: usize, v: usize, e: usize) -> Result<[Case; 2]> {

@@ -20,6 +20,7 @@ mod normalise;
 mod optimizer;
 mod panel;
 mod penalty;
+mod pool;
 mod product;
 mod reduce;
 mod rows;
@@ -554,6 +555,8 @@ fn run(context: &Context, ops: &[Op], keeps_gates: bool, bound: Bound, scratch: 
         Op::ActivationPenalty(k) => penalty::activation_penalty(context, k, bound),
         Op::EmbeddingForward(k) => embedding::embedding_forward(context, k, bound),
         Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, bound),
+        Op::MaxOverTime(k) => pool::max_over_time(context, k, bound),
+        Op::MaxOverTimeBackward(k) => pool::max_over_time_backward(context, k, bound),
         Op::Dropout(k) => dropout::dropout(context, k, bound),
         Op::CrossEntropy(k) => cross_entropy::cross_entropy(context, k, bound),
         Op::LossTotal(k) => losses::loss_total(context, k, bound),

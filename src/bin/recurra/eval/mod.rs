@@ -1,5 +1,6 @@
 //! `recurra eval`.
 
+mod classify;
 mod lm;
 mod music;
 
@@ -19,6 +20,9 @@ pub struct EvalArgs {
     /// A file of the kind that the model was trained on
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    /// The labels of the data, where they lie in a file of their own
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
     /// One line of JSON
     #[arg(long)]
     json: bool,
@@ -30,6 +34,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,
+        task::classify::NAME => classify::run(args)?,
         task::music::NAME => music::run(args)?,
         other => return Err(unknown_task(&args.model, other)),
     }

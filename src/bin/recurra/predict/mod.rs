@@ -1,5 +1,6 @@
 //! `recurra predict`.
 
+mod classify;
 mod lm;
 mod music;
 
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a trained model says of each line of a file or of standard input. A language model: how likely the
-/// line is, and what would come next; of notes, the same of each tune of a JSON file.
+/// line is, and what would come next; of notes, the same of each tune of a JSON file; of classes, the likeliest ones of
+/// each line of text, or of each sequence of a file of numbers.
 #[derive(Args)]
 pub struct PredictArgs {
     /// Lines; - or nothing is standard input
@@ -23,7 +25,7 @@ pub struct PredictArgs {
     /// The model's folder
     #[arg(long, value_name = "DIR", default_value = "recurra-model")]
     model: PathBuf,
-    /// So many of the likeliest next tokens or notes
+    /// So many of the likeliest next tokens or notes, or classes
     #[arg(long, value_name = "N", default_value = "3")]
     next: usize,
     /// A line of JSON for each
@@ -37,6 +39,7 @@ pub fn run(args: &PredictArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,
+        task::classify::NAME => classify::run(args)?,
         task::music::NAME => music::run(args)?,
         other => return Err(unknown_task(&args.model, other)),
     }

@@ -1,5 +1,6 @@
 //! `recurra train`.
 
+pub mod classify;
 mod folder;
 pub mod lm;
 pub mod music;
@@ -28,6 +29,8 @@ pub struct TrainArgs {
 enum TaskArgs {
     /// A language model: embedding, recurrent layers, linear
     Lm(Box<lm::LmArgs>),
+    /// A label for each sequence, of text or of numbers
+    Classify(Box<classify::ClassArgs>),
     /// Which notes sound at each step of tunes
     Music(Box<music::MusicArgs>),
 }
@@ -49,6 +52,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     match args.task {
         None => lm::run(&args.lm),
         Some(TaskArgs::Lm(args)) => lm::run(&args),
+        Some(TaskArgs::Classify(args)) => classify::run(&args),
         Some(TaskArgs::Music(args)) => music::run(&args),
     }
 }

@@ -1,0 +1,222 @@
+//! Tables: texts in a column, a sequence a line, or a step a line.
+
+use super::{Source, number};
+use crate::error::{Error, Result};
+use crate::task::classify::Examples;
+use csv::StringRecord;
+use std::collections::HashMap;
+
+/// Names that columns have where nobody said which it is.
+const TEXTS: [&str; 4] = ["text", "sentence", "review", "comment"];
+const LABELS: [&str; 5] = ["label", "class", "target", "y", "category"];
+
+/// What stands between the fields of a line: of comma, semicolon and TAB the most frequent.
+fn separator(line: &str) -> u8 {
+    let count = |c: char| line.matches(c).count();
+    let all = [(count(','), 0, b','), (count('\t'), 1, b'\t'), (count(';'), 2, b';')];
+    all.into_iter().max_by_key(|&(n, rank, _)| (n, -rank)).map_or(b',', |best| best.2)
+}
+
+/// Whether a first line names a column of texts.
+pub(super) fn has_text_column(first: &str) -> bool {
+    let fields = first.split(char::from(separator(first)));
+    fields.into_iter().any(|name| TEXTS.contains(&plain(name).as_str()))
+}
+
+fn plain(name: &str) -> String {
+    name.trim().trim_matches('"').to_lowercase()
+}
+
+/// The lines of a table, with the line of the file that each begins at.
+struct Rows<'a> {
+    source: &'a Source<'a>,
+    header: Option<StringRecord>,
+    rows: Vec<(usize, StringRecord)>,
+}
+
+impl<'a> Rows<'a> {
+    /// All of them, of the same number of fields. `is_header`: whether the first line names the columns.
+    fn read(
+        source: &'a Source<'a>,
+        text: &str,
+        is_header: impl FnOnce(&StringRecord) -> bool,
+    ) -> Result<Self> {
+        let first = text.split('\n').find(|line| !line.trim().is_empty()).unwrap_or("");
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(separator(first))
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        let (mut rows, mut width) = (Vec::new(), None);
+        for record in reader.records() {
+            let record = record.map_err(|e| {
+                let line = e.position().map_or(1, |position| position.line() as usize);
+                source.bad(line, None, &e.to_string())
+            })?;
+            let line = record.position().map_or(1, |position| position.line() as usize);
+            let wanted = *width.get_or_insert(record.len());
+            if record.len() != wanted {
+                let n = record.len();
+                let what = format!("{n} columns, not {wanted} as in the first line");
+                return Err(source.bad(line, Some(n.min(wanted) + 1), &what));
+            }
+            rows.push((line, record));
+        }
+        let header = match rows.first() {
+            Some((_, first)) if is_header(first) => Some(rows.remove(0).1),
+            _ => None,
+        };
+        Ok(Rows { source, header, rows })
+    }
+
+    /// The column of this name, or of one of these where none is given.
+    fn find(&self, given: Option<&str>, usual: &[&str]) -> Option<usize> {
+        let header = self.header.as_ref()?;
+        let at = |name: &str| header.iter().position(|own| plain(own) == plain(name));
+        match given {
+            Some(name) => at(name),
+            None => usual.iter().find_map(|name| at(name)),
+        }
+    }
+
+    /// The same, where it must be there.
+    fn need(&self, given: Option<&str>, usual: &[&str], option: &str) -> Result<usize> {
+        self.find(given, usual).ok_or_else(|| {
+            let there: Vec<&str> = self.header.iter().flatten().collect();
+            let wanted = given.map_or(usual.join("' or '"), String::from);
+            let there = match there.is_empty() {
+                true => "the first line names no columns".to_string(),
+                false => format!("there are {}", there.join(", ")),
+            };
+            let what = format!("there is no column '{wanted}' ({option}); {there}");
+            self.source.bad(1, None, &what)
+        })
+    }
+
+    fn label(&self, line: usize, record: &StringRecord, column: usize) -> Result<String> {
+        match record.get(column).map(str::trim).filter(|label| !label.is_empty()) {
+            Some(label) => Ok(label.to_string()),
+            None => Err(self.source.bad(line, Some(column + 1), "the label is empty")),
+        }
+    }
+
+    fn value(&self, line: usize, record: &StringRecord, column: usize) -> Result<f32> {
+        let field = record.get(column).unwrap_or("");
+        number(field).ok_or_else(|| {
+            let name = self.header.as_ref().and_then(|header| header.get(column));
+            let name = name.map_or(String::new(), |name| format!(" ('{}')", name.trim()));
+            let what = format!("'{field}'{name} is no number");
+            self.source.bad(line, Some(column + 1), &what)
+        })
+    }
+}
+
+/// A column of texts and one of labels.
+pub(super) fn texts(source: &Source, text: &str) -> Result<Examples> {
+    let rows = Rows::read(source, text, |_| true)?;
+    let column = rows.need(source.reading.text.as_deref(), &TEXTS, "--text")?;
+    let label = match source.labelled {
+        true => Some(rows.need(source.reading.label.as_deref(), &LABELS, "--label")?),
+        false => None,
+    };
+    let (mut list, mut labels, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for (line, record) in &rows.rows {
+        list.push(record.get(column).unwrap_or("").to_string());
+        if let Some(label) = label {
+            labels.push(rows.label(*line, record, label)?);
+        }
+        places.push(*line);
+    }
+    Ok(Examples::texts(list, labels)?.found(source.path, "line", places))
+}
+
+/// A sequence a line, one value a step; a label in a column of its name, or in the first where columns have no names.
+/// Empty fields at the end, or NaN, make a sequence shorter.
+pub(super) fn wide(source: &Source, text: &str) -> Result<Examples> {
+    let given = source.reading.label.as_deref();
+    let names = |first: &StringRecord| {
+        let named = |field: &str| {
+            LABELS.contains(&plain(field).as_str())
+                || given.is_some_and(|g| plain(g) == plain(field))
+        };
+        first.iter().all(|field| number(field).is_none()) || first.iter().any(named)
+    };
+    let rows = Rows::read(source, text, names)?;
+    let label = match (&rows.header, source.labelled) {
+        (Some(_), true) => Some(rows.need(given, &LABELS, "--label")?),
+        (Some(_), false) => rows.find(given, &LABELS),
+        (None, true) => Some(0),
+        (None, false) => None,
+    };
+    let (mut lists, mut labels, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for (line, record) in &rows.rows {
+        let columns: Vec<usize> = (0..record.len()).filter(|&c| Some(c) != label).collect();
+        let blank = |c: usize| {
+            let field = record.get(c).unwrap_or("").trim();
+            field.is_empty() || field.eq_ignore_ascii_case("nan")
+        };
+        let last = columns.iter().rposition(|&c| !blank(c));
+        let Some(last) = last else {
+            return Err(source.bad(*line, Some(1), "there is no value"));
+        };
+        let values = columns[..=last].iter().map(|&c| rows.value(*line, record, c));
+        lists.push(values.collect::<Result<Vec<f32>>>()?);
+        if let (Some(label), true) = (label, source.labelled) {
+            labels.push(rows.label(*line, record, label)?);
+        }
+        places.push(*line);
+    }
+    Ok(Examples::numbers(1, lists, labels)?.found(source.path, "line", places))
+}
+
+/// A step a line: a column says of which sequence, one its label, the others are values.
+pub(super) fn long(source: &Source, text: &str) -> Result<Examples> {
+    let rows = Rows::read(source, text, |_| true)?;
+    let reading = source.reading;
+    let sequence = rows.need(reading.sequence.as_deref(), &["sequence", "id"], "--sequence")?;
+    let label = match source.labelled {
+        true => Some(rows.need(reading.label.as_deref(), &LABELS, "--label")?),
+        false => rows.find(reading.label.as_deref(), &LABELS),
+    };
+    let columns: Vec<usize> = match reading.values.is_empty() {
+        true => {
+            let all = 0..rows.header.as_ref().map_or(0, StringRecord::len);
+            all.filter(|&c| c != sequence && Some(c) != label).collect()
+        }
+        false => {
+            let find = |name: &String| rows.need(Some(name), &[], "--values");
+            reading.values.iter().map(find).collect::<Result<_>>()?
+        }
+    };
+    if columns.is_empty() {
+        return Err(Error::format(source.path, "line 1: there is no column of values"));
+    }
+    let (mut lists, mut labels, mut places) = (Vec::<Vec<f32>>::new(), Vec::new(), Vec::new());
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    for (line, record) in &rows.rows {
+        let name = record.get(sequence).unwrap_or("");
+        let next = lists.len();
+        let at = *numbers.entry(name).or_insert(next);
+        let own = label
+            .filter(|_| source.labelled)
+            .map(|c| Ok::<_, Error>((c, rows.label(*line, record, c)?)));
+        let own = own.transpose()?;
+        if at == next {
+            lists.push(Vec::new());
+            places.push(*line);
+            labels.extend(own.map(|own| own.1));
+        } else if let Some((column, label)) = own
+            && labels.get(at) != Some(&label)
+        {
+            let (first, place) = (&labels[at], places[at]);
+            let what = format!(
+                "sequence '{name}' has the label '{label}' here, and '{first}' in line {place}"
+            );
+            return Err(source.bad(*line, Some(column + 1), &what));
+        }
+        for &column in &columns {
+            lists[at].push(rows.value(*line, record, column)?);
+        }
+    }
+    Ok(Examples::numbers(columns.len(), lists, labels)?.found(source.path, "line", places))
+}
