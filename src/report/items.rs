@@ -98,6 +98,22 @@ impl Series {
     }
 }
 
+/// What lies between two curves. A point that is no number, or has no place on a logarithmic axis, interrupts it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Band {
+    /// What the legend calls it.
+    pub name: String,
+    /// Points (x, \[low, high\]), in the order of x.
+    pub points: Vec<(f64, [f64; 2])>,
+}
+
+impl Band {
+    /// A band through points (x, \[low, high\]).
+    pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, [f64; 2])>) -> Self {
+        Band { name: name.into(), points: points.into_iter().collect() }
+    }
+}
+
 /// Curves over one pair of axes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LineChart {
@@ -115,6 +131,9 @@ pub struct LineChart {
     pub y_range: Option<[f64; 2]>,
     /// The curves.
     pub series: Vec<Series>,
+    /// Bands, behind the curves; each has the colour of the curve of its number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bands: Vec<Band>,
     /// Upright lines: where, and what they say.
     pub marks: Vec<(f64, String)>,
 }
@@ -144,6 +163,12 @@ impl LineChart {
     /// Adds a curve.
     pub fn series(mut self, series: Series) -> Self {
         self.series.push(series);
+        self
+    }
+
+    /// Adds a band.
+    pub fn band(mut self, band: Band) -> Self {
+        self.bands.push(band);
         self
     }
 

@@ -1,7 +1,7 @@
 //! Line charts as SVG.
 
 use super::axis::Axis;
-use super::items::{LineChart, Series, Stroke};
+use super::items::{Band, LineChart, Series, Stroke};
 use super::text::{escape, short};
 use std::fmt::Write;
 
@@ -53,14 +53,19 @@ struct Layout {
 impl Layout {
     fn new(chart: &LineChart, size: Size, legend_lines: usize) -> Self {
         let points = || chart.series.iter().flat_map(|s| &s.points);
+        let edges = || chart.bands.iter().flat_map(|b| &b.points);
+        let marks = chart.marks.iter().map(|m| m.0);
         let x = Axis::over(
-            points().map(|p| p.0).chain(chart.marks.iter().map(|m| m.0)),
+            points().map(|p| p.0).chain(edges().map(|e| e.0)).chain(marks),
             chart.x_log,
             false,
         );
         let y = match chart.y_range {
             Some(ends) => Axis::over(ends.into_iter(), chart.y_log, false),
-            None => Axis::over(points().map(|p| p.1), chart.y_log, true),
+            None => {
+                let all = points().map(|p| p.1).chain(edges().flat_map(|e| e.1));
+                Axis::over(all, chart.y_log, true)
+            }
         };
         let y_ticks = y.ticks(5);
         let widest = y_ticks.iter().map(|&t| text_width(&short(t))).fold(0.0, f64::max);
@@ -175,6 +180,9 @@ pub fn picture(chart: &LineChart, size: Size) -> Picture {
         "<svg x=\"{cut_x}\" y=\"{cut_y}\" width=\"{cut_width}\" height=\"{cut_height}\" viewBox=\"{}\">",
         cut.join(" ")
     );
+    for (number, band) in chart.bands.iter().enumerate() {
+        area(&mut out, band, band_colour(&colours, number), &layout);
+    }
     for (series, colour) in chart.series.iter().zip(&colours) {
         curve(&mut out, series, *colour, &layout);
     }
@@ -203,18 +211,21 @@ fn marks(out: &mut String, chart: &LineChart, layout: &Layout) {
 /// The legend and how many lines it takes; none for a single series whose name is the axis'.
 fn legend(chart: &LineChart, size: Size, colours: &[usize]) -> (String, usize) {
     let named = |s: &Series| !s.name.is_empty() && s.name != chart.y_label;
-    if !chart.series.iter().any(named) {
+    if !chart.series.iter().any(named) && chart.bands.is_empty() {
         return (String::new(), 0);
     }
     let (mut x, mut line, mut out) = (0.0, 0, String::new());
-    for (series, colour) in chart.series.iter().zip(colours) {
-        let name = fitted(&series.name, size.width - 44.0);
+    let curves =
+        chart.series.iter().zip(colours).map(|(s, &colour)| (&s.name, class(s.stroke), colour));
+    let bands = chart.bands.iter().enumerate();
+    let bands = bands.map(|(i, band)| (&band.name, "line band", band_colour(colours, i)));
+    for (name, class, colour) in curves.chain(bands) {
+        let name = fitted(name, size.width - 44.0);
         let wide = text_width(&name) + 44.0;
         if x > 0.0 && x + wide > size.width {
             (x, line) = (0.0, line + 1);
         }
         let y = 12.0 + LEGEND_LINE * f64::from(line);
-        let class = class(series.stroke);
         let _ = write!(
             out,
             "<path class=\"{class} key s{colour}\" d=\"M{x:.1} {:.1}h18\"/>\
@@ -233,6 +244,36 @@ fn class(stroke: Stroke) -> &'static str {
         Stroke::Line | Stroke::Dots => "line",
         Stroke::Faint => "line faint",
         Stroke::Dashed => "line dashed",
+    }
+}
+
+/// The colour of the curve of its number.
+fn band_colour(colours: &[usize], number: usize) -> usize {
+    colours.get(number).copied().unwrap_or(number % SERIES_COLOURS)
+}
+
+/// What lies between two curves, in pieces between gaps: there along the upper, back along the lower.
+fn area(out: &mut String, band: &Band, colour: usize, layout: &Layout) {
+    let place = |&(x, [low, high]): &(f64, [f64; 2])| {
+        let finite = low.is_finite() && high.is_finite();
+        let y = |y: f64| if finite { layout.y(y) } else { None };
+        Some((layout.x(x)?, y(low)?, y(high)?))
+    };
+    let places: Vec<_> = band.points.iter().map(place).collect();
+    let mut path = String::new();
+    for piece in places.split(Option::is_none) {
+        let upper = piece.iter().flatten().map(|p| (p.0, p.2));
+        let lower = piece.iter().rev().flatten().map(|p| (p.0, p.1));
+        for (i, (x, y)) in upper.chain(lower).enumerate() {
+            let letter = if i == 0 { 'M' } else { 'L' };
+            let _ = write!(path, "{letter}{x:.1} {y:.1}");
+        }
+        if !piece.is_empty() {
+            path.push('Z');
+        }
+    }
+    if !path.is_empty() {
+        let _ = write!(out, "<path class=\"band area s{colour}\" d=\"{path}\"/>");
     }
 }
 
@@ -335,6 +376,21 @@ mod tests {
     }
 
     #[test]
+    fn bands_stretch_the_axis_and_have_gaps() {
+        let points =
+            [(0.0, [-90.0, 90.0]), (1.0, [f64::NAN, 2.0]), (2.0, [1.0, 2.0]), (3.0, [1.0, 3.0])];
+        let chart = LineChart::new("a", "b", "c")
+            .series(Series::new("curve", [(0.0, 1.0), (3.0, 2.0)]))
+            .band(Band::new("80 %", points));
+        let text = svg(&chart, WIDE, "");
+        let (_, path) = text.split_once("class=\"band area s0\" d=\"").unwrap();
+        let path = &path[..path.find('"').unwrap()];
+        // A piece of one point, one of two: there and back.
+        assert_eq!((path.matches('M').count(), path.matches('L').count()), (2, 1 + 3), "{path}");
+        assert!(text.contains(">80 %</text>") && text.contains(">−50<") || text.contains(">-50<"));
+    }
+
+    #[test]
     fn any_numbers_make_a_picture() {
         let odd = [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN, 0.0, -1.0, 1e-320];
         let points: Vec<_> = odd.iter().flat_map(|&x| odd.map(|y| (x, y))).collect();
@@ -343,6 +399,7 @@ mod tests {
             LineChart::new("a", "b", "c").series(Series::new("d", points.clone())),
             LineChart::new("a", "b", "c").log_x().log_y().series(Series::new("d", points)),
             LineChart::new("a", "b", "c").y_range(f64::NAN, 1.0).mark(f64::NAN, "x"),
+            LineChart::new("a", "b", "c").log_y().band(Band::new("d", odd.map(|x| (x, [x, 1.0])))),
             (0..200).fold(LineChart::new("a", "b", "c"), |chart, _| {
                 chart.series(Series::new("a name ".repeat(50), [(1.0, 2.0)]))
             }),

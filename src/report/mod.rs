@@ -24,8 +24,8 @@ mod markup;
 mod text;
 
 pub use items::{
-    BarChart, HeatMap, HeatScale, Item, LineChart, Mark, Names, Sample, Series, Stroke, Table,
-    Token, Tokens,
+    Band, BarChart, HeatMap, HeatScale, Item, LineChart, Mark, Names, Sample, Series, Stroke,
+    Table, Token, Tokens,
 };
 
 use crate::error::{Error, Result};

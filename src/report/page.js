@@ -38,6 +38,10 @@
       rows.push((series.name || item.y_label) + "  " + short(point[1]) +
         (series.points.length < 50 ? "  at " + short(point[0]) : ""));
     }
+    for (const band of item.bands ?? []) {
+      const point = band.points[nearest(band.points, x)];
+      if (point) rows.push(band.name + "  " + short(point[1][0]) + " to " + short(point[1][1]));
+    }
     if (at === null) return null;
     const place = log ? Math.log(at / low) / Math.log(high / low) : (at - low) / (high - low);
     const cx = plot[0] + place * plot[2];

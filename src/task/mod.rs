@@ -2,6 +2,8 @@
 
 pub mod classify;
 mod folder;
+#[cfg(feature = "files")]
+pub mod forecast;
 pub mod lm;
 pub mod music;
 mod network;

@@ -2,14 +2,14 @@
 
 use crate::args::{DeviceArgs, json_line, print_line};
 use crate::eval::unknown_task;
+use crate::train;
 use crate::train::report::microscope as add;
-use crate::train::{classify as train_classify, lm as train_lm, music as train_music};
 use clap::Args;
 use recurra::Result;
 use recurra::engine::Engine;
 use recurra::kernel::Control;
 use recurra::report::Report;
-use recurra::task::{Description, classify, lm, music};
+use recurra::task::{Description, classify, forecast, lm, music};
 use recurra::tensor::NamedTensors;
 use recurra::train::{Microscope, Phase, Task, View};
 use std::path::PathBuf;
@@ -58,9 +58,10 @@ pub fn run(args: &MicroscopeArgs) -> Result<ExitCode> {
     let engine = args.device.engine()?;
     let data = args.data.as_deref();
     let view = match description.task.as_str() {
-        lm::NAME => train_lm::look(&args.model, data, &engine)?,
-        classify::NAME => train_classify::look(&args.model, data, &engine)?,
-        music::NAME => train_music::look(&args.model, data, &engine)?,
+        lm::NAME => train::lm::look(&args.model, data, &engine)?,
+        classify::NAME => train::classify::look(&args.model, data, &engine)?,
+        forecast::NAME => train::forecast::look(&args.model, data, &engine)?,
+        music::NAME => train::music::look(&args.model, data, &engine)?,
         task => return Err(unknown_task(&args.model, task)),
     };
     if let Some(out) = &args.out {

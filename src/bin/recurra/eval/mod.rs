@@ -1,8 +1,11 @@
 //! `recurra eval`.
 
 mod classify;
+mod forecast;
 mod lm;
 mod music;
+
+pub use forecast::lines as forecast_lines;
 
 use crate::args::DeviceArgs;
 use clap::Args;
@@ -35,6 +38,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,
         task::classify::NAME => classify::run(args)?,
+        task::forecast::NAME => forecast::run(args)?,
         task::music::NAME => music::run(args)?,
         other => return Err(unknown_task(&args.model, other)),
     }

@@ -1,6 +1,7 @@
 //! `recurra predict`.
 
 mod classify;
+mod forecast;
 mod lm;
 mod music;
 
@@ -15,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What a trained model says of each line of a file or of standard input. A language model: how likely the
-/// line is, and what would come next; of notes, the same of each tune of a JSON file; of classes, the likeliest ones of
-/// each line of text, or of each sequence of a file of numbers.
+/// line is, and what would come next; of notes, the same of each tune; of classes, the likeliest ones of each line of
+/// text, or of each sequence of a file of numbers; of forecasts, what comes behind the end of a CSV file.
 #[derive(Args)]
 pub struct PredictArgs {
     /// Lines; - or nothing is standard input
@@ -40,6 +41,7 @@ pub fn run(args: &PredictArgs) -> Result<ExitCode> {
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,
         task::classify::NAME => classify::run(args)?,
+        task::forecast::NAME => forecast::run(args)?,
         task::music::NAME => music::run(args)?,
         other => return Err(unknown_task(&args.model, other)),
     }

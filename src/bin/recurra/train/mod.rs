@@ -1,7 +1,8 @@
 //! `recurra train`.
 
 pub mod classify;
-mod folder;
+pub mod folder;
+pub mod forecast;
 pub mod lm;
 pub mod music;
 mod network;
@@ -31,6 +32,8 @@ enum TaskArgs {
     Lm(Box<lm::LmArgs>),
     /// A label for each sequence, of text or of numbers
     Classify(Box<classify::ClassArgs>),
+    /// Forecasts of the columns of a CSV file
+    Forecast(Box<forecast::ForecastArgs>),
     /// Which notes sound at each step of tunes
     Music(Box<music::MusicArgs>),
 }
@@ -53,6 +56,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         None => lm::run(&args.lm),
         Some(TaskArgs::Lm(args)) => lm::run(&args),
         Some(TaskArgs::Classify(args)) => classify::run(&args),
+        Some(TaskArgs::Forecast(args)) => forecast::run(&args),
         Some(TaskArgs::Music(args)) => music::run(&args),
     }
 }
