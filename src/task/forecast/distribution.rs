@@ -228,7 +228,7 @@ mod tests {
 
     /// ∫(F(x) − 1[x ≥ y])² dx by the midpoint rule.
     fn integral(distribution: impl Fn(f64) -> f64, y: f64) -> f64 {
-        let (low, high, parts) = (-400.0, 400.0, 800_000);
+        let (low, high, parts) = (-400.0, 400.0, 100_000);
         let width = (high - low) / f64::from(parts);
         (0..parts)
             .map(|i| {
@@ -256,7 +256,7 @@ mod tests {
             assert!((student_quantile(1.0 - level, nu) + z).abs() < 1e-6);
         }
         assert!((student_quantile(0.9, 1e6) - normal_quantile(0.9)).abs() < 1e-5);
-        assert!((ln_gamma(0.5) - PI.sqrt().ln()).abs() < 1e-13 && ln_gamma(2.0).abs() < 1e-13);
+        assert!((ln_gamma(0.5) - PI.sqrt().ln()).abs() < 1e-12 && ln_gamma(2.0).abs() < 1e-12);
         assert!((ln_gamma(11.0) - 3_628_800f64.ln()).abs() < 1e-12);
     }
 
@@ -286,13 +286,17 @@ mod tests {
     #[test]
     fn quantiles_of_few_and_of_changed_values() {
         let few = Distribution::Quantiles(vec![0.1, 0.5, 0.9], vec![1.0, 2.0, 6.0]);
-        assert_eq!([0.05, 0.3, 0.5, 0.7, 0.99].map(|l| few.quantile(l)), [1.0, 1.5, 2.0, 4.0, 6.0]);
+        for (level, value) in [(0.05, 1.0), (0.3, 1.5), (0.5, 2.0), (0.7, 4.0), (0.99, 6.0)] {
+            assert!((few.quantile(level) - value).abs() < 1e-9, "{level}");
+        }
         assert_eq!(few.scaled(2.0, 1.0).point(), 5.0);
         let log = Distribution::Normal(1.0, 0.5).map(f64::exp);
         assert!((log.point() - 1f64.exp()).abs() < 1e-9);
         assert!((log.quantile(0.9) - (1.0 + 0.5 * 1.281_551_566f64).exp()).abs() < 1e-2);
         assert_eq!(Distribution::Samples(vec![4.0]).quantile(0.9), 4.0);
         let even = Distribution::Samples(vec![0.0, 1.0, 2.0, 3.0]);
-        assert_eq!([0.125, 0.5, 0.875, 1.0].map(|l| even.quantile(l)), [0.0, 1.5, 3.0, 3.0]);
+        for (level, value) in [(0.125, 0.0), (0.5, 1.5), (0.875, 3.0), (1.0, 3.0)] {
+            assert!((even.quantile(level) - value).abs() < 1e-9, "{level}");
+        }
     }
 }
