@@ -9,6 +9,7 @@ mod vocabulary;
 pub use buckets::{Batch, Buckets, Passes};
 pub use corpus::own_sources;
 pub use streams::Streams;
+#[cfg(feature = "files")]
 pub(crate) use text::text_of;
 pub use text::{read_bytes, read_text};
 pub use vocabulary::{END_OF_LINE, TextWriter, Tokens, UNKNOWN, Vocabulary, VocabularyText};
