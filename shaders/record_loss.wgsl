@@ -1,4 +1,5 @@
 // ring[(step − 1) mod R] = scale·Σ_n losses[first + n]; HAS_total: divided by the total, or 0 where that is 0.
+// ACCUMULATE adds to what the entry holds.
 #import shared/control
 #import shared/tree
 
@@ -27,6 +28,11 @@ fn main(
         let count = total[0u];
         sum = select(0.0, sum / count, count > 0.0);
 #endif
-        ring[(max(control[CONTROL_STEP], 1u) - 1u) % p.ring] = sum * p.scale;
+        let slot = (max(control[CONTROL_STEP], 1u) - 1u) % p.ring;
+        var value = sum * p.scale;
+#ifdef ACCUMULATE
+        value += ring[slot];
+#endif
+        ring[slot] = value;
     }
 }

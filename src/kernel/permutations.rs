@@ -58,6 +58,9 @@ pub fn permutations() -> Vec<Op> {
     list.push(ClipScale::new(1, 1.0).into());
     list.push(ClipScale::new(1, 1.0).under_scale((0.9, 0.999)).into());
     list.push(RecordLoss::new(1, 1).into());
+    for total in flags {
+        list.push(RecordLoss { total, accumulate: true, ..RecordLoss::new(1, 1) }.into());
+    }
     list.push(RecordLoss { total: true, ..RecordLoss::new(1, 1) }.into());
     losses(&mut list);
     for [clip, scaled] in [[false, false], [true, false], [true, true]] {

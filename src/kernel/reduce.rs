@@ -22,13 +22,15 @@ pub struct RecordLossParams {
 }
 
 /// ring\[(step − 1) mod R\] = scale·Σₙ losses\[n\], so that the host may read the losses of many steps
-/// at once; divided by a total that a launch counted, or 0 where that is 0.
+/// at once; divided by a total that a launch counted, or 0 where that is 0. Or it is added to what is there.
 #[derive(Clone, Debug)]
 pub struct RecordLoss {
     /// Sizes.
     pub params: RecordLossParams,
     /// There is a total.
     pub total: bool,
+    /// Add to the ring's entry.
+    pub accumulate: bool,
 }
 
 impl RecordLoss {
@@ -42,6 +44,7 @@ impl RecordLoss {
                 first: 0,
             },
             total: false,
+            accumulate: false,
         }
     }
 }
@@ -67,7 +70,8 @@ impl Kernel for RecordLoss {
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
-        self.total.then(|| ("HAS_total", String::new())).into_iter().collect()
+        let flags = [("HAS_total", self.total), ("ACCUMULATE", self.accumulate)];
+        flags.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)

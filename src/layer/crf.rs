@@ -21,6 +21,9 @@ pub struct Crf {
     pub name: String,
     /// Tags K, 1024 at most.
     pub tags: usize,
+    /// Whether tags depend on their neighbours. If not, all scores but the emissions are 0 and there are no
+    /// parameters: each step's tags are a softmax of their own, and the loss is the sum of their cross-entropies.
+    pub chained: bool,
 }
 
 /// The outputs of [`Crf::record_decode`], for the host to read.
@@ -35,18 +38,21 @@ pub struct BestPath {
 impl Crf {
     /// Of so many tags.
     pub fn new(name: impl Into<String>, tags: usize) -> Self {
-        Crf { name: name.into(), tags }
+        Crf { name: name.into(), tags, chained: true }
     }
 
     /// Initial scores: U(±0.1).
     pub fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
+        if !self.chained {
+            return;
+        }
         for (what, shape) in self.shapes() {
             let values = generator.uniform(shape.iter().product(), 0.1);
             insert(into, what, &shape, values);
         }
     }
 
-    /// The parameters with their shapes.
+    /// The parameters with their shapes, where tags depend on their neighbours.
     pub fn shapes(&self) -> [(String, Vec<usize>); 3] {
         let (name, tags) = (&self.name, self.tags);
         [
@@ -129,6 +135,9 @@ impl Crf {
         buffers.extend(scale);
         rec.launch(posterior, &buffers)?;
 
+        if !self.chained {
+            return Ok(());
+        }
         let op = CrfTransitions::new([sequence.time, batch], tags, 1.0);
         let (parts, words) = (op.parts(), tags * tags);
         let sums = rec.temporary_f32("parts", [parts, words])?.view;
@@ -236,6 +245,14 @@ impl Crf {
 
     /// Transitions, start, end.
     fn parameters(&self, rec: &mut Recorder) -> Result<[Var; 3]> {
+        if !self.chained {
+            let mut zeros = |rows| -> Result<Var> {
+                let zeros = rec.temporary_f32("unchained", [rows, self.tags])?;
+                rec.fill(zeros.view, 0.0)?;
+                Ok(Var { needs_gradient: false, ..zeros })
+            };
+            return Ok([zeros(self.tags)?, zeros(1)?, zeros(1)?]);
+        }
         let mut get =
             |what: &str, rows| rec.parameter(&format!("{}.{what}", self.name), [rows, self.tags]);
         Ok([get("transitions", self.tags)?, get("start", 1)?, get("end", 1)?])

@@ -15,6 +15,8 @@ pub use recurrent::{
     RecurrentOutput, Scope, Sequence, Trace, WeightInit, pack_indices,
 };
 
+pub(crate) use recurrent::concat;
+
 use crate::error::{Error, Result};
 use crate::tensor::{HostTensor, NamedTensors};
 

@@ -1,13 +1,13 @@
 //! Cross-entropy of classes.
 
-use super::{LOSS, RING, count, flags_of, record_value};
+use super::{count, flags_of, record_value};
 use crate::error::{Error, Result};
-use crate::kernel::{CrossEntropy, LossTotal, LossTotalParams, RecordLoss, View};
+use crate::kernel::{CrossEntropy, LossTotal, LossTotalParams, View};
 use crate::schedule::{Recorder, Var};
 use crate::tensor::DType;
 
 /// Softmax and cross-entropy of `logits` \[N, V\] against `targets` \[N\], the mean over the rows, in
-/// nats. Its value goes to the output [`LOSS`]. Writing a target that is no class is an error.
+/// nats. Its value goes to the output [`LOSS`](super::LOSS). Writing a target that is no class is an error.
 ///
 /// # Errors
 /// Unequal numbers of rows; logits that already have a gradient.
@@ -15,9 +15,7 @@ pub fn cross_entropy(rec: &mut Recorder, logits: Var, targets: View) -> Result<(
     let op = CrossEntropy::new(logits.columns, logits.view, targets, false);
     rec.bound(targets, logits.columns.saturating_sub(1));
     let losses = launch(rec, op, logits, targets, &[])?;
-    let ring = rec.output_buffer(LOSS, [1, RING])?;
-    let control = rec.control();
-    rec.launch(RecordLoss::new(logits.rows, RING), &[losses, ring.view, control])
+    record_value(rec, losses, 1.0 / logits.rows as f32, None)
 }
 
 /// What changes a cross-entropy of classes. The default changes nothing.

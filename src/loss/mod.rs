@@ -178,7 +178,8 @@ impl Objective for Loss {
 }
 
 /// Puts a loss into the output [`LOSS`]: scale·Σ `losses`, divided by `total` (one number on the device) where there
-/// is one, or 0 where that is 0. A recording has one loss.
+/// is one, or 0 where that is 0. A recording has one loss, unless it adds them up
+/// ([`Recorder::add_losses`]).
 ///
 /// # Errors
 /// There is a loss already; a view that is not f32.
@@ -192,12 +193,15 @@ pub fn record_value(
     if losses.offset > 0 || total.is_some_and(|total| total.offset > 0) {
         return Err(Error::invalid("losses and their total must begin at their buffers' start"));
     }
-    let ring = rec.output_buffer(LOSS, [1, RING])?;
+    let (ring, accumulate) = match rec.loss_to_add_to() {
+        Some(ring) => (ring, true),
+        None => (rec.output_buffer(LOSS, [1, RING])?.view, false),
+    };
     let control = rec.control();
     let params = RecordLossParams { count: losses.len as u32, ring: RING as u32, scale, first: 0 };
-    let mut buffers = vec![losses, ring.view, control];
+    let mut buffers = vec![losses, ring, control];
     buffers.extend(total);
-    rec.launch(RecordLoss { params, total: total.is_some() }, &buffers)
+    rec.launch(RecordLoss { params, total: total.is_some(), accumulate }, &buffers)
 }
 
 /// A mask as flags of u32, one for so many of `terms` neighbouring terms of rows of `width`, and how many that are.

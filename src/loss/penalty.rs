@@ -74,5 +74,8 @@ pub fn penalise(
     let control = rec.control();
     let params =
         RecordLossParams { count: partials as u32, ring: RING as u32, scale: 1.0, first: 0 };
-    rec.launch(RecordLoss { params, total: false }, &[losses.view, ring.view, control])
+    rec.launch(
+        RecordLoss { params, ..RecordLoss::new(1, RING) },
+        &[losses.view, ring.view, control],
+    )
 }

@@ -79,6 +79,8 @@ pub struct Recorder {
     unread: HashMap<Key, View>,
     /// Parameters are read from their averages.
     averaged: bool,
+    /// Losses behind the first add to it.
+    adds_losses: bool,
     pub(super) micro: MicroBatches,
 }
 
@@ -110,6 +112,7 @@ impl Recorder {
             frozen: Box::new(|_| false),
             unread: HashMap::new(),
             averaged: false,
+            adds_losses: false,
             micro: MicroBatches::default(),
         }
     }
@@ -308,6 +311,19 @@ impl Recorder {
         let var = self.matrix(own, shape, DType::F32, Role::Output, false)?;
         self.micro.keep_output(name, var);
         Ok(var)
+    }
+
+    /// From now on a further loss is added to the one that was recorded before, in the output
+    /// [`LOSS`](crate::loss::LOSS), instead of being refused: what is trained is their sum.
+    pub fn add_losses(&mut self) {
+        self.adds_losses = true;
+    }
+
+    /// The loss's ring, where there is one and others may be added to it.
+    pub(crate) fn loss_to_add_to(&self) -> Option<View> {
+        let name = self.micro.name(crate::loss::LOSS);
+        let buffer = self.adds_losses.then(|| self.recording.find(&name)).flatten()?;
+        Some(View { buffer, offset: 0, len: self.recording.get(buffer).len })
     }
 
     /// Copies a matrix to an output of that name.

@@ -7,6 +7,7 @@ pub mod forecast;
 pub mod lm;
 pub mod music;
 mod network;
+pub mod tag;
 
 pub use folder::{Description, TaskModel, load_recording, load_weights};
 pub use network::RecurrentConfig;

@@ -261,3 +261,38 @@ fn a_loss_of_ones_own_is_recorded_like_the_others() {
         assert_eq!(result, (-5.5 / 4.0, vec![-0.125, 0.25, -0.5, -0.0625]));
     }
 }
+
+/// Losses of one recording add up where it says so: values, gradients, step by step.
+#[test]
+fn losses_that_are_added_are_a_sum() {
+    for engine in engines() {
+        let mut rec = Recorder::training();
+        rec.add_losses();
+        let x = rec.input("x", [2, 2], true).unwrap();
+        let wanted = rec.input("wanted", [2, 2], false).unwrap().view;
+        let classes = rec.input_ids("classes", 2).unwrap();
+        Loss::MeanSquared.record(&mut rec, x, Target::Values(wanted), None).unwrap();
+        let y = rec.input("y", [2, 2], true).unwrap();
+        let cross = Loss::CrossEntropy(CrossEntropyOptions::default());
+        cross.record(&mut rec, y, Target::Classes(classes), None).unwrap();
+        let loss = rec.gradient(x).zip(rec.gradient(y));
+        assert!(loss.is_some(), "both have gradients");
+        let recording = rec.finish();
+        let mut program = engine.load(&recording, &engine.store()).unwrap();
+        let id = |name: &str| recording.find(name).unwrap();
+        program.write(id("x"), &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        program.write(id("y"), &[0.0; 4]).unwrap();
+        program.write_u32(id("classes"), &[0, 1]).unwrap();
+        for step in 1..=2 {
+            // The second is another loss: nothing of the first step is in it.
+            let shift = step as f32 - 1.0;
+            program.write(id("wanted"), &[1.0 + shift, 2.0, 3.0, 2.0]).unwrap();
+            program.set_control(Control::new(step, 0));
+            program.run().unwrap();
+        }
+        let ring = program.read(id(LOSS)).unwrap();
+        let ln2 = std::f32::consts::LN_2;
+        assert!((ring[0] - (1.0 + ln2)).abs() < 1e-6 && (ring[1] - (1.25 + ln2)).abs() < 1e-6);
+        assert!(ring[2..].iter().all(|&x| x == 0.0), "{ring:?}");
+    }
+}

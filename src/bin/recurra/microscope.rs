@@ -9,7 +9,7 @@ use recurra::Result;
 use recurra::engine::Engine;
 use recurra::kernel::Control;
 use recurra::report::Report;
-use recurra::task::{Description, classify, forecast, lm, music};
+use recurra::task::{Description, classify, forecast, lm, music, tag};
 use recurra::tensor::NamedTensors;
 use recurra::train::{Microscope, Phase, Task, View};
 use std::path::PathBuf;
@@ -62,6 +62,7 @@ pub fn run(args: &MicroscopeArgs) -> Result<ExitCode> {
         classify::NAME => train::classify::look(&args.model, data, &engine)?,
         forecast::NAME => train::forecast::look(&args.model, data, &engine)?,
         music::NAME => train::music::look(&args.model, data, &engine)?,
+        tag::NAME => train::tag::look(&args.model, data, &engine)?,
         task => return Err(unknown_task(&args.model, task)),
     };
     if let Some(out) = &args.out {

@@ -37,7 +37,8 @@ fn into_ring(
         RecordLossParams { count: losses.len as u32, ring: 1, scale: scale as f32, first: 0 };
     let mut buffers = vec![losses, ring, control];
     buffers.extend(total);
-    case.recording.launch(RecordLoss { params, total: total.is_some() }, &buffers)
+    let op = RecordLoss { params, total: total.is_some(), accumulate: false };
+    case.recording.launch(op, &buffers)
 }
 
 /// Each loss of elements, with the oracle's.

@@ -512,7 +512,8 @@ fn penalty(
     // How it is cut into partial sums is the engine's own affair.
     let control = case.recording.control();
     let params = RecordLossParams { count: partials as u32, ring: 1, scale: 1.0, first: 0 };
-    case.recording.launch(RecordLoss { params, total: false }, &[losses, ring, control])?;
+    case.recording
+        .launch(RecordLoss { params, ..RecordLoss::new(1, 1) }, &[losses, ring, control])?;
     case.want.push(("ring", vec![loss]));
     case.want.push(("gradient", want));
     Ok(case)

@@ -4,8 +4,8 @@ use super::{Case, Data, SHORT};
 use crate::conformance::harness::wide;
 use crate::error::Result;
 use crate::kernel::{
-    Adam, AdamParams, Average, ClipScale, ClipValue, Control, Op, RecordLoss, RmsProp,
-    RmsPropParams, Sgd, SumSquares, View,
+    Adam, AdamParams, Average, ClipScale, ClipValue, Control, Op, RecordLoss, RecordLossParams,
+    RmsProp, RmsPropParams, Sgd, SumSquares, View,
 };
 use crate::optim::Optimizer;
 use crate::oracle;
@@ -35,8 +35,12 @@ pub(super) fn reductions(g: &mut Data, n: usize) -> Result<[Case; 2]> {
     let control = loss.recording.control();
     loss.control.step = 9;
     loss.recording.launch(RecordLoss::new(n, 5), &[losses, ring, control])?;
+    // Another loss of the same step joins the first.
+    let op = RecordLoss { accumulate: true, ..RecordLoss::new(n, 5) };
+    let params = RecordLossParams { scale: 2.0 * op.params.scale, ..op.params };
+    loss.recording.launch(RecordLoss { params, ..op }, &[losses, ring, control])?;
     // Step 9 is entry 8 mod 5.
-    loss.want.push(("ring", vec![0.0, 0.0, 0.0, mean, 0.0]));
+    loss.want.push(("ring", vec![0.0, 0.0, 0.0, 3.0 * mean, 0.0]));
     Ok([norm, loss])
 }
 

@@ -30,7 +30,8 @@ pub fn record_loss(_: &Context, kernel: &RecordLoss, mut bound: Bound) {
     if let Some(&total) = bound.read("total").first() {
         value = if total > 0.0 { value / total } else { 0.0 };
     }
-    bound.write("ring")[slot as usize] = value * p.scale;
+    let entry = &mut bound.write("ring")[slot as usize];
+    *entry = value * p.scale + if kernel.accumulate { *entry } else { 0.0 };
 }
 
 pub fn sum_squares(_: &Context, kernel: &SumSquares, mut bound: Bound) {

@@ -433,7 +433,7 @@ fn sum(rec: &mut Recorder, a: Var, b: Var, scale: f32) -> Result<Var> {
 }
 
 /// a and b side by side.
-fn concat(rec: &mut Recorder, a: Var, b: Var) -> Result<Var> {
+pub(crate) fn concat(rec: &mut Recorder, a: Var, b: Var) -> Result<Var> {
     let columns = a.columns + b.columns;
     let y = rec.temporary("concat", [a.rows, columns])?;
     let halves = [(a, 0), (b, a.columns)];

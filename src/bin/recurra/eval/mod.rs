@@ -4,6 +4,7 @@ mod classify;
 mod forecast;
 mod lm;
 mod music;
+mod tag;
 
 pub use forecast::lines as forecast_lines;
 
@@ -20,7 +21,7 @@ pub struct EvalArgs {
     /// The model's folder
     #[arg(long, value_name = "DIR", default_value = "recurra-model")]
     model: PathBuf,
-    /// A file of the kind that the model was trained on
+    /// A file (or folder) of the kind that the model was trained on
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// The labels of the data, where they lie in a file of their own
@@ -40,6 +41,7 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
         task::classify::NAME => classify::run(args)?,
         task::forecast::NAME => forecast::run(args)?,
         task::music::NAME => music::run(args)?,
+        task::tag::NAME => tag::run(args)?,
         other => return Err(unknown_task(&args.model, other)),
     }
     Ok(ExitCode::SUCCESS)

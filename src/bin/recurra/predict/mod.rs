@@ -4,6 +4,7 @@ mod classify;
 mod forecast;
 mod lm;
 mod music;
+mod tag;
 
 use crate::args::DeviceArgs;
 use crate::eval::unknown_task;
@@ -17,7 +18,8 @@ use std::process::ExitCode;
 
 /// What a trained model says of each line of a file or of standard input. A language model: how likely the
 /// line is, and what would come next; of notes, the same of each tune; of classes, the likeliest ones of each line of
-/// text, or of each sequence of a file of numbers; of forecasts, what comes behind the end of a CSV file.
+/// text, or of each sequence of a file of numbers; of forecasts, what comes behind the end of a CSV file; of a tagger,
+/// the tags of each sentence, a line of words.
 #[derive(Args)]
 pub struct PredictArgs {
     /// Lines; - or nothing is standard input
@@ -29,6 +31,12 @@ pub struct PredictArgs {
     /// So many of the likeliest next tokens or notes, or classes
     #[arg(long, value_name = "N", default_value = "3")]
     next: usize,
+    /// Of a tagger: the input has columns, a word a line, and this one (from 1) is the word
+    #[arg(long, value_name = "N", value_parser = crate::train::size)]
+    token_column: Option<usize>,
+    /// Of a tagger: how likely each tag is, too
+    #[arg(long)]
+    probabilities: bool,
     /// A line of JSON for each
     #[arg(long)]
     json: bool,
@@ -43,6 +51,7 @@ pub fn run(args: &PredictArgs) -> Result<ExitCode> {
         task::classify::NAME => classify::run(args)?,
         task::forecast::NAME => forecast::run(args)?,
         task::music::NAME => music::run(args)?,
+        task::tag::NAME => tag::run(args)?,
         other => return Err(unknown_task(&args.model, other)),
     }
     Ok(ExitCode::SUCCESS)

@@ -10,7 +10,11 @@ mod options;
 pub mod report;
 mod session;
 mod show;
+pub mod tag;
+pub mod tag_report;
 mod watch;
+
+pub use options::size;
 
 use clap::{Args, Subcommand};
 use recurra::Result;
@@ -36,6 +40,8 @@ enum TaskArgs {
     Forecast(Box<forecast::ForecastArgs>),
     /// Which notes sound at each step of tunes
     Music(Box<music::MusicArgs>),
+    /// A tag for each word of a sentence, and an intent for the sentence
+    Tag(Box<tag::TagArgs>),
 }
 
 impl TrainArgs {
@@ -58,5 +64,6 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         Some(TaskArgs::Classify(args)) => classify::run(&args),
         Some(TaskArgs::Forecast(args)) => forecast::run(&args),
         Some(TaskArgs::Music(args)) => music::run(&args),
+        Some(TaskArgs::Tag(args)) => tag::run(&args),
     }
 }

@@ -80,7 +80,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = size,
           conflicts_with = "resume")]
     pub accumulate: usize,
-    /// Steps in all [default: 3000 of a language model, 60 passes over the data else]
+    /// Steps in all [default: 3000 of a language model, 20 passes over the data of a tagger, 60 else]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
           conflicts_with = "resume")]
     pub steps: Option<u64>,
