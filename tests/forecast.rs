@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::command::{fails, good, text};
 use common::outside::{browse, chromium};
 use recurra::engine::Engine;
 use recurra::task::forecast::{
@@ -14,31 +15,7 @@ use recurra::{CellKind, Result};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn recurra(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_recurra")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// What a command that ends well prints, and says.
-fn good(arguments: &[&str]) -> (String, String) {
-    let output = recurra(arguments);
-    let (out, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    (out, said)
-}
-
-fn fails(arguments: &[&str], code: i32, words: &[&str]) {
-    let output = recurra(arguments);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    assert!(!said.contains("panicked"), "{arguments:?}: {said}");
-    words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?} should say '{w}': {said}"));
-}
+use std::process::{Command, Stdio};
 
 /// Numbers between 0 and 1 that look random.
 fn noise(i: usize) -> f64 {

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::command::{fails, fill, good, on_a_small_disk, text};
 use common::outside::{browse, chromium, python, read_by_tensorboard};
 use recurra::data::Buckets;
 use recurra::engine::Engine;
@@ -17,30 +18,7 @@ use recurra::{CellKind, Error};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn recurra(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_recurra")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// What a command that ends well prints, and says.
-fn good(arguments: &[&str]) -> (String, String) {
-    let output = recurra(arguments);
-    let (out, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    (out, said)
-}
-
-fn fails(arguments: &[&str], code: i32, words: &[&str]) {
-    let output = recurra(arguments);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?} should say '{w}': {said}"));
-}
+use std::process::{Command, Stdio};
 
 const SMALL: [&str; 8] = ["--hidden", "16", "--seq", "12", "--batch", "4", "--device", "cpu"];
 
@@ -551,4 +529,95 @@ fn parameters_in_groups_move_by_their_own_rates() {
         [&["train", "--data", &data, "--out", nowhere.to_str().unwrap()], &SMALL[..]].concat();
     fails(&[&out[..], &["--group", "lstm:x"]].concat(), 2, &["'x' is no factor"]);
     fails(&[&out[..], &["--group", "nothing:1"]].concat(), 1, &["no parameter is in the group"]);
+}
+
+/// What each task is trained on in a moment, and with which options.
+fn small_jobs(folder: &Path) -> Vec<Vec<String>> {
+    let file = |name: &str, text: String| {
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name).to_str().unwrap().to_string()
+    };
+    let many = |line: &dyn Fn(usize) -> String| (0..60).map(line).collect::<String>();
+    let tunes = serde_json::json!({ "train": vec![[[60, 64], [62, 65], [64, 67]]; 20] });
+    let sold = |i: usize| format!("2024-{:02}-{:02},{}\n", 1 + i / 28, 1 + i % 28, i % 7 + i / 20);
+    let jobs = [
+        ("lm", sums(&folder.join("sums.txt")), "--seq 12 --batch 4"),
+        ("music", file("tunes.json", tunes.to_string()), "--batch-steps 12"),
+        (
+            "classify",
+            file("texts.tsv", many(&|i| format!("a{} b{} c\t{}\n", i % 2, i % 5, i % 2))),
+            "--batch 8",
+        ),
+        (
+            "forecast",
+            file("sales.csv", format!("date,sold\n{}", many(&sold))),
+            "--target sold --horizon 3 --seq 12",
+        ),
+        (
+            "tag",
+            file("words.txt", many(&|i| format!("to O\nx{} B-x\n\n", i % 5))),
+            "--batch-words 12",
+        ),
+    ];
+    let common = "--hidden 8 --layers 1 --steps 6 --device cpu --threads 1";
+    let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
+    let job = |(task, data, own): (&str, String, &str)| {
+        let start = ["train", task, "--data", &data].map(String::from).to_vec();
+        [start, words(own), words(common)].concat()
+    };
+    jobs.into_iter().map(job).collect()
+}
+
+/// On a disk without room a run of any task says which file could not be written, and what was there stays: the
+/// model still serves, and the run goes on when there is room.
+#[test]
+fn a_full_disk_loses_no_task() {
+    let folder = tempfile::tempdir().unwrap();
+    for job in small_jobs(folder.path()) {
+        on_a_small_disk("4m", |disk| {
+            let out = disk.join("model").to_str().unwrap().to_string();
+            let job: Vec<&str> = job.iter().map(String::as_str).chain(["--out", &out]).collect();
+            good(&job);
+            let names = ["config.json", "model.safetensors", "training.safetensors"];
+            let read = || names.map(|name| std::fs::read(disk.join("model").join(name)).unwrap());
+            let before = read();
+            let other = fill(disk);
+            let resume = ["train", job[1], "--resume", &out];
+            fails(&resume, 1, &["training.safetensors", "space"]);
+            assert!(read() == before, "{}: the files are as they were", job[1]);
+            good(&["eval", "--model", &out, "--data", job[3], "--device", "cpu"]);
+            std::fs::remove_file(other).unwrap();
+            good(&resume);
+        });
+    }
+}
+
+/// A folder says what it is, and no other task takes it.
+#[test]
+fn no_task_takes_anothers_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let jobs = small_jobs(folder.path());
+    let outs: Vec<String> = jobs
+        .iter()
+        .map(|job| {
+            let out = folder.path().join(&job[1]).to_str().unwrap().to_string();
+            good(&job.iter().map(String::as_str).chain(["--out", &out]).collect::<Vec<_>>());
+            out
+        })
+        .collect();
+    for (job, out) in jobs.iter().zip(&outs) {
+        let config = std::fs::read_to_string(Path::new(out).join("config.json")).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["task"], job[1].as_str());
+        for other in jobs.iter().filter(|other| other[1] != job[1]) {
+            let own = format!("task '{}'", job[1]);
+            fails(&["train", &other[1], "--resume", out], 1, &[&own, &format!("'{}'", other[1])]);
+        }
+        // Weights of another model are refused by name.
+        let other = outs.iter().find(|other| *other != out).unwrap();
+        let weights = Path::new(out).join("model.safetensors");
+        std::fs::copy(Path::new(other).join("model.safetensors"), &weights).unwrap();
+        let said = ["model.safetensors"];
+        fails(&["eval", "--model", out, "--data", &job[3], "--device", "cpu"], 1, &said);
+    }
 }

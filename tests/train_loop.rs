@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::command::{fill, on_a_small_disk};
 use recurra::cell::CellKind;
 use recurra::data::{Tokens, Vocabulary};
 use recurra::engine::{Engine, Inputs};
@@ -19,7 +20,6 @@ use recurra::{Error, Result};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -389,18 +389,7 @@ fn bytes_and_words_are_learned_too() {
 /// A disk that is full: an error that says what, and a folder that is as it was and resumes to the same bits.
 #[test]
 fn a_full_disk_loses_nothing() {
-    let mount = tempfile::tempdir().unwrap();
-    let size = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
-    let mounted = Command::new("mount").args(size).arg(mount.path()).output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: this user can't mount a small tmpfs");
-        return;
-    }
-    let result = std::panic::catch_unwind(|| full_disk(mount.path()));
-    let _ = Command::new("umount").arg(mount.path()).status();
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
+    on_a_small_disk("256k", full_disk);
 }
 
 fn full_disk(disk: &Path) {
@@ -419,14 +408,7 @@ fn full_disk(disk: &Path) {
         if let Event::Saved(14) = event {
             // From here on there is room for nothing.
             before = Some([MODEL, TRAINING].map(|name| std::fs::read(folder.join(name)).unwrap()));
-            let mut block = 1 << 16;
-            let mut file = std::fs::File::create(disk.join("other")).unwrap();
-            while block > 0 {
-                use std::io::Write;
-                if file.write_all(&vec![0u8; block]).is_err() {
-                    block /= 2;
-                }
-            }
+            fill(disk);
         }
         Ok(())
     });

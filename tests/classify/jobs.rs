@@ -1,5 +1,6 @@
 //! Classification: learning in batches of many shapes, what options do to losses, whole jobs on the command line.
 
+use crate::common::command::{fails, good};
 use crate::common::outside::{browse, chromium};
 use recurra::data::Tokens;
 use recurra::engine::Engine;
@@ -11,27 +12,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn recurra(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_recurra")).args(arguments).output().unwrap()
-}
-
-/// What a command that ends well prints, and says.
-fn good(arguments: &[&str]) -> (String, String) {
-    let output = recurra(arguments);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    (out, said)
-}
-
-fn fails(arguments: &[&str], code: i32, words: &[&str]) {
-    let output = recurra(arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?} should say '{w}': {said}"));
-}
+use std::process::{Command, Stdio};
 
 /// A number that looks drawn.
 fn drawn(seed: usize, below: usize) -> usize {

@@ -1,5 +1,6 @@
 //! `recurra train tag`, and eval, predict and microscope of what it leaves.
 
+use super::common::command::{fails, good, text};
 use super::common::data_folder;
 use super::common::outside::{browse, chromium};
 use super::language;
@@ -7,29 +8,7 @@ use recurra::task::tag::{Sentence, parse};
 use serde_json::Value;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn recurra(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_recurra")).args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn good(arguments: &[&str]) -> (String, String) {
-    let output = recurra(arguments);
-    let (out, said) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{arguments:?}: {said}");
-    (out, said)
-}
-
-fn fails(arguments: &[&str], code: i32, words: &[&str]) {
-    let output = recurra(arguments);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-    words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?} should say '{w}': {said}"));
-}
+use std::process::{Command, Stdio};
 
 fn columns(sentences: &[Sentence]) -> String {
     let mut out = String::new();
