@@ -29,8 +29,9 @@ impl Interval {
         let middle = p + Z * Z / (2.0 * n);
         let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
         let scale = 1.0 + Z * Z / n;
-        let low = ((middle - half) / scale).max(0.0);
-        Interval { low, high: ((middle + half) / scale).min(1.0) }
+        // Rounding may leave p outside where all are right, or none.
+        let low = ((middle - half) / scale).clamp(0.0, p);
+        Interval { low, high: ((middle + half) / scale).clamp(p, 1.0) }
     }
 }
 
