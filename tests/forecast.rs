@@ -693,7 +693,10 @@ fn tables_are_read_as_they_are_written() {
     let table = |csv: &str, request: &Request| table(csv, request);
     let csv = "\u{feff}when;y;a;label\r\n01.02.2024;1,5\r\n";
     let error = Table::from_reader(Path::new("f"), csv.as_bytes(), &request).unwrap_err();
-    assert!(error.to_string().contains("f: line 2: 2 fields, where the header has 4"), "{error}");
+    assert!(
+        error.to_string().contains("f: line 2, column 'a': 2 fields, where the header has 4"),
+        "{error}"
+    );
     let csv = "when,y\n\n2024-01-01,1\n\n\n2024-01-02,x\n";
     let error = Table::from_reader(Path::new("f"), csv.as_bytes(), &request).unwrap_err();
     assert!(error.to_string().contains("line 6, column 'y'"), "{error}");

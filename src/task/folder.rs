@@ -31,19 +31,25 @@ pub struct Description {
     pub training: Value,
 }
 
+/// As a value, by way of text, in which an f32 has the digits that were given.
+fn plain(value: &impl Serialize) -> Result<Value> {
+    let text = serde_json::to_string(value);
+    let value = text.and_then(|text| serde_json::from_str(&text));
+    value.map_err(|e| Error::invalid(e.to_string()))
+}
+
 impl Description {
     /// Of a model of this program's version.
     ///
     /// # Errors
     /// What can't be written as JSON.
     pub fn new(task: &str, model: &impl Serialize, training: &impl Serialize) -> Result<Self> {
-        let bad = |e: serde_json::Error| Error::invalid(e.to_string());
         Ok(Description {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_string(),
             task: task.to_string(),
-            model: serde_json::to_value(model).map_err(bad)?,
-            training: serde_json::to_value(training).map_err(bad)?,
+            model: plain(model)?,
+            training: plain(training)?,
         })
     }
 
@@ -213,4 +219,17 @@ pub fn load_recording(
         store.set(&buffer.name, &tensor.iter().copied().collect::<Vec<_>>())?;
     }
     Ok((engine.load(&recording, &store)?, store))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_that_were_given() {
+        let description = Description::new("task", &[0.1f32, 1e-7], &()).unwrap();
+        assert_eq!(description.model.to_string(), "[0.1,1e-7]");
+        let back: Vec<f32> = serde_json::from_value(description.model).unwrap();
+        assert_eq!(back, [0.1, 1e-7]);
+    }
 }

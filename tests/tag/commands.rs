@@ -179,7 +179,7 @@ fn bad_sentences_are_named() {
         assert!(!Path::new(&out).exists(), "nothing is written");
     };
     let fine = "a O\nb B-x\n\nc O\n\nd B-x\n";
-    train("a O\nb\n", &[], &["data.txt: line 2: 1 columns, where line 1 has 2"]);
+    train("a O\nb\n", &[], &["data.txt: line 2: column 2: 1 columns, where line 1 has 2"]);
     train(fine, &["--tag-column", "3"], &["line 1: there is no column 3"]);
     train("a\nb\n", &[], &["line 1", "words without tags"]);
     train("", &[], &["empty"]);

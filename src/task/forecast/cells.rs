@@ -71,8 +71,13 @@ impl Cells {
             };
             if record.len() != names.len() {
                 let (fields, columns) = (record.len(), names.len());
+                // Where it ends, or the first one that the header has not.
+                let place = match names.get(fields) {
+                    Some(name) => format!("column '{name}'"),
+                    None => format!("column {}", columns + 1),
+                };
                 return Err(Error::invalid(format!(
-                    "line {line}: {fields} fields, where the header has {columns}"
+                    "line {line}, {place}: {fields} fields, where the header has {columns}"
                 )));
             }
             rows.push((line, record));

@@ -188,7 +188,9 @@ pub fn parse(text: &str, path: &Path, columns: Columns, tags: bool) -> Result<Ve
         }
         if fields.len() != form.columns {
             let (got, wanted, first) = (fields.len(), form.columns, form.line);
-            return Err(at(format!("{got} columns, where line {first} has {wanted}")));
+            let column = got.min(wanted) + 1;
+            let what = format!("column {column}: {got} columns, where line {first} has {wanted}");
+            return Err(at(what));
         }
         if form.universal && fields[0].contains(['-', '.']) {
             continue;
@@ -321,8 +323,8 @@ mod tests {
     #[test]
     fn bad_lines_are_placed() {
         for (text, words) in [
-            ("a O\nb\n", "line 2: 1 columns, where line 1 has 2"),
-            ("a O\nb B-x O\n", "line 2: 3 columns"),
+            ("a O\nb\n", "line 2: column 2: 1 columns, where line 1 has 2"),
+            ("a O\nb B-x O\n", "line 2: column 3: 3 columns"),
             ("a\nb\n", "line 1: there is one column alone"),
             ("a\tO\n\tO\n", "line 2: column 1: the word is empty"),
             ("a\tO\nb\t\n", "line 2: column 2: the tag is empty"),
