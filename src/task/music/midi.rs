@@ -1,5 +1,6 @@
 //! Tunes in MIDI files.
 
+use super::model::check_notes;
 use super::{LOWEST, NOTES};
 use crate::error::{Error, Result};
 use crate::format::write_atomic;
@@ -112,7 +113,7 @@ pub fn write_midi(path: &Path, tune: &[Vec<u32>], quarters: f32) -> Result<()> {
 }
 
 fn track(tune: &[Vec<u32>], quarters: f32) -> Result<Track<'static>> {
-    super::check_notes(std::slice::from_ref(&tune.to_vec()))?;
+    check_notes(std::slice::from_ref(&tune.to_vec()))?;
     let step = (f64::from(quarters) * f64::from(TICKS)).round();
     if !(1.0..1e6).contains(&step) {
         return Err(Error::invalid(format!("a step of {quarters} quarter notes can't be written")));

@@ -14,7 +14,5 @@ pub use midi::{read_midi, write_midi};
 pub use model::{MusicModel, MusicScore, NoteModel};
 pub use train::MusicTask;
 
-use model::check_notes;
-
 /// The task's name in a model's folder.
 pub const NAME: &str = "music";
