@@ -311,8 +311,11 @@ fn a_whole_job_on_texts() {
     fails(
         &["eval", "--model", &out, "--data", &bad],
         1,
-        &["bad.tsv", "line 2", "'west'", "'south'"],
+        &["bad.tsv", "line 2, column 10", "'west'", "'south'"],
     );
+    let named = path("named.csv");
+    std::fs::write(&named, "label,text\nnorth,w1 north\nwest,w2 south\n").unwrap();
+    fails(&["eval", "--model", &out, "--data", &named], 1, &["named.csv", "line 3, column 1: "]);
     fails(&["train", "classify", "--resume", &out, "--data", &bad], 1, &["not the file"]);
     std::fs::write(&bad, b"w1 north\nw2 \xff\n").unwrap();
     fails(&["predict", &bad, "--model", &out], 1, &["bad.tsv", "line 2", "UTF-8"]);

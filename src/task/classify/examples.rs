@@ -63,6 +63,8 @@ pub struct Examples {
     labels: Vec<String>,
     /// The place in its file of each: a line's or a sequence's number from 1.
     places: Vec<(usize, usize)>,
+    /// Where in its line each label stands, from 1; 0 where that is not known.
+    columns: Vec<usize>,
     /// The files, and what their places count.
     files: Vec<(PathBuf, &'static str)>,
 }
@@ -106,7 +108,8 @@ impl Examples {
             return Err(Error::invalid(format!("there are {given} labels for {n} sequences")));
         }
         let places = (1..=n).map(|place| (0, place)).collect();
-        Ok(Examples { content, labels, places, files: vec![(PathBuf::new(), "sequence")] })
+        let files = vec![(PathBuf::new(), "sequence")];
+        Ok(Examples { content, labels, places, columns: vec![0; n], files })
     }
 
     /// The same as found in a file, at these places (from 1), which count lines or sequences.
@@ -114,6 +117,12 @@ impl Examples {
     pub(super) fn found(self, file: &Path, unit: &'static str, places: Vec<usize>) -> Self {
         let places = places.into_iter().map(|place| (0, place)).collect();
         Examples { places, files: vec![(file.to_path_buf(), unit)], ..self }
+    }
+
+    /// The same with their labels in these columns (from 1) of their lines.
+    #[cfg(feature = "files")]
+    pub(super) fn labelled_in(self, columns: Vec<usize>) -> Self {
+        Examples { columns, ..self }
     }
 
     /// How many there are.
@@ -146,10 +155,14 @@ impl Examples {
 
     /// An error about one of them, with its file and place.
     pub fn error_at(&self, number: usize, what: &str) -> Error {
+        self.error(number, "", what)
+    }
+
+    fn error(&self, number: usize, column: &str, what: &str) -> Error {
         let (path, unit, place) = self.place(number);
         match path.as_os_str().is_empty() {
-            true => Error::invalid(format!("{unit} {place}: {what}")),
-            false => Error::format(path, format!("{unit} {place}: {what}")),
+            true => Error::invalid(format!("{unit} {place}{column}: {what}")),
+            false => Error::format(path, format!("{unit} {place}{column}: {what}")),
         }
     }
 
@@ -174,6 +187,7 @@ impl Examples {
             _ => return refuse(format!("it has {other}, and the files before it {own}")),
         }
         self.labels.extend(more.labels);
+        self.columns.extend(more.columns);
         let before = self.files.len();
         self.places.extend(more.places.into_iter().map(|(file, place)| (before + file, place)));
         self.files.extend(more.files);
@@ -190,6 +204,7 @@ impl Examples {
             content: self.content.choose(which),
             labels,
             places: which.iter().map(|&i| self.places[i]).collect(),
+            columns: which.iter().map(|&i| self.columns.get(i).copied().unwrap_or(0)).collect(),
             files: self.files.clone(),
         }
     }
@@ -221,7 +236,11 @@ impl Examples {
                 let known = known.by_ref().collect::<Vec<_>>().join(", ");
                 let more = if classes.len() > 12 { " …" } else { "" };
                 let what = format!("unknown label '{label}'; the model has {known}{more}");
-                self.error_at(at, &what)
+                let column = match self.columns.get(at) {
+                    None | Some(0) => String::new(),
+                    Some(column) => format!(", column {column}"),
+                };
+                self.error(at, &column, &what)
             })
         };
         self.labels.iter().enumerate().map(number).collect()

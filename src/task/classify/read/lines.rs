@@ -10,6 +10,7 @@ pub(super) const FASTTEXT: &str = "__label__";
 /// Lines of one of the forms. Empty ones are passed over.
 pub(super) fn read(source: &Source, text: &str, format: Format) -> Result<Examples> {
     let (mut texts, mut labels, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    let mut columns = Vec::new();
     for (number, line) in text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
         if line.trim().is_empty() {
@@ -54,7 +55,9 @@ pub(super) fn read(source: &Source, text: &str, format: Format) -> Result<Exampl
         }
         texts.push(text.to_string());
         labels.push(label.to_string());
+        columns.push(column);
         places.push(number);
     }
-    Ok(Examples::texts(texts, labels)?.found(source.path, "line", places))
+    let examples = Examples::texts(texts, labels)?.found(source.path, "line", places);
+    Ok(examples.labelled_in(columns))
 }

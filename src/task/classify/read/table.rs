@@ -111,6 +111,17 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Examples at their lines, with labels in a column.
+fn placed(
+    examples: Examples,
+    source: &Source,
+    places: Vec<usize>,
+    label: Option<usize>,
+) -> Examples {
+    let columns = vec![label.map_or(0, |column| column + 1); places.len()];
+    examples.found(source.path, "line", places).labelled_in(columns)
+}
+
 /// A column of texts and one of labels.
 pub(super) fn texts(source: &Source, text: &str) -> Result<Examples> {
     let rows = Rows::read(source, text, |_| true)?;
@@ -127,7 +138,7 @@ pub(super) fn texts(source: &Source, text: &str) -> Result<Examples> {
         }
         places.push(*line);
     }
-    Ok(Examples::texts(list, labels)?.found(source.path, "line", places))
+    Ok(placed(Examples::texts(list, labels)?, source, places, label))
 }
 
 /// A sequence a line, one value a step; a label in a column of its name, or in the first where columns have no names.
@@ -166,7 +177,7 @@ pub(super) fn wide(source: &Source, text: &str) -> Result<Examples> {
         }
         places.push(*line);
     }
-    Ok(Examples::numbers(1, lists, labels)?.found(source.path, "line", places))
+    Ok(placed(Examples::numbers(1, lists, labels)?, source, places, label))
 }
 
 /// A step a line: a column says of which sequence, one its label, the others are values.
@@ -218,5 +229,5 @@ pub(super) fn long(source: &Source, text: &str) -> Result<Examples> {
             lists[at].push(rows.value(*line, record, column)?);
         }
     }
-    Ok(Examples::numbers(columns.len(), lists, labels)?.found(source.path, "line", places))
+    Ok(placed(Examples::numbers(columns.len(), lists, labels)?, source, places, label))
 }
