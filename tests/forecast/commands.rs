@@ -51,8 +51,15 @@ fn a_table_is_forecast_on_the_command_line() {
     }
     let page = Path::new(&out).join("report.html");
     let html = std::fs::read_to_string(&page).unwrap();
-    for word in ["Error by how far ahead", "sold of a behind 2024-03-", "80 %", "By column", "MASE"]
-    {
+    for word in [
+        "residual",
+        "warm_up",
+        "Error by how far ahead",
+        "sold of a behind 2024-03-",
+        "80 %",
+        "By column",
+        "MASE",
+    ] {
         assert!(html.contains(word), "{word}");
     }
     if let Some(browser) = chromium() {

@@ -5,10 +5,11 @@ use super::options::{RunArgs, RunConfig};
 use super::report::{REPORT, curves, microscope};
 use super::show::Show;
 use super::watch::{Board, Looks};
-use crate::args::{WATCHED, json_line, profile_table};
+use crate::args::{WATCHED, profile_table};
 use recurra::engine::Engine;
 use recurra::measure::DeviceRates;
 use recurra::report::{Report, Sample};
+use recurra::task::Description;
 use recurra::train::{
     Best, Event, Outcome, RateSweep, Task, TrainLog, Trainer, check_gradients, find_rate,
     loss_curve, member_folder,
@@ -20,6 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The picture in the model folder.
 const CURVE: &str = "loss.svg";
+
+/// Characters of a value of the configuration in the report, at most.
+const LONGEST_FACT: usize = 160;
 
 /// What the model in a folder makes.
 pub type Sampler<'a> = dyn Fn(&Path) -> Result<String> + 'a;
@@ -197,12 +201,14 @@ impl Session<'_> {
             // Of an earlier part of the run.
             None => microscope(&mut report, &Looks::read(&folder, done))?,
         }
-        // By way of text, where an f32 has the digits that were given.
-        let json: serde_json::Value =
-            serde_json::from_str(&json_line(&config)?).unwrap_or_default();
-        let facts = json.as_object().into_iter().flatten();
-        let facts = facts.map(|(key, value)| (key.clone(), value.to_string().replace('"', "")));
-        report.section("Configuration").facts(facts);
+        // What the folder says of itself, but for vocabularies and the like.
+        let Description { model, training, .. } = Description::read(&folder)?;
+        let parts = [&model, &training].into_iter().filter_map(|part| part.as_object());
+        let facts = parts.flatten().map(|(key, value)| (key.clone(), value.to_string()));
+        let short = facts.filter(|fact| fact.1.len() <= LONGEST_FACT);
+        report
+            .section("Configuration")
+            .facts(short.map(|(key, value)| (key, value.replace('"', ""))));
         let best = best_member(&folder, &config, &bests);
         if !args.json {
             show.summary(config.seeds(), &bests);
