@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     println!("{}", model.layers().summary());
 
     let data = ClassData::new(&model, &training, Some(&held_out), ClassLoss::default())?;
-    let mut fit = data.fit(&model, 16, 3)?;
+    let fit = data.fit(&model, 16, 3)?;
     let engine = Engine::cpu(Some(1))?;
     let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(fit.steps(10)) };
     let trained = fit.run(&engine, options, |event| {

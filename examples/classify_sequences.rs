@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let model = Sequential::tokens(6).embedding(8).gru(32).last_step().linear(3).build()?;
     print!("{}", model.summary());
 
-    let mut fit = Fit::new(&model, &training)?.with_validation(&held_out)?;
+    let fit = Fit::new(&model, &training)?.with_validation(&held_out)?;
     let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(fit.steps(10)) };
     let trained = fit.run(&engine, options, |event| {
         if let Event::Validation(progress, loss) = event {

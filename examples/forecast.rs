@@ -51,11 +51,11 @@ fn main() -> Result<()> {
     let recurrent = RecurrentConfig::new(CellKind::Gru, 32);
     let model = ForecastModel::new(ForecastConfig::new(&table, &split, options, recurrent)?)?;
     let windows = Windows { time: 64, warm_up: 16, batch: 16 };
-    let mut task = ForecastTask::new(model.clone(), &table, &split, windows)?;
+    let task = ForecastTask::new(model.clone(), &table, &split, windows)?;
 
     let engine = Engine::cpu(Some(1))?;
     let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(400) };
-    let mut trainer = Trainer::new(&engine, &mut task, options, None)?;
+    let mut trainer = Trainer::new(&engine, &task, options, None)?;
     trainer.run(None, |event| {
         if let Event::Validation(progress, losses) = event {
             println!("step {:4}  loss {:.4}", progress.step, losses.mean());

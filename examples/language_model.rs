@@ -22,8 +22,8 @@ fn main() -> Result<()> {
         ModelConfig { embedding: 32, layers: 1, ..ModelConfig::new(&Vocabulary::of(&text)) };
     let model = LanguageModel::new(config)?;
 
-    let mut task = LanguageTask::new(model.clone(), &text, 32, 16)?;
-    let mut trainer = Trainer::new(&engine, &mut task, TrainOptions::new(2000), None)?;
+    let task = LanguageTask::new(model.clone(), &text, 32, 16)?;
+    let mut trainer = Trainer::new(&engine, &task, TrainOptions::new(2000), None)?;
     trainer.run(None, |event| {
         if let Event::Validation(progress, loss) = event {
             println!("step {:4}: {:.3} nats a character", progress.step, loss.mean());

@@ -29,13 +29,13 @@ fn main() -> Result<()> {
     println!("{} parameters over 88 keys", model.parameter_count());
 
     // Batches of 160 steps at most, rows times the longest tune among them.
-    let mut task = MusicTask::new(model.clone(), &tunes, 160)?;
+    let task = MusicTask::new(model.clone(), &tunes, 160)?;
     let padding = 100.0 * task.buckets().padding();
     println!("shapes {:?}, {padding:.0} % of them padding", task.buckets().shapes());
 
     let engine = Engine::cpu(Some(1))?;
     let options = TrainOptions { learning_rate: 0.05, ..TrainOptions::new(1500) };
-    let mut trainer = Trainer::new(&engine, &mut task, options, None)?;
+    let mut trainer = Trainer::new(&engine, &task, options, None)?;
     trainer.run(None, |event| {
         if let Event::Validation(progress, losses) = event {
             println!("step {:5}  {:.3} nats a step", progress.step, losses.mean());

@@ -109,11 +109,11 @@ fn main() -> Result<()> {
         Sequential::values(1).gru(16).layer(Gate::new("gate", 16)).last_step().linear(1).build()?;
     print!("{}", model.summary());
     let engine = Engine::cpu(Some(1))?;
-    let mut fit = Fit::new(&model, &samples)?.with_loss(&Fourth);
+    let fit = Fit::new(&model, &samples)?.with_loss(&Fourth);
 
     // Gradients of one's own are checked against differences of the loss.
     let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(fit.steps(100)) };
-    let checks = check_gradients(&engine, &mut fit, &options)?;
+    let checks = check_gradients(&engine, &fit, &options)?;
     let worst = checks.iter().map(|check| check.error()).fold(0.0, f64::max);
     println!("{} gradients, off by {:.3} % at most", checks.len(), 100.0 * worst);
 

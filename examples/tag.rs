@@ -49,10 +49,10 @@ fn main() -> Result<()> {
     println!("{} parameters, tags {:?}", model.parameter_count(), model.config().tags);
 
     let batches = Batches { words: 160, ..Batches::default() };
-    let mut task = TagTask::new(model.clone(), training, validation, batches)?;
+    let task = TagTask::new(model.clone(), training, validation, batches)?;
     let engine = Engine::cpu(Some(1))?;
     let options = TrainOptions { learning_rate: 0.02, ..TrainOptions::new(150) };
-    let mut trainer = Trainer::new(&engine, &mut task, options, None)?;
+    let mut trainer = Trainer::new(&engine, &task, options, None)?;
     trainer.run(None, |event| {
         if let Event::Validation(progress, losses) = event {
             println!("step {:5}  {:.3} nats a sentence", progress.step, losses.mean());

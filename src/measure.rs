@@ -16,6 +16,7 @@ pub use latency::{Latency, latency};
 pub use model::{DeviceRates, KernelCost, Limit};
 #[cfg(feature = "plot")]
 pub use plot::{RooflinePoint, roofline};
+pub(crate) use profile::median;
 pub use profile::{KernelTime, Profile};
 pub use suites::Suite;
 pub use timing::Timing;

@@ -352,10 +352,9 @@ fn music_in_batches_of_many_shapes() {
         let folder = tempfile::tempdir().unwrap();
         let (mut losses, mut checkpoint) = (Vec::new(), None);
         for cut in cut.into_iter().map(Some).chain([None]) {
-            let mut task = MusicTask::new(music(CellKind::Gru), &tunes, 120).unwrap();
+            let task = MusicTask::new(music(CellKind::Gru), &tunes, 120).unwrap();
             assert!(task.buckets().shapes().len() > 2);
-            let mut trainer =
-                Trainer::new(&engine, &mut task, options.clone(), checkpoint).unwrap();
+            let mut trainer = Trainer::new(&engine, &task, options.clone(), checkpoint).unwrap();
             let result = trainer.run(Some(folder.path()), |event| match event {
                 recurra::train::Event::Losses(_, more) => {
                     losses.extend(more.iter().map(|l| l.0[0]));
@@ -379,8 +378,8 @@ fn music_in_batches_of_many_shapes() {
 
     let model = music(CellKind::Gru);
     let weights: NamedTensors = whole.1.tensors.clone();
-    let mut task = MusicTask::new(model.clone(), &tunes, 120).unwrap();
-    let mut trainer = Trainer::new(&engine, &mut task, options, Some(whole.1)).unwrap();
+    let task = MusicTask::new(model.clone(), &tunes, 120).unwrap();
+    let mut trainer = Trainer::new(&engine, &task, options, Some(whole.1)).unwrap();
     let evaluated = trainer.evaluate().unwrap().unwrap().0[0];
     let score = model.mean_score(&engine, &weights, &tunes.validation).unwrap();
     assert!((score.loss - f64::from(evaluated)).abs() < 1e-4 * score.loss, "{score:?} {evaluated}");

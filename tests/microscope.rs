@@ -216,9 +216,9 @@ fn looking_changes_nothing() {
     let engines = std::iter::once(Engine::cpu(Some(2)).unwrap()).chain(common::gpu_engine());
     for engine in engines {
         let run = |every: Option<u64>| {
-            let mut task = task(CellKind::Lstm, 12);
+            let task = task(CellKind::Lstm, 12);
             let options = TrainOptions { learning_rate: 0.01, ..TrainOptions::new(25) };
-            let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+            let mut trainer = Trainer::new(&engine, &task, options, None).unwrap();
             if every.is_some() {
                 trainer = trainer.with_microscope(&engine, every).unwrap();
             }
@@ -259,9 +259,9 @@ fn looking_changes_nothing() {
             let json = serde_json::to_string(view).unwrap();
             assert_eq!(&serde_json::from_str::<train::View>(&json).unwrap(), view);
         }
-        let mut task = task(CellKind::Lstm, 12);
+        let task = task(CellKind::Lstm, 12);
         let options = TrainOptions::new(5);
-        let trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+        let trainer = Trainer::new(&engine, &task, options, None).unwrap();
         assert!(trainer.with_microscope(&engine, Some(0)).is_err());
     }
 }
@@ -270,14 +270,14 @@ fn looking_changes_nothing() {
 #[test]
 fn the_first_nan_is_placed() {
     let engine = Engine::cpu(Some(1)).unwrap();
-    let mut task = task(CellKind::RnnRelu, 12);
+    let task = task(CellKind::RnnRelu, 12);
     // Far too fast, without clipping: states grow until they overflow.
     let options = TrainOptions {
         learning_rate: 30.0,
         update: recurra::optim::Update::new(recurra::Optimizer::sgd(0.0)),
         ..TrainOptions::new(200)
     };
-    let trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+    let trainer = Trainer::new(&engine, &task, options, None).unwrap();
     let mut trainer = trainer.with_microscope(&engine, None).unwrap();
     let message = trainer.run(None, |_| Ok(())).unwrap_err().to_string();
     assert!(message.contains("the loss became") && message.contains("the first was"), "{message}");

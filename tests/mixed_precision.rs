@@ -14,7 +14,7 @@ use recurra::schedule::Recorder;
 use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::{DType, NamedTensors, Precision};
-use recurra::train::{Checkpoint, Task, TrainOptions, Trainer, record_training};
+use recurra::train::{Checkpoint, Phase, Task, TrainOptions, Trainer, record_training};
 
 /// The GPU engine, where it has f16.
 fn engine() -> Option<Engine> {
@@ -44,8 +44,8 @@ fn options(steps: u64, precision: Precision) -> TrainOptions {
 
 /// A trainer after so many steps.
 fn trained(precision: Precision, engine: &Engine, steps: u64) -> (f32, LossScale, Checkpoint) {
-    let mut task = task();
-    let mut trainer = Trainer::new(engine, &mut task, options(steps, precision), None).unwrap();
+    let task = task();
+    let mut trainer = Trainer::new(engine, &task, options(steps, precision), None).unwrap();
     trainer.run(None, |_| Ok(())).unwrap();
     let scale = trainer.loss_scales().unwrap().pop().unwrap_or_default();
     (trainer.evaluate().unwrap().unwrap().mean(), scale, trainer.checkpoint().unwrap())
@@ -72,8 +72,8 @@ fn two_runs_and_an_interrupted_one_have_the_same_bits() {
     let Some(engine) = engine() else { return };
     let once = trained(Precision::F16, &engine, 20);
     let options = || options(20, Precision::F16);
-    let mut task = task();
-    let mut first = Trainer::new(&engine, &mut task, options(), None).unwrap();
+    let task = task();
+    let mut first = Trainer::new(&engine, &task, options(), None).unwrap();
     // The eighth step is the last that this trainer sees.
     let folder = tempfile::tempdir().unwrap();
     let stop = |event: &recurra::train::Event| match event {
@@ -84,7 +84,7 @@ fn two_runs_and_an_interrupted_one_have_the_same_bits() {
     drop(first);
     let checkpoint = Checkpoint::load(folder.path()).unwrap();
     assert_eq!(checkpoint.step, 8);
-    let mut second = Trainer::new(&engine, &mut task, options(), Some(checkpoint)).unwrap();
+    let mut second = Trainer::new(&engine, &task, options(), Some(checkpoint)).unwrap();
     second.run(None, |_| Ok(())).unwrap();
     let again = second.checkpoint().unwrap();
     assert_eq!(once.2.tensors, again.tensors);
@@ -94,7 +94,7 @@ fn two_runs_and_an_interrupted_one_have_the_same_bits() {
 #[test]
 fn a_step_of_infinite_gradients_is_left_out() {
     let Some(engine) = engine() else { return };
-    let mut task = task();
+    let task = task();
     let optimizer = Optimizer::adam();
     let update = Update::new(optimizer);
     let plain = TrainOptions { update, ..options(1, Precision::F16) };
@@ -106,7 +106,7 @@ fn a_step_of_infinite_gradients_is_left_out() {
     store.set(LossScale::NAME, &[8.0, 5.0, 0.0, 0.0, 0.0]).unwrap();
     let mut program = engine.load(&recording, &store).unwrap();
     let mut run = |step: u32| {
-        task.feed(&mut program.inputs(), 0, 1).unwrap();
+        task.feed(Phase::Training, 0, 1).unwrap().write(&mut program.inputs()).unwrap();
         program.set_control(optimizer.control(step, 1, 0.01));
         program.run().unwrap();
         LossScale::new(&store.get(LossScale::NAME).unwrap())

@@ -101,8 +101,8 @@ fn gradients_of_pooling_are_slopes() {
                 plain().max_over_time().linear(2),
             ] {
                 let model = model.build().unwrap();
-                let mut fit = Fit::new(&model, &samples).unwrap().with_shapes(1).unwrap();
-                let checks = check_gradients(&engine, &mut fit, &options).unwrap();
+                let fit = Fit::new(&model, &samples).unwrap().with_shapes(1).unwrap();
+                let checks = check_gradients(&engine, &fit, &options).unwrap();
                 let worst = checks.iter().map(|check| check.error()).fold(0.0, f64::max);
                 println!("{}: off by {worst:.1e}", engine.name());
                 assert_eq!(checks.len(), 2 * model.parameter_shapes().len());
@@ -164,7 +164,7 @@ fn losses_are_means_over_what_counts() {
     {
         let mut fit = Fit::new(model, samples).unwrap().with_validation(samples).unwrap();
         fit = fit.with_batch(2).unwrap().with_shapes(3).unwrap();
-        let mut trainer = Trainer::new(&engine, &mut fit, TrainOptions::new(4), None).unwrap();
+        let mut trainer = Trainer::new(&engine, &fit, TrainOptions::new(4), None).unwrap();
         let loss = trainer.evaluate().unwrap().unwrap().mean();
         let trained = model.with_weights(model.initial_weights(1).unwrap()).unwrap();
         let rows = trained.predict(&engine, samples.inputs()).unwrap();
@@ -351,7 +351,6 @@ fn what_does_not_fit_is_named() {
     assert!(trained.predict(&engine, &Sequences::tokens(vec![])).unwrap().is_empty());
     // A loss of another kind of targets.
     let fit = Fit::new(&model, &classes).unwrap().with_loss(&Loss::MeanSquared);
-    let mut fit = fit;
     assert!(fit.run(&engine, TrainOptions::new(2), |_| Ok(())).is_err());
 }
 

@@ -6,23 +6,23 @@ mod common;
 use common::command::{fill, on_a_small_disk};
 use recurra::cell::CellKind;
 use recurra::data::{Tokens, Vocabulary};
-use recurra::engine::{Engine, Inputs};
+use recurra::engine::{Engine, Store};
 use recurra::kernel::Fill;
+use recurra::model::{Fit, Samples, Sequences, Sequential, Targets};
 use recurra::schedule::Recorder;
 use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, LanguageTask, ModelConfig};
 use recurra::tensor::NamedTensors;
 use recurra::train::{
-    Checkpoint, Event, MODEL, Outcome, Phase, RateSweep, TRAINING, Task, TrainOptions, Trainer,
-    check_gradients, find_rate,
+    Checkpoint, Event, Feed, MODEL, Outcome, Phase, RateSweep, TRAINING, Task, TrainOptions,
+    Trainer, check_gradients, find_rate,
 };
 use recurra::{Error, Result};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A text without much to learn, so that what is learned of it by heart does not help with the rest.
 fn noise() -> String {
@@ -65,8 +65,8 @@ fn engine() -> Engine {
 #[test]
 fn the_model_is_the_best_and_the_checkpoint_the_last() {
     let (folder, text) = (tempfile::tempdir().unwrap(), noise());
-    let mut task = task(&text);
-    let mut trainer = Trainer::new(&engine(), &mut task, options(100), None).unwrap();
+    let task = task(&text);
+    let mut trainer = Trainer::new(&engine(), &task, options(100), None).unwrap();
     let (mut all, mut told) = (Vec::new(), Vec::new());
     let run = trainer.run(Some(folder.path()), |event| {
         match event {
@@ -88,8 +88,8 @@ fn the_model_is_the_best_and_the_checkpoint_the_last() {
     assert_eq!(model.tensors, checkpoint.best);
     // The model's weights have the best loss, the checkpoint's the last one.
     let evaluate = |weights: &NamedTensors| {
-        let mut task = self::task(&text);
-        let mut trainer = Trainer::new(&engine(), &mut task, options(1), None).unwrap();
+        let task = self::task(&text);
+        let mut trainer = Trainer::new(&engine(), &task, options(1), None).unwrap();
         let own = task_weights(weights);
         trainer.store().set_all(&own).unwrap();
         trainer.evaluate().unwrap().unwrap().0[0]
@@ -108,30 +108,27 @@ fn task_weights(tensors: &NamedTensors) -> NamedTensors {
 fn a_run_that_gets_no_better_ends() {
     let (folder, text) = (tempfile::tempdir().unwrap(), noise());
     let patient = TrainOptions { patience: Some(3), ..options(1000) };
-    let mut task = task(&text);
-    let mut trainer = Trainer::new(&engine(), &mut task, patient.clone(), None).unwrap();
+    let task = task(&text);
+    let mut trainer = Trainer::new(&engine(), &task, patient.clone(), None).unwrap();
     let outcome = trainer.run(Some(folder.path()), |_| Ok(())).unwrap();
     assert_eq!(outcome, Outcome::StoppedEarly);
     let checkpoint = Checkpoint::load(folder.path()).unwrap();
     let best = checkpoint.state.best[0].step;
     assert_eq!((checkpoint.step, checkpoint.state.waited), (best + 3 * 5, 3));
     // Taken up again it ends at once.
-    let mut task = self::task(&text);
-    let mut again = Trainer::new(&engine(), &mut task, patient, Some(checkpoint)).unwrap();
+    let task = self::task(&text);
+    let mut again = Trainer::new(&engine(), &task, patient, Some(checkpoint)).unwrap();
     assert_eq!(again.run(None, |_| Ok(())).unwrap(), Outcome::StoppedEarly);
     assert_eq!(again.step(), best + 15);
 }
 
-/// Asks for an end in the middle of a step.
-struct Asking {
+/// A task that tells of the batches that are made, before each.
+struct Told<F> {
     task: LanguageTask,
-    at: u64,
-    stop: Arc<AtomicBool>,
-    /// Batches that were fed.
-    fed: Rc<Cell<u64>>,
+    tell: F,
 }
 
-impl Task for Asking {
+impl<F: Fn(Phase, u64) -> Result<()> + Sync> Task for Told<F> {
     fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()> {
         self.task.record(rec, phase, shape)
     }
@@ -144,51 +141,76 @@ impl Task for Asking {
     fn batches_per_epoch(&self) -> u64 {
         self.task.batches_per_epoch()
     }
-    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
-        if step + 1 == self.at {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        self.fed.set(self.fed.get() + 1);
-        self.task.feed(inputs, step, seed)
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
+        (self.tell)(phase, batch)?;
+        self.task.feed(phase, batch, seed)
     }
     fn validation_batches(&self) -> u64 {
         self.task.validation_batches()
-    }
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        self.task.feed_validation(inputs, batch)
     }
     fn symbols_per_batch(&self) -> u64 {
         self.task.symbols_per_batch()
     }
 }
 
+/// When an interruption is asked for.
+#[derive(Clone, Copy)]
+enum Stop {
+    /// So that the run ends behind exactly this step.
+    Behind(u64),
+    /// When the batch of this step is made, wherever the run is then.
+    AtBatchOf(u64),
+}
+
 #[test]
 fn an_interrupted_run_goes_on_to_the_same_bits() {
     let text = sums();
-    let run = |stops: &[u64]| {
+    let run = |stops: &[Stop]| {
         let folder = tempfile::tempdir().unwrap();
         let (mut losses, mut validation) = (Vec::new(), Vec::new());
         let mut checkpoint = None;
-        for at in stops.iter().copied().chain([0]) {
-            let stop = Arc::new(AtomicBool::new(false));
-            let mut task = Asking { task: task(&text), at, stop: stop.clone(), fed: Rc::default() };
-            let options = TrainOptions { stop: Some(stop), report_every: 4, ..options(50) };
-            let mut trainer = Trainer::new(&engine(), &mut task, options, checkpoint).unwrap();
+        for at in stops.iter().copied().map(Some).chain([None]) {
+            let begun = checkpoint.as_ref().map_or(0, |saved: &Checkpoint| saved.step);
+            let next = matches!(at, Some(Stop::Behind(step)) if step == begun + 1);
+            let stop = Arc::new(AtomicBool::new(next));
+            let tell = |phase, batch| {
+                if let Some(Stop::AtBatchOf(step)) = at
+                    && phase == Phase::Training
+                    && batch + 1 == step
+                {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                Ok(())
+            };
+            let task = Told { task: task(&text), tell };
+            // What tells of every step may ask for an end behind the next.
+            let report_every = if let Some(Stop::Behind(_)) = at { 1 } else { 4 };
+            let asked = Some(stop.clone());
+            let options = TrainOptions { stop: asked, report_every, ..options(50) };
+            let mut trainer = Trainer::new(&engine(), &task, options, checkpoint).unwrap();
             let outcome = trainer.run(Some(folder.path()), |event| {
                 match event {
-                    Event::Losses(_, more) => losses.extend(more.iter().map(|l| l.0[0].to_bits())),
+                    Event::Losses(progress, more) => {
+                        losses.extend(more.iter().map(|l| l.0[0].to_bits()));
+                        if let Some(Stop::Behind(step)) = at
+                            && progress.step + 1 == step
+                        {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
                     Event::Validation(_, loss) => validation.push(loss.0[0].to_bits()),
                     _ => {}
                 }
                 Ok(())
             });
-            let (want, step) = match at {
-                0 => (Outcome::Finished, 50),
-                _ => (Outcome::Interrupted, at),
+            let saved = Checkpoint::load(folder.path()).unwrap();
+            let (want, steps) = match at {
+                None => (Outcome::Finished, 50..51),
+                Some(Stop::Behind(step)) => (Outcome::Interrupted, step..step + 1),
+                Some(Stop::AtBatchOf(step)) => (Outcome::Interrupted, begun + 1..step + 1),
             };
             assert_eq!(outcome.unwrap(), want);
-            let saved = Checkpoint::load(folder.path()).unwrap();
-            assert_eq!(saved.step, step);
+            assert!(steps.contains(&saved.step), "{} of {steps:?}", saved.step);
             checkpoint = Some(saved);
         }
         let model = recurra::format::read_tensors(&folder.path().join(MODEL)).unwrap().tensors;
@@ -198,32 +220,45 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
     };
     let whole = run(&[]);
     assert_eq!(whole.0.len(), 50);
-    // In an epoch, at its end, at a report, an evaluation, a checkpoint, one after another.
+    // In an epoch, at its end, at a report, an evaluation, a checkpoint, one after another; and at any instant.
     let epoch = task(&text).batches_per_epoch();
-    for stops in [&[1][..], &[4, 5, 6, 7], &[epoch - 1, epoch, epoch + 1], &[35, 49]] {
+    let behind = |steps: &[u64]| steps.iter().copied().map(Stop::Behind).collect::<Vec<_>>();
+    let mut all: Vec<Vec<Stop>> =
+        [&[1][..], &[4, 5, 6, 7], &[epoch - 1, epoch, epoch + 1], &[35, 49]].map(behind).to_vec();
+    all.extend([12, 23, 31].map(|step| vec![Stop::AtBatchOf(step)]));
+    for (number, stops) in all.iter().enumerate() {
         let interrupted = run(stops);
-        assert_eq!(whole.0, interrupted.0, "losses, interrupted after {stops:?}");
-        assert_eq!(whole.1, interrupted.1, "validation, interrupted after {stops:?}");
-        assert!(whole.2 == interrupted.2, "the model, interrupted after {stops:?}");
-        assert!(whole.3 == interrupted.3, "the checkpoint, interrupted after {stops:?}");
+        assert_eq!(whole.0, interrupted.0, "losses, interruptions {number}");
+        assert_eq!(whole.1, interrupted.1, "validation, interruptions {number}");
+        assert!(whole.2 == interrupted.2, "the model, interruptions {number}");
+        assert!(whole.3 == interrupted.3, "the checkpoint, interruptions {number}");
     }
 }
 
 /// The device is never without work while the host waits for losses and tells of them: the step behind those that are
-/// told was submitted, with its data.
+/// told was submitted. How many steps were made the weights tell.
 #[test]
 fn the_next_step_is_under_way_when_losses_are_told() {
     for engine in common::engines() {
-        let fed = Rc::new(Cell::new(0));
-        let stop = Arc::default();
-        let mut task = Asking { task: task(&sums()), at: 0, stop, fed: fed.clone() };
+        let task = task(&sums());
         let options =
             TrainOptions { report_every: 2, evaluate_every: 5, save_every: 8, ..options(12) };
-        let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+        let bias = |store: &Store| store.get("linear.bias").unwrap();
+        let behind: Vec<Vec<f32>> = (0..=12)
+            .map(|steps| {
+                let mut trainer = Trainer::new(&engine, &task, options.clone(), None).unwrap();
+                (0..steps).for_each(|_| trainer.train_step().unwrap());
+                bias(trainer.store())
+            })
+            .collect();
+        let mut trainer = Trainer::new(&engine, &task, options, None).unwrap();
+        let store = trainer.store().clone();
         let (mut told, mut losses) = (Vec::new(), Vec::new());
         let run = trainer.run(None, |event| {
             if let Event::Losses(progress, list) = event {
-                told.push((progress.step, list.len(), fed.get() - progress.step));
+                let now = bias(&store);
+                let made = behind.iter().position(|then| *then == now).unwrap() as u64;
+                told.push((progress.step, list.len(), made - progress.step));
                 losses.extend(list.iter().map(|l| l.0[0]));
             }
             Ok(())
@@ -236,12 +271,91 @@ fn the_next_step_is_under_way_when_losses_are_told() {
     }
 }
 
+/// While the host is busy with something else, the batches of the next steps are made all the same.
+#[test]
+fn batches_are_made_ahead_of_their_steps() {
+    let made = AtomicU64::new(0);
+    let tell = |phase, _| {
+        made.fetch_add(u64::from(phase == Phase::Training), Ordering::SeqCst);
+        Ok(())
+    };
+    let task = Told { task: task(&sums()), tell };
+    let options = TrainOptions { report_every: 1, ..options(20) };
+    let mut trainer = Trainer::new(&engine(), &task, options, None).unwrap();
+    let mut seen = 0;
+    let run = trainer.run(None, |event| {
+        if let Event::Losses(progress, _) = event {
+            // The step behind it may be made already; two more than that are not.
+            let next = (progress.step + 3).min(20);
+            let patience = Instant::now();
+            while made.load(Ordering::SeqCst) < next {
+                assert!(patience.elapsed().as_secs() < 60, "step {}", progress.step);
+                std::thread::yield_now();
+            }
+            seen += 1;
+        }
+        Ok(())
+    });
+    run.unwrap();
+    assert_eq!((seen, made.load(Ordering::SeqCst)), (20, 20), "each is made once");
+}
+
+/// Steps of all shapes are on one line of time, whatever program each has.
+#[test]
+fn steps_of_several_shapes_are_profiled_together() {
+    let list: Vec<Vec<u32>> = (0..24).map(|i| vec![i % 3; 2 + i as usize % 7]).collect();
+    let samples = Samples::new(Sequences::tokens(list.clone()), Targets::classes(list)).unwrap();
+    let model = Sequential::tokens(3).embedding(4).gru(4).linear(3).build().unwrap();
+    let fit = Fit::new(&model, &samples).unwrap().with_batch(3).unwrap().with_shapes(3).unwrap();
+    assert_eq!(fit.buckets().shapes().len(), 3);
+    for engine in common::engines() {
+        let mut trainer = Trainer::new(&engine, &fit, options(1), None).unwrap();
+        let profile = trainer.profile(&engine, 9).unwrap();
+        assert_eq!((profile.runs.len(), trainer.step()), (9, 6 + 9 + 1), "{}", engine.name());
+        assert_eq!(profile.runs[0].start_us, 0.0);
+        for pair in profile.runs.windows(2) {
+            assert!(pair[0].end_us <= pair[1].start_us, "{}: {pair:?}", engine.name());
+        }
+        assert!(profile.busy().is_some_and(|busy| busy > 0.0 && busy <= 1.0));
+        assert!(!profile.launches.is_empty() && profile.feed_ms.is_some_and(|ms| ms > 0.0));
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_made_ends_the_run_at_its_step() {
+    let (text, folder) = (sums(), tempfile::tempdir().unwrap());
+    for (phase, last, steps) in [(Phase::Training, 3, 3), (Phase::Validation, 1, 5)] {
+        let fails = |now, batch| match batch {
+            _ if now == phase && batch == last => {
+                Err(Error::Invalid("the data are gone".to_string()))
+            }
+            _ => Ok(()),
+        };
+        let task = Told { task: task(&text), tell: fails };
+        let options = TrainOptions { report_every: 1, save_every: 1, ..options(20) };
+        let mut trainer = Trainer::new(&engine(), &task, options, None).unwrap();
+        let error = trainer.run(Some(folder.path()), |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("the data are gone"), "{error}");
+        assert_eq!(trainer.step(), steps, "{phase:?}");
+    }
+    // Who panics is heard, and nobody waits for ever.
+    let panics = |_, batch| {
+        assert!(batch != 3, "on purpose");
+        Ok(())
+    };
+    let task = Told { task: task(&text), tell: panics };
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        Trainer::new(&engine(), &task, options(20), None).unwrap().run(None, |_| Ok(()))
+    }));
+    assert!(run.is_err());
+}
+
 #[test]
 fn a_few_batches_are_learned_by_heart() {
     let text = noise();
-    let mut task = task(&text);
+    let task = task(&text);
     let overfit = TrainOptions { overfit: Some(2), ..options(400) };
-    let mut trainer = Trainer::new(&engine(), &mut task, overfit, None).unwrap();
+    let mut trainer = Trainer::new(&engine(), &task, overfit, None).unwrap();
     let mut last = f32::NAN;
     let run = trainer.run(None, |event| {
         match event {
@@ -259,15 +373,15 @@ fn a_few_batches_are_learned_by_heart() {
 #[test]
 fn looks_at_a_task_before_it_is_trained() {
     let text = sums();
-    let mut task = task(&text);
-    let mut trainer = Trainer::new(&engine(), &mut task, options(10), None).unwrap();
+    let task = task(&text);
+    let mut trainer = Trainer::new(&engine(), &task, options(10), None).unwrap();
     let dry = trainer.dry_run().unwrap();
     let even = (Vocabulary::of(&text).len() as f32).ln();
     assert!((dry.loss - even).abs() < 0.3 && (dry.validation.unwrap() - even).abs() < 0.5);
     assert!(dry.step_seconds > 0.0);
     drop(trainer);
 
-    let mut trainer = Trainer::new(&engine(), &mut task, options(10), None).unwrap();
+    let mut trainer = Trainer::new(&engine(), &task, options(10), None).unwrap();
     let sweep = RateSweep::new(1e-5, 100.0, 120).unwrap();
     let (rates, losses) = trainer.sweep(&sweep, 120).unwrap();
     assert!(rates.is_sorted() && rates.len() == losses.len() && (40..120).contains(&rates.len()));
@@ -301,14 +415,11 @@ impl Task for Wrong {
     fn batches_per_epoch(&self) -> u64 {
         self.0.batches_per_epoch()
     }
-    fn feed(&mut self, inputs: &mut Inputs, step: u64, seed: u64) -> Result<()> {
-        self.0.feed(inputs, step, seed)
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
+        self.0.feed(phase, batch, seed)
     }
     fn validation_batches(&self) -> u64 {
         self.0.validation_batches()
-    }
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        self.0.feed_validation(inputs, batch)
     }
     fn symbols_per_batch(&self) -> u64 {
         self.0.symbols_per_batch()
@@ -330,8 +441,8 @@ fn gradients_are_what_the_loss_does_and_a_wrong_one_is_seen() {
     for (config, back) in cases {
         let model = LanguageModel::new(config.clone()).unwrap();
         let task = LanguageTask::new(model, &text, 10, 6).unwrap();
-        let mut task = task.with_back(back).unwrap();
-        let checks = check_gradients(&engine(), &mut task, &options(10)).unwrap();
+        let task = task.with_back(back).unwrap();
+        let checks = check_gradients(&engine(), &task, &options(10)).unwrap();
         assert_eq!(checks.len(), 2 * task.weight_shapes().len());
         for check in checks {
             assert!(check.error() < 1e-2, "{config:?} over {back}: {check:?}");
@@ -339,8 +450,8 @@ fn gradients_are_what_the_loss_does_and_a_wrong_one_is_seen() {
         }
     }
     let model = LanguageModel::new(plain).unwrap();
-    let mut wrong = Wrong(LanguageTask::new(model, &text, 10, 6).unwrap());
-    let checks = check_gradients(&engine(), &mut wrong, &options(10)).unwrap();
+    let wrong = Wrong(LanguageTask::new(model, &text, 10, 6).unwrap());
+    let checks = check_gradients(&engine(), &wrong, &options(10)).unwrap();
     let bad: Vec<_> = checks.iter().filter(|c| c.error() > 1e-2).collect();
     assert!(!bad.is_empty() && bad.iter().all(|c| c.parameter == "linear.bias"), "{bad:?}");
 }
@@ -352,10 +463,10 @@ fn a_lead_carries_the_state_of_its_new_steps() {
     let states = |back: usize, steps: u64| {
         let model = LanguageModel::new(config(&text, CellKind::Lstm)).unwrap();
         let task = LanguageTask::new(model, &text, 10, 6).unwrap();
-        let mut task = task.with_back(back).unwrap();
+        let task = task.with_back(back).unwrap();
         // Without updates the states depend on the text alone.
         let still = TrainOptions { learning_rate: 1e-30, ..options(steps) };
-        let mut trainer = Trainer::new(&engine(), &mut task, still, None).unwrap();
+        let mut trainer = Trainer::new(&engine(), &task, still, None).unwrap();
         trainer.run(None, |_| Ok(())).unwrap();
         trainer.store().get("state.l1").unwrap()
     };
@@ -374,10 +485,10 @@ fn bytes_and_words_are_learned_too() {
         let vocabulary = Vocabulary::build(tokens, &text, None).unwrap();
         let shape = ModelConfig { embedding: 16, hidden: 24, ..ModelConfig::new(&vocabulary) };
         let model = LanguageModel::new(ModelConfig { tied: false, ..shape }).unwrap();
-        let mut task = LanguageTask::new(model, &text, 8, 4).unwrap();
+        let task = LanguageTask::new(model, &text, 8, 4).unwrap();
         assert_eq!(task.symbol(), tokens.singular());
         let fast = TrainOptions { learning_rate: 0.02, ..options(600) };
-        let mut trainer = Trainer::new(&engine(), &mut task, fast, None).unwrap();
+        let mut trainer = Trainer::new(&engine(), &task, fast, None).unwrap();
         let untrained = trainer.evaluate().unwrap().unwrap().mean();
         assert!(untrained > 0.7 * even.ln(), "{tokens:?}: {untrained}");
         trainer.run(None, |_| Ok(())).unwrap();
@@ -395,14 +506,14 @@ fn a_full_disk_loses_nothing() {
 fn full_disk(disk: &Path) {
     let text = sums();
     let options = || options(40);
-    let mut whole = task(&text);
-    let mut whole = Trainer::new(&engine(), &mut whole, options(), None).unwrap();
+    let whole = task(&text);
+    let mut whole = Trainer::new(&engine(), &whole, options(), None).unwrap();
     whole.run(None, |_| Ok(())).unwrap();
 
     let folder = disk.join("model");
     std::fs::create_dir(&folder).unwrap();
-    let mut first = task(&text);
-    let mut first = Trainer::new(&engine(), &mut first, options(), None).unwrap();
+    let first = task(&text);
+    let mut first = Trainer::new(&engine(), &first, options(), None).unwrap();
     let mut before = None;
     let error = first.run(Some(&folder), |event| {
         if let Event::Saved(14) = event {
@@ -422,8 +533,8 @@ fn full_disk(disk: &Path) {
     std::fs::remove_file(disk.join("other")).unwrap();
     let checkpoint = Checkpoint::load(&folder).unwrap();
     assert_eq!(checkpoint.step, 14);
-    let mut second = task(&text);
-    let mut second = Trainer::new(&engine(), &mut second, options(), Some(checkpoint)).unwrap();
+    let second = task(&text);
+    let mut second = Trainer::new(&engine(), &second, options(), Some(checkpoint)).unwrap();
     second.run(Some(&folder), |_| Ok(())).unwrap();
     assert_eq!(second.checkpoint().unwrap().tensors, whole.checkpoint().unwrap().tensors);
 
@@ -470,9 +581,8 @@ fn updates_with_a_memory_are_resumed_to_the_same_bits() {
             let (mut rates, mut losses) = (Vec::new(), Vec::new());
             let mut checkpoint = None;
             for cut in cut.into_iter().map(Some).chain([None]) {
-                let mut task = task(&text);
-                let mut trainer =
-                    Trainer::new(&engine(), &mut task, options(), checkpoint).unwrap();
+                let task = task(&text);
+                let mut trainer = Trainer::new(&engine(), &task, options(), checkpoint).unwrap();
                 let result = trainer.run(Some(folder.path()), |event| {
                     match event {
                         Event::Losses(progress, more) => {
@@ -517,16 +627,16 @@ fn updates_with_a_memory_are_resumed_to_the_same_bits() {
     }
     // Before the first step an average is the weights.
     let loss = |averaging| {
-        let mut task = task(&text);
+        let task = task(&text);
         let update = Update { averaging, ..Update::new(Optimizer::adam()) };
         let options = TrainOptions { update, ..options(5) };
-        let mut trainer = Trainer::new(&engine(), &mut task, options, None).unwrap();
+        let mut trainer = Trainer::new(&engine(), &task, options, None).unwrap();
         trainer.evaluate().unwrap().unwrap().0[0]
     };
     assert_eq!(loss(Some(Averaging::Exponential { decay: 0.9 })), loss(None));
-    let mut task = task(&text);
+    let task = task(&text);
     let many = TrainOptions { micro_batches: 1000, ..options(5) };
-    let refused = Trainer::new(&engine(), &mut task, many, None);
+    let refused = Trainer::new(&engine(), &task, many, None);
     assert!(refused.err().unwrap().to_string().contains("1000 micro-batches"));
 }
 
@@ -536,12 +646,12 @@ fn the_norm_is_that_of_all_gradients() {
     use recurra::optim::{Optimizer, Update};
     let text = sums();
     for engine in common::engines() {
-        let mut task = task(&text);
+        let task = task(&text);
         // An infinite bound asks for the norm alone; without momentum a velocity is the gradient.
         let update = Update { max_norm: Some(f32::INFINITY), ..Update::new(Optimizer::sgd(0.0)) };
         let options = TrainOptions { update, report_every: 1, ..options(3) };
         let names: Vec<String> = task.weight_shapes().into_keys().collect();
-        let mut trainer = Trainer::new(&engine, &mut task, options.clone(), None).unwrap();
+        let mut trainer = Trainer::new(&engine, &task, options.clone(), None).unwrap();
         let mut norms = Vec::new();
         let run = trainer.run(None, |event| {
             if let Event::Losses(progress, _) = event {

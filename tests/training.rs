@@ -58,8 +58,8 @@ fn train(
     let mut losses: Vec<f32> = Vec::new();
     let mut checkpoint = None;
     if let Some(stop) = stop_at {
-        let mut task = task(cell, 12);
-        let mut trainer = Trainer::new(engine, &mut task, options(steps), None).unwrap();
+        let task = task(cell, 12);
+        let mut trainer = Trainer::new(engine, &task, options(steps), None).unwrap();
         let stopped = trainer.run(Some(folder), |event| match event {
             Event::Losses(_, more) => {
                 losses.extend(more.iter().map(MemberLosses::mean));
@@ -73,8 +73,8 @@ fn train(
         checkpoint = Some(Checkpoint::load(folder).unwrap());
         assert_eq!(checkpoint.as_ref().unwrap().step, stop);
     }
-    let mut task = task(cell, 12);
-    let mut trainer = Trainer::new(engine, &mut task, options(steps), checkpoint).unwrap();
+    let task = task(cell, 12);
+    let mut trainer = Trainer::new(engine, &task, options(steps), checkpoint).unwrap();
     let run = trainer.run(Some(folder), |event| {
         if let Event::Losses(_, more) = event {
             losses.extend(more.iter().map(MemberLosses::mean));
@@ -142,9 +142,9 @@ fn both_engines_learn_along_the_same_curve() {
 fn another_seed_gives_another_run() {
     let engine = Engine::cpu(Some(1)).unwrap();
     let run = |seed| {
-        let mut task = task(CellKind::Lstm, 12);
+        let task = task(CellKind::Lstm, 12);
         let options = TrainOptions { seed, ..options(3) };
-        let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+        let mut trainer = Trainer::new(&engine, &task, options, None).unwrap();
         trainer.run(None, |_| Ok(())).unwrap();
         bits(&trainer.checkpoint().unwrap())
     };
@@ -157,14 +157,14 @@ fn a_checkpoint_of_another_shape_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     train(&engine, CellKind::Lstm, 5, folder.path(), None);
     let checkpoint = Checkpoint::load(folder.path()).unwrap();
-    let mut other = task(CellKind::Lstm, 13);
-    let refused = Trainer::new(&engine, &mut other, options(9), Some(checkpoint.clone()));
+    let other = task(CellKind::Lstm, 13);
+    let refused = Trainer::new(&engine, &other, options(9), Some(checkpoint.clone()));
     let message = refused.err().unwrap().to_string();
     assert!(message.contains("expected shape"), "{message}");
     let mut cut = checkpoint;
     cut.tensors.remove("optimizer.linear.bias.second");
-    let mut same = task(CellKind::Lstm, 12);
-    let message = Trainer::new(&engine, &mut same, options(9), Some(cut)).err().unwrap();
+    let same = task(CellKind::Lstm, 12);
+    let message = Trainer::new(&engine, &same, options(9), Some(cut)).err().unwrap();
     assert!(message.to_string().contains("optimizer.linear.bias.second"), "{message}");
 }
 
@@ -289,8 +289,8 @@ fn carried_states_join_windows() {
 fn ensemble_is_its_members(engine: &Engine) {
     let options = |seed| TrainOptions { seed, ..options(20) };
     let alone = [7, 8, 9].map(|seed| {
-        let mut task = task(CellKind::Gru, 12);
-        let mut trainer = Trainer::new(engine, &mut task, options(seed), None).unwrap();
+        let task = task(CellKind::Gru, 12);
+        let mut trainer = Trainer::new(engine, &task, options(seed), None).unwrap();
         let mut losses = Vec::new();
         let run = trainer.run(None, |event| {
             match event {
@@ -310,8 +310,8 @@ fn ensemble_is_its_members(engine: &Engine) {
     let mut together = vec![Vec::new(); 3];
     let mut checkpoint = None;
     for part in 0..2 {
-        let mut task = task(CellKind::Gru, 12);
-        let mut trainer = Trainer::new(&ensemble, &mut task, options(7), checkpoint).unwrap();
+        let task = task(CellKind::Gru, 12);
+        let mut trainer = Trainer::new(&ensemble, &task, options(7), checkpoint).unwrap();
         let result = trainer.run(Some(folder.path()), |event| {
             let mut add = |losses: &MemberLosses| {
                 assert!(losses.spread().unwrap() > 0.0);
@@ -352,8 +352,8 @@ fn ensemble_is_its_members(engine: &Engine) {
         assert_eq!(&model, best);
     }
     // Another number of members is another run.
-    let mut task = task(CellKind::Gru, 12);
-    let refused = Trainer::new(engine, &mut task, options(7), Some(checkpoint));
+    let task = task(CellKind::Gru, 12);
+    let refused = Trainer::new(engine, &task, options(7), Some(checkpoint));
     assert!(refused.err().unwrap().to_string().contains("members are 3, not 1"));
 }
 

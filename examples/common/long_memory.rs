@@ -113,9 +113,9 @@ pub fn train(
     rate: f32,
     steps: u64,
 ) -> Result<Run> {
-    let mut fit = Fit::new(model, &parts[0])?.with_validation(&parts[1])?;
+    let fit = Fit::new(model, &parts[0])?.with_validation(&parts[1])?;
     let options = TrainOptions { learning_rate: rate, ..TrainOptions::new(steps) };
-    let trainer = Trainer::new(engine, &mut fit, options, None)?;
+    let trainer = Trainer::new(engine, &fit, options, None)?;
     let mut run = Run { losses: Vec::new(), views: Vec::new() };
     trainer.with_microscope(engine, Some((steps / 10).max(1)))?.run(None, |event| {
         match event {

@@ -4,6 +4,8 @@ use crate::error::{Error, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A batch of sequences: which shape it has, and which sequences are its rows. A batch with fewer rows than the
 /// shape is filled up with empty ones.
@@ -114,14 +116,13 @@ impl Buckets {
 #[derive(Clone, Debug)]
 pub struct Passes {
     buckets: Buckets,
-    /// The batches of the pass (by seed and number) that was asked for last.
-    pass: Option<([u64; 2], Vec<Batch>)>,
+    last: LastPass<Vec<Batch>>,
 }
 
 impl Passes {
     /// Of these buckets.
     pub fn new(buckets: Buckets) -> Self {
-        Passes { buckets, pass: None }
+        Passes { buckets, last: LastPass::default() }
     }
 
     /// The buckets.
@@ -130,14 +131,43 @@ impl Passes {
     }
 
     /// Batch `batch` (from 0, counted over all passes) under a seed.
-    pub fn batch(&mut self, batch: u64, seed: u64) -> &Batch {
+    pub fn batch(&self, batch: u64, seed: u64) -> Batch {
         let count = self.buckets.count() as u64;
-        let key = [seed, batch / count];
-        let pass = match self.pass.take() {
-            Some(pass) if pass.0 == key => pass,
-            _ => (key, self.buckets.shuffled(key[0], key[1])),
-        };
-        &self.pass.insert(pass).1[(batch % count) as usize]
+        let make = |epoch| self.buckets.shuffled(seed, epoch);
+        self.last.get(seed, batch / count, make)[(batch % count) as usize].clone()
+    }
+}
+
+/// What was made for the pass that was asked for last, of each seed: members of an ensemble have their own.
+#[derive(Debug)]
+pub(crate) struct LastPass<P>(Mutex<BTreeMap<u64, (u64, Arc<P>)>>);
+
+impl<P> LastPass<P> {
+    /// Of the pass of that number, made if it is another than the last.
+    pub fn get(&self, seed: u64, epoch: u64, make: impl FnOnce(u64) -> P) -> Arc<P> {
+        // Who panicked had not put anything in yet.
+        let mut passes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match passes.get(&seed) {
+            Some((known, pass)) if *known == epoch => pass.clone(),
+            _ => {
+                let pass = Arc::new(make(epoch));
+                passes.insert(seed, (epoch, pass.clone()));
+                pass
+            }
+        }
+    }
+}
+
+impl<P> Default for LastPass<P> {
+    fn default() -> Self {
+        LastPass(Mutex::default())
+    }
+}
+
+impl<P> Clone for LastPass<P> {
+    /// Which has not been asked for any.
+    fn clone(&self) -> Self {
+        LastPass::default()
     }
 }
 
@@ -222,6 +252,30 @@ mod tests {
         assert_eq!(few.in_order().iter().map(|batch| batch.rows.len()).sum::<usize>(), 196);
         assert_eq!(few.in_order().len(), few.count());
         assert!(padding(1) > 0.4 && padding(8) < 0.2, "{} {}", padding(1), padding(8));
+    }
+
+    #[test]
+    fn passes_are_made_once_a_seed() {
+        let passes = Passes::new(Buckets::new(&[3, 4, 5, 6, 7, 8], 16, 2).unwrap());
+        let count = passes.buckets().count() as u64;
+        for epoch in [0, 1, 0] {
+            for seed in [5, 6] {
+                let want = passes.buckets().shuffled(seed, epoch);
+                let got: Vec<_> =
+                    (0..count).map(|i| passes.batch(epoch * count + i, seed)).collect();
+                assert_eq!(got, want);
+            }
+        }
+        let last = LastPass::default();
+        let mut made = 0;
+        for (seed, epoch) in [(1, 0), (2, 0), (1, 0), (2, 0), (1, 1), (2, 0)] {
+            let pass = last.get(seed, epoch, |epoch| {
+                made += 1;
+                10 * seed + epoch
+            });
+            assert_eq!(*pass, 10 * seed + epoch);
+        }
+        assert_eq!(made, 3);
     }
 
     #[test]

@@ -8,15 +8,21 @@ use crate::tensor::{DType, WORD_BYTES};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Microseconds after the first beginning.
-fn since_first(spans: impl Iterator<Item = [Instant; 2]>) -> Vec<[f64; 2]> {
-    let mut zero = None;
-    let mut list = Vec::new();
-    for span in spans {
-        let zero = *zero.get_or_insert(span[0]);
-        list.push(span.map(|t| t.duration_since(zero).as_secs_f64() * 1e6));
-    }
-    list
+/// Times after the earliest beginning.
+fn since_first(mut times: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
+    let first = times.iter().map(|span| span[0]).fold(f64::INFINITY, f64::min);
+    times.iter_mut().flatten().for_each(|time| *time -= first);
+    times
+}
+
+/// Microseconds from `zero` on.
+fn since(zero: Instant, times: impl IntoIterator<Item = [Instant; 2]>) -> Vec<[f64; 2]> {
+    let us = |time: Instant| {
+        // One of the two is zero.
+        let [after, before] = [time.duration_since(zero), zero.duration_since(time)];
+        (after.as_secs_f64() - before.as_secs_f64()) * 1e6
+    };
+    times.into_iter().map(|span| span.map(us)).collect()
 }
 
 /// A recording that is ready to run.
@@ -52,6 +58,13 @@ pub struct Span {
 impl Span {
     pub(super) fn new(kernel: &'static str, cost: Cost, [start_us, end_us]: [f64; 2]) -> Self {
         Span { kernel, cost, start_us, end_us }
+    }
+
+    /// Whole runs, in order, after the first one's beginning.
+    pub(crate) fn runs(times: Vec<[f64; 2]>) -> Vec<Span> {
+        let mut times = since_first(times);
+        times.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        times.into_iter().map(|times| Span::new("run", Cost::default(), times)).collect()
     }
 }
 
@@ -265,7 +278,12 @@ impl Program {
     /// As [`Program::run`]; a GPU without timestamps.
     pub fn profile(&mut self) -> Result<Vec<Span>> {
         match &mut self.kind {
-            ProgramKind::Gpu(gpu) => gpu.profile(),
+            ProgramKind::Gpu(gpu) => {
+                let launches = gpu.profile()?;
+                let times = since_first(launches.iter().map(|launch| launch.2).collect());
+                let spans = launches.into_iter().zip(times);
+                Ok(spans.map(|((kernel, cost, _), t)| Span::new(kernel, cost, t)).collect())
+            }
             ProgramKind::Cpu(programs) => {
                 let mut times = Vec::new();
                 for program in programs {
@@ -273,7 +291,10 @@ impl Program {
                     program.run_each(|_| begins.push(Instant::now()))?;
                     times.extend(begins.windows(2).map(|pair| [pair[0], pair[1]]));
                 }
-                let spans = self.kernels.iter().cycle().zip(since_first(times.into_iter()));
+                let times = times
+                    .first()
+                    .map_or(Vec::new(), |first| since(first[0], times.iter().copied()));
+                let spans = self.kernels.iter().cycle().zip(times);
                 Ok(spans.map(|(&(kernel, cost), times)| Span::new(kernel, cost, times)).collect())
             }
         }
@@ -304,13 +325,17 @@ impl Program {
     /// # Errors
     /// The device was lost.
     pub fn watched(&mut self) -> Result<Vec<Span>> {
-        let runs = match &mut self.kind {
-            ProgramKind::Gpu(gpu) => gpu.watched()?,
+        Ok(Span::runs(self.watched_since(Instant::now())?))
+    }
+
+    /// The same times from a zero that all programs of an engine share, on the CPU `zero` (negative before it).
+    pub(crate) fn watched_since(&mut self, zero: Instant) -> Result<Vec<[f64; 2]>> {
+        match &mut self.kind {
+            ProgramKind::Gpu(gpu) => gpu.watched(),
             ProgramKind::Cpu(_) => {
-                since_first(self.watched.take().into_iter().flat_map(|watched| watched.1))
+                Ok(since(zero, self.watched.take().into_iter().flat_map(|watched| watched.1)))
             }
-        };
-        Ok(runs.into_iter().map(|times| Span::new("run", Cost::default(), times)).collect())
+        }
     }
 
     /// Waits until all that was submitted is done.

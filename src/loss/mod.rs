@@ -71,7 +71,7 @@ impl Target {
 /// Something to make small. Implement it for a loss of your own: record launches, put gradients where
 /// [`Recorder::gradient_target`] says (times [`Recorder::loss_scale`], if there is one, or by
 /// [`Recorder::seed_gradient`], which does that), and the value into the ring by [`record_value`].
-pub trait Objective {
+pub trait Objective: Sync {
     /// Records the loss of `prediction` \[N, C\] against `target`, over the rows (or elements) whose `mask` is set:
     /// a view of u32, whose lowest bit counts (as
     /// [`RecurrentOutput::flags`](crate::layer::RecurrentOutput)), or of f32, which count where they are not 0.

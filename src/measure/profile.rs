@@ -16,6 +16,9 @@ pub struct Profile {
     pub launches: Vec<Span>,
     /// Whole runs, submitted one after another without waiting.
     pub runs: Vec<Span>,
+    /// Milliseconds that the host takes to make a step's data, in another thread and before the step, the median; none
+    /// where there is nothing to make.
+    pub feed_ms: Option<f64>,
 }
 
 /// All launches of one kernel in a run.
@@ -51,7 +54,7 @@ impl Profile {
         let runs = program.watched()?;
         feed(program)?;
         let launches = program.profile()?;
-        Ok(Profile { device: engine.name(), launches, runs })
+        Ok(Profile { device: engine.name(), launches, runs, feed_ms: None })
     }
 
     /// The kernels, those that take longest first.
@@ -81,9 +84,7 @@ impl Profile {
 
     /// Milliseconds of a run of the watched ones, the median.
     pub fn run_ms(&self) -> Option<f64> {
-        let mut ms: Vec<_> = self.runs.iter().map(|r| (r.end_us - r.start_us) * 1e-3).collect();
-        ms.sort_by(f64::total_cmp);
-        ms.get(ms.len() / 2).copied()
+        median(self.runs.iter().map(|r| (r.end_us - r.start_us) * 1e-3))
     }
 
     /// The trace event format that browsers' trace viewers open (about:tracing, Perfetto): the launches
@@ -107,6 +108,13 @@ impl Profile {
     pub fn write_trace(&self, file: &Path) -> Result<()> {
         std::fs::write(file, self.trace()).map_err(|e| Error::io(file, "write", e))
     }
+}
+
+/// The upper of the two in the middle; none of none.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut list: Vec<f64> = values.collect();
+    list.sort_by(f64::total_cmp);
+    list.get(list.len() / 2).copied()
 }
 
 #[cfg(test)]

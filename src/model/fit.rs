@@ -3,15 +3,15 @@
 use super::samples::Content;
 use super::shape::{Shapes, TARGETS};
 use super::{Form, IGNORE, Model, Samples, Sequences, Trained};
-use crate::data::{Batch, Buckets};
-use crate::engine::{Engine, Inputs};
+use crate::data::{Batch, Buckets, Passes};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::layer::Recurrent;
 use crate::loss::{CrossEntropyOptions, Loss, Objective, Target};
 use crate::optim::averaged;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
-use crate::train::{Event, Phase, Task, TrainOptions, Trainer};
+use crate::train::{Event, Feed, Phase, Task, TrainOptions, Trainer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -35,13 +35,13 @@ const BATCH: usize = 32;
 /// let model = Sequential::values(1).gru(8).linear(1).build()?;
 ///
 /// let loss = Loss::Huber { delta: 1.0 };
-/// let mut fit = Fit::new(&model, &training)?.with_validation(&held_out)?.with_loss(&loss).with_batch(8)?;
+/// let fit = Fit::new(&model, &training)?.with_validation(&held_out)?.with_loss(&loss).with_batch(8)?;
 /// let engine = Engine::cpu(Some(1))?;
 /// let options = TrainOptions::new(fit.steps(5));
 /// // At once, or with a trainer in hand.
 /// let trained = fit.run(&engine, options.clone(), |_| Ok(()))?;
 /// assert!(trained.validation.len() > 1);
-/// let mut trainer = Trainer::new(&engine, &mut fit, options, None)?;
+/// let mut trainer = Trainer::new(&engine, &fit, options, None)?;
 /// trainer.run(None, |_| Ok(()))?;
 /// # Ok(())
 /// # }
@@ -59,13 +59,12 @@ pub struct Fit<'a> {
     unread: (f32, u32),
     /// Inputs of the loss, the same at every batch.
     constants: Vec<(String, Vec<f32>)>,
-    /// The batches of the pass (by seed and number) that was asked for last.
-    pass: Option<([u64; 2], Vec<Batch>)>,
 }
 
 struct Part<'a> {
     samples: &'a Samples,
     shapes: Shapes,
+    passes: Passes,
     /// In order of their lengths.
     batches: Vec<Batch>,
 }
@@ -74,7 +73,8 @@ impl<'a> Part<'a> {
     fn new(samples: &'a Samples, batch: usize, most: usize, equal: bool) -> Result<Self> {
         let shapes = Shapes::new(&samples.lengths, batch, most, equal)?;
         let batches = shapes.buckets.in_order();
-        Ok(Part { samples, shapes, batches })
+        let passes = Passes::new(shapes.buckets.clone());
+        Ok(Part { samples, shapes, passes, batches })
     }
 }
 
@@ -97,7 +97,6 @@ impl<'a> Fit<'a> {
             equal: false,
             unread: (0.0, 0),
             constants: Vec::new(),
-            pass: None,
         })
     }
 
@@ -178,7 +177,7 @@ impl<'a> Fit<'a> {
         let again = |part: &Part<'a>| Part::new(part.samples, batch, shapes, equal);
         let training = again(&self.training)?;
         let validation = self.validation.as_ref().map(again).transpose()?;
-        Ok(Fit { training, validation, batch, shapes, pass: None, ..self })
+        Ok(Fit { training, validation, batch, shapes, ..self })
     }
 
     /// The batches' shapes, and the share of padding in them.
@@ -198,7 +197,7 @@ impl<'a> Fit<'a> {
     /// What the device refuses; a loss that is no number any more; an engine for an ensemble, which a [`Trainer`] is
     /// for; classes beyond the model's width.
     pub fn run(
-        &mut self,
+        &self,
         engine: &Engine,
         options: TrainOptions,
         mut on_event: impl FnMut(&Event) -> Result<()>,
@@ -245,42 +244,28 @@ impl<'a> Fit<'a> {
         }
     }
 
-    fn training_batch(&mut self, batch: u64, seed: u64) -> Batch {
-        let buckets = &self.training.shapes.buckets;
-        let count = buckets.count() as u64;
-        let key = [seed, batch / count];
-        if self.pass.as_ref().is_none_or(|pass| pass.0 != key) {
-            self.pass = Some((key, buckets.shuffled(key[0], key[1])));
-        }
-        let list = self.pass.as_ref().map(|pass| &pass.1[..]).unwrap_or_default();
-        list[(batch % count) as usize].clone()
-    }
-
     /// `drawn`: what decides which tokens of a training batch aren't read.
-    fn write(&self, inputs: &mut Inputs, phase: Phase, batch: &Batch, drawn: u64) -> Result<()> {
+    fn batch(&self, phase: Phase, batch: &Batch, drawn: u64) -> Feed {
         let Part { samples, shapes, .. } = self.part(phase);
         let (rate, unknown) = self.unread;
-        if phase == Phase::Training
-            && rate > 0.0
-            && let Content::Ids(list) = &samples.inputs.0
-        {
-            let mut random = ChaCha8Rng::seed_from_u64(drawn);
-            let mut some = |&id: &u32| if random.random::<f32>() < rate { unknown } else { id };
-            let rows: Vec<Vec<u32>> =
-                batch.rows.iter().map(|&row| list[row].iter().map(&mut some).collect()).collect();
-            let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
-            // The same batch, its rows counted from the first.
-            let own = Batch { shape: batch.shape, rows: (0..rows.len()).collect() };
-            shapes.write(inputs, &Sequences(Content::Ids(rows)), &lengths, &own)?;
-        } else {
-            shapes.write(inputs, &samples.inputs, &samples.lengths, batch)?;
-        }
-        for (name, values) in &self.constants {
-            if let Ok(id) = inputs.find(name) {
-                inputs.write(id, values)?;
+        let mut feed = match &samples.inputs.0 {
+            Content::Ids(list) if phase == Phase::Training && rate > 0.0 => {
+                let mut random = ChaCha8Rng::seed_from_u64(drawn);
+                let mut some = |&id: &u32| if random.random::<f32>() < rate { unknown } else { id };
+                let read = |&row: &usize| list[row].iter().map(&mut some).collect();
+                let rows: Vec<Vec<u32>> = batch.rows.iter().map(read).collect();
+                let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
+                // The same batch, its rows counted from the first.
+                let own = Batch { shape: batch.shape, rows: (0..rows.len()).collect() };
+                shapes.feed(&Sequences(Content::Ids(rows)), &lengths, &own)
             }
+            _ => shapes.feed(&samples.inputs, &samples.lengths, batch),
+        };
+        for (name, values) in &self.constants {
+            feed.put_if_recorded(name.clone(), values.clone());
         }
-        shapes.write_targets(inputs, samples, batch)
+        feed.put(TARGETS, shapes.targets(samples, batch));
+        feed
     }
 }
 
@@ -358,13 +343,6 @@ impl Task for Fit<'_> {
         self.part(phase).shapes.buckets.shapes().len()
     }
 
-    fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
-        match phase {
-            Phase::Training => self.training_batch(batch, seed).shape,
-            Phase::Validation => self.part(phase).batches[batch as usize].shape,
-        }
-    }
-
     fn initial_weights(&self, seed: u64) -> NamedTensors {
         // What is missing, or of another shape, is found out when the weights are set.
         self.model.draw(seed)
@@ -378,19 +356,19 @@ impl Task for Fit<'_> {
         self.training.batches.len() as u64
     }
 
-    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
-        let drawn = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ batch;
-        let batch = self.training_batch(batch, seed);
-        self.write(inputs, Phase::Training, &batch, drawn)
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
+        let part = self.part(phase);
+        Ok(match phase {
+            Phase::Training => {
+                let drawn = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ batch;
+                self.batch(phase, &part.passes.batch(batch, seed), drawn)
+            }
+            Phase::Validation => self.batch(phase, &part.batches[batch as usize], 0),
+        })
     }
 
     fn validation_batches(&self) -> u64 {
         self.validation.as_ref().map_or(0, |part| part.batches.len() as u64)
-    }
-
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        let batch = &self.part(Phase::Validation).batches[batch as usize];
-        self.write(inputs, Phase::Validation, batch, 0)
     }
 
     fn validation_weight(&self, batch: u64) -> f64 {

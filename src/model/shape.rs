@@ -4,10 +4,10 @@ use super::samples::{Content, Samples};
 use super::sequential::{INPUT, input};
 use super::{ENDS, Flow, Form, IGNORE, LAST, LENGTHS, Model, SHARES, Sequences, Targets};
 use crate::data::{Batch, Buckets};
-use crate::engine::Inputs;
 use crate::error::Result;
 use crate::layer::Sequence;
 use crate::schedule::Recorder;
+use crate::train::{Feed, Values};
 
 /// The input of targets.
 pub(super) const TARGETS: &str = "targets";
@@ -49,55 +49,34 @@ impl Shapes {
         model.record(rec, flow)
     }
 
-    /// Writes a batch of sequences.
-    pub fn write(
-        &self,
-        to: &mut Inputs,
-        sequences: &Sequences,
-        lengths: &[usize],
-        batch: &Batch,
-    ) -> Result<()> {
+    /// A batch of sequences.
+    pub fn feed(&self, sequences: &Sequences, lengths: &[usize], batch: &Batch) -> Feed {
         let [_, rows] = self.buckets.shapes()[batch.shape];
-        self.write_content(to, INPUT, &sequences.0, Form::Steps, batch)?;
+        let mut feed = Feed::new(batch.shape);
+        feed.put(INPUT, self.content(&sequences.0, Form::Steps, batch));
         let own = |row: usize| batch.rows.get(row).map_or(0, |&sequence| lengths[sequence]);
         // A layer that needs one of these has recorded it.
-        if let Ok(id) = to.find(LENGTHS) {
-            to.write_u32(id, &(0..rows).map(|row| own(row) as u32).collect::<Vec<_>>())?;
-        }
-        if let Ok(id) = to.find(LAST) {
-            let last = |row: usize| (own(row).saturating_sub(1) * rows + row) as u32;
-            to.write_u32(id, &(0..rows).map(last).collect::<Vec<_>>())?;
-        }
-        if let Ok(id) = to.find(ENDS) {
-            let last = |row: usize| (own(row).saturating_sub(1) * rows + row) as u32;
-            let ends = |row: usize| [2 * last(row), 2 * row as u32 + 1];
-            to.write_u32(id, &(0..rows).flat_map(ends).collect::<Vec<_>>())?;
-        }
-        if let Ok(id) = to.find(SHARES) {
-            let share = |row: usize| if own(row) > 0 { 1.0 / own(row) as f32 } else { 0.0 };
-            to.write(id, &(0..rows).map(share).collect::<Vec<_>>())?;
-        }
-        Ok(())
+        let all: Vec<u32> = (0..rows).map(|row| own(row) as u32).collect();
+        feed.put_if_recorded(LENGTHS, all);
+        let last = |row: usize| (own(row).saturating_sub(1) * rows + row) as u32;
+        feed.put_if_recorded(LAST, (0..rows).map(last).collect::<Vec<_>>());
+        let ends = |row: usize| [2 * last(row), 2 * row as u32 + 1];
+        feed.put_if_recorded(ENDS, (0..rows).flat_map(ends).collect::<Vec<_>>());
+        let share = |row: usize| if own(row) > 0 { 1.0 / own(row) as f32 } else { 0.0 };
+        feed.put_if_recorded(SHARES, (0..rows).map(share).collect::<Vec<_>>());
+        feed
     }
 
-    /// Writes the targets of a batch.
-    pub fn write_targets(&self, to: &mut Inputs, samples: &Samples, batch: &Batch) -> Result<()> {
+    /// The targets of a batch.
+    pub fn targets(&self, samples: &Samples, batch: &Batch) -> Values {
         let Targets { content, form } = &samples.targets;
-        self.write_content(to, TARGETS, content, *form, batch)
+        self.content(content, *form, batch)
     }
 
     /// Time-major, with zeros where a row has no step.
-    fn write_content(
-        &self,
-        to: &mut Inputs,
-        name: &str,
-        content: &Content,
-        form: Form,
-        batch: &Batch,
-    ) -> Result<()> {
+    fn content(&self, content: &Content, form: Form, batch: &Batch) -> Values {
         let [time, rows] = self.buckets.shapes()[batch.shape];
         let steps = if form == Form::Steps { time } else { 1 };
-        let id = to.find(name)?;
         match content {
             Content::Ids(list) => {
                 let mut all = vec![0; steps * rows];
@@ -105,7 +84,7 @@ impl Shapes {
                     let own = list[sequence].iter().enumerate();
                     own.for_each(|(t, &value)| all[t * rows + row] = value);
                 }
-                to.write_u32(id, &all)
+                all.into()
             }
             Content::Values { width, list } => {
                 let mut all = vec![0.0; steps * rows * width];
@@ -114,7 +93,7 @@ impl Shapes {
                         all[(t * rows + row) * width..][..*width].copy_from_slice(values);
                     }
                 }
-                to.write(id, &all)
+                all.into()
             }
         }
     }

@@ -64,7 +64,7 @@ impl<'a> Trained<'a> {
             let output = rec.output("output", output)?.view.buffer;
             let (mut program, _store) = load_recording(engine, rec, &self.weights)?;
             for batch in shapes.buckets.in_order().into_iter().filter(|b| b.shape == shape) {
-                shapes.write(&mut program.inputs(), sequences, &lengths, &batch)?;
+                shapes.feed(sequences, &lengths, &batch).write(&mut program.inputs())?;
                 program.run()?;
                 let output = program.read(output)?;
                 for (row, &sequence) in batch.rows.iter().enumerate() {

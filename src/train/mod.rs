@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod event;
+mod feed;
 mod log;
 mod lr_finder;
 mod microscope;
@@ -14,12 +15,14 @@ mod plot;
 mod probe;
 mod progress;
 mod run;
+mod step;
 mod task;
 mod trainer;
 mod watcher;
 
 pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
 pub use event::{Event, MemberLosses, Outcome, Progress};
+pub use feed::{Feed, Values};
 pub use log::{LOG, LogLine, TrainLog};
 pub use lr_finder::{RateFinding, RateSweep, StopRule, find_rate};
 pub use microscope::{

@@ -30,10 +30,10 @@ impl<T: Task> Trainer<'_, T> {
     /// # Errors
     /// What a run of training would fail with in its first steps.
     pub fn dry_run(&mut self) -> Result<DryRun> {
-        self.one_step()?;
+        self.train_step()?;
         let loss = self.loss_now()?;
         let start = Instant::now();
-        self.one_step()?;
+        self.train_step()?;
         self.training.iter().try_for_each(|loaded| loaded.program.wait())?;
         let step_seconds = start.elapsed().as_secs_f64();
         let validation = self.evaluate()?.map(|losses| losses.mean());
@@ -54,7 +54,8 @@ impl<T: Task> Trainer<'_, T> {
         let mut rule = StopRule::default();
         for step in 1..=steps {
             let rate = sweep.rate(step);
-            let shape = self.prepare_step(Some(rate))?;
+            let feeds = self.maker()(self.step)?;
+            let shape = self.prepare_step(feeds, Some(rate))?;
             self.training[shape].program.run()?;
             let loss = self.loss_now()?;
             rates.push(rate);
@@ -106,7 +107,7 @@ const FARTHEST: f64 = 0.02;
 /// What recording and loading the task fail with; an ensemble; a gradient that is no number.
 pub fn check_gradients(
     engine: &Engine,
-    task: &mut impl Task,
+    task: &impl Task,
     options: &TrainOptions,
 ) -> Result<Vec<GradientCheck>> {
     if engine.members() > 1 {
@@ -120,23 +121,23 @@ pub fn check_gradients(
         precision: Precision::F32,
         ..options.clone()
     };
-    let shape = task.shape_of(Phase::Training, 0, options.seed);
-    let recording = record_training(task, &plain, shape)?;
+    let seed = seeds(options.seed, 1).next().unwrap_or_default();
+    let feed = task.feed(Phase::Training, 0, seed)?;
+    let recording = record_training(task, &plain, feed.shape())?;
     let loss = recording.require(LOSS)?;
     let store = engine.store();
     let weights = task.initial_weights(options.seed);
     store.set_all(&weights)?;
     let mut program = engine.load(&recording, &store)?;
-    let seed = seeds(options.seed, 1).next().unwrap_or_default();
-    let mut run = |task: &mut _| -> Result<f64> {
+    let mut run = || -> Result<f64> {
         zero_states(&store, &recording)?;
         let mut inputs = program.inputs();
-        Task::feed(task, &mut inputs, 0, seed)?;
+        feed.write(&mut inputs)?;
         inputs.set_control(optimizer.control(1, seed, 0.0));
         program.run()?;
         Ok(f64::from(program.read(loss)?[0]))
     };
-    let at_rest = run(task)?;
+    let at_rest = run()?;
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     let mut list = Vec::new();
     let parameters: Vec<_> = weights.keys().cloned().collect();
@@ -182,7 +183,7 @@ pub fn check_gradients(
                     let each = moved.iter_mut().zip(&weight).zip(&direction);
                     each.for_each(|((m, w), d)| *m = (f64::from(*w) + step * f64::from(*d)) as f32);
                     store.set(&name, &moved)?;
-                    *end = run(task)?;
+                    *end = run()?;
                 }
                 let difference = (ends[0] - ends[1]) / (2.0 * h);
                 if (difference - norm).abs() < (nearest - norm).abs() {

@@ -1,6 +1,7 @@
 //! The loop.
 
-use super::trainer::LaterRing;
+use super::feed::Ahead;
+use super::step::{LaterRing, StepFeeds};
 use super::{Event, MemberLosses, Outcome, Progress, Task, Trainer};
 use crate::error::{Error, Result};
 use crate::loss::LOSS;
@@ -19,6 +20,19 @@ impl<T: Task> Trainer<'_, T> {
     pub fn run(
         &mut self,
         folder: Option<&Path>,
+        on_event: impl FnMut(&Event) -> Result<()>,
+    ) -> Result<Outcome> {
+        std::thread::scope(|scope| {
+            let steps = self.step..self.options.steps;
+            let mut feeds = Ahead::start(scope, steps, self.maker());
+            self.run_fed(|step| feeds.take(step), folder, on_event)
+        })
+    }
+
+    fn run_fed(
+        &mut self,
+        mut feed: impl FnMut(u64) -> Result<StepFeeds>,
+        folder: Option<&Path>,
         mut on_event: impl FnMut(&Event) -> Result<()>,
     ) -> Result<Outcome> {
         let mut watch = Watch { start: Instant::now(), since: Instant::now(), reported: self.step };
@@ -35,7 +49,7 @@ impl<T: Task> Trainer<'_, T> {
                 self.tell(asked, &mut watch, &mut on_event)?;
             }
             let look = self.look_if_due()?;
-            self.one_step()?;
+            self.one_step(feed(self.step)?)?;
             if let Some(asked) = asked.take() {
                 self.tell(asked, &mut watch, &mut on_event)?;
             }

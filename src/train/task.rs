@@ -1,6 +1,6 @@
 //! What is trained.
 
-use crate::engine::Inputs;
+use super::Feed;
 use crate::error::Result;
 use crate::layer::Recurrent;
 use crate::schedule::Recorder;
@@ -13,14 +13,14 @@ pub const STATE_PREFIX: &str = "state.";
 /// Which data a recording is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Batches that [`Task::feed`] writes.
+    /// Training batches.
     Training,
-    /// Batches that [`Task::feed_validation`] writes. Recurrent states have other names than in training.
+    /// Validation batches. Recurrent states have other names than in training.
     Validation,
 }
 
 /// What is trained: its model and its data.
-pub trait Task {
+pub trait Task: Sync {
     /// Records the model over one batch of a shape, and its loss, in the output [`LOSS`](crate::loss::LOSS).
     /// Whether a training step or inference is recorded, the recorder knows; the trainer records backward and
     /// the optimizer.
@@ -33,29 +33,21 @@ pub trait Task {
         let _ = phase;
         1
     }
-    /// Which shape a batch has: of training batch `batch` (from 0) under a seed, or of a validation batch.
-    fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
-        let _ = (phase, batch, seed);
-        0
-    }
     /// Initial weights by their names.
     fn initial_weights(&self, seed: u64) -> NamedTensors;
     /// The shapes of the weights by their names.
     fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>>;
     /// Training batches in one pass over the data.
     fn batches_per_epoch(&self) -> u64;
-    /// Writes the inputs of training batch `batch` (from 0, counted over all passes).
+    /// A batch: of training number `batch` (from 0, counted over all passes) under a seed, or of validation data, of
+    /// which every evaluation has the same. What it holds depends on these alone, as another thread makes batches before
+    /// their steps, and a run that is resumed makes them again.
     ///
     /// # Errors
-    /// The device failed.
-    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()>;
+    /// The data can't be read.
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed>;
     /// Validation batches of one evaluation; none: the task has no data for it.
     fn validation_batches(&self) -> u64;
-    /// Writes the inputs of a validation batch.
-    ///
-    /// # Errors
-    /// The device failed.
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()>;
     /// What a validation batch's mean loss counts in the mean over all: the elements that take part in it.
     fn validation_weight(&self, batch: u64) -> f64 {
         let _ = batch;

@@ -1,30 +1,29 @@
 //! A task on an engine: its programs, its weights, a step, an evaluation, a checkpoint.
 
 use super::checkpoint::{member_tensor, seeds};
+use super::feed::Ahead;
 use super::watcher::Watcher;
 use super::{Checkpoint, LoopState, MemberLosses, Phase, STATE_PREFIX, Task, TrainOptions};
-use crate::engine::{Engine, Later, Program, Store};
+use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::LossScale;
 use crate::loss::{LOSS, RING};
-use crate::measure::Profile;
 use crate::recording::{Recording, Role};
-use crate::schedule::{AVERAGE_PREFIX, Recorder, average_name, micro_batch_name};
+use crate::schedule::{AVERAGE_PREFIX, Recorder, average_name};
 use crate::tensor::{HostTensor, NamedTensors};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::Path;
 
 /// A task on an engine, with its weights.
 pub struct Trainer<'a, T: Task> {
-    pub(super) task: &'a mut T,
+    pub(super) task: &'a T,
     pub(super) options: TrainOptions,
     pub(super) store: Store,
     /// One for each shape of the batches.
     pub(super) training: Vec<Loaded>,
     validation: Vec<Loaded>,
     /// The shapes of the last steps, as many as a ring has entries.
-    shapes: Vec<usize>,
+    pub(super) shapes: Vec<usize>,
     pub(super) step: u64,
     pub(super) state: LoopState,
     pub(super) best: NamedTensors,
@@ -36,25 +35,6 @@ pub struct Trainer<'a, T: Task> {
 pub(super) struct Loaded {
     pub recording: Recording,
     pub program: Program,
-}
-
-/// A ring that was asked for.
-pub(super) struct LaterRing {
-    /// Of each step the shape, and its place in the ring of that shape.
-    steps: Vec<(usize, usize)>,
-    rings: BTreeMap<usize, Later>,
-}
-
-impl LaterRing {
-    /// The members' values of each step.
-    pub fn wait(self) -> Result<Vec<MemberLosses>> {
-        let rings = self.rings.into_iter().map(|(shape, later)| Ok((shape, later.wait()?)));
-        let rings: BTreeMap<usize, Vec<f32>> = rings.collect::<Result<_>>()?;
-        let of_step = |(shape, at): (usize, usize)| {
-            MemberLosses(rings[&shape].chunks(RING).map(|ring| ring[at]).collect())
-        };
-        Ok(self.steps.into_iter().map(of_step).collect())
-    }
 }
 
 /// The recording of a task's training step: forward, loss, backward, the optimizer.
@@ -98,7 +78,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// ensemble or as micro-batches; more micro-batches than a pass has batches.
     pub fn new(
         engine: &Engine,
-        task: &'a mut T,
+        task: &'a T,
         options: TrainOptions,
         checkpoint: Option<Checkpoint>,
     ) -> Result<Self> {
@@ -238,109 +218,6 @@ impl<'a, T: Task> Trainer<'a, T> {
         (0..self.members).map(scale).collect()
     }
 
-    /// Takes the next steps and profiles them: two to warm up, `runs` as they are, one taken apart.
-    ///
-    /// # Errors
-    /// As a run; a GPU without timestamps; batches of several shapes.
-    pub fn profile(&mut self, engine: &Engine, runs: usize) -> Result<Profile> {
-        if self.training.len() > 1 {
-            return Err(Error::invalid("steps of several shapes have no profile of their own"));
-        }
-        for _ in 0..2 {
-            self.one_step()?;
-        }
-        self.training[0].program.watch(runs)?;
-        for _ in 0..runs {
-            self.one_step()?;
-        }
-        let runs = self.training[0].program.watched()?;
-        let shape = self.prepare_step(None)?;
-        let launches = self.training[shape].program.profile()?;
-        Ok(Profile { device: engine.name(), launches, runs })
-    }
-
-    /// One training step.
-    pub(super) fn one_step(&mut self) -> Result<()> {
-        let shape = self.prepare_step(None)?;
-        self.training[shape].program.run()
-    }
-
-    /// Steps of a pass over the data, after which states begin anew.
-    pub fn steps_per_epoch(&self) -> u64 {
-        let all = self.task.batches_per_epoch() / self.options.micro_batches as u64;
-        let few = self.options.overfit.map(|batches| batches / self.options.micro_batches as u64);
-        few.map_or(all, |steps| steps.min(all)).max(1)
-    }
-
-    /// Whether the states begin anew with the next step.
-    pub(super) fn begins_anew(&self) -> bool {
-        self.step.is_multiple_of(self.steps_per_epoch())
-    }
-
-    /// The first of the next step's batches.
-    pub(super) fn next_batch(&self) -> u64 {
-        let epoch = self.steps_per_epoch();
-        let (pass, step) = (self.step / epoch, self.step % epoch);
-        let pass = if self.options.overfit.is_some() { 0 } else { pass };
-        pass * self.task.batches_per_epoch() + step * self.options.micro_batches as u64
-    }
-
-    /// Writes the inputs of the next step, with its learning rate or another, and counts it: which shape it has.
-    pub(super) fn prepare_step(&mut self, rate: Option<f32>) -> Result<usize> {
-        if self.begins_anew() {
-            zero_states(&self.store, self.recording())?;
-        }
-        let batch = self.next_batch();
-        let step = u32::try_from(self.step + 1)
-            .map_err(|_| Error::invalid("more than 2^32 training steps"))?;
-        let rate = rate.unwrap_or_else(|| self.rate(self.step + 1));
-        let (update, count) = (&self.options.update, self.options.micro_batches);
-        let shape = self.task.shape_of(Phase::Training, batch, self.options.seed);
-        let shape_count = self.training.len();
-        let Some(Loaded { program, .. }) = self.training.get_mut(shape) else {
-            return Err(Error::invalid(format!("a batch of shape {shape} of {shape_count}")));
-        };
-        for (member, seed) in seeds(self.options.seed, self.members).enumerate() {
-            for number in 0..count {
-                let suffix = micro_batch_name("", number, count);
-                let mut inputs = program.member(member)?.with_suffix(suffix);
-                self.task.feed(&mut inputs, batch + number as u64, seed)?;
-            }
-            let control = update.control(step, seed, rate, &self.state.averaging);
-            program.member(member)?.set_control(control);
-        }
-        self.shapes[(self.step % RING as u64) as usize] = shape;
-        self.step += 1;
-        Ok(shape)
-    }
-
-    /// The learning rate of a step (from 1), as far as evaluations have it now.
-    pub(super) fn rate(&self, step: u64) -> f32 {
-        self.options.rate(step, &self.state.schedule)
-    }
-
-    /// An output that is a ring, of the steps (from 0) from `first` on: the members' values of each; none where the
-    /// recordings have no such output. At most as many steps as the ring has entries.
-    pub(super) fn ring(&self, name: &str, first: u64) -> Result<Option<Vec<MemberLosses>>> {
-        self.ring_later(name, first)?.map(LaterRing::wait).transpose()
-    }
-
-    /// The same, to be waited for when more steps were submitted.
-    pub(super) fn ring_later(&self, name: &str, first: u64) -> Result<Option<LaterRing>> {
-        let mut ring = LaterRing { steps: Vec::new(), rings: BTreeMap::new() };
-        for step in first..self.step {
-            let at = (step % RING as u64) as usize;
-            let shape = self.shapes[at];
-            let Loaded { recording, program } = &self.training[shape];
-            let Some(id) = recording.find(name) else { return Ok(None) };
-            if let Entry::Vacant(entry) = ring.rings.entry(shape) {
-                entry.insert(program.read_later(id)?);
-            }
-            ring.steps.push((shape, at));
-        }
-        Ok(Some(ring))
-    }
-
     /// The members' mean losses over the validation data; none where the task has no such data.
     ///
     /// # Errors
@@ -368,20 +245,27 @@ impl<'a, T: Task> Trainer<'a, T> {
             }
             Ok(())
         };
-        for batch in 0..batches {
-            let shape = self.task.shape_of(Phase::Validation, batch, self.options.seed);
-            let Some(loaded) = self.validation.get_mut(shape) else {
-                return Err(Error::invalid(format!("a validation batch of shape {shape}")));
-            };
-            let own = &mut pending[shape];
-            self.task.feed_validation(&mut loaded.program.inputs(), batch)?;
-            own.push(self.task.validation_weight(batch));
-            loaded.program.set_control(crate::kernel::Control::new(own.len() as u32, 0));
-            loaded.program.run()?;
-            if own.len() == RING {
-                take(loaded, own)?;
+        let (task, seed) = (self.task, self.options.seed);
+        std::thread::scope(|scope| -> Result<()> {
+            let make = |batch| task.feed(Phase::Validation, batch, seed);
+            let mut feeds = Ahead::start(scope, 0..batches, make);
+            for batch in 0..batches {
+                let feed = feeds.take(batch)?;
+                let shape = feed.shape();
+                let Some(loaded) = self.validation.get_mut(shape) else {
+                    return Err(Error::invalid(format!("a validation batch of shape {shape}")));
+                };
+                let own = &mut pending[shape];
+                feed.write(&mut loaded.program.inputs())?;
+                own.push(task.validation_weight(batch));
+                loaded.program.set_control(crate::kernel::Control::new(own.len() as u32, 0));
+                loaded.program.run()?;
+                if own.len() == RING {
+                    take(loaded, own)?;
+                }
             }
-        }
+            Ok(())
+        })?;
         for (loaded, own) in self.validation.iter().zip(&mut pending) {
             take(loaded, own)?;
         }

@@ -1,6 +1,6 @@
 //! The microscope in a run: when it looks, what a step moved, and where a run that failed went wrong.
 
-use super::{Checkpoint, Microscope, Phase, Task, Trainer, UpdateRatio, View};
+use super::{Checkpoint, Microscope, Task, Trainer, UpdateRatio, View};
 use crate::engine::{Engine, Inputs};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -47,8 +47,8 @@ impl<T: Task> Trainer<'_, T> {
         if every == Some(0) {
             return Err(Error::invalid("the microscope looks at every step at most"));
         }
-        let shape = self.next_shape();
-        let microscope = Microscope::new(engine, &self.store, &*self.task, shape)?;
+        let shape = self.next_feed()?.shape();
+        let microscope = Microscope::new(engine, &self.store, self.task, shape)?;
         self.watcher = Some(Watcher {
             engine: engine.clone(),
             microscopes: BTreeMap::from([(shape, microscope)]),
@@ -63,29 +63,25 @@ impl<T: Task> Trainer<'_, T> {
         Ok(self)
     }
 
-    fn next_shape(&mut self) -> usize {
-        self.task.shape_of(Phase::Training, self.next_batch(), self.options.seed)
-    }
-
     /// What `through` sees of the next step, of whose micro-batches it is given the first.
     fn look_through<R>(
         &mut self,
         through: impl FnOnce(&mut Microscope, bool, &mut Feed) -> Result<R>,
     ) -> Result<R> {
-        let (anew, batch, seed) = (self.begins_anew(), self.next_batch(), self.options.seed);
-        let shape = self.next_shape();
+        let (anew, seed) = (self.begins_anew(), self.options.seed);
+        let next = self.next_feed()?;
+        let shape = next.shape();
         let control = self.options.update.optimizer.control(self.step as u32 + 1, seed, 0.0);
         let watcher = self.watcher.as_mut();
         let watcher = watcher.ok_or_else(|| Error::invalid("this trainer has no microscope"))?;
         if !watcher.microscopes.contains_key(&shape) {
-            let new = Microscope::new(&watcher.engine, &self.store, &*self.task, shape)?;
+            let new = Microscope::new(&watcher.engine, &self.store, self.task, shape)?;
             watcher.microscopes.insert(shape, new);
         }
         let missing = || Error::invalid("a microscope that was made is gone");
         let microscope = watcher.microscopes.get_mut(&shape).ok_or_else(missing)?;
-        let task = &mut *self.task;
         through(microscope, anew, &mut |inputs| {
-            task.feed(inputs, batch, seed)?;
+            next.write(inputs)?;
             inputs.set_control(control);
             Ok(())
         })
@@ -177,7 +173,7 @@ impl<T: Task> Trainer<'_, T> {
         }
         self.set_back(&safe)?;
         while self.step + 1 < step {
-            self.one_step()?;
+            self.train_step()?;
         }
         let found = self.look_through(|scope, anew, feed| scope.find_trouble(anew, feed))?;
         Ok(found.map(|trouble| trouble.to_string()))

@@ -72,11 +72,10 @@ fn texts_are_told_apart_by_the_order_of_their_words() {
             let folder = tempfile::tempdir().unwrap();
             let (mut losses, mut checkpoint) = (Vec::new(), None);
             for cut in cut.into_iter().map(Some).chain([None]) {
-                let mut fit = data.fit(&model, 16, 4).unwrap();
+                let fit = data.fit(&model, 16, 4).unwrap();
                 assert!(fit.buckets().shapes().len() > 2);
                 assert!(fit.buckets().shapes().iter().all(|shape| shape[1] <= 16));
-                let mut trainer =
-                    Trainer::new(&engine, &mut fit, options.clone(), checkpoint).unwrap();
+                let mut trainer = Trainer::new(&engine, &fit, options.clone(), checkpoint).unwrap();
                 let result = trainer.run(Some(folder.path()), |event| match event {
                     Event::Losses(_, more) => {
                         losses.extend(more.iter().map(|l| l.0[0]));
@@ -107,8 +106,8 @@ fn texts_are_told_apart_by_the_order_of_their_words() {
         assert!(score.beats_majority && score.majority.accuracy < 0.6);
 
         // The trainer's own validation is the score's loss.
-        let mut fit = data.fit(&model, 16, 4).unwrap();
-        let mut trainer = Trainer::new(&engine, &mut fit, options.clone(), Some(whole.1)).unwrap();
+        let fit = data.fit(&model, 16, 4).unwrap();
+        let mut trainer = Trainer::new(&engine, &fit, options.clone(), Some(whole.1)).unwrap();
         let evaluated = f64::from(trainer.evaluate().unwrap().unwrap().0[0]);
         assert!((evaluated - score.loss).abs() < 1e-4 * (1.0 + score.loss), "{evaluated}");
         let Content::Texts(list) = held.content() else { panic!() };
@@ -132,7 +131,7 @@ fn options_do_to_losses_what_they_say() {
         config.recurrent.hidden = 8;
         let model = ClassModel::new(config).unwrap();
         let data = ClassData::new(&model, examples, Some(examples), loss).unwrap();
-        let mut fit = data.fit(&model, 40, 1).unwrap();
+        let fit = data.fit(&model, 40, 1).unwrap();
         let options = TrainOptions { learning_rate: 0.03, ..TrainOptions::new(steps) };
         let trained = fit.run(&engine, options, |_| Ok(())).unwrap();
         let last = trained.losses.iter().rev().take(20).map(|l| f64::from(l.1)).sum::<f64>() / 20.0;

@@ -29,7 +29,7 @@ fn learned(training: &Examples, test: &Examples, brief: &Brief) -> ClassScore {
     }
     let model = ClassModel::new(config).unwrap();
     let data = ClassData::new(&model, training, None, ClassLoss::default()).unwrap();
-    let mut fit = data.fit(&model, brief.batch, 3).unwrap();
+    let fit = data.fit(&model, brief.batch, 3).unwrap();
     let options =
         TrainOptions { learning_rate: brief.rate, ..TrainOptions::new(fit.steps(brief.passes)) };
     let engine = Engine::cpu(Some(1)).unwrap();

@@ -114,10 +114,10 @@ fn training_knows_nothing_of_later_rows() {
             ForecastConfig::new(&table, &split, options, recurrent(CellKind::Gru, 6, 1)).unwrap();
         let model = ForecastModel::new(config.clone()).unwrap();
         let windows = Windows { time: 16, warm_up: 4, batch: 3 };
-        let mut task = ForecastTask::new(model, &table, &split, windows).unwrap();
+        let task = ForecastTask::new(model, &table, &split, windows).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let options = TrainOptions { evaluate_every: 10, ..TrainOptions::new(10) };
-        let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+        let mut trainer = Trainer::new(&engine, &task, options, None).unwrap();
         trainer.run(Some(folder.path()), |_| Ok(())).unwrap();
         let loss = trainer.state().best[0].loss;
         (config, Checkpoint::load(folder.path()).unwrap().tensors, loss)

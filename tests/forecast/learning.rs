@@ -90,9 +90,9 @@ fn interrupted_runs_go_on_with_the_same_bits() {
             );
             let model = ForecastModel::new(config.unwrap()).unwrap();
             let windows = Windows { time: 24, warm_up: 6, batch: 4 };
-            let mut task = ForecastTask::new(model, &table, &split, windows).unwrap();
+            let task = ForecastTask::new(model, &table, &split, windows).unwrap();
             let options = TrainOptions { save_every: 5, ..TrainOptions::new(20) };
-            let mut trainer = Trainer::new(&engine, &mut task, options, checkpoint).unwrap();
+            let mut trainer = Trainer::new(&engine, &task, options, checkpoint).unwrap();
             let result: Result<_> = trainer.run(Some(folder.path()), |event| match event {
                 recurra::train::Event::Saved(step) if Some(*step) == cut => {
                     Err(recurra::Error::Invalid("cut off".to_string()))

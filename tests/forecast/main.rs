@@ -94,10 +94,10 @@ fn scored(
         ForecastConfig::new(table, &split, options, recurrent(CellKind::Gru, 24, 1)).unwrap();
     let model = ForecastModel::new(config).unwrap();
     let windows = Windows { time: 48, warm_up: 8, batch: 8 };
-    let mut task = ForecastTask::new(model.clone(), table, &split, windows).unwrap();
+    let task = ForecastTask::new(model.clone(), table, &split, windows).unwrap();
     let engine = Engine::cpu(Some(1)).unwrap();
     let options = TrainOptions { learning_rate: 0.02, ..TrainOptions::new(steps) };
-    let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+    let mut trainer = Trainer::new(&engine, &task, options, None).unwrap();
     trainer.run(None, |_| Ok(())).unwrap();
     let weights = trainer.best_weights().clone();
     drop(trainer);

@@ -11,10 +11,10 @@ fn train(model: &TagModel, steps: u64) -> NamedTensors {
     let [training, validation] = hold_out(language(10, 330), 0.1, 1).unwrap();
     assert_eq!((training.len(), validation.len()), (297, 33));
     let batches = Batches { words: 150, ..Batches::default() };
-    let mut task = TagTask::new(model.clone(), &training, &validation, batches).unwrap();
+    let task = TagTask::new(model.clone(), &training, &validation, batches).unwrap();
     let options = TrainOptions { learning_rate: 0.02, ..TrainOptions::new(steps) };
     let engine = Engine::cpu(Some(1)).unwrap();
-    let mut trainer = Trainer::new(&engine, &mut task, options, None).unwrap();
+    let mut trainer = Trainer::new(&engine, &task, options, None).unwrap();
     trainer.run(None, |_| Ok(())).unwrap();
     trainer.best_weights().clone()
 }
@@ -59,11 +59,9 @@ fn an_interrupted_run_gives_the_same_bits() {
         let options = TrainOptions { save_every: 15, ..options.clone() };
         for cut in cut.into_iter().map(Some).chain([None]) {
             let batches = Batches { words: 80, shapes: 4, word_dropout: 0.3 };
-            let mut task =
-                TagTask::new(model.clone(), &sentences, &sentences[..9], batches).unwrap();
+            let task = TagTask::new(model.clone(), &sentences, &sentences[..9], batches).unwrap();
             assert!(task.buckets().shapes().len() > 2);
-            let mut trainer =
-                Trainer::new(&engine, &mut task, options.clone(), checkpoint).unwrap();
+            let mut trainer = Trainer::new(&engine, &task, options.clone(), checkpoint).unwrap();
             let result = trainer.run(Some(folder.path()), |event| match event {
                 Event::Losses(_, more) => {
                     losses.extend(more.iter().map(|l| l.0[0]));

@@ -14,8 +14,8 @@ fn words(sentences: &[Sentence]) -> Vec<&[String]> {
 
 fn evaluated(engine: &Engine, model: &TagModel, all: &[Sentence], held_out: &[Sentence]) -> f64 {
     let batches = Batches { words: 60, ..Batches::default() };
-    let mut task = TagTask::new(model.clone(), all, held_out, batches).unwrap();
-    let mut trainer = Trainer::new(engine, &mut task, TrainOptions::new(1), None).unwrap();
+    let task = TagTask::new(model.clone(), all, held_out, batches).unwrap();
+    let mut trainer = Trainer::new(engine, &task, TrainOptions::new(1), None).unwrap();
     f64::from(trainer.evaluate().unwrap().unwrap().0[0])
 }
 
@@ -35,8 +35,8 @@ fn gradients_are_the_slopes_of_the_loss() {
             (recurrent.hidden, recurrent.dropout, features.chained) = (6, 0.2, chained);
         });
         let batches = Batches { words: 200, shapes: 2, ..Batches::default() };
-        let mut task = TagTask::new(model.clone(), &sentences, &[], batches).unwrap();
-        let checks = check_gradients(&engine, &mut task, &TrainOptions::new(1)).unwrap();
+        let task = TagTask::new(model.clone(), &sentences, &[], batches).unwrap();
+        let checks = check_gradients(&engine, &task, &TrainOptions::new(1)).unwrap();
         for check in &checks {
             assert!(check.error() < 1e-2, "{check:?}");
         }
@@ -199,9 +199,9 @@ fn ensembles_and_half_precision_train() {
     let batches = Batches { words: 120, shapes: 1, ..Batches::default() };
     let engine = Engine::cpu(Some(2)).unwrap();
     let run = |engine: &Engine, seed: u64, precision: Precision| {
-        let mut task = TagTask::new(model.clone(), &sentences, &sentences, batches).unwrap();
+        let task = TagTask::new(model.clone(), &sentences, &sentences, batches).unwrap();
         let options = TrainOptions { seed, precision, learning_rate: 0.01, ..TrainOptions::new(6) };
-        let mut trainer = Trainer::new(engine, &mut task, options, None).unwrap();
+        let mut trainer = Trainer::new(engine, &task, options, None).unwrap();
         trainer.run(None, |_| Ok(())).unwrap();
         trainer.evaluate().unwrap().unwrap().0
     };

@@ -120,6 +120,9 @@ pub fn profile_table(profile: &Profile, rates: &DeviceRates) -> Vec<String> {
             100.0 * busy
         ));
     }
+    if let Some(ms) = profile.feed_ms {
+        lines.push(format!("its data take {ms:.3} ms to make, beside the run before"));
+    }
     lines
 }
 

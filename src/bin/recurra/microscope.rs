@@ -36,18 +36,13 @@ pub struct MicroscopeArgs {
 }
 
 /// Looks at a task's first batch, from empty states.
-pub fn look(
-    engine: &Engine,
-    task: &mut impl Task,
-    weights: &NamedTensors,
-    seed: u64,
-) -> Result<View> {
+pub fn look(engine: &Engine, task: &impl Task, weights: &NamedTensors, seed: u64) -> Result<View> {
     let store = engine.store();
     store.set_all(weights)?;
-    let shape = task.shape_of(Phase::Training, 0, seed);
-    let mut microscope = Microscope::new(engine, &store, task, shape)?;
+    let feed = task.feed(Phase::Training, 0, seed)?;
+    let mut microscope = Microscope::new(engine, &store, task, feed.shape())?;
     microscope.look(true, |inputs| {
-        task.feed(inputs, 0, seed)?;
+        feed.write(inputs)?;
         inputs.set_control(Control::new(1, seed));
         Ok(())
     })

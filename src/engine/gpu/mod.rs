@@ -35,7 +35,7 @@ pub(in crate::engine) use program::LaterTensors;
 use program::{GpuLaunch, LaunchParams};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long the host waits for the runs in flight before the device is given up.
@@ -77,6 +77,8 @@ struct Context {
     cache: Option<PathBuf>,
     /// The first error that no scope caught; only for devices that this crate opened itself.
     failure: Arc<Mutex<Option<String>>>,
+    /// The device's first timestamp that was read: times are told from it on.
+    zero_tick: Arc<OnceLock<u64>>,
 }
 
 /// Runs recordings on a wgpu device.
@@ -155,6 +157,7 @@ impl GpuEngine {
             measures,
             cache: None,
             failure,
+            zero_tick: Arc::default(),
         };
         GpuEngine { context: Arc::new(context) }
     }
@@ -187,6 +190,7 @@ impl GpuEngine {
             limits: from.limits.clone(),
             pipelines: from.pipelines.fresh(),
             failure: from.failure.clone(),
+            zero_tick: from.zero_tick.clone(),
             offered: from.offered.clone(),
             cache: from.cache.clone(),
             ..*from

@@ -3,13 +3,15 @@
 use super::pipeline::Pipeline;
 use super::timestamps::Timestamps;
 use super::{Answer, Context, IN_FLIGHT};
-use crate::engine::Span;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost};
 use crate::recording::MemoryPlan;
 use crate::tensor::WORD_BYTES;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+/// A launch's kernel and cost, and when it began and ended.
+type Timed = (&'static str, Cost, [f64; 2]);
 
 /// A kernel's launch.
 pub(super) struct GpuLaunch {
@@ -104,8 +106,8 @@ impl GpuProgram {
         self.launches.len()
     }
 
-    /// One run with a pass a launch.
-    pub(in crate::engine) fn profile(&mut self) -> Result<Vec<Span>> {
+    /// One run with a pass a launch: what each is, and when it was.
+    pub(in crate::engine) fn profile(&mut self) -> Result<Vec<Timed>> {
         let mut timestamps = Timestamps::new(&self.context, self.launches.len())?;
         let mut encoder = self.context.device.create_command_encoder(&Default::default());
         for launch in &self.launches {
@@ -113,8 +115,8 @@ impl GpuProgram {
         }
         self.context.queue.submit([encoder.finish()]);
         let times = timestamps.read(&self.context)?;
-        let spans = self.launches.iter().zip(times);
-        Ok(spans.map(|(launch, times)| Span::new(launch.kernel, launch.cost, times)).collect())
+        let launches = self.launches.iter().zip(times);
+        Ok(launches.map(|(launch, times)| (launch.kernel, launch.cost, times)).collect())
     }
 
     /// Notes beginning and end of the next runs.

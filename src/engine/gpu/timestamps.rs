@@ -50,7 +50,8 @@ impl Timestamps {
         })
     }
 
-    /// Beginning and end of every pass so far, in microseconds after the first beginning. Waits.
+    /// Beginning and end of every pass so far, in microseconds after the first beginning that was ever
+    /// read of the device. Waits.
     pub fn read(&self, context: &Context) -> Result<Vec<[f64; 2]>> {
         if self.used == 0 {
             return Ok(Vec::new());
@@ -73,7 +74,8 @@ impl Timestamps {
         context.queue.submit([encoder.finish()]);
         let words: Vec<u32> = context.read(&resolved, &context.staging(size))?;
         let ticks = |i: usize| u64::from(words[2 * i]) | u64::from(words[2 * i + 1]) << 32;
-        let (zero, period) = (ticks(0), f64::from(context.queue.get_timestamp_period()));
+        let zero = *context.zero_tick.get_or_init(|| ticks(0));
+        let period = f64::from(context.queue.get_timestamp_period());
         let us = |i: usize| ticks(i).wrapping_sub(zero) as i64 as f64 * period * 1e-3;
         Ok((0..self.used).map(|span| [us(2 * span), us(2 * span + 1)]).collect())
     }

@@ -19,7 +19,7 @@
 //! let config = ClassConfig::new(&training, RecurrentConfig::new(CellKind::Gru, 8))?;
 //! let model = ClassModel::new(config)?;
 //! let data = ClassData::new(&model, &training, Some(&held_out), ClassLoss::default())?;
-//! let mut fit = data.fit(&model, 8, 1)?;
+//! let fit = data.fit(&model, 8, 1)?;
 //! let options = TrainOptions { learning_rate: 0.03, ..TrainOptions::new(fit.steps(10)) };
 //! let engine = Engine::cpu(Some(1))?;
 //! let trained = fit.run(&engine, options, |_| Ok(()))?;

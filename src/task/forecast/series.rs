@@ -31,7 +31,9 @@ pub(super) struct Prepared {
     pub rows: usize,
     /// The targets by row, scaled; missing ones are the last known, or the mean.
     pub y: Vec<f32>,
-    /// Those in the columns' units, NaN where they are missing.
+    /// What inputs are centred by, by row and target; empty where they are not.
+    centres: Vec<f32>,
+    /// The targets in the columns' units, NaN where they are missing.
     pub truth: Vec<f64>,
     past: Vec<f32>,
     known: Vec<f32>,
@@ -156,6 +158,12 @@ impl ForecastModel {
             .collect::<Result<_>>()?;
         let value: Vec<Scale> = scales.targets.iter().map(|t| t.value).collect();
         let (y, _) = side_by_side(&changed, &value, observed);
+        let own = |row: usize, j: usize| y[row * names.len() + j];
+        let places = (0..observed).flat_map(|t| (0..names.len()).map(move |j| [t, j]));
+        let centres = match config.centre {
+            0 => Vec::new(),
+            _ => places.map(|[t, j]| centre(config, t, j, &own)).collect(),
+        };
         let mut truth = vec![f64::NAN; observed * names.len()];
         for (j, column) in rows.targets.iter().enumerate() {
             for (row, &x) in column.iter().take(observed).enumerate() {
@@ -169,7 +177,17 @@ impl ForecastModel {
         let times = (1..=observed + config.horizon).map(|row| clock.after(rows.start, row));
         let calendar =
             times.flat_map(|t| config.calendar.iter().flat_map(move |c| c.at(t))).collect();
-        Ok(Prepared { scale, rows: observed, y, truth, past, known, past_missing, calendar })
+        Ok(Prepared {
+            scale,
+            rows: observed,
+            y,
+            centres,
+            truth,
+            past,
+            known,
+            past_missing,
+            calendar,
+        })
     }
 }
 
@@ -199,10 +217,10 @@ impl Prepared {
             }
         };
         let ago = |back: usize, j: usize| y(t.saturating_sub(back), j);
-        let mean = |j: usize| {
-            let rows = t.saturating_sub(config.centre.saturating_sub(1))..=t;
-            let count = rows.clone().count() as f32;
-            rows.map(|row| y(row, j)).sum::<f32>() / count
+        // Where no forecast is among the rows, it was made once for all.
+        let mean = |j: usize| match self.centres.get(t * targets + j) {
+            Some(&known) if t <= last => known,
+            _ => centre(config, t, j, y),
         };
         let centres: Vec<f32> =
             (0..targets).map(|j| if config.centre > 0 { mean(j) } else { 0.0 }).collect();
@@ -273,6 +291,13 @@ impl Prepared {
         };
         config.layout.known.is_empty() || t + ahead < self.known_rows(config)
     }
+}
+
+/// The mean of a target over the last rows up to `t`, as many as inputs are centred over.
+fn centre(config: &ForecastConfig, t: usize, j: usize, y: &impl Fn(usize, usize) -> f32) -> f32 {
+    let rows = t.saturating_sub(config.centre.saturating_sub(1))..=t;
+    let count = rows.clone().count() as f32;
+    rows.map(|row| y(row, j)).sum::<f32>() / count
 }
 
 /// The row that the seasonal naive forecast of a step ahead (from 1) takes: whole seasons before it, not behind `t`;

@@ -2,14 +2,14 @@
 
 use super::series::ForecastData;
 use super::{ForecastModel, Parts, Split, Table};
-use crate::engine::Inputs;
+use crate::data::LastPass;
 use crate::error::{Error, Result};
 use crate::layer::{InitialState, Recurrent};
 use crate::loss::{Objective, Target};
 use crate::schedule::Recorder;
 use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
-use crate::train::{Phase, Task};
+use crate::train::{Feed, Phase, Task};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -50,8 +50,7 @@ pub struct ForecastTask {
     /// Rows of training and validation batches.
     rows: [usize; 2],
     batches: usize,
-    /// The pass (by seed and number) that was asked for last.
-    pass: Option<([u64; 2], Batches)>,
+    passes: LastPass<Batches>,
     validation: Batches,
 }
 
@@ -86,7 +85,7 @@ impl ForecastTask {
             windows,
             rows: [1; 2],
             batches: 1,
-            pass: None,
+            passes: LastPass::default(),
             validation: Vec::new(),
         };
         let stride = time - windows.warm_up;
@@ -105,7 +104,7 @@ impl ForecastTask {
         }
         task.rows[1] = held.len().clamp(1, windows.batch);
         task.validation = held.chunks(task.rows[1]).map(<[Window]>::to_vec).collect();
-        if (0..task.batches).all(|i| task.counted(&task.batch(i as u64, 0)) == 0) {
+        if task.pass([0, 0]).iter().all(|batch| task.counted(batch) == 0) {
             return Err(Error::invalid("there is no value to train on"));
         }
         Ok(task)
@@ -165,11 +164,6 @@ impl ForecastTask {
         batches
     }
 
-    fn batch(&self, batch: u64, seed: u64) -> Vec<Window> {
-        let (epoch, number) = (batch / self.batches as u64, batch % self.batches as u64);
-        self.pass([seed, epoch]).swap_remove(number as usize)
-    }
-
     fn rows_of(&self, phase: Phase) -> usize {
         self.rows[usize::from(phase == Phase::Validation)]
     }
@@ -200,7 +194,7 @@ impl ForecastTask {
         }
     }
 
-    fn write(&self, inputs: &mut Inputs, phase: Phase, windows: &[Window]) -> Result<()> {
+    fn batch(&self, phase: Phase, windows: &[Window]) -> Feed {
         let config = self.model.config();
         let (time, batch) = (self.windows.time, self.rows_of(phase));
         let (width, targets) = (config.inputs(), config.targets());
@@ -222,11 +216,11 @@ impl ForecastTask {
                 }
             });
         }
-        for (name, values) in [("x", &x), ("targets", &wanted), ("mask", &mask)] {
-            let id = inputs.find(name)?;
-            inputs.write(id, values)?;
+        let mut feed = Feed::new(0);
+        for (name, values) in [("x", x), ("targets", wanted), ("mask", mask)] {
+            feed.put(name, values);
         }
-        Ok(())
+        feed
     }
 }
 
@@ -254,24 +248,17 @@ impl Task for ForecastTask {
         self.batches as u64
     }
 
-    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
-        let key = [seed, batch / self.batches as u64];
-        let pass = match self.pass.take() {
-            Some(pass) if pass.0 == key => pass,
-            _ => (key, self.pass(key)),
-        };
-        let result =
-            self.write(inputs, Phase::Training, &pass.1[(batch % self.batches as u64) as usize]);
-        self.pass = Some(pass);
-        result
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
+        if phase == Phase::Validation {
+            return Ok(self.batch(phase, &self.validation[batch as usize]));
+        }
+        let (epoch, number) = (batch / self.batches as u64, batch % self.batches as u64);
+        let pass = self.passes.get(seed, epoch, |epoch| self.pass([seed, epoch]));
+        Ok(self.batch(phase, &pass[number as usize]))
     }
 
     fn validation_batches(&self) -> u64 {
         self.validation.len() as u64
-    }
-
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        self.write(inputs, Phase::Validation, &self.validation[batch as usize])
     }
 
     /// Its values that are not missing.

@@ -2,14 +2,13 @@
 
 use super::LanguageModel;
 use crate::data::Streams;
-use crate::engine::Inputs;
 use crate::error::Result;
 use crate::layer::{InitialState, Recurrent};
 use crate::loss::cross_entropy;
 use crate::schedule::Recorder;
 use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
-use crate::train::{Phase, Task};
+use crate::train::{Feed, Phase, Task};
 use std::collections::BTreeMap;
 
 const IDS: &str = "ids";
@@ -20,8 +19,6 @@ pub struct LanguageTask {
     model: LanguageModel,
     training: Streams,
     validation: Streams,
-    inputs: Vec<u32>,
-    targets: Vec<u32>,
 }
 
 impl LanguageTask {
@@ -48,8 +45,7 @@ impl LanguageTask {
     ) -> Result<Self> {
         let training = Streams::new(training, time, batch)?;
         let validation = Streams::fitting(validation, time, batch)?;
-        let (inputs, targets) = (Vec::new(), Vec::new());
-        Ok(LanguageTask { model, training, validation, inputs, targets })
+        Ok(LanguageTask { model, training, validation })
     }
 
     /// The same with gradients that go back over `back` steps, T of them at least: each window begins so many steps
@@ -67,23 +63,18 @@ impl LanguageTask {
         &self.model
     }
 
-    fn feed_window(
-        &mut self,
-        inputs: &mut Inputs,
-        phase: Phase,
-        window: u64,
-        offset: usize,
-    ) -> Result<()> {
+    fn window(&self, phase: Phase, window: u64, offset: usize) -> Feed {
         let streams = match phase {
             Phase::Training => &self.training,
             Phase::Validation => &self.validation,
         };
-        self.inputs.resize((streams.lead() + streams.time()) * streams.batch(), 0);
-        self.targets.resize(streams.time() * streams.batch(), 0);
-        streams.window(window as usize, offset, &mut self.inputs, &mut self.targets);
-        let (ids, targets) = (inputs.find(IDS)?, inputs.find(TARGETS)?);
-        inputs.write_u32(ids, &self.inputs)?;
-        inputs.write_u32(targets, &self.targets)
+        let mut inputs = vec![0; (streams.lead() + streams.time()) * streams.batch()];
+        let mut targets = vec![0; streams.time() * streams.batch()];
+        streams.window(window as usize, offset, &mut inputs, &mut targets);
+        let mut feed = Feed::new(0);
+        feed.put(IDS, inputs);
+        feed.put(TARGETS, targets);
+        feed
     }
 }
 
@@ -118,20 +109,19 @@ impl Task for LanguageTask {
     }
 
     /// Each pass starts at another offset, so that windows are cut at other places.
-    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
+        if phase == Phase::Validation {
+            return Ok(self.window(phase, batch, 0));
+        }
         let windows = self.batches_per_epoch();
         let (epoch, window) = (batch / windows, batch % windows);
         let mixed = (seed ^ epoch).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let offset = mixed as usize % self.training.time();
-        self.feed_window(inputs, Phase::Training, window, offset)
+        Ok(self.window(phase, window, offset))
     }
 
     fn validation_batches(&self) -> u64 {
         self.validation.windows() as u64
-    }
-
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        self.feed_window(inputs, Phase::Validation, batch, 0)
     }
 
     fn symbols_per_batch(&self) -> u64 {

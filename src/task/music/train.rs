@@ -3,7 +3,6 @@
 use super::model::{check_notes, inputs};
 use super::{MusicModel, NOTES, Tunes};
 use crate::data::{Batch, Buckets, Passes};
-use crate::engine::Inputs;
 use crate::error::{Error, Result};
 use crate::kernel::ElementForm;
 use crate::layer::Recurrent;
@@ -11,7 +10,7 @@ use crate::loss::{ElementOptions, elements};
 use crate::schedule::Recorder;
 use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
-use crate::train::{Phase, Task};
+use crate::train::{Feed, Phase, Task};
 use std::collections::BTreeMap;
 
 /// Shapes of batches, at most.
@@ -63,7 +62,7 @@ impl MusicTask {
         }
     }
 
-    fn write(&self, inputs_of: &mut Inputs, phase: Phase, batch: &Batch) -> Result<()> {
+    fn batch(&self, phase: Phase, batch: &Batch) -> Feed {
         let shape = self.shapes_of(phase)[batch.shape];
         let tunes = &self.tunes[usize::from(phase == Phase::Validation)];
         let (x, lengths) = inputs(&batch.rows, tunes, shape, 0);
@@ -74,12 +73,11 @@ impl MusicTask {
                 notes.iter().for_each(|&n| targets[(t * rows + row) * NOTES + n as usize] = 1.0);
             }
         }
-        for (name, values) in [("x", &x), ("targets", &targets)] {
-            let id = inputs_of.find(name)?;
-            inputs_of.write(id, values)?;
-        }
-        let id = inputs_of.find("lengths")?;
-        inputs_of.write_u32(id, &lengths)
+        let mut feed = Feed::new(batch.shape);
+        feed.put("x", x);
+        feed.put("targets", targets);
+        feed.put("lengths", lengths);
+        feed
     }
 }
 
@@ -101,13 +99,6 @@ impl Task for MusicTask {
         self.shapes_of(phase).len()
     }
 
-    fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
-        match phase {
-            Phase::Training => self.passes.batch(batch, seed).shape,
-            Phase::Validation => self.validation[batch as usize].shape,
-        }
-    }
-
     fn initial_weights(&self, seed: u64) -> NamedTensors {
         self.model.initial_weights(seed)
     }
@@ -120,17 +111,15 @@ impl Task for MusicTask {
         self.passes.buckets().count() as u64
     }
 
-    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
-        let batch = self.passes.batch(batch, seed).clone();
-        self.write(inputs, Phase::Training, &batch)
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
+        Ok(match phase {
+            Phase::Training => self.batch(phase, &self.passes.batch(batch, seed)),
+            Phase::Validation => self.batch(phase, &self.validation[batch as usize]),
+        })
     }
 
     fn validation_batches(&self) -> u64 {
         self.validation.len() as u64
-    }
-
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        self.write(inputs, Phase::Validation, &self.validation[batch as usize])
     }
 
     /// The steps of its tunes.

@@ -3,10 +3,10 @@
 use super::words::{cut, normal, shape};
 use super::{Sentence, TagModel};
 use crate::data::{Batch, Buckets};
-use crate::engine::Inputs;
 use crate::error::{Error, Result};
 use crate::model::SHARES;
 use crate::task::TaskModel;
+use crate::train::Feed;
 
 /// A sentence as numbers.
 #[derive(Clone, Debug, Default)]
@@ -84,15 +84,14 @@ impl Shapes {
     }
 }
 
-/// Writes the words of a batch; `drops` says of each word, in their order, whether it counts as unknown.
-pub(super) fn write_words(
-    inputs: &mut Inputs,
+/// The words of a batch; `drops` says of each word, in their order, whether it counts as unknown.
+pub(super) fn words(
     model: &TagModel,
     sentences: &[Encoded],
     shapes: &Shapes,
     batch: &Batch,
     mut drops: impl FnMut() -> bool,
-) -> Result<()> {
+) -> Feed {
     let [time, rows] = shapes.shape(batch.shape);
     let (all, longest) = (time * rows, shapes.longest[batch.shape]);
     let (mut words, mut kinds, mut lengths) = (vec![0; all], vec![0; all], vec![0; rows]);
@@ -116,34 +115,30 @@ pub(super) fn write_words(
             }
         }
     }
-    let mut put = |name: &str, values: &[u32]| {
-        let id = inputs.find(name)?;
-        inputs.write_u32(id, values)
-    };
-    put("words", &words)?;
-    put("lengths", &lengths)?;
+    let mut feed = Feed::new(batch.shape);
+    feed.put("words", words);
+    feed.put("lengths", lengths);
     if model.spells() {
-        put("characters", &characters)?;
-        put("characters.lengths", &counts)?;
+        feed.put("characters", characters);
+        feed.put("characters.lengths", counts);
     }
     if model.config().features.shape > 0 {
-        put("shapes", &kinds)?;
+        feed.put("shapes", kinds);
     }
     if !model.config().intents.is_empty() {
-        let id = inputs.find(SHARES)?;
-        inputs.write(id, &shares)?;
+        feed.put(SHARES, shares);
     }
-    Ok(())
+    feed
 }
 
-/// Writes the tags and intents of a batch.
-pub(super) fn write_targets(
-    inputs: &mut Inputs,
+/// The tags and intents of a batch.
+pub(super) fn put_targets(
+    feed: &mut Feed,
     model: &TagModel,
     sentences: &[Encoded],
     shapes: &Shapes,
     batch: &Batch,
-) -> Result<()> {
+) {
     let [time, rows] = shapes.shape(batch.shape);
     let (mut tags, mut intents) = (vec![0; time * rows], vec![0; rows]);
     for (row, &number) in batch.rows.iter().enumerate() {
@@ -153,13 +148,10 @@ pub(super) fn write_targets(
             tags[t * rows + row] = tag;
         }
     }
-    let id = inputs.find("tags")?;
-    inputs.write_u32(id, &tags)?;
+    feed.put("tags", tags);
     if !model.config().intents.is_empty() {
-        let id = inputs.find("intents")?;
-        inputs.write_u32(id, &intents)?;
+        feed.put("intents", intents);
     }
-    Ok(())
 }
 
 /// A sentence that no batch has room for, by its place.

@@ -1,6 +1,6 @@
 //! What a trained tagger says of sentences.
 
-use super::batch::{Encoded, Shapes, write_words};
+use super::batch::{Encoded, Shapes, words};
 use super::{Guess, Sentence, TagModel, TagScore};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -79,7 +79,8 @@ impl TagModel {
             };
             let (mut program, _store) = load_recording(engine, rec, &weights)?;
             for rows in shapes.buckets.in_order().into_iter().filter(|b| b.shape == shape) {
-                write_words(&mut program.inputs(), self, &encoded, &shapes, &rows, || false)?;
+                let feed = words(self, &encoded, &shapes, &rows, || false);
+                feed.write(&mut program.inputs())?;
                 program.run()?;
                 let tags = program.read(best.tags.view.buffer)?;
                 let emissions = emissions.map(|id| program.read(id)).transpose()?;

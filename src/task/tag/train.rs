@@ -1,16 +1,15 @@
 //! A tagger with the sentences it is trained on.
 
-use super::batch::{Encoded, Shapes, check_lengths, write_targets, write_words};
+use super::batch::{Encoded, Shapes, check_lengths, put_targets, words};
 use super::{Sentence, TagModel};
 use crate::data::{Batch, Buckets, Passes};
-use crate::engine::Inputs;
 use crate::error::{Error, Result};
 use crate::layer::Recurrent;
 use crate::loss::{CrossEntropyOptions, Loss, Objective, Target};
 use crate::schedule::Recorder;
 use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
-use crate::train::{Phase, Task};
+use crate::train::{Feed, Phase, Task};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -118,13 +117,6 @@ impl Task for TagTask {
         self.shapes_of(phase).longest.len()
     }
 
-    fn shape_of(&mut self, phase: Phase, batch: u64, seed: u64) -> usize {
-        match phase {
-            Phase::Training => self.passes.batch(batch, seed).shape,
-            Phase::Validation => self.validation[batch as usize].shape,
-        }
-    }
-
     fn initial_weights(&self, seed: u64) -> NamedTensors {
         self.model.initial_weights(seed)
     }
@@ -137,25 +129,22 @@ impl Task for TagTask {
         self.passes.buckets().count() as u64
     }
 
-    fn feed(&mut self, inputs: &mut Inputs, batch: u64, seed: u64) -> Result<()> {
-        let rows = self.passes.batch(batch, seed).clone();
-        let (sentences, shapes) = (&self.sentences[0], &self.shapes[0]);
+    fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
         let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ batch;
-        let (mut random, rate) = (ChaCha8Rng::seed_from_u64(mixed), self.word_dropout);
+        let (rows, rate) = match phase {
+            Phase::Training => (self.passes.batch(batch, seed), self.word_dropout),
+            Phase::Validation => (self.validation[batch as usize].clone(), 0.0),
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(mixed);
         let drops = || rate > 0.0 && random.random::<f32>() < rate;
-        write_words(inputs, &self.model, sentences, shapes, &rows, drops)?;
-        write_targets(inputs, &self.model, sentences, shapes, &rows)
+        let sentences = &self.sentences[usize::from(phase == Phase::Validation)];
+        let mut feed = words(&self.model, sentences, self.shapes_of(phase), &rows, drops);
+        put_targets(&mut feed, &self.model, sentences, self.shapes_of(phase), &rows);
+        Ok(feed)
     }
 
     fn validation_batches(&self) -> u64 {
         self.validation.len() as u64
-    }
-
-    fn feed_validation(&mut self, inputs: &mut Inputs, batch: u64) -> Result<()> {
-        let (sentences, shapes) = (&self.sentences[1], &self.shapes[1]);
-        let batch = &self.validation[batch as usize];
-        write_words(inputs, &self.model, sentences, shapes, batch, || false)?;
-        write_targets(inputs, &self.model, sentences, shapes, batch)
     }
 
     /// Its sentences.

@@ -271,7 +271,7 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
     let mut training = training;
     let learner = model.clone().with_memory(args.run.memory.memory());
     let task = ForecastTask::new(learner, &table, &training.split, training.windows);
-    let mut task = task.map_err(|e| Error::format(&training.data, e.to_string()))?;
+    let task = task.map_err(|e| Error::format(&training.data, e.to_string()))?;
     if resumed.is_none() {
         let epoch = recurra::train::Task::batches_per_epoch(&task);
         let steps = (DEFAULT_EPOCHS * epoch / args.run.accumulate as u64).max(LEAST_STEPS);
@@ -295,7 +295,7 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
     let about =
         About { task: forecast::NAME, title, lines, unit, sample: None, describe: &describe };
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
-    let Some(mut ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(mut ended) = session.run(&engine, &task)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
     let data: &ForecastData = task.data();
     for what in ["validation", "test"] {
@@ -384,6 +384,6 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
     let data = data.unwrap_or(&training.data);
     let table = Table::read_as(data, &model.config().layout)?;
     let task = ForecastTask::new(model, &table, &training.split, training.windows);
-    let mut task = task.map_err(|e| Error::format(data, e.to_string()))?;
-    crate::microscope::look(engine, &mut task, &weights, training.run.seed)
+    let task = task.map_err(|e| Error::format(data, e.to_string()))?;
+    crate::microscope::look(engine, &task, &weights, training.run.seed)
 }

@@ -320,7 +320,7 @@ pub fn run(args: &LmArgs) -> Result<ExitCode> {
         task = task.with_back(back)?;
     }
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
-    let Some(ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(ended) = session.run(&engine, &task)? else { return Ok(ExitCode::SUCCESS) };
     let report = ended.write()?;
     if !args.run.json && ended.outcome != Outcome::Interrupted {
         eprintln!("the report:     {}", report.display());
@@ -364,5 +364,5 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
     if let Some(back) = training.back {
         task = task.with_back(back)?;
     }
-    crate::microscope::look(engine, &mut task, &weights, training.run.seed)
+    crate::microscope::look(engine, &task, &weights, training.run.seed)
 }

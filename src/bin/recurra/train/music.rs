@@ -79,7 +79,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let mut training = training;
     let tunes = Tunes::read(&training.data, model.config().quarters)?;
     let learner = model.clone().with_memory(args.run.memory.memory());
-    let mut task = MusicTask::new(learner, &tunes, training.batch_steps)
+    let task = MusicTask::new(learner, &tunes, training.batch_steps)
         .map_err(|e| Error::format(&training.data, format!("{e} (--batch-steps)")))?;
     if resumed.is_none() {
         let epoch = task.buckets().count() as u64;
@@ -117,7 +117,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let title = format!("{title} on {name}");
     let about = About { task: music::NAME, title, lines, unit, sample: None, describe: &describe };
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
-    let Some(mut ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(mut ended) = session.run(&engine, &task)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
     let mut table = Table::new("The best model", ["tunes", "nats a step", "frame accuracy"]);
     for (what, list) in [("validation", &tunes.validation), ("test", &tunes.test)] {
@@ -145,7 +145,7 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
     let weights = model.load_weights(folder)?;
     let data = data.unwrap_or(&training.data);
     let tunes = Tunes::read(data, model.config().quarters)?;
-    let mut task = MusicTask::new(model, &tunes, training.batch_steps)
+    let task = MusicTask::new(model, &tunes, training.batch_steps)
         .map_err(|e| Error::format(data, e.to_string()))?;
-    crate::microscope::look(engine, &mut task, &weights, training.run.seed)
+    crate::microscope::look(engine, &task, &weights, training.run.seed)
 }

@@ -85,7 +85,7 @@ pub struct Session<'a> {
 
 impl Session<'_> {
     /// Trains. None: it was a look at the task.
-    pub fn run(self, engine: &Engine, task: &mut impl Task) -> Result<Option<Ended>> {
+    pub fn run(self, engine: &Engine, task: &impl Task) -> Result<Option<Ended>> {
         let Session { args, config, about, resumed } = self;
         let stop = Arc::new(AtomicBool::new(false));
         let options = config.options(Some(stop.clone()))?;
@@ -291,7 +291,7 @@ fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Arc<AtomicBool> {
 /// Trains at rising learning rates, says which one suits, and draws the losses.
 fn sweep(
     engine: &Engine,
-    task: &mut impl Task,
+    task: &impl Task,
     options: recurra::train::TrainOptions,
     picture: &Path,
 ) -> Result<()> {
@@ -307,11 +307,7 @@ fn sweep(
 }
 
 /// Gradients against differences of the loss, as a table.
-fn check(
-    engine: &Engine,
-    task: &mut impl Task,
-    options: &recurra::train::TrainOptions,
-) -> Result<()> {
+fn check(engine: &Engine, task: &impl Task, options: &recurra::train::TrainOptions) -> Result<()> {
     /// What a mean in f32 lets differences be told from.
     const BOUND: f64 = 1e-2;
     let checks = check_gradients(engine, task, options)?;

@@ -267,7 +267,7 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
     // Before the run, not behind it.
     model.check(&parts.test)?;
     let learner = model.clone().with_memory(args.run.memory.memory());
-    let mut task = training.task(learner, &parts)?;
+    let task = training.task(learner, &parts)?;
     if resumed.is_none() {
         let epoch = task.buckets().count() as u64;
         let steps = (epoch / args.run.accumulate as u64).max(1);
@@ -285,7 +285,7 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
     let title = format!("{title} on {name}");
     let about = About { task: tag::NAME, title, lines, unit, sample: None, describe: &describe };
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
-    let Some(mut ended) = session.run(&engine, &mut task)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(mut ended) = session.run(&engine, &task)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
     let lists = [("validation", &parts.validation), ("test", &parts.test)];
     let lists: Vec<_> = lists.into_iter().filter(|(_, list)| !list.is_empty()).collect();
@@ -347,6 +347,6 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
     }
     let sentences = training.read(&training.data)?;
     let parts = Parts { training: sentences, validation: Vec::new(), test: Vec::new() };
-    let mut task = training.task(model, &parts)?;
-    crate::microscope::look(engine, &mut task, &weights, training.run.seed)
+    let task = training.task(model, &parts)?;
+    crate::microscope::look(engine, &task, &weights, training.run.seed)
 }

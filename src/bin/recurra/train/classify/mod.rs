@@ -280,7 +280,7 @@ pub fn run(args: &ClassArgs) -> Result<ExitCode> {
         test.targets(&model.config().classes)?;
         model.sequences(test.content()).map_err(|e| test.error_at(0, &e.to_string()))?;
     }
-    let mut fit = data.fit(&learner, training.batch, training.shapes)?;
+    let fit = data.fit(&learner, training.batch, training.shapes)?;
     if resumed.is_none() {
         let epoch = fit.batches_per_epoch();
         let steps = (epoch / args.run.accumulate as u64).max(1);
@@ -316,7 +316,7 @@ pub fn run(args: &ClassArgs) -> Result<ExitCode> {
     let about =
         About { task: classify::NAME, title, lines, unit, sample: None, describe: &describe };
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
-    let Some(mut ended) = session.run(&engine, &mut fit)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(mut ended) = session.run(&engine, &fit)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
     let told = report::add(&mut ended.report, &model, &device, &weights, &parts, &training)?;
     let page = ended.write()?;
@@ -336,8 +336,8 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
         None => Parts::read(&training)?.training,
     };
     let data = ClassData::new(&model, &examples, None, loss(&training))?;
-    let mut fit = data.fit(&model, training.batch, training.shapes)?;
-    crate::microscope::look(engine, &mut fit, &weights, training.run.seed)
+    let fit = data.fit(&model, training.batch, training.shapes)?;
+    crate::microscope::look(engine, &fit, &weights, training.run.seed)
 }
 
 /// A trained model, and how the files that it learned from were read.
