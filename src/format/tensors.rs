@@ -4,7 +4,8 @@ use super::write_atomic;
 use crate::error::{Error, Result};
 use crate::tensor::{HostTensor, NamedTensors};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -35,7 +36,20 @@ pub fn write_tensors(path: &Path, file: &TensorFile) -> Result<()> {
     let metadata = (!file.metadata.is_empty()).then(|| file.metadata.clone());
     let whole =
         safetensors::serialize(views, metadata).map_err(|e| Error::format(path, e.to_string()))?;
-    write_atomic(path, &whole)
+    let ordered = in_order(&whole).map_err(|e| Error::format(path, e.to_string()))?;
+    write_atomic(path, &ordered)
+}
+
+/// The same file with its header in the order of names, so that equal contents are equal files: the metadata come out of
+/// a map without an order.
+fn in_order(whole: &[u8]) -> serde_json::Result<Vec<u8>> {
+    let (length, rest) = whole.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    let (header, data) = rest.split_at(rest.len().min(u64::from_le_bytes(*length) as usize));
+    let header: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_slice(header)?;
+    let mut text = serde_json::to_vec(&header)?;
+    // What lies behind it stays aligned.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    Ok([&(text.len() as u64).to_le_bytes()[..], &text, data].concat())
 }
 
 /// Reads a file of float32 (or float64, which is rounded) tensors.
@@ -94,6 +108,15 @@ mod tests {
         let back = read_tensors(&path).unwrap();
         assert_eq!(back.tensors, file.tensors);
         assert_eq!(back.metadata, file.metadata);
+        // Equal contents are equal files, whatever order a map has.
+        file.metadata.extend((0..9).map(|i| (format!("key {i}"), "value".repeat(i))));
+        write_tensors(&path, &file).unwrap();
+        let once = fs::read(&path).unwrap();
+        let fresh = file.metadata.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let again = TensorFile { metadata: fresh.collect(), tensors: file.tensors.clone() };
+        write_tensors(&path, &again).unwrap();
+        assert_eq!(once, fs::read(&path).unwrap());
+        assert_eq!(read_tensors(&path).unwrap().metadata, file.metadata);
         let whole = fs::read(&path).unwrap();
         for length in [0, 7, 20, whole.len() - 1] {
             fs::write(&path, &whole[..length]).unwrap();

@@ -191,6 +191,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         &self.training[0].program
     }
 
+    /// The loaded training steps, one for each shape of the batches.
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.training.iter().map(|loaded| &loaded.program)
+    }
+
     /// What the loop remembers: the best evaluations, and how long ago they were.
     pub fn state(&self) -> &LoopState {
         &self.state

@@ -6,8 +6,9 @@ use super::report::{REPORT, curves, microscope};
 use super::show::Show;
 use super::watch::{Board, Looks};
 use crate::args::{WATCHED, profile_table};
-use recurra::engine::Engine;
+use recurra::engine::{Engine, Program};
 use recurra::measure::DeviceRates;
+use recurra::recording::MemoryPlan;
 use recurra::report::{Report, Sample};
 use recurra::task::Description;
 use recurra::train::{
@@ -344,13 +345,21 @@ fn member_path(folder: &Path, config: &RunConfig, seed: u64) -> PathBuf {
 
 fn describe<T: Task>(engine: &Engine, about: &About, config: &RunConfig, trainer: &Trainer<'_, T>) {
     about.lines.iter().for_each(|line| eprintln!("{line}"));
-    let plan = trainer.program().plan();
+    // Shapes share the weights; each has temporary memory of its own.
+    let plans = || trainer.programs().map(Program::plan);
+    let temporary: u64 = plans().map(MemoryPlan::temporary_bytes).sum();
+    let fixed = plans().map(|plan| plan.peak_bytes() - plan.temporary_bytes()).max();
+    let launches = trainer.programs().map(Program::launches).max().unwrap_or(0);
+    let (most, shapes) = match plans().count() {
+        1 => ("", String::new()),
+        n => ("up to ", format!(" for {n} shapes")),
+    };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     eprintln!(
-        "step     {} launches in {}, {:.1} MiB (of it {:.1} temporary)",
-        trainer.program().launches(),
+        "step     {most}{launches} launches in {}, {:.1} MiB (of it {:.1} temporary{shapes})",
         config.precision.name(),
-        plan.peak_bytes() as f64 / f64::from(1 << 20),
-        plan.temporary_bytes() as f64 / f64::from(1 << 20),
+        mib(temporary + fixed.unwrap_or(0)),
+        mib(temporary),
     );
     eprintln!("device   {}", engine.name());
     if config.ensemble > 1 {
