@@ -30,6 +30,7 @@ fn benches(criterion: &mut Criterion) {
                     hidden: 256,
                     layers: 1,
                     heads: 1,
+                    bidirectional: false,
                     shortest: time,
                     memory: Memory::Keep,
                     precision: Precision::F32,

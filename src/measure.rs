@@ -25,7 +25,7 @@ use crate::cell::CellKind;
 use crate::engine::{Engine, Program};
 use crate::error::{Error, Result};
 use crate::kernel::{Cost, LossScale};
-use crate::layer::{InitialState, Initializer, Memory, Recurrent, Sequence};
+use crate::layer::{Direction, InitialState, Initializer, Memory, Merge, Recurrent, Sequence};
 use crate::recording::{Recording, Role};
 use crate::schedule::{Recorder, Var};
 use crate::tensor::{DType, NamedTensors, Precision};
@@ -58,6 +58,8 @@ pub struct RecurrentShape {
     pub layers: usize,
     /// Blocks of block-diagonal recurrent weights; 1: dense.
     pub heads: usize,
+    /// Each layer goes over the steps in both directions, side by side in its output.
+    pub bidirectional: bool,
     /// The shortest sequence: their lengths are spread evenly from here to T, in no order. T: all are
     /// whole.
     pub shortest: usize,
@@ -70,7 +72,12 @@ pub struct RecurrentShape {
 impl RecurrentShape {
     fn layer(&self) -> Recurrent {
         let RecurrentShape { layers, heads, memory, .. } = *self;
+        let direction = match self.bidirectional {
+            true => Direction::Both(Merge::Concat),
+            false => Direction::Forward,
+        };
         Recurrent {
+            direction,
             layers,
             heads,
             memory,
@@ -79,7 +86,7 @@ impl RecurrentShape {
     }
 
     /// Floating-point operations of the matrix products of all layers, a multiply-add being two:
-    /// 2·T·B·G·H·(I + H/heads) forward (I alone for scans; with lengths, their sum for T·B),
+    /// 2·T·B·G·H·(I + H/heads) forward, of each direction (I alone for scans; with lengths, their sum for T·B),
     /// three times that in training (backward has a product for the
     /// inputs' gradient and one for the weights'). What the gates cost is left out, and so is what
     /// a strategy does besides: the number is of the layer, not of the way it is run.
@@ -88,9 +95,14 @@ impl RecurrentShape {
         let [i, h] = [self.input, self.hidden].map(|n| n as f64);
         // A scan has no recurrent product.
         let heard = if self.cell.is_scan() { 0.0 } else { h / self.heads as f64 };
-        let widths = i + heard + (self.layers as f64 - 1.0) * (h + heard);
-        let forward = 2.0 * rows * self.cell.gates() as f64 * h * widths;
+        let directions = self.directions() as f64;
+        let widths = i + heard + (self.layers as f64 - 1.0) * (directions * h + heard);
+        let forward = 2.0 * rows * directions * self.cell.gates() as f64 * h * widths;
         if training { 3.0 * forward } else { forward }
+    }
+
+    fn directions(&self) -> usize {
+        if self.bidirectional { 2 } else { 1 }
     }
 
     /// The length of each sequence.
@@ -127,7 +139,7 @@ impl RecurrentShape {
         }
         let output = self.layer().record(&mut rec, x, sequence, &InitialState::Zero)?.output;
         if training {
-            let seed = rec.input(NAMES[2], [rows, self.hidden], false)?;
+            let seed = rec.input(NAMES[2], [rows, output.columns], false)?;
             rec.seed_gradient(output, seed)?;
             rec.backward()?;
         }
@@ -284,6 +296,7 @@ mod tests {
         hidden: 4,
         layers: 2,
         heads: 1,
+        bidirectional: false,
         shortest: 3,
         memory: Memory::Keep,
         precision: Precision::F32,
@@ -293,6 +306,8 @@ mod tests {
     fn flops_meet_the_recording_but_for_the_gates_and_the_last_step() {
         // 2·T·B·G·H·(I+H) = 2·6·16·(5+4), and (4+4) in the second layer.
         assert_eq!(SHAPE.product_flops(false), (192 * 9 + 192 * 8) as f64);
+        let both = RecurrentShape { bidirectional: true, ..SHAPE };
+        assert_eq!(both.product_flops(false), (2 * (192 * 9 + 192 * 12)) as f64);
         // Where H is large, the products are nearly all there is.
         for cell in CellKind::ALL {
             let shape =

@@ -334,7 +334,13 @@ impl Recording {
     /// # Errors
     /// A temporary buffer that is read before any launch wrote it.
     pub fn plan(&self) -> Result<MemoryPlan> {
-        MemoryPlan::new(self)
+        MemoryPlan::new(self, |launch| launch)
+    }
+
+    /// The same where each launch is run at a time of its own, or several at the same time, in the order of the
+    /// recording.
+    pub(crate) fn plan_at(&self, times: &[usize]) -> Result<MemoryPlan> {
+        MemoryPlan::new(self, |launch| times[launch])
     }
 }
 
@@ -370,17 +376,18 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Greedy by size: the largest buffers choose first, and take the first slot in which no
     /// buffer's lifetime meets theirs. A slot is as large as its first buffer.
-    fn new(recording: &Recording) -> Result<Self> {
+    fn new(recording: &Recording, time_of: impl Fn(usize) -> usize) -> Result<Self> {
         let count = recording.buffers.len();
         let mut lifetimes: Vec<Option<(usize, usize)>> = vec![None; count];
-        for (time, launch) in recording.launches.iter().enumerate() {
+        for (number, launch) in recording.launches.iter().enumerate() {
+            let time = time_of(number);
             for (binding, id) in launch.op.kernel().bindings().iter().zip(&launch.buffers) {
                 let life = &mut lifetimes[id.0];
                 let buffer = recording.get(*id);
                 let unwritten = life.is_none() && binding.access == Access::Read;
                 if unwritten && buffer.role == Role::Temporary {
                     return Err(Error::invalid(format!(
-                        "launch {time} ({}) reads '{}' before anything wrote it",
+                        "launch {number} ({}) reads '{}' before anything wrote it",
                         launch.op.kernel().name(),
                         buffer.name
                     )));

@@ -6,6 +6,8 @@ mod gpu;
 mod program;
 mod store;
 mod strategy;
+mod touches;
+mod wavefront;
 
 pub use cpu::CpuEngine;
 #[doc(hidden)]
@@ -67,18 +69,20 @@ impl Engine {
         }
     }
 
-    /// The same engine with another way of launching the steps of recurrences. The CPU engine has steps
-    /// alone.
+    /// The same engine with another way of launching the steps of recurrences. The CPU engine makes all steps of a
+    /// layer and direction together in any case; runs that don't depend on one another go beside one another where that
+    /// is taken to be faster: with [`Strategy::Step`] each has all threads, with [`Strategy::Wavefront`] they do wherever
+    /// they can.
     ///
     /// # Errors
     /// A strategy that the engine does not have.
     pub fn with_strategy(&self, strategy: Strategy) -> Result<Self> {
         match (self, strategy) {
-            (Engine::Cpu(_), Strategy::Sequence | Strategy::Grid | Strategy::Wavefront) => {
+            (Engine::Cpu(_), Strategy::Sequence | Strategy::Grid) => {
                 let name = strategy.name();
                 Err(Error::invalid(format!("the CPU engine does not have the strategy {name}")))
             }
-            (Engine::Cpu(_), _) => Ok(self.clone()),
+            (Engine::Cpu(cpu), _) => Ok(Engine::Cpu(cpu.with_strategy(strategy))),
             (Engine::Gpu(gpu), _) => Ok(Engine::Gpu(gpu.with_strategy(strategy)?)),
         }
     }
@@ -95,16 +99,19 @@ impl Engine {
     /// The strategy that was asked for.
     pub fn strategy(&self) -> Strategy {
         match self {
-            Engine::Cpu(_) => Strategy::Step,
+            Engine::Cpu(cpu) => cpu.strategy,
             Engine::Gpu(gpu) => gpu.strategy(),
         }
     }
 
-    /// A recording as this engine runs it: a GPU may put the steps of a recurrence together. Nothing is
-    /// measured: before [`Engine::load`] or [`Engine::choices`] did, it is what would be assumed.
+    /// A recording as this engine runs it: a GPU may put the steps of a recurrence together, and either engine puts
+    /// launches in another order. Nothing is measured: before [`Engine::load`] or [`Engine::choices`] did, it is what would be assumed.
     pub fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
         match self {
-            Engine::Cpu(_) => Cow::Borrowed(recording),
+            // What is no recording is not run.
+            Engine::Cpu(cpu) => {
+                cpu.arrange(recording).map_or(Cow::Borrowed(recording), |a| a.recording)
+            }
             Engine::Gpu(gpu) => gpu.arranged(recording),
         }
     }
@@ -116,7 +123,7 @@ impl Engine {
     /// The device failed.
     pub fn choices(&self, recording: &Recording) -> Result<Vec<Choice>> {
         match self {
-            Engine::Cpu(cpu) => Ok(cpu.choices(recording)),
+            Engine::Cpu(cpu) => cpu.choices(recording),
             Engine::Gpu(gpu) => gpu.choices(recording),
         }
     }
@@ -237,7 +244,7 @@ impl Engine {
     /// The limit that is exceeded, what is allowed and what would be needed.
     pub fn check(&self, recording: &Recording) -> Result<()> {
         match self {
-            Engine::Cpu(cpu) => cpu.check(recording),
+            Engine::Cpu(cpu) => cpu.arranged(recording).map(drop),
             Engine::Gpu(gpu) => gpu.check(recording),
         }
     }
@@ -275,8 +282,10 @@ impl Engine {
         };
         let kind = match (self, &store.kind) {
             (Engine::Cpu(cpu), StoreKind::Cpu(stores)) if external.is_empty() => {
-                let programs = stores.iter().map(|store| cpu.load(recording, store));
-                ProgramKind::Cpu(programs.collect::<Result<_>>()?)
+                let arranged = cpu.arranged(recording)?;
+                let programs = stores.iter().map(|store| cpu.load(&arranged, store));
+                let kind = ProgramKind::Cpu(programs.collect::<Result<_>>()?);
+                return Ok(Program::new(kind, &arranged.recording, self.members()));
             }
             (Engine::Cpu(_), StoreKind::Cpu(_)) => {
                 return Err(Error::invalid("the CPU engine takes no wgpu buffers"));

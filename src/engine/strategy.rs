@@ -6,14 +6,15 @@ pub enum Strategy {
     /// What is taken to be faster for the device and the shape.
     #[default]
     Auto,
-    /// A launch a step.
+    /// A launch a step. The CPU engine makes the steps of a layer and direction together, with all its threads.
     Step,
     /// All steps of a layer and direction in one launch, wherever the kernel serves them.
     Sequence,
     /// The same by several workgroups, which wait for one another: for a device that keeps them at work side by
     /// side. What it does not keep, one workgroup makes up for.
     Grid,
-    /// Layers beside one another, a part of the steps at a time, each part as with `Auto`.
+    /// Layers beside one another, a part of the steps at a time, each part as with `Auto`. On the CPU also other runs
+    /// that don't depend on one another, as both directions of a layer: each with a share of the threads.
     Wavefront,
 }
 

@@ -128,6 +128,7 @@ mod tests {
             hidden: 4,
             layers: 2,
             heads: 1,
+            bidirectional: false,
             shortest: 1,
             memory: Memory::Keep,
             precision: Precision::F32,

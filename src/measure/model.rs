@@ -250,6 +250,7 @@ mod tests {
             hidden,
             layers,
             heads: 1,
+            bidirectional: false,
             shortest: time,
             memory: Memory::Keep,
             precision,

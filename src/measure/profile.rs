@@ -136,6 +136,7 @@ mod tests {
             hidden,
             layers: 1,
             heads: 1,
+            bidirectional: false,
             shortest: time,
             memory: Memory::Keep,
             precision: Precision::F32,

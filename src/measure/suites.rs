@@ -26,6 +26,7 @@ fn square(cell: CellKind, time: usize, batch: usize, hidden: usize) -> Recurrent
         hidden,
         layers: 1,
         heads: 1,
+        bidirectional: false,
         shortest: time,
         memory: Memory::Keep,
         precision: Precision::F32,

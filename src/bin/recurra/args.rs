@@ -21,7 +21,8 @@ pub struct DeviceArgs {
     pub threads: Option<u16>,
     /// How the steps of a recurrence are launched on a GPU: a launch each, or all of a layer in one
     /// wherever that is there, by workgroups that know nothing of each other (sequence) or share the units (grid);
-    /// or layers beside one another (wavefront)
+    /// or layers beside one another (wavefront). On the CPU: each layer and direction by all threads (step), or layers
+    /// and directions beside one another wherever they can (wavefront)
     #[arg(long, default_value = "auto", value_name = "auto|step|sequence|grid|wavefront", value_parser = strategy_parser())]
     pub strategy: Strategy,
 }

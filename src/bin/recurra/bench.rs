@@ -59,6 +59,9 @@ pub struct ShapeArgs {
     /// Blocks of block-diagonal recurrent weights
     #[arg(long, default_value = "1", value_name = "N", value_parser = value_parser!(u32).range(1..))]
     heads: u32,
+    /// Each layer in both directions
+    #[arg(long)]
+    bidirectional: bool,
     /// The shortest sequence: lengths are spread from here to T, in no order [default: all are T]
     #[arg(long, value_name = "N")]
     shortest: Option<u32>,
@@ -79,6 +82,7 @@ impl ShapeArgs {
             hidden: self.hidden as usize,
             layers: self.layers as usize,
             heads: self.heads as usize,
+            bidirectional: self.bidirectional,
             shortest: self.shortest.unwrap_or(self.time).min(self.time) as usize,
             memory: self.memory.memory(),
             precision: self.precision.precision,
@@ -94,20 +98,21 @@ pub struct BenchArgs {
     /// Published configurations, one after another, instead of one shape
     #[arg(long, value_name = "NAME", value_parser = suite_parser(),
           conflicts_with_all = ["cell", "time", "batch", "input", "hidden", "layers", "heads",
-          "shortest", "profile"])]
+          "bidirectional", "shortest", "profile"])]
     suite: Option<String>,
     /// Only list the suite's shapes, a line of JSON each
     #[arg(long, requires = "suite")]
     list: bool,
     /// Shapes from standard input, a line of JSON each as `--list` prints them; a line of JSON each goes out
     #[arg(long, conflicts_with_all = ["suite", "latency", "profile", "cell", "time", "batch", "input", "hidden",
-          "layers", "heads", "shortest"])]
+          "layers", "heads", "bidirectional", "shortest"])]
     each: bool,
     /// Draw the shapes against the device's roofline (SVG)
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     picture: Option<PathBuf>,
     /// Single steps of B streams instead of whole sequences: how long each takes, from the host and back
-    #[arg(long, conflicts_with_all = ["suite", "picture", "profile", "time", "shortest", "memory"])]
+    #[arg(long, conflicts_with_all = ["suite", "picture", "profile", "time", "shortest", "memory",
+          "bidirectional"])]
     latency: bool,
     #[command(flatten)]
     device: DeviceArgs,
@@ -139,6 +144,8 @@ struct ShapeLine {
     layers: usize,
     #[serde(default = "one")]
     heads: usize,
+    #[serde(default, skip_serializing_if = "is_false")]
+    bidirectional: bool,
     /// All are T where it is missing.
     #[serde(default = "most", skip_serializing_if = "is_most")]
     shortest: usize,
@@ -148,6 +155,10 @@ struct ShapeLine {
 
 fn one() -> usize {
     1
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn most() -> usize {
@@ -160,10 +171,19 @@ fn is_most(shortest: &usize) -> bool {
 
 impl ShapeLine {
     fn new(shape: &RecurrentShape) -> Self {
-        let RecurrentShape { cell, time, batch, input, hidden, layers, heads, shortest, .. } =
-            *shape;
-        let (cell, precision) = (cell.name().into(), shape.precision.name().into());
-        ShapeLine { cell, time, batch, input, hidden, layers, heads, shortest, precision }
+        let RecurrentShape { time, batch, input, hidden, layers, heads, .. } = *shape;
+        ShapeLine {
+            cell: shape.cell.name().into(),
+            time,
+            batch,
+            input,
+            hidden,
+            layers,
+            heads,
+            bidirectional: shape.bidirectional,
+            shortest: shape.shortest,
+            precision: shape.precision.name().into(),
+        }
     }
 
     /// The shape of a line, with the other options as they are.
@@ -182,6 +202,7 @@ impl ShapeLine {
             hidden,
             layers,
             heads,
+            bidirectional: self.bidirectional,
             shortest,
             ..*options
         };
@@ -505,6 +526,9 @@ fn shape_name(shape: &RecurrentShape) -> String {
     let mut name = format!("{} T{time} B{batch} I{input} H{hidden} L{layers}", cell.name());
     if heads > 1 {
         name += &format!(" heads {heads}");
+    }
+    if shape.bidirectional {
+        name += " bidirectional";
     }
     if shortest < time {
         name += &format!(" lengths {shortest}-{time}");

@@ -41,7 +41,7 @@ impl Lasting {
 }
 
 /// What a launch writes.
-fn writes_of(launch: &Launch) -> Vec<BufferId> {
+pub fn writes_of(launch: &Launch) -> Vec<BufferId> {
     let pairs = launch.op.kernel().bindings().into_iter().zip(&launch.buffers);
     pairs.filter(|(binding, _)| binding.access == Access::Write).map(|(_, id)| *id).collect()
 }

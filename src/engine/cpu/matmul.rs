@@ -101,6 +101,29 @@ pub fn is_small(kernel: &Matmul, lasting: bool) -> bool {
     multiply_adds(kernel) < bound
 }
 
+/// Sums have the same order whatever rows stand beside a row, but for products that crate gemm takes for vectors, dot
+/// products or small: of one row, of 256 elements, of 64 columns.
+const DOTS: usize = 16 * 16;
+const SMALL: u32 = 64;
+
+/// Whether a product of some of the rows has the bits that they have in the whole.
+pub fn keeps_bits(whole: &Matmul, part: &Matmul, lasting: bool) -> bool {
+    if whole.flags {
+        // How many rows are multiplied together depends on the flags.
+        return false;
+    }
+    if lasting && (keeps_weights(whole) || keeps_weights(part)) {
+        // Panels have the same bits for any rows.
+        return keeps_weights(whole) && keeps_weights(part);
+    }
+    let is_large = |kernel: &Matmul| {
+        let [count, block] = kernel.sequence_rows();
+        let rows = if count % block == 0 { block } else { count % block };
+        rows > 1 && rows * kernel.params.n as usize > DOTS && kernel.params.n > SMALL
+    };
+    is_large(whole) && is_large(part)
+}
+
 fn threads(context: &Context, shape: [usize; 3]) -> usize {
     if shape.iter().product::<usize>() >= PARALLEL_FROM { context.threads } else { 1 }
 }

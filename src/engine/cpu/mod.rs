@@ -4,13 +4,17 @@
 //! instruction set at run time (crate pulp). Threads are rayon's. For a given number of threads two
 //! runs give the same bits.
 
+mod beside;
 mod cell;
+mod context;
 mod convolution;
 mod crf;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod lanes;
 mod lasting;
+mod load;
 mod losses;
 mod math;
 mod matmul;
@@ -22,6 +26,7 @@ mod panel;
 mod penalty;
 mod pool;
 mod product;
+mod program;
 mod reduce;
 mod rows;
 mod scan;
@@ -30,27 +35,24 @@ mod step;
 mod store;
 mod sum_parts;
 mod team;
+mod wavefront;
 mod zoneout;
 
 pub(super) use store::CpuStore;
 
 use super::{Choice, Strategy};
 use crate::error::{Error, Result};
-use crate::kernel::{Access, BackwardPhase, BufferId, Control, Op};
-use crate::recording::{Launch, MemoryPlan, Recording, Role};
-use lasting::{Lasting, weights_of};
-use std::sync::{Arc, Mutex};
+use crate::kernel::{BackwardPhase, Control, Op};
+use crate::recording::{Launch, Recording};
+use beside::{Arranged, Stage};
+use context::Context;
+use lasting::Lasting;
+pub(super) use program::CpuProgram;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Elements that one task of an elementwise kernel takes.
 const PARALLEL_CHUNK: usize = 1 << 14;
-
-/// What kernels know of the engine.
-struct Context {
-    threads: usize,
-    pool: rayon::ThreadPool,
-    /// Held by the team at work: see [`team::Team`].
-    team: Mutex<()>,
-}
 
 /// A launch's buffers by their names in the shader.
 struct Bound<'a> {
@@ -59,6 +61,8 @@ struct Bound<'a> {
     writes: [&'a mut [f32]; MOST],
     /// Of a step's weights, where what was made of them can be kept until they have another.
     version: Option<u64>,
+    /// The same, or one for as long as a run lasts: until then steps' packed weights can be kept.
+    label: Option<u64>,
 }
 
 /// The names of what a launch reads and of what it writes, each in binding order.
@@ -123,6 +127,7 @@ fn control(words: &[f32]) -> Control {
 #[derive(Clone)]
 pub struct CpuEngine {
     context: Arc<Context>,
+    pub(super) strategy: Strategy,
     /// Members of an ensemble, which run one after another; 1 without one.
     pub(super) members: usize,
 }
@@ -156,14 +161,8 @@ impl CpuEngine {
             Some(n) => n,
             None => std::thread::available_parallelism().map_or(1, |n| n.get()),
         };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|e| Error::Device(format!("could not start {threads} threads: {e}")))?;
-        Ok(CpuEngine {
-            context: Arc::new(Context { threads, pool, team: Mutex::new(()) }),
-            members: 1,
-        })
+        let context = Arc::new(Context::new(threads)?);
+        Ok(CpuEngine { context, strategy: Strategy::Auto, members: 1 })
     }
 
     /// The same engine for so many members, one after another.
@@ -176,15 +175,29 @@ impl CpuEngine {
         self.context.threads
     }
 
-    pub(super) fn check(&self, recording: &Recording) -> Result<()> {
+    /// The same engine that puts runs beside one another, or, with steps, lets each have all threads.
+    pub(super) fn with_strategy(&self, strategy: Strategy) -> Self {
+        CpuEngine { strategy, ..self.clone() }
+    }
+
+    /// The recording as it is run, whether it fits or not.
+    pub(super) fn arrange<'a>(&self, recording: &'a Recording) -> Result<Arranged<'a>> {
+        let available = memory::available_bytes().map(|bytes| bytes / self.members as u64);
+        beside::arrange(recording, self.context.threads, self.strategy, available)
+    }
+
+    /// The recording as it is run, if it fits.
+    pub(super) fn arranged<'a>(&self, recording: &'a Recording) -> Result<Arranged<'a>> {
         if let Some(buffer) = recording.find_half() {
             let name = &buffer.name;
             return Err(Error::Device(format!(
                 "the CPU engine computes in f32, and buffer '{name}' is f16: use precision f32 or a GPU"
             )));
         }
-        let needed = recording.plan()?.times(self.members).peak_bytes();
-        match memory::available_bytes() {
+        let arranged = self.arrange(recording)?;
+        let available = memory::available_bytes();
+        let needed = arranged.plan.clone().times(self.members).peak_bytes();
+        match available {
             Some(allowed) if needed > allowed => Err(Error::Limit {
                 device: "cpu".to_string(),
                 limit: "free memory in bytes",
@@ -192,279 +205,68 @@ impl CpuEngine {
                 needed,
                 what: format!("a recording of {} launches", recording.launches().len()),
             }),
-            _ => Ok(()),
+            _ => Ok(arranged),
         }
     }
 
     /// How the threads share the steps of layers, each way once.
-    pub(super) fn choices(&self, recording: &Recording) -> Vec<Choice> {
+    pub(super) fn choices(&self, recording: &Recording) -> Result<Vec<Choice>> {
         let mut list: Vec<Choice> = Vec::new();
-        let mut rest = recording.launches();
-        let lasting = Lasting::new(recording);
-        while let Some(first) = rest.first() {
-            let steps = step_count(rest);
-            rest = &rest[steps..];
+        let whole = recording;
+        let Arranged { recording, stages, parts, .. } = self.arrange(recording)?;
+        let lasting = Lasting::new(&recording);
+        let mut add = |unit: &Range<usize>, threads: usize, lanes: usize| {
+            let first = &recording.launches()[unit.start];
             let lasts = lasting.weights(first).is_some();
-            let cut = step::shared_by(&first.op, steps, lasts, self.context.threads);
+            let cut = step::shared_by(&first.op, unit.len(), lasts, threads);
+            let reason = match &cut {
+                Some(_) if lanes > 1 && self.strategy == Strategy::Wavefront => {
+                    "asked for".to_string()
+                }
+                Some(_) if lanes > 1 => "no run beside it has to wait for it".to_string(),
+                Some(_) if unit.len() > 1 => "its threads stay together over time".to_string(),
+                Some(_) => "its weights last from run to run".to_string(),
+                None => "steps of several phases, heads, or a recurrent dropout, or a single step"
+                    .to_string(),
+            };
+            let beside = |cut: String| match lanes {
+                1 => cut,
+                _ => format!("{lanes} runs beside one another, of this one {cut}"),
+            };
             let choice = Choice {
                 kernel: first.op.kernel().name(),
                 layers: 1,
-                steps,
-                strategy: Strategy::Step,
+                steps: unit.len(),
+                strategy: if lanes > 1 { Strategy::Wavefront } else { Strategy::Step },
                 measured_ms: None,
-                reason: match &cut {
-                    Some(_) if steps > 1 => "its threads stay together over time".to_string(),
-                    Some(_) => "its weights last from run to run".to_string(),
-                    None => {
-                        "steps of several phases, heads, or a recurrent dropout, or a single step"
-                            .to_string()
-                    }
-                },
-                cut,
+                reason,
+                cut: cut.map(beside),
             };
             let is_step = matches!(&first.op, Op::StepForward(_) | Op::StepBackward(_));
             if is_step && !list.contains(&choice) {
                 list.push(choice);
             }
+        };
+        for stage in &stages {
+            match stage {
+                Stage::One(unit) => add(unit, self.context.threads, 1),
+                Stage::Lanes(lanes) => {
+                    for lane in lanes {
+                        lane.units.iter().for_each(|unit| add(unit, lane.threads, lanes.len()));
+                    }
+                }
+            }
         }
-        list
+        if parts > 1 {
+            let asked = self.strategy == Strategy::Wavefront;
+            list.extend(wavefront::choices(whole, parts, asked));
+        }
+        Ok(list)
     }
 
     /// The recording over one member's store.
-    pub(super) fn load(&self, recording: &Recording, store: &CpuStore) -> Result<CpuProgram> {
-        self.check(recording)?;
-        let plan = recording.plan()?;
-        let mut memory: Vec<Vec<f32>> = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
-        let mut place = Vec::new();
-        let mut shared = Vec::new();
-        let lasting = Lasting::new(recording);
-        let mut tensors = store.lock();
-        for (id, buffer) in recording.iter() {
-            if let Some(slot) = plan.slot_of[id.0] {
-                place.push(slot);
-                continue;
-            }
-            place.push(memory.len());
-            match buffer.role {
-                Role::Parameter | Role::State => {
-                    let found = tensors.by_name.get(&buffer.name).map(|t| t.words.len());
-                    super::check_shared(found, buffer)?;
-                    if found.is_none() {
-                        tensors.set(&buffer.name, vec![0.0; buffer.len]);
-                    }
-                    shared.push(SharedTensor {
-                        name: buffer.name.clone(),
-                        place: memory.len(),
-                        len: buffer.len,
-                        is_written: lasting.is_written(id),
-                        version: 0,
-                    });
-                    memory.push(Vec::new());
-                }
-                Role::Temporary => memory.push(Vec::new()),
-                Role::Input | Role::Output => memory.push(vec![0.0; buffer.len]),
-            }
-        }
-        drop(tensors);
-        // Steps that share weights and a phase share their transpose.
-        let mut layers: Vec<(BufferId, u8)> = Vec::new();
-        // The first is for launches that have none of their own.
-        let mut scratches = vec![Scratch::default()];
-        // The last launch that touches a buffer.
-        let mut touched = vec![0; place.len()];
-        for (number, launch) in recording.launches().iter().enumerate() {
-            launch.buffers.iter().for_each(|id| touched[id.0] = number);
-        }
-        let mut rest = recording.launches();
-        let runs = std::iter::from_fn(|| {
-            let first = rest.first()?;
-            let together = step_count(rest);
-            let run;
-            (run, rest) = rest.split_at(together);
-            let behind = recording.launches().len() - rest.len();
-            Some((first, behind, run.iter().map(|launch| launch.op.clone()).collect()))
-        });
-        let launches = runs.map(|(launch, behind, ops): (&Launch, usize, Vec<Op>)| {
-            let bindings = launch.op.kernel().bindings();
-            let bound = |id: BufferId| Place { place: place[id.0], len: recording.get(id).len };
-            let of = |access| {
-                let pairs = bindings.iter().zip(&launch.buffers);
-                pairs.filter(|p| p.0.access == access).map(|p| bound(*p.1)).collect()
-            };
-            let names =
-                |access| bindings.iter().filter(|b| b.access == access).map(|b| b.name).collect();
-            let (reads, writes) = (of(Access::Read), of(Access::Write));
-            let names = Names { reads: names(Access::Read), writes: names(Access::Write) };
-            let phase = match &launch.op {
-                Op::StepForward(k) => Some(k.phase as u8),
-                Op::SequenceForward(k) => Some(k.step.phase as u8),
-                Op::StepBackward(k) => Some(16 + k.phase as u8),
-                Op::SequenceBackward(k) => Some(16 + k.step.phase as u8),
-                Op::Matmul(k) if matmul::keeps_weights(k) => Some(32 + u8::from(k.b_transposed)),
-                _ => None,
-            };
-            let weights = weights_of(launch);
-            let scratch = phase.zip(weights).map_or(0, |(phase, w)| {
-                let layer = (w, phase);
-                let known = layers.iter().position(|&l| l == layer);
-                if known.is_none() {
-                    layers.push(layer);
-                    scratches.push(Scratch::default());
-                }
-                known.map_or(layers.len(), |at| at + 1)
-            });
-            let gates = bindings.iter().zip(&launch.buffers).find(|b| b.0.name == "gates");
-            let keeps_gates = gates.is_none_or(|gates| touched[gates.1.0] >= behind);
-            let weights = lasting.weights(launch).and_then(|id| {
-                shared.iter().position(|tensor: &SharedTensor| tensor.place == place[id.0])
-            });
-            CpuLaunch { ops, scratch, names, reads, writes, keeps_gates, weights }
-        });
-        let launches: Vec<_> = launches.collect();
-        let threads = self.context.threads;
-        let is_small = launches.iter().all(|launch| launch.is_small(threads));
-        Ok(CpuProgram {
-            is_small,
-            launches,
-            scratch: scratches,
-            context: self.context.clone(),
-            store: store.clone(),
-            memory,
-            place,
-            shared,
-            plan,
-        })
-    }
-}
-
-struct CpuLaunch {
-    /// One, or steps that are made together, which count as that many launches.
-    ops: Vec<Op>,
-    /// Which scratch a step has: one for each weights and phase.
-    scratch: usize,
-    names: Names,
-    reads: Vec<Place>,
-    writes: Vec<Place>,
-    /// What a cell leaves in the gates is read behind the launch.
-    keeps_gates: bool,
-    /// Which tensor of the store the weights are, if the program never writes them.
-    weights: Option<usize>,
-}
-
-impl CpuLaunch {
-    /// One thread does it, and no other need be asked.
-    fn is_small(&self, threads: usize) -> bool {
-        match &self.ops[..] {
-            [Op::Matmul(k)] => matmul::is_small(k, self.weights.is_some()),
-            [Op::Combine(k)] => memory::is_small(k),
-            [Op::SelectRows(_) | Op::SequenceFlags(_) | Op::Fill(_) | Op::EmbeddingForward(_)] => {
-                true
-            }
-            ops @ [Op::StepForward(_), ..] => {
-                step::members(ops, self.weights.is_some(), threads) == 1
-            }
-            _ => false,
-        }
-    }
-}
-
-/// A buffer that lives in the store between runs.
-struct SharedTensor {
-    name: String,
-    /// Its place in the memory.
-    place: usize,
-    len: usize,
-    /// The program writes it.
-    is_written: bool,
-    /// That of this run.
-    version: u64,
-}
-
-/// A buffer of a launch: its memory may be a slot that is longer than the buffer.
-#[derive(Clone, Copy)]
-struct Place {
-    place: usize,
-    len: usize,
-}
-
-/// A recording with its memory, ready to run.
-pub struct CpuProgram {
-    context: Arc<Context>,
-    store: CpuStore,
-    launches: Vec<CpuLaunch>,
-    memory: Vec<Vec<f32>>,
-    scratch: Vec<Scratch>,
-    /// Index into `memory` for each buffer of the recording.
-    place: Vec<usize>,
-    shared: Vec<SharedTensor>,
-    /// No launch asks other threads: a run stays where it was called.
-    is_small: bool,
-    plan: MemoryPlan,
-}
-
-impl CpuProgram {
-    pub(super) fn run(&mut self) -> Result<()> {
-        self.run_each(|_| {})
-    }
-
-    /// One run; `begins` is called with each launch's number before it, and with their count at the
-    /// end.
-    pub(super) fn run_each(&mut self, mut begins: impl FnMut(usize) + Send) -> Result<()> {
-        let mut tensors = self.store.lock();
-        for SharedTensor { name, len, .. } in &self.shared {
-            let found = tensors.by_name.get(name).map_or(0, |tensor| tensor.words.len());
-            if found != *len {
-                return Err(Error::shape(name.as_str(), &[*len], &[found]));
-            }
-        }
-        for shared in &mut self.shared {
-            if let Some(tensor) = tensors.by_name.get_mut(&shared.name) {
-                self.memory[shared.place] = std::mem::take(&mut tensor.words);
-                shared.version = tensor.version;
-            }
-        }
-        let (context, launches, shared) = (&self.context, &self.launches, &self.shared);
-        let (memory, scratch) = (&mut self.memory, &mut self.scratch);
-        let mut all = || {
-            let mut number = 0;
-            for launch in launches {
-                begins(number);
-                let version = launch.weights.map(|weights| shared[weights].version);
-                execute(context, launch, memory, &mut scratch[launch.scratch], version);
-                // The first of them has all the time.
-                (1..launch.ops.len()).for_each(|step| begins(number + step));
-                number += launch.ops.len();
-            }
-            begins(number);
-        };
-        if self.is_small {
-            all()
-        } else {
-            context.pool.install(all)
-        }
-        for shared in &self.shared {
-            let next = tensors.versions + 1;
-            if let Some(tensor) = tensors.by_name.get_mut(&shared.name) {
-                tensor.words = std::mem::take(&mut self.memory[shared.place]);
-                if shared.is_written {
-                    tensor.version = next;
-                    tensors.versions = next;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn buffer(&self, id: BufferId) -> &[f32] {
-        &self.memory[self.place[id.0]]
-    }
-
-    pub(super) fn buffer_mut(&mut self, id: BufferId) -> &mut [f32] {
-        &mut self.memory[self.place[id.0]]
-    }
-
-    pub(super) fn plan(&self) -> &MemoryPlan {
-        &self.plan
+    pub(super) fn load(&self, arranged: &Arranged, store: &CpuStore) -> Result<CpuProgram> {
+        CpuProgram::new(&self.context, arranged, store)
     }
 }
 
@@ -482,47 +284,6 @@ fn step_count(launches: &[Launch]) -> usize {
         _ => launch.buffers == *first,
     };
     step::steps_together(launches.iter().take_while(same).map(|launch| &launch.op))
-}
-
-fn execute(
-    context: &Context,
-    launch: &CpuLaunch,
-    memory: &mut [Vec<f32>],
-    scratch: &mut Scratch,
-    version: Option<u64>,
-) {
-    // Written buffers leave the table while the kernel runs, so that the rest can be read: no
-    // launch binds a buffer twice.
-    let mut taken: [Vec<f32>; MOST] = Default::default();
-    for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
-        *vec = std::mem::take(&mut memory[bound.place]);
-    }
-    {
-        let mut reads: [&[f32]; MOST] = Default::default();
-        for (slice, bound) in reads.iter_mut().zip(&launch.reads) {
-            *slice = &memory[bound.place][..bound.len];
-        }
-        let steps: Vec<Op> = match &launch.ops[..] {
-            [Op::SequenceForward(k)] => k.steps().into_iter().map(Op::from).collect(),
-            [Op::SequenceBackward(k)] => k.steps().into_iter().map(Op::from).collect(),
-            _ => Vec::new(),
-        };
-        let mut rest: &[Op] = if steps.is_empty() { &launch.ops } else { &steps };
-        while !rest.is_empty() {
-            let ops;
-            (ops, rest) = rest.split_at(step::steps_together(rest.iter()));
-            let mut writes: [&mut [f32]; MOST] = Default::default();
-            for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
-                *slice = &mut vec[..bound.len];
-            }
-            let reads = &reads[..launch.reads.len()];
-            let bound = Bound { names: &launch.names, reads, writes, version };
-            run(context, ops, launch.keeps_gates, bound, scratch);
-        }
-    }
-    for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
-        memory[bound.place] = std::mem::take(vec);
-    }
 }
 
 fn run(context: &Context, ops: &[Op], keeps_gates: bool, bound: Bound, scratch: &mut Scratch) {

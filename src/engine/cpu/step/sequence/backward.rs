@@ -28,7 +28,7 @@ pub fn sequence_backward(
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
     let ends = kernels.iter().filter(|k| k.phase == BackwardPhase::Initial).count();
     let team = Team::new(context, context.threads);
-    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size());
+    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), team.may_share());
 
     let times = kernels[..kernels.len() - ends].iter().map(|k| k.params.t as usize);
     let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
@@ -66,13 +66,13 @@ pub fn sequence_backward(
         carries: carries.iter_mut().filter_map(Iterator::next).collect(),
         d_unit,
         on: &on,
-        version: bound.version,
+        label: bound.label,
         exchange: &exchanges[member.group],
         room,
         member,
     });
     let members: Vec<_> = members.collect();
-    team.run(members.into_iter(), |member| pulp::Arch::new().dispatch(member));
+    team.run_sharing(&exchanges, members.into_iter(), |member| pulp::Arch::new().dispatch(member));
 }
 
 /// What all members read.
@@ -100,8 +100,8 @@ struct BackwardMember<'a> {
     carries: Vec<Slab<'a>>,
     d_unit: Slab<'a>,
     on: &'a Sources<'a>,
-    /// Of the weights, where they last.
-    version: Option<u64>,
+    /// Of the weights, for as long as they stay.
+    label: Option<u64>,
     exchange: &'a Exchange,
     room: &'a mut Room,
 }
@@ -170,7 +170,7 @@ impl BackwardMember<'_> {
         let (cell, count, products) = (step.cell, member.rows.len(), self.targets.len());
         let (batch, line) = (step.p.batch as usize, products * hidden);
         let room = &mut *self.room;
-        room.weights.pack(self.version, step.p.w_offset, member.blocks.clone(), |blocks, to| {
+        room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
             pack(step.weights, hidden, products, blocks, to);
         });
         let most = chunk_blocks(count, WIDTH);

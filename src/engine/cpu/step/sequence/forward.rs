@@ -27,7 +27,7 @@ pub fn sequence_forward(
     let steps: Few<Shared> =
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
     let team = Team::new(context, context.threads);
-    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size());
+    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), team.may_share());
 
     let exchanges: Few<_> = split.groups().iter().map(|_| Exchange::new(split.shares())).collect();
 
@@ -73,12 +73,12 @@ pub fn sequence_forward(
             initial: &initial[..states],
             exchange,
             room,
-            version: bound.version,
+            label: bound.label,
             keeps_gates,
         }
     });
     let members: Few<_> = members.collect();
-    team.run(members.into_iter(), |member| pulp::Arch::new().dispatch(member));
+    team.run_sharing(&exchanges, members.into_iter(), |member| pulp::Arch::new().dispatch(member));
 }
 
 /// How a chunk's gates lie in the tile, and which rows a call of the cell takes.
@@ -119,8 +119,8 @@ struct ForwardMember<'a> {
     initial: &'a [&'a [f32]],
     exchange: &'a Exchange,
     room: &'a mut Room,
-    /// Of the weights, where they last.
-    version: Option<u64>,
+    /// Of the weights, for as long as they stay.
+    label: Option<u64>,
     keeps_gates: bool,
 }
 
@@ -191,7 +191,7 @@ impl<'a> ForwardMember<'a> {
         let (cell, count, line) = (step.cell, member.rows.len(), self.line());
         let room = &mut *self.room;
         let products = cell.gates();
-        room.weights.pack(self.version, step.p.w_offset, member.blocks.clone(), |blocks, to| {
+        room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
             pack(step.weights, hidden, products, blocks, to);
         });
         let most = chunk_blocks(count, cell.saved() * WIDTH);

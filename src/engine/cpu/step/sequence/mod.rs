@@ -108,27 +108,45 @@ fn is_team(first: &Op, steps: usize, lasting: bool) -> bool {
 /// How many threads make steps of which this is the first.
 pub fn members(ops: &[Op], lasting: bool, threads: usize) -> usize {
     match &ops[0] {
-        Op::StepForward(k) if goes_together(ops, lasting) => {
-            split(&k.params, &k.kind, k.products(), ops.len(), threads).members().count()
+        op if goes_together(ops, lasting) => {
+            split_of(op, ops.len(), threads).map_or(threads, |split| split.members().count())
         }
         Op::StepForward(k) => threads.min(k.params.batch as usize),
         _ => threads,
     }
 }
 
-fn split(p: &StepParams, kind: &StepKind, products: usize, steps: usize, threads: usize) -> Split {
+fn split(
+    p: &StepParams,
+    kind: &StepKind,
+    products: usize,
+    steps: usize,
+    threads: usize,
+    shares: bool,
+) -> Split {
     let [batch, hidden] = [p.batch, p.hidden].map(|x| x as usize);
-    Split::new(threads, batch, hidden, products, !kind.flags, steps)
+    let split = Split::new(threads, batch, hidden, products, !kind.flags, steps);
+    if shares { split } else { split.without_shares() }
+}
+
+/// How so many threads share steps of which this is the first.
+fn split_of(op: &Op, steps: usize, threads: usize) -> Option<Split> {
+    match op {
+        Op::StepForward(k) => Some(split(&k.params, &k.kind, k.products(), steps, threads, true)),
+        Op::StepBackward(k) => Some(split(&k.params, &k.kind, k.products(), steps, threads, true)),
+        _ => None,
+    }
 }
 
 /// How a team of so many threads shares steps that go together, in words.
 pub fn shared_by(op: &Op, steps: usize, lasting: bool, threads: usize) -> Option<String> {
-    let (p, kind, products) = match op {
-        Op::StepForward(k) => (&k.params, &k.kind, k.products()),
-        Op::StepBackward(k) => (&k.params, &k.kind, k.products()),
-        _ => return None,
-    };
-    is_team(op, steps, lasting).then(|| split(p, kind, products, steps, threads).to_string())
+    let split = split_of(op, steps, threads).filter(|_| is_team(op, steps, lasting));
+    split.map(|split| split.to_string())
+}
+
+/// How long a team of so many threads takes for steps that go together, in multiply-adds of one thread.
+pub fn time(op: &Op, steps: usize, threads: usize) -> f64 {
+    split_of(op, steps, threads).map_or(0.0, |split| split.time(steps))
 }
 
 /// Steps that are one phase.

@@ -11,6 +11,8 @@ type Parts = SmallVec<[Range<usize>; 1]>;
 /// Groups of batch rows, each of which several members make, a share of the units each.
 pub struct Split {
     hidden: usize,
+    /// Multiply-adds of a row and unit.
+    terms: usize,
     groups: Parts,
     /// In blocks of sixteen units.
     shares: Parts,
@@ -45,6 +47,9 @@ const MANY_WORDS: usize = 1 << 21;
 const WORTH: usize = 1 << 15;
 const WORTH_WAKING: usize = 1 << 19;
 
+/// Multiply-adds that telling each other takes the time of, on a machine that has other work now and then.
+const TELLING: usize = 1 << 15;
+
 impl Split {
     /// Over `threads` threads at most. `even`: the rows are all as long.
     pub fn new(
@@ -63,7 +68,18 @@ impl Split {
         let groups = if even { threads.min(batch / rows).max(1) } else { 1 };
         let work = batch.div_ceil(groups) * weights;
         let shares = (threads / groups).min(blocks).min(work / WORTH).max(1);
-        Split { hidden, groups: parts(batch, groups), shares: parts(blocks, shares) }
+        Split {
+            hidden,
+            terms: products * hidden,
+            groups: parts(batch, groups),
+            shares: parts(blocks, shares),
+        }
+    }
+
+    /// The same groups, each by one thread.
+    pub fn without_shares(self) -> Self {
+        let blocks = self.hidden.div_ceil(WIDTH);
+        Split { shares: parts(blocks, 1), ..self }
     }
 
     pub fn members(&self) -> impl Iterator<Item = Member> {
@@ -77,6 +93,13 @@ impl Split {
                 units: self.units(share),
             })
         })
+    }
+
+    /// How long so many steps take, in multiply-adds of one thread.
+    pub fn time(&self, steps: usize) -> f64 {
+        let of = |member: Member| member.rows.len() * member.units.len() * self.terms;
+        let told = if self.shares() > 1 { TELLING } else { 0 };
+        (steps * (self.members().map(of).max().unwrap_or(0) + told)) as f64
     }
 
     pub fn groups(&self) -> &[Range<usize>] {
@@ -159,6 +182,8 @@ mod tests {
             for [batch, hidden] in [[1, 1], [1, 300], [3, 7], [7, 129], [40, 64], [16, 300]] {
                 for even in [false, true] {
                     let split = Split::new(threads, batch, hidden, 4, even, 2);
+                    let split = if threads == 5 { split.without_shares() } else { split };
+                    assert!(threads != 5 || split.shares() == 1);
                     let mut owners = vec![0; batch * hidden];
                     for member in split.members() {
                         assert!(
