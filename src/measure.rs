@@ -22,7 +22,7 @@ pub use suites::Suite;
 pub use timing::Timing;
 
 use crate::cell::CellKind;
-use crate::engine::{Engine, Program};
+use crate::engine::{Engine, Program, WeightFormat};
 use crate::error::{Error, Result};
 use crate::kernel::{Cost, LossScale};
 use crate::layer::{Direction, InitialState, Initializer, Memory, Merge, Recurrent, Sequence};
@@ -215,7 +215,7 @@ pub struct Measurement {
 
 /// Measures a stack of recurrent layers for about as long as `budget`, or up to five times that
 /// where there would be fewer than five runs, but at least one; loading and warming up come on top.
-/// `rates` are the engine's, for what it should take.
+/// `rates` are the engine's, for what it should take. Forward is with weights as the engine keeps them, training in f32.
 ///
 /// # Errors
 /// A size of zero, sizes beyond 32 bits, a limit of the device, too little memory, a lost device.
@@ -226,7 +226,7 @@ pub fn recurrent(
     budget: Duration,
 ) -> Result<Measurement> {
     let recordings = [shape.record(false)?, shape.record(true)?];
-    let training = shape.load(engine, true)?;
+    let training = shape.load(&engine.with_weights(WeightFormat::F32)?, true)?;
     let (launches, peak_bytes) = (training.launches(), training.plan().peak_bytes());
     let inference = shape.load(engine, false)?;
     // As they were loaded: by now the strategies are measured.

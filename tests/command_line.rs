@@ -423,6 +423,19 @@ fn verify_devices_bench_explain_and_help_answer() {
     }
     let text = stdout(&explain(&[])).to_string();
     assert!(text.contains("GFLOP/s") && text.contains("limited by"), "{text}");
+    let text = stdout(&explain(&["--weights", "int8"])).to_string();
+    // 24 columns of 4 terms and a scale; four gates of six units, which are sixteen.
+    assert!(text.contains("weight_ih_l0 of matmul: int8, 0.2 KiB"), "{text}");
+    assert!(text.contains("weight_hh_l0 of step_forward: int8, 0.8 KiB"), "{text}");
+    assert!(!text.contains("forward+backward"), "{text}");
+    let latency = ["--latency", "--seconds", "0", "--weights", "bf16", "--json"];
+    let output = run(&[&["bench", "--device", "cpu", "--hidden", "32"], &latency[..]].concat());
+    let line: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+    // W of 256 columns, R, and two biases.
+    assert_eq!(line["weight_bytes"], 2 * 128 * (256 + 32) + 2 * 4 * 128);
+    if common::gpu_engine().is_some() {
+        fails(&["explain", "--device", "gpu", "--weights", "int8"], 1, &["int8", "CPU"]);
+    }
     let output = explain(&["--memory", "1"]);
     assert!(!output.status.success() && stderr(&output).contains("1 bytes"), "{}", stderr(&output));
     let output = run(&["bench", "--suite", "nosuch"]);

@@ -7,7 +7,7 @@ mod common;
 use common::seeded::run;
 use recurra::cell::CellKind;
 use recurra::conformance::{RecurrentCase, record_case, recurrent_reports};
-use recurra::engine::Engine;
+use recurra::engine::{Engine, WeightFormat};
 use recurra::layer::{Direction, InitialState, Initializer, Merge, Recurrent, Sequence};
 use recurra::live::LiveBatch;
 use recurra::schedule::Recorder;
@@ -51,6 +51,15 @@ fn bits_do_not_depend_on_the_threads() {
 
 const KINDS: [CellKind; 4] = [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru, CellKind::Slstm];
 
+/// All cells with all ways of keeping weights.
+fn kinds_and_formats() -> impl Iterator<Item = (CellKind, WeightFormat)> {
+    KINDS.into_iter().flat_map(|cell| WeightFormat::ALL.map(|format| (cell, format)))
+}
+
+fn cpu(threads: usize, format: WeightFormat) -> Engine {
+    Engine::cpu(Some(threads)).unwrap().with_weights(format).unwrap()
+}
+
 fn weights(stack: &Recurrent, seed: u64) -> NamedTensors {
     let mut weights = NamedTensors::new();
     stack.init(&mut Initializer::new(seed), &mut weights);
@@ -69,12 +78,13 @@ fn stream(live: &mut LiveBatch, x: &[f32], input: usize) -> Vec<f32> {
 /// stream's is.
 #[test]
 fn streams_have_the_bits_of_sequences() {
-    for (cell, hidden) in KINDS.iter().flat_map(|cell| [(*cell, 21), (*cell, 128)]) {
+    let cases = kinds_and_formats().flat_map(|case| [(case, 21), (case, 128)]);
+    for ((cell, format), hidden) in cases {
         let stack = Recurrent { layers: 2, ..Recurrent::new("rnn", cell, 7, hidden) };
         let weights = weights(&stack, 1);
         let x = Initializer::new(2).uniform(8 * 7, 1.0);
         for threads in [1, 3] {
-            let engine = Engine::cpu(Some(threads)).unwrap();
+            let engine = cpu(threads, format);
             let mut rec = Recorder::inference();
             let input = rec.input("x", [8, 7], false).unwrap();
             let y =
@@ -88,8 +98,8 @@ fn streams_have_the_bits_of_sequences() {
             let whole = program.read(output.view.buffer).unwrap();
             let mut live = LiveBatch::new(&engine, &stack, &weights, 1).unwrap();
             let stepped = stream(&mut live, &x, 7);
-            assert_eq!(stepped, whole, "{cell:?} {hidden}");
-            assert_eq!(stepped, stream(&mut live, &x, 7), "{cell:?} {hidden}: again");
+            assert_eq!(stepped, whole, "{cell:?} {format:?} {hidden}");
+            assert_eq!(stepped, stream(&mut live, &x, 7), "{cell:?} {format:?} {hidden}: again");
         }
     }
 }
@@ -97,10 +107,10 @@ fn streams_have_the_bits_of_sequences() {
 /// What is packed of weights that last goes when the store gets others: by the host, or from a program that trains.
 #[test]
 fn packed_weights_follow_the_store() {
-    for cell in KINDS {
+    for (cell, format) in kinds_and_formats() {
         let stack = Recurrent::new("rnn", cell, 16, 16);
         let x = Initializer::new(2).uniform(3 * 16, 1.0);
-        let engine = Engine::cpu(Some(1)).unwrap();
+        let engine = cpu(1, format);
         let fresh = |seed| {
             let mut live = LiveBatch::new(&engine, &stack, &weights(&stack, seed), 1).unwrap();
             stream(&mut live, &x, 16)
@@ -141,11 +151,11 @@ fn packed_weights_follow_the_store() {
 /// For the streams that the README speaks of.
 #[test]
 fn a_streams_step_asks_for_no_memory() {
-    for cell in KINDS {
+    for (cell, format) in kinds_and_formats() {
         for (hidden, layers) in [(16, 1), (128, 1), (200, 2)] {
             let stack = Recurrent { layers, ..Recurrent::new("rnn", cell, 40, hidden) };
             for threads in [1, 2] {
-                let engine = Engine::cpu(Some(threads)).unwrap();
+                let engine = cpu(threads, format);
                 let mut live = LiveBatch::new(&engine, &stack, &weights(&stack, 1), 1).unwrap();
                 live.join().unwrap();
                 let (x, mut y) = (vec![0.5; 40], vec![0.0; hidden]);
@@ -156,7 +166,10 @@ fn a_streams_step_asks_for_no_memory() {
                         live.step_into(&x, &mut y).unwrap();
                     }
                 });
-                assert_eq!(counted.count_total, 0, "{cell:?} {hidden} {layers}: {counted:?}");
+                assert_eq!(
+                    counted.count_total, 0,
+                    "{cell:?} {format:?} {hidden} {layers}: {counted:?}"
+                );
             }
         }
     }
@@ -185,8 +198,9 @@ fn products_of_few_rows_are_those_of_training() {
     {
         let stack = Recurrent::new("rnn", CellKind::RnnTanh, input, hidden);
         let x = Initializer::new(2).uniform(time * batch * input, 1.0);
-        let outputs = |threads: usize, training: bool| {
-            let engine = Engine::cpu(Some(threads)).unwrap();
+        let outputs = |threads: usize, format: Option<WeightFormat>| {
+            let (training, format) = (format.is_none(), format.unwrap_or_default());
+            let engine = cpu(threads, format);
             let mut rec = if training { Recorder::training() } else { Recorder::inference() };
             let from = rec.input("x", [time * batch, input], false).unwrap();
             let sequence = Sequence::new(time, batch);
@@ -209,12 +223,15 @@ fn products_of_few_rows_are_those_of_training() {
             program.run().unwrap();
             program.read(output.view.buffer).unwrap()
         };
-        let alone = outputs(1, false);
         let name = format!("T{time} B{batch} I{input} H{hidden}");
-        for threads in [2, 3] {
-            assert_eq!(alone, outputs(threads, false), "{name} on {threads} threads");
+        for format in WeightFormat::ALL {
+            let alone = outputs(1, Some(format));
+            for threads in [2, 3] {
+                let together = outputs(threads, Some(format));
+                assert_eq!(alone, together, "{name} in {format:?} on {threads} threads");
+            }
         }
-        let training = outputs(2, true);
+        let (alone, training) = (outputs(1, Some(WeightFormat::F32)), outputs(2, None));
         let worst = alone.iter().zip(&training).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 2e-6, "{name}: {worst}");
     }

@@ -8,6 +8,7 @@ mod store;
 mod strategy;
 mod touches;
 mod wavefront;
+mod weights;
 
 pub use cpu::CpuEngine;
 #[doc(hidden)]
@@ -16,6 +17,7 @@ pub use gpu::{DeviceInfo, GpuEngine, GpuProgram, Tuning};
 pub use program::{Inputs, Later, Program, Span};
 pub use store::Store;
 pub use strategy::{Choice, Strategy};
+pub use weights::{KeptWeights, WeightFormat};
 
 use crate::error::{Error, Result};
 use crate::kernel::BufferId;
@@ -84,6 +86,40 @@ impl Engine {
             }
             (Engine::Cpu(cpu), _) => Ok(Engine::Cpu(cpu.with_strategy(strategy))),
             (Engine::Gpu(gpu), _) => Ok(Engine::Gpu(gpu.with_strategy(strategy)?)),
+        }
+    }
+
+    /// The same engine with another way of keeping weights that last from run to run: inference with fewer bits a weight.
+    /// It holds for every recording that it loads from then on, the products of which [`Engine::kept_weights`] lists. The
+    /// store keeps its f32; what is packed comes on top, once a program (1, 2 or 4 bytes a weight).
+    ///
+    /// # Errors
+    /// A GPU, other than with f32. Loading a recording with gradients is one too, as their weights change with every run.
+    pub fn with_weights(&self, format: WeightFormat) -> Result<Self> {
+        match self {
+            Engine::Cpu(cpu) => Ok(Engine::Cpu(cpu.with_weights(format))),
+            Engine::Gpu(_) if format == WeightFormat::F32 => Ok(self.clone()),
+            Engine::Gpu(_) => Err(Error::invalid(format!(
+                "weights in {} are the CPU engine's: a GPU keeps them in f32",
+                format.name()
+            ))),
+        }
+    }
+
+    /// How weights that last from run to run are kept.
+    pub fn weights(&self) -> WeightFormat {
+        match self {
+            Engine::Cpu(cpu) => cpu.weights,
+            Engine::Gpu(_) => WeightFormat::F32,
+        }
+    }
+
+    /// How the weights of a recording's products are kept on the CPU engine, each tensor and kernel once, and why where it
+    /// is not [`Engine::weights`]. An embedding's rows are looked up in the store's f32. On a GPU nothing: products read the store's.
+    pub fn kept_weights(&self, recording: &Recording) -> Vec<KeptWeights> {
+        match self {
+            Engine::Cpu(cpu) => cpu.kept_weights(&recording.apart()),
+            Engine::Gpu(_) => Vec::new(),
         }
     }
 

@@ -20,7 +20,7 @@ pub struct Latency {
     pub worst_us: f64,
     /// How many there were.
     pub steps: usize,
-    /// Bytes of all weights, which each step reads.
+    /// Bytes of all weights as the engine keeps them, which each step reads.
     pub weight_bytes: usize,
     /// One thread's time to add up as many numbers, in microseconds, the middle one: less than that no step takes that
     /// reads its weights from where they lie. Of a CPU.
@@ -45,12 +45,17 @@ pub fn latency(engine: &Engine, shape: &RecurrentShape, budget: Duration) -> Res
     let stack = shape.layer();
     let (mut generator, mut weights) = (Initializer::new(SEED), NamedTensors::new());
     stack.init(&mut generator, &mut weights);
-    let words: usize = weights.values().map(|tensor| tensor.len()).sum();
+    let mut weight_bytes: usize = weights.values().map(|tensor| tensor.len() * WORD_BYTES).sum();
+    let step = RecurrentShape { time: 1, shortest: 1, ..*shape }.record(false)?;
+    for kept in engine.kept_weights(&step) {
+        let f32s = weights.get(&kept.tensor).map_or(0, |tensor| tensor.len() * WORD_BYTES);
+        weight_bytes = weight_bytes + kept.bytes - f32s;
+    }
     let mut live = LiveBatch::new(engine, &stack, &weights, shape.batch)?;
     while live.join().is_some() {}
     let x = generator.uniform(shape.batch * shape.input, 1.0);
     let mut y = live.step(&x)?;
-    let numbers = generator.uniform(words, 1.0);
+    let numbers = generator.uniform(weight_bytes / WORD_BYTES, 1.0);
     let (mut steps, mut sums) = (Vec::new(), Vec::new());
     for _ in 0..PARTS {
         collect(&mut steps, budget / PARTS, || live.step_into(&x, &mut y))?;
@@ -70,7 +75,7 @@ pub fn latency(engine: &Engine, shape: &RecurrentShape, budget: Duration) -> Res
         p99_us: of(0.99),
         worst_us: of(1.0),
         steps: steps.len(),
-        weight_bytes: words * WORD_BYTES,
+        weight_bytes,
         weights_us: sums.get(sums.len() / 2).copied(),
     })
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use recurra::cell::CellKind;
-use recurra::engine::{Engine, Strategy};
+use recurra::engine::{Engine, Strategy, WeightFormat};
 use recurra::layer::Memory;
 use recurra::measure::{DeviceRates, KernelTime, Profile};
 use recurra::tensor::Precision;
@@ -63,6 +63,33 @@ fn cache_folder() -> Option<PathBuf> {
     match std::env::var_os("RECURRA_CACHE") {
         Some(folder) => (!folder.is_empty()).then(|| folder.into()),
         None => Some(dirs::cache_dir()?.join("recurra")),
+    }
+}
+
+/// How weights are kept, for inference.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct WeightArgs {
+    /// What the CPU engine keeps weights in while it multiplies with them: as they are; in bfloat16, half the bytes; or in
+    /// eight bits with a scale for each row of a matrix, a quarter of the bytes, where what they are multiplied with is
+    /// rounded to eight bits too. A GPU has f32 alone
+    #[arg(long, default_value = "f32", value_name = "f32|bf16|int8", value_parser = weights_parser())]
+    pub weights: WeightFormat,
+}
+
+fn weights_parser() -> impl TypedValueParser<Value = WeightFormat> {
+    PossibleValuesParser::new(WeightFormat::ALL.map(WeightFormat::name)).map(|name| {
+        let found = WeightFormat::ALL.into_iter().find(|format| format.name() == name);
+        found.unwrap_or_default()
+    })
+}
+
+impl WeightArgs {
+    /// Opens the device with its weights kept so.
+    ///
+    /// # Errors
+    /// As [`DeviceArgs::engine`]; fewer bits on a GPU.
+    pub fn engine(self, device: &DeviceArgs) -> Result<Engine> {
+        device.engine()?.with_weights(self.weights)
     }
 }
 

@@ -1,13 +1,13 @@
 //! `recurra bench`: how fast a recurrent layer runs.
 
 use crate::args::{
-    DeviceArgs, MemoryArgs, PrecisionArgs, ProfileArgs, WATCHED, cell_parser, json_line,
-    print_line, profile_table,
+    DeviceArgs, MemoryArgs, PrecisionArgs, ProfileArgs, WATCHED, WeightArgs, cell_parser,
+    json_line, print_line, profile_table,
 };
 use clap::builder::PossibleValuesParser;
 use clap::{Args, value_parser};
 use recurra::cell::CellKind;
-use recurra::engine::{Engine, Strategy};
+use recurra::engine::{Engine, Strategy, WeightFormat};
 use recurra::measure::{
     self, DeviceRates, Measurement, Profile, RecurrentShape, RooflinePoint, Suite, Timing,
 };
@@ -115,6 +115,8 @@ pub struct BenchArgs {
           "bidirectional"])]
     latency: bool,
     #[command(flatten)]
+    weights: WeightArgs,
+    #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     profile: ProfileArgs,
@@ -220,6 +222,7 @@ struct Line {
     driver: String,
     commit: &'static str,
     engine: &'static str,
+    weights: &'static str,
     strategy: String,
     threads: usize,
     launches: usize,
@@ -280,6 +283,7 @@ struct LatencyLine {
     driver: String,
     commit: &'static str,
     threads: usize,
+    weights: &'static str,
     p50_us: f64,
     p99_us: f64,
     worst_us: f64,
@@ -303,6 +307,7 @@ fn run_latency(engine: &Engine, shape: &RecurrentShape, args: &BenchArgs) -> Res
             driver: engine.driver(),
             commit: COMMIT,
             threads: engine.threads(),
+            weights: engine.weights().name(),
             p50_us: found.p50_us,
             p99_us: found.p99_us,
             worst_us: found.worst_us,
@@ -327,10 +332,13 @@ fn run_latency(engine: &Engine, shape: &RecurrentShape, args: &BenchArgs) -> Res
         "{:<18}{:>11.1}{:>11.1}{:>11.1}{:>11}",
         "step", found.p50_us, found.p99_us, found.worst_us, found.steps
     ))?;
-    let kib = found.weight_bytes as f64 / 1024.0;
+    let (kib, format) = (found.weight_bytes as f64 / 1024.0, engine.weights().name());
     match found.weights_us {
-        None => fact("weights", format!("{kib:.0} KiB"))?,
-        Some(us) => fact("weights", format!("{kib:.0} KiB, which one thread reads in {us:.1} us"))?,
+        None => fact("weights", format!("{kib:.0} KiB in {format}"))?,
+        Some(us) => fact(
+            "weights",
+            format!("{kib:.0} KiB in {format}, which one thread reads in {us:.1} us"),
+        )?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -348,7 +356,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let engine = args.device.engine()?;
+    let engine = args.weights.engine(&args.device)?;
     if args.latency {
         let shape = RecurrentShape { time: 1, shortest: 1, ..args.shape.shape() };
         return run_latency(&engine, &shape, &args);
@@ -377,7 +385,7 @@ pub fn run(args: BenchArgs) -> Result<ExitCode> {
         }
     }
     if let Some(file) = &args.profile.profile {
-        let mut program = shape.load(&engine, true)?;
+        let mut program = shape.load(&engine, engine.weights() == WeightFormat::F32)?;
         program.run()?;
         let profile = Profile::measure(&engine, &mut program, WATCHED, |_| Ok(()))?;
         profile.write_trace(file)?;
@@ -430,7 +438,8 @@ fn run_suite(
             Ok(())
         };
         let recording = shape.record(true)?;
-        if let Err(error) = engine.check(&recording) {
+        let fits = engine.with_weights(WeightFormat::F32)?.check(&recording);
+        if let Err(error) = fits {
             left_out(format!("does not fit: {error}"))?;
             continue;
         }
@@ -456,6 +465,14 @@ fn run_suite(
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What weights are kept in, of inference and of training.
+fn weights(engine: &Engine) -> String {
+    match engine.weights() {
+        WeightFormat::F32 => "f32".to_string(),
+        format => format!("{} forward, f32 in training", format.name()),
+    }
 }
 
 fn rates_line(rates: &DeviceRates) -> String {
@@ -546,6 +563,7 @@ fn line(engine: &Engine, shape: &RecurrentShape, strategy: String, found: &Measu
         driver: engine.driver(),
         commit: COMMIT,
         engine: engine.kind(),
+        weights: engine.weights().name(),
         strategy,
         threads: engine.threads(),
         launches: found.launches,
@@ -583,6 +601,7 @@ fn table(
     vec![
         fact("device", engine.name()),
         fact("driver", engine.driver()),
+        fact("weights", weights(engine)),
         fact("commit", COMMIT.to_string()),
         fact("shape", shape_name(shape)),
         fact("strategy", strategy.to_string()),

@@ -1,10 +1,10 @@
 //! `recurra explain`: what a recurrent layer should cost on a device, and why.
 
-use crate::args::{DeviceArgs, json_line, print_line};
+use crate::args::{DeviceArgs, WeightArgs, json_line, print_line};
 use crate::bench::ShapeArgs;
 use clap::Args;
 use recurra::Result;
-use recurra::engine::{Choice, Strategy};
+use recurra::engine::{Choice, KeptWeights, Strategy, WeightFormat};
 use recurra::measure::{DeviceRates, KernelCost};
 use recurra::recording::Recording;
 use serde::Serialize;
@@ -15,6 +15,8 @@ use std::process::ExitCode;
 pub struct ExplainArgs {
     #[command(flatten)]
     shape: ShapeArgs,
+    #[command(flatten)]
+    weights: WeightArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// JSON lines instead of the tables, one a kernel
@@ -40,8 +42,12 @@ struct Line {
 /// No such device, or the layer does not fit it.
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
     let shape = args.shape.shape();
-    let engine = args.device.engine()?;
-    let passes = [("forward", shape.record(false)?), ("forward+backward", shape.record(true)?)];
+    let engine = args.weights.engine(&args.device)?;
+    let mut passes = vec![("forward", shape.record(false)?)];
+    // Fewer bits are for inference.
+    if engine.weights() == WeightFormat::F32 {
+        passes.push(("forward+backward", shape.record(true)?));
+    }
     for (_, recording) in &passes {
         engine.check(recording)?;
     }
@@ -75,6 +81,12 @@ pub fn run(args: ExplainArgs) -> Result<ExitCode> {
             for line in strategy(choice) {
                 fact("strategy", line)?;
             }
+        }
+        for kept in engine.kept_weights(&passes[0].1) {
+            fact("weights", weights(&kept))?;
+        }
+        if engine.weights() != WeightFormat::F32 {
+            fact("", "the predictions below are of weights in f32".to_string())?;
         }
     }
     for (pass, recording) in &passes {
@@ -110,6 +122,14 @@ fn strategy(choice: &Choice) -> Vec<String> {
     }
     lines.extend(choice.cut.iter().map(|cut| format!("  {cut}")));
     lines
+}
+
+/// How a tensor is kept in inference, and why, where that is not what was asked for.
+fn weights(kept: &KeptWeights) -> String {
+    let KeptWeights { tensor, kernel, format, bytes, reason } = kept;
+    let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+    let kib = *bytes as f64 / 1024.0;
+    format!("{tensor} of {kernel}: {}, {kib:.1} KiB{reason}", format.name())
 }
 
 /// How layers go: one after another, or beside one another.

@@ -1,6 +1,6 @@
 //! `recurra sample`.
 
-use crate::args::print_line;
+use crate::args::{WeightArgs, print_line};
 use clap::Args;
 use recurra::engine::Engine;
 use recurra::task::lm::{self, Generator, LanguageModel, SampleOptions};
@@ -47,11 +47,14 @@ pub struct SampleArgs {
     #[arg(long, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+    #[command(flatten)]
+    weights: WeightArgs,
 }
 
 pub fn run(args: SampleArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
     let engine = Engine::named(&args.device, Some(usize::from(args.threads)))?;
+    let engine = engine.with_weights(args.weights.weights)?;
     match description.task.as_str() {
         lm::NAME => text(&args, &engine)?,
         music::NAME => tune(&args, &engine)?,

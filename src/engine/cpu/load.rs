@@ -1,10 +1,11 @@
 //! Makes a program of a recording.
 
 use super::beside::{Arranged, Lane, Stage};
-use super::lasting::{Lasting, weights_of, writes_of};
+use super::lasting::{Lasting, format_of, weights_of, writes_of};
 use super::program::{CpuLane, CpuLaunch, CpuProgram, CpuStage, Place, SharedTensor};
 use super::store::CpuStore;
 use super::{Context, Names, Scratch, matmul};
+use crate::engine::WeightFormat;
 use crate::error::Result;
 use crate::kernel::{Access, BufferId, Op};
 use crate::recording::{Recording, Role};
@@ -17,6 +18,8 @@ struct Maker<'a> {
     lasting: Lasting,
     place: &'a [usize],
     shared: &'a [SharedTensor],
+    /// How weights that last are kept.
+    format: WeightFormat,
     /// The last launch that touches a buffer.
     touched: Vec<usize>,
     /// The first that writes it.
@@ -40,7 +43,9 @@ impl Maker<'_> {
             Op::SequenceForward(k) => Some(k.step.phase as u8),
             Op::StepBackward(k) => Some(16 + k.phase as u8),
             Op::SequenceBackward(k) => Some(16 + k.step.phase as u8),
-            Op::Matmul(k) if matmul::keeps_weights(k) => Some(32 + u8::from(k.b_transposed)),
+            Op::Matmul(k) if matmul::keeps_weights(k, self.format) => {
+                Some(32 + u8::from(k.b_transposed))
+            }
             _ => None,
         };
         let Some((phase, weights)) = phase.zip(weights_of(launch)) else { return lane[0] };
@@ -70,13 +75,16 @@ impl Maker<'_> {
         let gates = bindings.iter().zip(&launch.buffers).find(|b| b.0.name == "gates");
         let place_of = |id: BufferId| self.place[id.0];
         let of_store = |id| self.shared.iter().position(|tensor| tensor.place == place_of(id));
+        let ops: Vec<Op> = launches[range.clone()].iter().map(|launch| launch.op.clone()).collect();
+        let weights = self.lasting.weights(launch).and_then(of_store);
         CpuLaunch {
-            ops: launches[range.clone()].iter().map(|launch| launch.op.clone()).collect(),
+            format: format_of(&ops, weights.is_some(), self.format).unwrap_or_default(),
+            ops,
             names: Names { reads: names(Access::Read), writes: names(Access::Write) },
             reads: of(Access::Read),
             writes: of(Access::Write),
             keeps_gates: gates.is_none_or(|gates| self.touched[gates.1.0] >= range.end),
-            weights: self.lasting.weights(launch).and_then(of_store),
+            weights,
             stays: weights_of(launch).is_some_and(|id| self.written[id.0] >= range.start),
             scratch: self.scratch(range, lane),
         }
@@ -127,8 +135,13 @@ fn number_of(list: &mut Vec<usize>, item: usize) -> usize {
 }
 
 impl CpuProgram {
-    /// Over one member's store.
-    pub fn new(context: &Arc<Context>, arranged: &Arranged, store: &CpuStore) -> Result<Self> {
+    /// Over one member's store, with weights that last in a format.
+    pub fn new(
+        context: &Arc<Context>,
+        arranged: &Arranged,
+        store: &CpuStore,
+        format: WeightFormat,
+    ) -> Result<Self> {
         let Arranged { recording, stages, plan, .. } = arranged;
         let mut memory: Vec<Vec<f32>> = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
         let mut place = Vec::new();
@@ -180,6 +193,7 @@ impl CpuProgram {
             lasting,
             place: place_of,
             shared: shared_of,
+            format,
             touched,
             written,
             layers: Vec::new(),

@@ -1,12 +1,11 @@
 //! `matmul`: the large products, on all threads.
 
 use super::cell::activate;
-use super::panel::{Sums, WIDTH, WholeProduct, pack_matrix};
+use super::panel::{ALONE, Column, Panels, WIDTH, pack_panels, product_with_panels};
 use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
+use crate::engine::WeightFormat;
 use crate::kernel::{Matmul, SequenceSide, VALID};
-use rayon::prelude::*;
-use smallvec::SmallVec;
 
 /// Products of fewer multiply-adds stay on one thread.
 const PARALLEL_FROM: usize = 1 << 18;
@@ -24,7 +23,8 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         b: &bound.read("b")[p.b_offset as usize..],
         bias: bound.read("bias").get(p.bias_offset as usize..).unwrap_or_default(),
     };
-    let version = bound.version;
+    let (version, format) = (bound.version, bound.format);
+    let keeps = version.is_some() && keeps_weights(kernel, format);
     let c = &mut bound.write("c")[p.c_offset as usize..];
     let row_sum = bound.write("row_sum").get_mut(p.row_sum_offset as usize..).unwrap_or_default();
     let valid = |row: usize| match flags.get((p.first as usize + row) / p.places as usize) {
@@ -39,8 +39,9 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         let rows = first..count.min(first + block);
         let part = Part { first, rows: rows.len(), later: terms && number > 0 };
         if !kernel.flags || rows.clone().all(valid) {
-            if version.is_some() && keeps_weights(kernel) {
-                with_kept(context, kernel, &operands, c, version, part, scratch);
+            if keeps {
+                keep(kernel, &operands, version, format, scratch);
+                with_kept(context, kernel, &operands, c, format, part, scratch);
             } else {
                 whole(context, kernel, &operands, c, row_sum, part);
             }
@@ -50,7 +51,13 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         if terms {
             valid_terms(context, kernel, &operands, c, row_sum, &listed, part, scratch);
         } else {
-            valid_rows(context, kernel, &operands, c, &listed, part, scratch);
+            // Rows have the bits that they have without the others.
+            let narrow = keeps && format != WeightFormat::F32;
+            if narrow {
+                keep(kernel, &operands, version, format, scratch);
+            }
+            let format = narrow.then_some(format);
+            valid_rows(context, kernel, &operands, c, &listed, part, format, scratch);
         }
     }
     if let Some(activation) = kernel.activation {
@@ -85,19 +92,17 @@ fn multiply_adds(kernel: &Matmul) -> usize {
 const FEW_ROWS: u32 = 512;
 const FEW_TERMS: u32 = 512;
 
-/// The multiply-adds up to which one thread makes a product of weights that are kept.
-const ALONE: usize = 1 << 20;
-
-/// B is worth keeping in panels, if it lasts.
-pub fn keeps_weights(kernel: &Matmul) -> bool {
+/// B is worth keeping in panels, if it lasts; in any case where it has fewer bits there, so that the bits don't depend on
+/// the number of rows.
+pub fn keeps_weights(kernel: &Matmul, format: WeightFormat) -> bool {
     let (p, is_terms) = (&kernel.params, kernel.side == Some(SequenceSide::Terms));
     let is_served = !is_terms && !kernel.a_transposed && !kernel.row_sum;
-    is_served && (p.m <= FEW_ROWS || p.k <= FEW_TERMS)
+    is_served && (format != WeightFormat::F32 || p.m <= FEW_ROWS || p.k <= FEW_TERMS)
 }
 
 /// It never asks for other threads.
-pub fn is_small(kernel: &Matmul, lasting: bool) -> bool {
-    let bound = if lasting && keeps_weights(kernel) { ALONE } else { PARALLEL_FROM };
+pub fn is_small(kernel: &Matmul, lasting: bool, format: WeightFormat) -> bool {
+    let bound = if lasting && keeps_weights(kernel, format) { ALONE } else { PARALLEL_FROM };
     multiply_adds(kernel) < bound
 }
 
@@ -112,9 +117,12 @@ pub fn keeps_bits(whole: &Matmul, part: &Matmul, lasting: bool) -> bool {
         // How many rows are multiplied together depends on the flags.
         return false;
     }
-    if lasting && (keeps_weights(whole) || keeps_weights(part)) {
+    // In fewer bits all that lasts is in panels.
+    let [whole_kept, part_kept] =
+        [whole, part].map(|kernel| lasting && keeps_weights(kernel, WeightFormat::F32));
+    if whole_kept || part_kept {
         // Panels have the same bits for any rows.
-        return keeps_weights(whole) && keeps_weights(part);
+        return whole_kept && part_kept;
     }
     let is_large = |kernel: &Matmul| {
         let [count, block] = kernel.sequence_rows();
@@ -190,84 +198,46 @@ fn whole(
     }
 }
 
-/// A few rows, with B in panels.
+/// Packs B, where that is not what is there.
+fn keep(
+    kernel: &Matmul,
+    on: &Operands,
+    version: Option<u64>,
+    format: WeightFormat,
+    scratch: &mut Scratch,
+) {
+    let p = &kernel.params;
+    let [n, k] = [p.n, p.k].map(|x| x as usize);
+    let b = Strided::new(on.b, p.b_stride as usize, kernel.b_transposed);
+    let column = |panel: usize, column: usize| {
+        let column = panel * WIDTH + column;
+        (column < n).then(|| Column { words: &b.data[column * b.column..], stride: b.row })
+    };
+    let panels = n.div_ceil(WIDTH);
+    scratch.kept.pack(version, p.b_offset, 0..panels, |panels, to| {
+        pack_panels(format, k, panels.len(), column, to);
+    });
+}
+
+/// Some rows, with B in panels.
 fn with_kept(
     context: &Context,
     kernel: &Matmul,
     on: &Operands,
     c: &mut [f32],
-    version: Option<u64>,
+    format: WeightFormat,
     part: Part,
     scratch: &mut Scratch,
 ) {
     let p = &kernel.params;
-    let [n, k] = [p.n, p.k].map(|x| x as usize);
-    let [a_stride, b_stride, c_stride] = [p.a_stride, p.b_stride, p.c_stride].map(|x| x as usize);
-    let panels = n.div_ceil(WIDTH);
-    scratch.kept.pack(version, p.b_offset, 0..panels, |_, to| {
-        pack_matrix(Strided::new(on.b, b_stride, kernel.b_transposed), k, n, to);
-    });
-    let panels = &scratch.kept.words[..];
+    let (a_stride, c_stride) = (p.a_stride as usize, p.c_stride as usize);
+    let shape = [part.rows, p.n as usize, p.k as usize];
     let a = &on.a[part.first * a_stride..];
     let c = &mut c[part.first * c_stride..];
     let accumulate = set_bias(kernel, on.bias, c, part.rows, part);
-    let alone = part.rows * n * k < ALONE;
-    if part.rows == 1 && !alone {
-        // Its columns are shared out.
-        let columns = (n / context.threads).next_multiple_of(WIDTH);
-        let parts = c[..n].par_chunks_mut(columns).zip(panels.par_chunks(columns * k));
-        return parts.for_each(|(c, panels)| {
-            add_panels(&a[..k], a_stride, panels, c, columns, &mut Vec::new(), accumulate);
-        });
-    }
-    let rows = part.rows.div_ceil(if alone { 1 } else { context.threads }).min(ROWS_AT_ONCE);
-    let last = (part.rows - 1) * c_stride + n;
-    let parts = |c: &mut [f32], number: usize, sums: &mut Vec<f32>| {
-        let a = &a[number * rows * a_stride..];
-        let count = (c.len() + c_stride - n) / c_stride;
-        let a = &a[..(count - 1) * a_stride + k];
-        add_panels(a, a_stride, panels, c, c_stride, sums, accumulate);
-    };
-    if alone {
-        let chunks = c[..last].chunks_mut(rows * c_stride).enumerate();
-        chunks.for_each(|(number, c)| parts(c, number, &mut scratch.sums));
-    } else {
-        let chunks = c[..last].par_chunks_mut(rows * c_stride).enumerate();
-        chunks.for_each_init(Vec::new, |sums, (number, c)| parts(c, number, sums));
-    }
-}
-
-/// Rows that meet a panel while it is in the first-level cache.
-const ROWS_AT_ONCE: usize = 32;
-
-/// C (+)= A·B for some rows of A and C, of which the last ends with the slice, and all panels of B. `room` is for the sums.
-fn add_panels(
-    a: &[f32],
-    a_stride: usize,
-    panels: &[f32],
-    c: &mut [f32],
-    c_stride: usize,
-    room: &mut Vec<f32>,
-    accumulate: bool,
-) {
-    let count = a.len().div_ceil(a_stride);
-    let terms = a.len() - (count - 1) * a_stride;
-    let columns = c.len() - (count - 1) * c_stride;
-    let rows: SmallVec<[&[f32]; ROWS_AT_ONCE]> =
-        a.chunks(a_stride).map(|row| &row[..terms]).collect();
-    let stride = panels.len() / terms;
-    room.clear();
-    room.resize(count * stride, 0.0);
-    let sums = Sums { words: &mut *room, stride };
-    pulp::Arch::new().dispatch(WholeProduct { rows: &rows, terms, panels, sums });
-    for (c, sums) in c.chunks_mut(c_stride).zip(room.chunks(stride)) {
-        let c = &mut c[..columns];
-        if accumulate {
-            c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
-        } else {
-            c.copy_from_slice(&sums[..columns]);
-        }
-    }
+    let Scratch { kept, product, .. } = scratch;
+    let panels = Panels { words: &kept.words, format, terms: p.k as usize };
+    product_with_panels(context, shape, (a, a_stride), panels, (c, c_stride), accumulate, product);
 }
 
 fn add_rows<'a>(sums: &mut [f32], rows: impl Iterator<Item = &'a [f32]>) {
@@ -278,14 +248,15 @@ fn add_rows<'a>(sums: &mut [f32], rows: impl Iterator<Item = &'a [f32]>) {
     }
 }
 
-/// Room for `words` in the scratch.
-fn room(scratch: &mut Scratch, words: usize) -> &mut [f32] {
-    let words_now = scratch.rows.len().max(words);
-    scratch.rows.resize(words_now, 0.0);
-    &mut scratch.rows[..words]
+/// Room for so many words.
+fn of(room: &mut Vec<f32>, words: usize) -> &mut [f32] {
+    let words_now = room.len().max(words);
+    room.resize(words_now, 0.0);
+    &mut room[..words]
 }
 
-/// Rows of C that are valid, gathered, multiplied and put back; the others are 0.
+/// Rows of C that are valid, gathered, multiplied and put back; the others are 0. With a format, B is in panels of it.
+#[allow(clippy::too_many_arguments, reason = "one caller, which has them all apart")]
 fn valid_rows(
     context: &Context,
     kernel: &Matmul,
@@ -293,6 +264,7 @@ fn valid_rows(
     c: &mut [f32],
     rows: &[usize],
     part: Part,
+    format: Option<WeightFormat>,
     scratch: &mut Scratch,
 ) {
     let p = &kernel.params;
@@ -307,7 +279,8 @@ fn valid_rows(
             }
         }
     }
-    let (gathered, result) = room(scratch, GATHER * (k + n)).split_at_mut(GATHER * k);
+    let Scratch { rows: room, kept, product: sums, .. } = scratch;
+    let (gathered, result) = of(room, GATHER * (k + n)).split_at_mut(GATHER * k);
     for rows in rows.chunks(GATHER) {
         for (i, &r) in rows.iter().enumerate() {
             let target = &mut gathered[i * k..][..k];
@@ -317,15 +290,15 @@ fn valid_rows(
                 target.copy_from_slice(&on.a[r * a_stride..][..k]);
             }
         }
-        product(
-            [rows.len(), n, k],
-            Strided::new(gathered, k, false),
-            Strided::new(on.b, p.b_stride as usize, kernel.b_transposed),
-            result,
-            n,
-            false,
-            threads(context, [rows.len(), n, k]),
-        );
+        let shape = [rows.len(), n, k];
+        if let Some(format) = format {
+            let panels = Panels { words: &kept.words, format, terms: k };
+            product_with_panels(context, shape, (gathered, k), panels, (result, n), false, sums);
+        } else {
+            let a = Strided::new(gathered, k, false);
+            let b = Strided::new(on.b, p.b_stride as usize, kernel.b_transposed);
+            product(shape, a, b, result, n, false, threads(context, shape));
+        }
         for (i, &r) in rows.iter().enumerate() {
             let (target, sum) = (&mut c[r * c_stride..][..n], &mut result[i * n..][..n]);
             if kernel.bias {
@@ -363,7 +336,7 @@ fn valid_terms(
     if rows.is_empty() && !accumulate {
         c.chunks_mut(c_stride).take(m).for_each(|row| row[..n].fill(0.0));
     }
-    let (left, right) = room(scratch, GATHER * (m + n)).split_at_mut(GATHER * m);
+    let (left, right) = of(&mut scratch.rows, GATHER * (m + n)).split_at_mut(GATHER * m);
     for rows in rows.chunks(GATHER) {
         for (i, &r) in rows.iter().enumerate() {
             left[i * m..][..m].copy_from_slice(&on.a[r * a_stride..][..m]);

@@ -40,13 +40,13 @@ mod zoneout;
 
 pub(super) use store::CpuStore;
 
-use super::{Choice, Strategy};
+use super::{Choice, KeptWeights, Strategy, WeightFormat};
 use crate::error::{Error, Result};
 use crate::kernel::{BackwardPhase, Control, Op};
 use crate::recording::{Launch, Recording};
 use beside::{Arranged, Stage};
 use context::Context;
-use lasting::Lasting;
+use lasting::{Lasting, has_gradients};
 pub(super) use program::CpuProgram;
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,6 +63,8 @@ struct Bound<'a> {
     version: Option<u64>,
     /// The same, or one for as long as a run lasts: until then steps' packed weights can be kept.
     label: Option<u64>,
+    /// What it is kept in.
+    format: WeightFormat,
 }
 
 /// The names of what a launch reads and of what it writes, each in binding order.
@@ -100,7 +102,7 @@ struct Scratch {
     members: Vec<step::MemberRoom>,
     /// A product's weights and sums, where they last and it has few rows.
     kept: panel::Kept,
-    sums: Vec<f32>,
+    product: panel::Room,
 }
 
 impl Scratch {
@@ -130,6 +132,8 @@ pub struct CpuEngine {
     pub(super) strategy: Strategy,
     /// Members of an ensemble, which run one after another; 1 without one.
     pub(super) members: usize,
+    /// How weights that last are kept.
+    pub(super) weights: WeightFormat,
 }
 
 impl CpuEngine {
@@ -162,12 +166,17 @@ impl CpuEngine {
             None => std::thread::available_parallelism().map_or(1, |n| n.get()),
         };
         let context = Arc::new(Context::new(threads)?);
-        Ok(CpuEngine { context, strategy: Strategy::Auto, members: 1 })
+        Ok(CpuEngine { context, strategy: Strategy::Auto, members: 1, weights: WeightFormat::F32 })
     }
 
     /// The same engine for so many members, one after another.
     pub(super) fn ensemble(&self, members: usize) -> Self {
         CpuEngine { members, ..self.clone() }
+    }
+
+    /// The same engine with another way of keeping weights that last.
+    pub(super) fn with_weights(&self, weights: WeightFormat) -> Self {
+        CpuEngine { weights, ..self.clone() }
     }
 
     /// Threads of the engine.
@@ -192,6 +201,12 @@ impl CpuEngine {
             let name = &buffer.name;
             return Err(Error::Device(format!(
                 "the CPU engine computes in f32, and buffer '{name}' is f16: use precision f32 or a GPU"
+            )));
+        }
+        if self.weights != WeightFormat::F32 && has_gradients(recording) {
+            let format = self.weights.name();
+            return Err(Error::invalid(format!(
+                "weights in {format} are for inference, and this program has gradients: take an engine that keeps them in f32"
             )));
         }
         let arranged = self.arrange(recording)?;
@@ -264,9 +279,13 @@ impl CpuEngine {
         Ok(list)
     }
 
+    pub(super) fn kept_weights(&self, recording: &Recording) -> Vec<KeptWeights> {
+        lasting::kept_weights(recording, self.weights)
+    }
+
     /// The recording over one member's store.
     pub(super) fn load(&self, arranged: &Arranged, store: &CpuStore) -> Result<CpuProgram> {
-        CpuProgram::new(&self.context, arranged, store)
+        CpuProgram::new(&self.context, arranged, store, self.weights)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::store::CpuStore;
 use super::team::Team;
 use super::{Bound, Context, MOST, Names, Scratch, matmul, memory, run, step};
+use crate::engine::WeightFormat;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Op};
 use crate::recording::MemoryPlan;
@@ -25,6 +26,8 @@ pub struct CpuLaunch {
     pub keeps_gates: bool,
     /// Which tensor of the store the weights are, if the program never writes them.
     pub weights: Option<usize>,
+    /// What they are kept in.
+    pub format: WeightFormat,
     /// Nothing writes the weights before this launch in a run.
     pub stays: bool,
 }
@@ -33,7 +36,7 @@ impl CpuLaunch {
     /// One thread does it, and no other need be asked.
     pub fn is_small(&self, threads: usize) -> bool {
         match &self.ops[..] {
-            [Op::Matmul(k)] => matmul::is_small(k, self.weights.is_some()),
+            [Op::Matmul(k)] => matmul::is_small(k, self.weights.is_some(), self.format),
             [Op::Combine(k)] => memory::is_small(k),
             [Op::SelectRows(_) | Op::SequenceFlags(_) | Op::Fill(_) | Op::EmbeddingForward(_)] => {
                 true
@@ -289,7 +292,8 @@ fn execute(context: &Context, launch: &CpuLaunch, tables: &mut Tables) {
                 *slice = &mut vec[..bound.len];
             }
             let reads = &reads[..launch.reads.len()];
-            let bound = Bound { names: &launch.names, reads, writes, version, label };
+            let format = launch.format;
+            let bound = Bound { names: &launch.names, reads, writes, version, label, format };
             run(context, ops, launch.keeps_gates, bound, scratch);
         }
     }

@@ -14,7 +14,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let examples = found.test.unwrap_or(found.examples);
     let whole = model.sequences(examples.content());
     whole.map_err(|e| examples.error_at(0, &e.to_string()))?;
-    let score = model.score(&args.device.engine()?, &weights, &examples)?;
+    let score = model.score(&args.engine()?, &weights, &examples)?;
     if args.json {
         return print_line(&json_line(&score)?);
     }

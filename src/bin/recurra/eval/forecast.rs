@@ -63,7 +63,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let reason = format!("there are no {horizon} rows in a row to forecast");
         return Err(Error::format(&args.data, reason));
     }
-    let engine = args.device.engine()?;
+    let engine = args.engine()?;
     let forecasts = model.backtest(&engine, &weights, &data, &origins, training.backtest());
     let forecasts = forecasts.map_err(in_file)?;
     let scores = model.score(&data, &forecasts).map_err(in_file)?;

@@ -37,7 +37,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             (model.vocabulary().encode(&text).map_err(in_file)?, text.len() - first)
         }
     };
-    let mut scorer = Scorer::new(&args.device.engine()?, model, weights);
+    let mut scorer = Scorer::new(&args.engine()?, model, weights);
     let score = scorer.score_tokens(&tokens, bytes)?;
     let (Some(loss), Some(perplexity), Some(bits_per_byte)) =
         (score.mean(), score.perplexity(), score.bits_per_byte())

@@ -8,8 +8,9 @@ mod tag;
 
 pub use forecast::lines as forecast_lines;
 
-use crate::args::DeviceArgs;
+use crate::args::{DeviceArgs, WeightArgs};
 use clap::Args;
+use recurra::engine::Engine;
 use recurra::task::{self, Description};
 use recurra::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,15 @@ pub struct EvalArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    weights: WeightArgs,
+    #[command(flatten)]
     device: DeviceArgs,
+}
+
+impl EvalArgs {
+    fn engine(&self) -> Result<Engine> {
+        self.weights.engine(&self.device)
+    }
 }
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {

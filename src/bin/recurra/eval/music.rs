@@ -14,7 +14,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         false => ("test", &tunes.test),
         true => ("validation", &tunes.validation),
     };
-    let score = model.mean_score(&args.device.engine()?, &weights, list);
+    let score = model.mean_score(&args.engine()?, &weights, list);
     let score = score.map_err(|e| Error::format(&args.data, e.to_string()))?;
     if args.json {
         return print_line(&json_line(&score)?);

@@ -24,7 +24,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let (model, training): (TagModel, TagTraining) = trained(&args.model)?;
     let weights = model.load_weights(&args.model)?;
     let sentences = read(std::slice::from_ref(&args.data), training.columns)?;
-    let engine = args.device.engine()?;
+    let engine = args.engine()?;
     let [score, baseline] = model.score(&engine, &weights, &sentences).map_err(|e| {
         if let Error::Invalid(what) = e { Error::format(&args.data, what) } else { e }
     })?;

@@ -42,7 +42,7 @@ struct Predictor<'a> {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let (model, reading) = load(&args.model)?;
     let weights = model.load_weights(&args.model)?;
-    let engine = args.device.engine()?;
+    let engine = args.engine()?;
     let predictor = Predictor { args, model, weights, engine };
     let file = args.input.as_deref().filter(|path| *path != Path::new("-"));
     let is_text = matches!(predictor.model.config().input, InputConfig::Text(_));

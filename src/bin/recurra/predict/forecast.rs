@@ -45,7 +45,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         other => other,
     };
     let data = model.prepare(&table).map_err(in_file)?;
-    let engine = args.device.engine()?;
+    let engine = args.engine()?;
     let forecasts = model.forecast(&engine, &weights, &data, training.backtest());
     let forecasts = forecasts.map_err(in_file)?;
     let (targets, levels) = (config.targets(), config.head.levels());

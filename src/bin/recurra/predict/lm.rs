@@ -29,7 +29,7 @@ struct NextToken {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let (model, weights) = LanguageModel::load(&args.model)?;
     let vocabulary = model.vocabulary().clone();
-    let mut scorer = Scorer::new(&args.device.engine()?, model, weights);
+    let mut scorer = Scorer::new(&args.engine()?, model, weights);
     let (name, lines) = super::lines(args.input.as_deref())?;
     for (number, line) in lines.split(b'\n').enumerate() {
         let mut line = line.map_err(|e| Error::io(&name, "read", e))?;

@@ -6,9 +6,10 @@ mod lm;
 mod music;
 mod tag;
 
-use crate::args::DeviceArgs;
+use crate::args::{DeviceArgs, WeightArgs};
 use crate::eval::unknown_task;
 use clap::Args;
+use recurra::engine::Engine;
 use recurra::task::{self, Description};
 use recurra::{Error, Result};
 use std::fs::File;
@@ -41,7 +42,15 @@ pub struct PredictArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    weights: WeightArgs,
+    #[command(flatten)]
     device: DeviceArgs,
+}
+
+impl PredictArgs {
+    fn engine(&self) -> Result<Engine> {
+        self.weights.engine(&self.device)
+    }
 }
 
 pub fn run(args: &PredictArgs) -> Result<ExitCode> {

@@ -36,7 +36,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     if list.is_empty() {
         return Err(Error::format(file, "there are no tunes to test or to validate with"));
     }
-    let scores = model.score(&args.device.engine()?, &weights, list)?;
+    let scores = model.score(&args.engine()?, &weights, list)?;
     for (number, (score, next)) in scores.into_iter().enumerate() {
         let mut order: Vec<usize> = (0..next.len()).collect();
         order.sort_by(|&a, &b| next[b].total_cmp(&next[a]));

@@ -39,7 +39,7 @@ struct NamedIntent<'a> {
 
 pub fn run(args: &PredictArgs) -> Result<()> {
     let (model, weights) = TagModel::load(&args.model)?;
-    let engine = args.device.engine()?;
+    let engine = args.engine()?;
     let (name, mut lines) = super::lines(args.input.as_deref())?;
     let tagger = Tagger { args, model, weights, engine };
     if let Some(token) = args.token_column {

@@ -4,8 +4,9 @@ use super::slab::Slab;
 use super::split::{Member, Split};
 use super::{Room, Targets, chunk_blocks, chunks, saved_blocks, split};
 use super::{of_chunk, pack_units, zeros};
+use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
-use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
+use crate::engine::cpu::panel::{Column, Panels, Product, Rows, Sums, WIDTH, pack_panels};
 use crate::engine::cpu::step::{Few, Shared};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
@@ -74,6 +75,7 @@ pub fn sequence_forward(
             exchange,
             room,
             label: bound.label,
+            format: bound.format,
             keeps_gates,
         }
     });
@@ -121,6 +123,7 @@ struct ForwardMember<'a> {
     room: &'a mut Room,
     /// Of the weights, for as long as they stay.
     label: Option<u64>,
+    format: WeightFormat,
     keeps_gates: bool,
 }
 
@@ -134,16 +137,18 @@ impl WithSimd for ForwardMember<'_> {
         let [mut source, mut next] = self.start();
         let (hidden, line, rows) = (self.split.hidden(), self.line(), self.member.rows.clone());
         let most = self.chunk_blocks();
+        let mut rounded = std::mem::take(&mut self.room.rounded);
         let mut active: Few<usize> = Few::with_capacity(rows.len());
         for (number, step) in steps.iter().enumerate() {
             active.clear();
             active.extend((0..rows.len()).filter(|row| step.valid(rows.start + row)));
             let of = |&row: &usize| &source[self.source_row(step, row) * line..][..hidden];
-            let heard: Few<&[f32]> = active.iter().map(of).collect();
+            let lines: Few<&[f32]> = active.iter().map(of).collect();
+            let heard = Rows::new(simd, self.format, &lines, hidden, &mut rounded);
             for some in chunks(self.member.blocks.clone(), most) {
                 let layout = self.layout(step, &some, active.len());
                 self.fill(step, layout, &some, &active);
-                self.multiply(simd, layout, &some, &heard);
+                self.multiply(simd, layout, &some, heard);
                 self.settle(step, layout, &some, &active, &source, &mut next);
             }
             if active.len() < rows.len() {
@@ -152,12 +157,13 @@ impl WithSimd for ForwardMember<'_> {
             if number + 1 < steps.len() {
                 self.split.tell(exchange, self.member.share, number, &mut next, line);
             }
-            drop(heard);
+            drop(lines);
             std::mem::swap(&mut source, &mut next);
             let Room { states, next_states, .. } = &mut *self.room;
             std::mem::swap(states, next_states);
         }
         (self.room.source, self.room.next) = (source, next);
+        self.room.rounded = rounded;
     }
 }
 
@@ -192,7 +198,7 @@ impl<'a> ForwardMember<'a> {
         let room = &mut *self.room;
         let products = cell.gates();
         room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
-            pack(step.weights, hidden, products, blocks, to);
+            pack(self.format, step.weights, hidden, products, blocks, to);
         });
         let most = chunk_blocks(count, cell.saved() * WIDTH);
         let parts = || chunks(member.blocks.clone(), most);
@@ -269,26 +275,18 @@ impl<'a> ForwardMember<'a> {
 
     /// Adds the recurrent products.
     #[inline(always)]
-    fn multiply<S: Simd>(
-        &mut self,
-        simd: S,
-        layout: Layout,
-        some: &Range<usize>,
-        heard: &[&[f32]],
-    ) {
+    fn multiply<S: Simd>(&mut self, simd: S, layout: Layout, some: &Range<usize>, heard: Rows) {
         let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
-        let (products, panel) = (cell.gates(), hidden * WIDTH);
+        let products = cell.gates();
         let first = (some.start - self.member.blocks.start) * products;
-        let weights = &self.room.weights.words[first * panel..];
-        add_products(
-            simd,
-            hidden,
-            heard,
-            some.len() * products,
-            |i| &weights[i * panel..][..panel],
-            |i| self.targets[i % products] * layout.block_words() + i / products * WIDTH,
-            &mut Sums { words: &mut self.room.tile, stride: layout.row_stride() },
-        );
+        let Room { weights, tile, .. } = &mut *self.room;
+        let panels = Panels { words: &weights.words, format: self.format, terms: hidden };
+        let panels = panels.from(first);
+        let at =
+            |i: usize| self.targets[i % products] * layout.block_words() + i / products * WIDTH;
+        let sums = Sums { words: tile, stride: layout.row_stride() };
+        let count = some.len() * products;
+        Product { rows: heard, panels, count, at, sums }.with_simd(simd);
     }
 
     /// The cell's equations, for the rows that take part.
@@ -406,17 +404,19 @@ impl<'a> ForwardMember<'a> {
 const SAVED: usize = 5;
 
 /// Panels of sixteen units of a gate, \[block, gate, term, sixteen\].
-fn pack(weights: &[f32], hidden: usize, products: usize, blocks: Range<usize>, to: &mut Vec<f32>) {
-    let panel = hidden * WIDTH;
-    zeros(to, blocks.len() * products * panel);
-    for (i, panel) in to.chunks_mut(panel).enumerate() {
-        let (block, gate) = (blocks.start + i / products, i % products);
-        let end = hidden.min((block + 1) * WIDTH);
-        for (column, unit) in (block * WIDTH..end).enumerate() {
-            let row = &weights[(gate * hidden + unit) * hidden..][..hidden];
-            for (terms, value) in panel.chunks_mut(WIDTH).zip(row) {
-                terms[column] = *value;
-            }
-        }
-    }
+fn pack(
+    format: WeightFormat,
+    weights: &[f32],
+    hidden: usize,
+    products: usize,
+    blocks: Range<usize>,
+    to: &mut Vec<f32>,
+) {
+    let row = |panel: usize, column: usize| {
+        let (block, gate) = (blocks.start + panel / products, panel % products);
+        let unit = block * WIDTH + column;
+        let words = |unit| &weights[(gate * hidden + unit) * hidden..];
+        (unit < hidden).then(|| Column { words: words(unit), stride: 1 })
+    };
+    pack_panels(format, hidden, blocks.len() * products, row, to);
 }

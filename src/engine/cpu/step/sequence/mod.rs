@@ -17,7 +17,7 @@ pub use forward::sequence_forward;
 
 use split::Split;
 
-use crate::engine::cpu::panel::{Kept, WIDTH};
+use crate::engine::cpu::panel::{Kept, Rounded, WIDTH};
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -56,6 +56,7 @@ pub struct Room {
     /// What the product reads, \[rows, ·\], and what takes its place.
     source: Vec<f32>,
     next: Vec<f32>,
+    rounded: Rounded,
     /// States, or carries, \[·, rows, units\], and of states what takes their place.
     states: Vec<f32>,
     next_states: Vec<f32>,

@@ -1,0 +1,299 @@
+//! The products of a few rows with weights that are kept for many steps.
+//!
+//! The weights are packed in panels: of [`WIDTH`] columns, term by term, so that a product walks through them in the
+//! order they lie in. A tile of a few rows and one panel, or of one row and a few panels, has its sums in registers:
+//!   sums\[r\]\[c\] += Σ_k rows\[r\]\[k\]·panel\[k\]\[c\], with k in order, from zero.
+//! So an element's bits depend on nothing but its own row and column.
+
+mod dot;
+mod holds;
+mod round;
+#[cfg(test)]
+mod tests;
+mod whole;
+
+pub use holds::panel_words;
+pub use round::{Column, MOST_TERMS, Rounded, pack_panels};
+pub use whole::{ALONE, Room, product_with_panels};
+
+use crate::engine::WeightFormat;
+use holds::{Bf16, F32, Holds, Int8, Row};
+use pulp::{Simd, WithSimd};
+use round::Round;
+use std::ops::Range;
+
+/// Columns of a panel.
+pub const WIDTH: usize = 16;
+
+/// Packed weights, kept for as long as they are those of the same tensor.
+#[derive(Default)]
+pub struct Kept {
+    pub words: Vec<f32>,
+    of: Option<Label>,
+}
+
+/// A tensor's version, where in it the weights begin, and which panels are packed.
+#[derive(Clone, PartialEq)]
+struct Label {
+    version: u64,
+    first: u32,
+    panels: Range<usize>,
+}
+
+impl Kept {
+    /// Packs, unless this is what is there. Weights without a version may be others each time.
+    pub fn pack(
+        &mut self,
+        version: Option<u64>,
+        first: u32,
+        panels: Range<usize>,
+        pack: impl FnOnce(Range<usize>, &mut Vec<f32>),
+    ) {
+        let now = version.map(|version| Label { version, first, panels: panels.clone() });
+        if now.is_none() || now != self.of {
+            pack(panels, &mut self.words);
+            self.of = now;
+        }
+    }
+}
+
+/// Panels one after another.
+#[derive(Clone, Copy)]
+pub struct Panels<'a> {
+    pub words: &'a [f32],
+    pub format: WeightFormat,
+    pub terms: usize,
+}
+
+impl<'a> Panels<'a> {
+    /// Words of a panel.
+    #[inline(always)]
+    pub fn each(&self) -> usize {
+        panel_words(self.format, self.terms)
+    }
+
+    /// Those from panel `first` on.
+    #[inline(always)]
+    pub fn from(self, first: usize) -> Self {
+        Panels { words: &self.words[first * self.each()..], ..self }
+    }
+
+    #[inline(always)]
+    pub fn get(&self, i: usize) -> &'a [f32] {
+        let each = self.each();
+        &self.words[i * each..][..each]
+    }
+}
+
+/// Rows that are multiplied with panels: rounded as these are, if they are of integers.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    plain: &'a [&'a [f32]],
+    rounded: &'a Rounded,
+}
+
+impl<'a> Rows<'a> {
+    /// Rounds rows of so many terms for panels of this format, if it needs that, into `room`.
+    #[inline(always)]
+    pub fn new<S: Simd>(
+        simd: S,
+        format: WeightFormat,
+        plain: &'a [&'a [f32]],
+        terms: usize,
+        room: &'a mut Rounded,
+    ) -> Self {
+        if format == WeightFormat::Int8 {
+            simd.vectorize(Round { rows: plain, terms, to: room });
+        }
+        Rows { plain, rounded: room }
+    }
+}
+
+/// The rows' products with the first `count` panels, panel `i`'s from `at(i)` on in each row of the sums.
+pub struct Product<'a, 'b, A> {
+    pub rows: Rows<'a>,
+    pub panels: Panels<'a>,
+    pub count: usize,
+    pub at: A,
+    pub sums: Sums<'b>,
+}
+
+impl<A: Fn(usize) -> usize> WithSimd for Product<'_, '_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (panels, rows) = (self.panels, self.rows.plain);
+        match panels.format {
+            WeightFormat::F32 => {
+                let panel = |i| panels.get(i);
+                add_products(simd, panels.terms, rows, self.count, panel, self.at, &mut self.sums);
+            }
+            // A function of their own, so that the one they are called in stays small.
+            WeightFormat::Bf16 | WeightFormat::Int8 => simd.vectorize(Narrow {
+                rows: self.rows,
+                panels,
+                count: self.count,
+                at: &self.at,
+                sums: self.sums,
+            }),
+        }
+    }
+}
+
+/// A product with panels of fewer bits: one for all callers, as it takes long to compile.
+struct Narrow<'a, 'b> {
+    rows: Rows<'a>,
+    panels: Panels<'a>,
+    count: usize,
+    at: &'b dyn Fn(usize) -> usize,
+    sums: Sums<'b>,
+}
+
+impl WithSimd for Narrow<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Narrow { rows: Rows { plain, rounded }, panels, count, at, mut sums } = self;
+        let (terms, rows, panel) = (panels.terms, plain.len(), |i| panels.get(i));
+        if panels.format == WeightFormat::Bf16 {
+            let row = |r: usize| Row::new(&plain[r][..terms]);
+            add_rows(simd, Bf16, terms, rows, row, count, panel, at, &mut sums);
+        } else {
+            let (terms, row) = (terms.next_multiple_of(UNROLLED), |r| rounded.row(r));
+            add_rows(simd, Int8, terms, rows, row, count, panel, at, &mut sums);
+        }
+    }
+}
+
+/// Where the sums of a tile lie, to which the products are added.
+pub struct Sums<'a> {
+    pub words: &'a mut [f32],
+    /// Words from one row to the next.
+    pub stride: usize,
+}
+
+/// Adds its product to each of the sums of some rows and panels of f32: panel `i`'s lie from `at(i)` on, in each row.
+#[inline(always)]
+pub fn add_products<'a, S: Simd>(
+    simd: S,
+    terms: usize,
+    rows: &[&[f32]],
+    panels: usize,
+    panel: impl Fn(usize) -> &'a [f32],
+    at: impl Fn(usize) -> usize,
+    sums: &mut Sums,
+) {
+    let row = |r: usize| Row::new(&rows[r][..terms]);
+    add_rows(simd, F32, terms, rows.len(), row, panels, panel, at, sums);
+}
+
+/// The same for any format, of so many rows.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a product has two sides and a place")]
+fn add_rows<'a, 'r, S: Simd, F: Holds<W>, const W: usize>(
+    simd: S,
+    _: F,
+    terms: usize,
+    rows: usize,
+    row: impl Fn(usize) -> Row<'r, F::Four>,
+    panels: usize,
+    panel: impl Fn(usize) -> &'a [f32],
+    at: impl Fn(usize) -> usize,
+    sums: &mut Sums,
+) where
+    F::Four: 'r,
+{
+    // As many sums as hide the latency of a multiply-add, and no more than there are registers. A panel stays in the
+    // first-level cache while it meets all rows.
+    macro_rules! tiles {
+        ($vectors:literal, $most:literal, [$($few:literal: $together:literal),*], [$($count:literal),*]) => {{
+            match rows {
+                $($few => {
+                    let whole = panels / $together * $together;
+                    for i in (0..whole).step_by($together) {
+                        tile::<S, F, W, $vectors, $together, $few>(simd, terms, &row, 0, &panel, &at, i, sums);
+                    }
+                    for i in whole..panels {
+                        tile::<S, F, W, $vectors, 1, $few>(simd, terms, &row, 0, &panel, &at, i, sums);
+                    }
+                })*
+                many => {
+                    let parts = many.div_ceil($most);
+                    for i in 0..panels {
+                        for part in 0..parts {
+                            let [first, end] = [part, part + 1].map(|n| many * n / parts);
+                            match end - first {
+                                $($count => tile::<S, F, W, $vectors, 1, $count>(
+                                    simd, terms, &row, first, &panel, &at, i, sums,
+                                ),)*
+                                _ => {}
+                            }
+                        }
+                    }
+                }
+            }
+        }};
+    }
+    match S::F32_LANES {
+        8 => tiles!(2, 6, [1: 4, 2: 2], [3, 4, 5, 6]),
+        16 => tiles!(1, 12, [1: 4, 2: 4, 3: 2], [4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        4 => tiles!(4, 6, [1: 2, 2: 2], [3, 4, 5, 6]),
+        _ => tiles!(16, 1, [], [1]),
+    }
+}
+
+/// Terms that the loop of a tile takes at once.
+const UNROLLED: usize = 4;
+
+/// One tile: V vectors a panel, P panels, R rows.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "one caller")]
+fn tile<'a, 'r, S, F, const W: usize, const V: usize, const P: usize, const R: usize>(
+    simd: S,
+    terms: usize,
+    row: &impl Fn(usize) -> Row<'r, F::Four>,
+    first: usize,
+    panel: &impl Fn(usize) -> &'a [f32],
+    at: &impl Fn(usize) -> usize,
+    from: usize,
+    sums: &mut Sums,
+) where
+    S: Simd,
+    F: Holds<W>,
+    F::Four: 'r,
+{
+    let rows: [Row<F::Four>; R] = std::array::from_fn(|r| row(first + r));
+    let panels: [&[f32]; P] = std::array::from_fn(|i| panel(from + i));
+    let words = (terms * W).div_ceil(UNROLLED);
+    let weights: [&[[S::f32s; V]]; P] = std::array::from_fn(|i| {
+        let (vectors, _) = S::as_simd_f32s(&panels[i][..words * WIDTH]);
+        &vectors.as_chunks::<V>().0[..words]
+    });
+    // From zero: terms added one by one to what is there would each be rounded to its last place.
+    let mut sum = [[[F::zero(simd); V]; P]; R];
+    // Some terms at once, so that bounds are looked at once for all of them.
+    let (whole, rest) = (terms / UNROLLED, terms % UNROLLED);
+    let fours = rows.map(|row| &row.fours[..whole]);
+    let fours_of = weights.map(|panel| &panel.as_chunks::<W>().0[..whole]);
+    for q in 0..whole {
+        let terms = std::array::from_fn(|r| &fours[r][q]);
+        F::add(simd, terms, std::array::from_fn(|i| &fours_of[i][q]), &mut sum);
+    }
+    if rest > 0 {
+        let mut last = [[[simd.splat_f32s(0.0); V]; W]; P];
+        for (last, weights) in last.iter_mut().zip(&weights) {
+            last.iter_mut().zip(&weights[whole * W..]).for_each(|(last, word)| *last = *word);
+        }
+        let terms = std::array::from_fn(|r| &rows[r].rest);
+        F::add(simd, terms, last.each_ref(), &mut sum);
+    }
+    for (r, sum) in sum.iter().enumerate() {
+        for (i, &sum) in sum.iter().enumerate() {
+            let place = (first + r) * sums.stride + at(from + i);
+            let to = &mut sums.words[place..place + WIDTH];
+            F::finish(simd, sum, rows[r].scale, &panels[i][words * WIDTH..], to);
+        }
+    }
+}

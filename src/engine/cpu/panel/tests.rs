@@ -1,0 +1,155 @@
+//! Panels of every format against plain sums in float64, alone and in company, on every instruction set.
+
+use super::*;
+
+/// The columns of a matrix \[columns, terms\] in panels.
+fn pack(format: WeightFormat, weights: &[f32], terms: usize) -> Vec<f32> {
+    let (columns, mut words) = (weights.len() / terms, Vec::new());
+    let column = |panel: usize, column: usize| {
+        let column = panel * WIDTH + column;
+        let words = |column| &weights[column * terms..][..terms];
+        (column < columns).then(|| Column { words: words(column), stride: 1 })
+    };
+    pack_panels(format, terms, columns.div_ceil(WIDTH), column, &mut words);
+    words
+}
+
+struct Whole<'a, 'b> {
+    rows: &'a [&'a [f32]],
+    panels: Panels<'a>,
+    sums: &'b mut [f32],
+}
+
+impl WithSimd for Whole<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Whole { rows, panels, sums } = self;
+        let (count, mut rounded) = (panels.words.len() / panels.each(), Rounded::default());
+        let rows = Rows::new(simd, panels.format, rows, panels.terms, &mut rounded);
+        let sums = Sums { words: sums, stride: count * WIDTH };
+        Product { rows, panels, count, at: |i| i * WIDTH, sums }.with_simd(simd);
+    }
+}
+
+/// Products of the rows with the panels, added to ones.
+fn products(arch: impl Fn(Whole), rows: &[&[f32]], panels: Panels) -> Vec<f32> {
+    let stride = panels.words.len() / panels.each() * WIDTH;
+    let mut sums = vec![1.0; rows.len() * stride];
+    arch(Whole { rows, panels, sums: &mut sums });
+    sums
+}
+
+fn best(work: Whole) {
+    pulp::Arch::new().dispatch(work);
+}
+
+/// What the format makes of a vector, in double precision.
+fn rounded(format: WeightFormat, values: &[f32]) -> Vec<f64> {
+    let largest = values.iter().fold(0.0, |a: f64, &b| a.max(f64::from(b).abs()));
+    let step = largest / 127.0;
+    let round = |value: f64| match format {
+        WeightFormat::F32 => value,
+        WeightFormat::Bf16 => {
+            let unit = 2f64.powf(value.abs().log2().floor() - 7.0);
+            (value / unit).round_ties_even() * unit
+        }
+        WeightFormat::Int8 => (value / step).round_ties_even() * step,
+    };
+    let rounded = values.iter().map(|&value| round(f64::from(value)));
+    rounded.map(|value| if value.is_nan() { 0.0 } else { value }).collect()
+}
+
+/// Columns whose sizes differ by six orders, and one of zeros; rows likewise.
+fn numbers(count: usize, each: usize, step: f32) -> Vec<f32> {
+    let scale = |i: usize| [1.0, 1e-3, 0.0, 1e3, 0.3, 0.1][i / each % 6];
+    (0..count * each).map(|i| (i as f32 * step).sin() * scale(i)).collect()
+}
+
+#[test]
+fn each_row_has_its_own_bits_in_any_company() {
+    for format in WeightFormat::ALL {
+        for (terms, columns) in [(1, 16), (2, 16), (3, 32), (4, 80), (7, 140), (33, 64)] {
+            let weights = numbers(columns, terms, 0.37);
+            let words = pack(format, &weights, terms);
+            let panels = Panels { words: &words, format, terms };
+            let words = numbers(30, terms, 0.71);
+            let rows: Vec<&[f32]> = words.chunks(terms).collect();
+            let alone: Vec<Vec<f32>> =
+                rows.iter().map(|row| products(best, &[row], panels)).collect();
+            let columns: Vec<_> = weights.chunks(terms).map(|c| rounded(format, c)).collect();
+            for (row, sums) in rows.iter().zip(&alone) {
+                let row = match format {
+                    WeightFormat::Int8 => rounded(format, row),
+                    _ => rounded(WeightFormat::F32, row),
+                };
+                for (column, &got) in columns.iter().zip(sums) {
+                    let products = row.iter().zip(column).map(|(a, b)| a * b);
+                    let size: f64 = products.clone().map(f64::abs).sum();
+                    let error = (f64::from(got) - 1.0 - products.sum::<f64>()).abs();
+                    assert!(error <= 3e-7 * (1.0 + size), "{format:?} {terms}: {error}");
+                }
+            }
+            for together in 0..=rows.len() {
+                let sums = products(best, &rows[..together], panels);
+                assert_eq!(sums, alone[..together].concat(), "{format:?} {together} {terms}");
+            }
+        }
+    }
+}
+
+/// Sums of integers are the same whatever adds them up.
+#[test]
+fn integers_have_the_same_bits_on_every_instruction_set() {
+    for terms in [1, 5, 64, 1030] {
+        let (weights, words) = (numbers(48, terms, 0.37), numbers(13, terms, 0.71));
+        let panels = pack(WeightFormat::Int8, &weights, terms);
+        let panels = Panels { words: &panels, format: WeightFormat::Int8, terms };
+        for count in [1, 2, 3, 13] {
+            let rows: Vec<&[f32]> = words.chunks(terms).take(count).collect();
+            let want = products(|work| work.with_simd(pulp::Scalar::new()), &rows, panels);
+            assert_eq!(products(best, &rows, panels), want, "{terms} {count}");
+            #[cfg(target_arch = "x86_64")]
+            if let Some(v3) = pulp::x86::V3::try_new() {
+                assert_eq!(products(|work| Simd::vectorize(v3, work), &rows, panels), want);
+            }
+        }
+    }
+}
+
+/// bfloat16 has the bits of f32 with weights that are of eight significant bits.
+#[test]
+fn rounded_weights_have_the_bits_of_f32() {
+    let terms = 37;
+    let weights: Vec<f32> = (0..32 * terms).map(|i| (i * 7 % 255) as f32 / 64.0 - 1.9).collect();
+    let weights: Vec<f32> = weights.iter().map(|w| (w * 64.0).round() / 64.0).collect();
+    let (words, terms) = (numbers(7, terms, 0.71), terms);
+    let rows: Vec<&[f32]> = words.chunks(terms).collect();
+    let of = |format| {
+        let words = pack(format, &weights, terms);
+        products(best, &rows, Panels { words: &words, format, terms })
+    };
+    assert_eq!(of(WeightFormat::Bf16), of(WeightFormat::F32));
+}
+
+/// What is no number stays none, and reaches nobody else; whole rows of it, as their scale is none.
+#[test]
+fn no_number_becomes_one() {
+    let (terms, columns) = (9, 16);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for format in WeightFormat::ALL {
+            let mut rows = numbers(3, terms, 0.7);
+            let mut weights = numbers(columns, terms, 0.3);
+            rows[terms + 4] = bad;
+            weights[5 * terms + 8] = bad;
+            let words = pack(format, &weights, terms);
+            let rows: Vec<&[f32]> = rows.chunks(terms).collect();
+            let sums = products(best, &rows, Panels { words: &words, format, terms });
+            for (i, sum) in sums.iter().enumerate() {
+                let is_bad = i / columns == 1 || i % columns == 5;
+                assert_eq!(sum.is_finite(), !is_bad, "{format:?} {bad} {i}: {sum}");
+            }
+        }
+    }
+}
