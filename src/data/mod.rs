@@ -6,6 +6,7 @@ mod streams;
 mod text;
 mod vocabulary;
 
+#[cfg(feature = "files")]
 pub(crate) use buckets::LastPass;
 pub use buckets::{Batch, Buckets, Passes};
 pub use corpus::own_sources;
