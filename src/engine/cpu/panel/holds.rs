@@ -5,11 +5,11 @@ use super::{UNROLLED, WIDTH};
 use crate::engine::WeightFormat;
 use pulp::Simd;
 
-/// A row of the left operand: its terms by fours, those that are left, with zeros, and what a sum of them is times.
+/// A row of the left operand: its terms by fours, those that are left, and what a sum of them is times.
 #[derive(Clone, Copy)]
 pub struct Row<'a, T> {
     pub fours: &'a [T],
-    pub rest: T,
+    pub left: &'a [f32],
     pub scale: f32,
 }
 
@@ -17,10 +17,16 @@ impl<'a> Row<'a, [f32; UNROLLED]> {
     #[inline(always)]
     pub fn new(terms: &'a [f32]) -> Self {
         let (fours, left) = terms.as_chunks::<UNROLLED>();
-        let mut rest = [0.0; UNROLLED];
-        rest.iter_mut().zip(left).for_each(|(to, term)| *to = *term);
-        Row { fours, rest, scale: 1.0 }
+        Row { fours, left, scale: 1.0 }
     }
+}
+
+/// The terms that are left, with zeros.
+#[inline(always)]
+fn last_of(left: &[f32]) -> [f32; UNROLLED] {
+    let mut last = [0.0; UNROLLED];
+    last.iter_mut().zip(left).for_each(|(to, term)| *to = *term);
+    last
 }
 
 /// Four integers of sixteen bits, by pairs: words, as that is how they are read.
@@ -34,6 +40,9 @@ pub trait Holds<const W: usize> {
     type Sum<S: Simd>: Copy;
 
     fn zero<S: Simd>(simd: S) -> Self::Sum<S>;
+
+    /// The terms that are left of a row, with zeros.
+    fn last(left: &[f32]) -> Self::Four;
 
     /// sum\[r\]\[i\] += four terms of row r · those of panel i, in order.
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
@@ -111,6 +120,11 @@ impl Holds<4> for F32 {
     }
 
     #[inline(always)]
+    fn last(left: &[f32]) -> [f32; UNROLLED] {
+        last_of(left)
+    }
+
+    #[inline(always)]
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
         terms: [&[f32; UNROLLED]; R],
@@ -141,6 +155,11 @@ impl Holds<2> for Bf16 {
     #[inline(always)]
     fn zero<S: Simd>(simd: S) -> S::f32s {
         simd.splat_f32s(0.0)
+    }
+
+    #[inline(always)]
+    fn last(left: &[f32]) -> [f32; UNROLLED] {
+        last_of(left)
     }
 
     #[inline(always)]
@@ -186,6 +205,12 @@ impl Holds<1> for Int8 {
     #[inline(always)]
     fn zero<S: Simd>(simd: S) -> S::i32s {
         simd.splat_i32s(0)
+    }
+
+    /// None are: rounded rows have whole fours.
+    #[inline(always)]
+    fn last(_: &[f32]) -> Pairs {
+        [0; 2]
     }
 
     #[inline(always)]

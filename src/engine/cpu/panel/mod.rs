@@ -286,8 +286,8 @@ fn tile<'a, 'r, S, F, const W: usize, const V: usize, const P: usize, const R: u
         for (last, weights) in last.iter_mut().zip(&weights) {
             last.iter_mut().zip(&weights[whole * W..]).for_each(|(last, word)| *last = *word);
         }
-        let terms = std::array::from_fn(|r| &rows[r].rest);
-        F::add(simd, terms, last.each_ref(), &mut sum);
+        let terms = rows.map(|row| F::last(row.left));
+        F::add(simd, terms.each_ref(), last.each_ref(), &mut sum);
     }
     for (r, sum) in sum.iter().enumerate() {
         for (i, &sum) in sum.iter().enumerate() {

@@ -108,7 +108,7 @@ impl Rounded {
     #[inline(always)]
     pub fn row(&self, row: usize) -> Row<'_, Pairs> {
         let fours = &self.fours[row * self.line..][..self.line];
-        Row { fours, rest: [0; 2], scale: self.scales[row] }
+        Row { fours, left: &[], scale: self.scales[row] }
     }
 }
 
