@@ -133,6 +133,11 @@ impl Inputs<'_> {
     /// # Errors
     /// As [`Program::write_u32`].
     pub fn write_u32(&mut self, id: BufferId, values: &[u32]) -> Result<()> {
+        self.check_range(id, values)?;
+        self.words(id, DType::U32, bytemuck::cast_slice(values))
+    }
+
+    fn check_range(&self, id: BufferId, values: &[u32]) -> Result<()> {
         let buffer = &self.program.buffers[id.0];
         if let Some(place) = values.iter().position(|&value| !buffer.allows(value)) {
             let Buffer { name, most, except, .. } = buffer;
@@ -146,7 +151,39 @@ impl Inputs<'_> {
                 "'{name}': element {place} is {value}{negative}; it must be {most} at most{or}"
             )));
         }
-        self.words(id, DType::U32, bytemuck::cast_slice(values))
+        Ok(())
+    }
+
+    /// As [`Inputs::write`], with values that are not needed any more: the CPU engine takes them as they are, without a copy.
+    ///
+    /// # Errors
+    /// As [`Program::write`].
+    pub fn give(&mut self, id: BufferId, values: Vec<f32>) -> Result<()> {
+        self.check_words(id, DType::F32, values.len())?;
+        self.put_owned(id, values)
+    }
+
+    /// As [`Inputs::write_u32`], with values that are not needed any more.
+    ///
+    /// # Errors
+    /// As [`Program::write_u32`].
+    pub fn give_u32(&mut self, id: BufferId, values: Vec<u32>) -> Result<()> {
+        self.check_range(id, &values)?;
+        self.check_words(id, DType::U32, values.len())?;
+        self.put_owned(id, bytemuck::cast_vec(values))
+    }
+
+    fn put_owned(&mut self, id: BufferId, values: Vec<f32>) -> Result<()> {
+        let member = self.member.unwrap_or(0);
+        match &mut self.program.kind {
+            ProgramKind::Cpu(programs) if programs.len() == 1 || self.member.is_some() => {
+                if let Some(program) = programs.get_mut(member) {
+                    *program.input_mut(id) = values;
+                }
+                Ok(())
+            }
+            _ => self.put(id, bytemuck::cast_slice(&values)),
+        }
     }
 
     /// Sets the control words, where the recording has them.
@@ -159,15 +196,19 @@ impl Inputs<'_> {
     }
 
     fn words(&mut self, id: BufferId, dtype: DType, bytes: &[u8]) -> Result<()> {
+        self.check_words(id, dtype, bytes.len() / WORD_BYTES)?;
+        self.put(id, bytes)
+    }
+
+    fn check_words(&self, id: BufferId, dtype: DType, words: usize) -> Result<()> {
         let buffer = &self.program.buffers[id.0];
         if buffer.role != Role::Input || buffer.dtype != dtype {
             return Err(Error::invalid(format!("'{}' is no input of type {dtype:?}", buffer.name)));
         }
-        let words = bytes.len() / WORD_BYTES;
         if words != buffer.len {
             return Err(Error::shape(buffer.name.as_str(), &[buffer.len], &[words]));
         }
-        self.put(id, bytes)
+        Ok(())
     }
 
     fn put(&mut self, id: BufferId, bytes: &[u8]) -> Result<()> {

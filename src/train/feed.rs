@@ -73,15 +73,15 @@ impl Feed {
     /// # Errors
     /// The recording lacks an input that it has to have; values of another type, length or range than it has
     /// ([`Program::write`](crate::engine::Program::write)); the device failed.
-    pub fn write(&self, inputs: &mut Inputs) -> Result<()> {
-        for Entry { name, values, optional } in &self.values {
-            let id = match inputs.find(name) {
-                Err(_) if *optional => continue,
+    pub fn write(self, inputs: &mut Inputs) -> Result<()> {
+        for Entry { name, values, optional } in self.values {
+            let id = match inputs.find(&name) {
+                Err(_) if optional => continue,
                 found => found?,
             };
             match values {
-                Values::Floats(values) => inputs.write(id, values)?,
-                Values::Integers(values) => inputs.write_u32(id, values)?,
+                Values::Floats(values) => inputs.give(id, values)?,
+                Values::Integers(values) => inputs.give_u32(id, values)?,
             }
         }
         Ok(())
@@ -137,9 +137,38 @@ impl<I: Send, M: Fn(u64) -> Result<I> + Clone + Send> Ahead<I, M> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Engine;
     use crate::error::Error;
+    use crate::schedule::Recorder;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
+
+    /// What a feed gives is looked at as what is written is, though nothing is copied.
+    #[test]
+    fn feeds_are_checked() {
+        let mut rec = Recorder::inference();
+        let x = rec.input("x", [2, 3], false).unwrap();
+        let ids = rec.input_ids("ids", 2).unwrap();
+        rec.bound(ids, 4);
+        rec.output("out", x).unwrap();
+        let engine = Engine::cpu(Some(1)).unwrap();
+        let mut program = engine.load(&rec.finish(), &engine.store()).unwrap();
+        let mut feeds = |name: &'static str, values: Values| {
+            let mut feed = Feed::new(0);
+            feed.put(name, values);
+            feed.write(&mut program.inputs())
+        };
+        assert!(feeds("x", vec![0.0; 6].into()).is_ok());
+        assert!(feeds("x", vec![0.0; 5].into()).is_err(), "too few");
+        assert!(feeds("x", vec![0u32; 6].into()).is_err(), "of another type");
+        assert!(feeds("ids", vec![4, 0].into()).is_ok());
+        let error = feeds("ids", vec![4, 5].into()).unwrap_err().to_string();
+        assert!(error.contains("element 1 is 5"), "{error}");
+        assert!(feeds("other", vec![0.0].into()).is_err(), "no such input");
+        let mut feed = Feed::new(0);
+        feed.put_if_recorded("other", vec![0.0]);
+        assert!(feed.write(&mut program.inputs()).is_ok());
+    }
 
     /// Waits until so many were made.
     fn wait_for(made: &AtomicU64, count: u64) {

@@ -132,7 +132,7 @@ pub fn check_gradients(
     let mut run = || -> Result<f64> {
         zero_states(&store, &recording)?;
         let mut inputs = program.inputs();
-        feed.write(&mut inputs)?;
+        feed.clone().write(&mut inputs)?;
         inputs.set_control(optimizer.control(1, seed, 0.0));
         program.run()?;
         Ok(f64::from(program.read(loss)?[0]))

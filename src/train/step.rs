@@ -170,9 +170,9 @@ impl<'a, T: Task> Trainer<'a, T> {
         let Some(Loaded { program, .. }) = self.training.get_mut(shape) else {
             return Err(Error::invalid(format!("a batch of shape {shape} of {shape_count}")));
         };
-        let members = seeds(self.options.seed, self.members).zip(&feeds).enumerate();
+        let members = seeds(self.options.seed, self.members).zip(feeds).enumerate();
         for (member, (seed, own)) in members {
-            for (number, feed) in own.iter().enumerate() {
+            for (number, feed) in own.into_iter().enumerate() {
                 let suffix = micro_batch_name("", number, count);
                 feed.write(&mut program.member(member)?.with_suffix(suffix))?;
             }

@@ -81,7 +81,7 @@ impl<T: Task> Trainer<'_, T> {
         let missing = || Error::invalid("a microscope that was made is gone");
         let microscope = watcher.microscopes.get_mut(&shape).ok_or_else(missing)?;
         through(microscope, anew, &mut |inputs| {
-            next.write(inputs)?;
+            next.clone().write(inputs)?;
             inputs.set_control(control);
             Ok(())
         })

@@ -166,6 +166,11 @@ impl CpuProgram {
         &mut self.memory[self.place[id.0]]
     }
 
+    /// The memory of an input, which must stay as long as it is.
+    pub fn input_mut(&mut self, id: BufferId) -> &mut Vec<f32> {
+        &mut self.memory[self.place[id.0]]
+    }
+
     pub fn plan(&self) -> &MemoryPlan {
         &self.plan
     }
