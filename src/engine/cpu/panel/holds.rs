@@ -21,14 +21,6 @@ impl<'a> Row<'a, [f32; UNROLLED]> {
     }
 }
 
-/// The terms that are left, with zeros.
-#[inline(always)]
-fn last_of(left: &[f32]) -> [f32; UNROLLED] {
-    let mut last = [0.0; UNROLLED];
-    last.iter_mut().zip(left).for_each(|(to, term)| *to = *term);
-    last
-}
-
 /// Four integers of sixteen bits, by pairs: words, as that is how they are read.
 pub type Pairs = [i32; 2];
 
@@ -41,14 +33,19 @@ pub trait Holds<const W: usize> {
 
     fn zero<S: Simd>(simd: S) -> Self::Sum<S>;
 
-    /// The terms that are left of a row, with zeros.
-    fn last(left: &[f32]) -> Self::Four;
-
     /// sum\[r\]\[i\] += four terms of row r · those of panel i, in order.
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
         terms: [&Self::Four; R],
         weights: [&[[S::f32s; V]; W]; P],
+        sum: &mut [[[Self::Sum<S>; V]; P]; R],
+    );
+
+    /// The same for the terms that are left, fewer than four, in the words that are.
+    fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
+        simd: S,
+        left: [&[f32]; R],
+        weights: [&[[S::f32s; V]]; P],
         sum: &mut [[[Self::Sum<S>; V]; P]; R],
     );
 
@@ -120,11 +117,6 @@ impl Holds<4> for F32 {
     }
 
     #[inline(always)]
-    fn last(left: &[f32]) -> [f32; UNROLLED] {
-        last_of(left)
-    }
-
-    #[inline(always)]
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
         terms: [&[f32; UNROLLED]; R],
@@ -133,6 +125,18 @@ impl Holds<4> for F32 {
     ) {
         for k in 0..UNROLLED {
             multiply_add(simd, terms.map(|terms| terms[k]), weights.map(|w| w[k]), sum);
+        }
+    }
+
+    #[inline(always)]
+    fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
+        simd: S,
+        left: [&[f32]; R],
+        weights: [&[[S::f32s; V]]; P],
+        sum: &mut [[[S::f32s; V]; P]; R],
+    ) {
+        for k in 0..left[0].len() {
+            multiply_add(simd, left.map(|left| left[k]), weights.map(|w| w[k]), sum);
         }
     }
 
@@ -148,6 +152,28 @@ impl Holds<4> for F32 {
     }
 }
 
+/// The weights of term k in words of two terms. In loops, as a closure of `array::map` is not compiled for the instruction
+/// set.
+#[inline(always)]
+fn halves_of<S: Simd, const V: usize, const P: usize>(
+    simd: S,
+    words: [[S::f32s; V]; P],
+    k: usize,
+) -> [[S::f32s; V]; P] {
+    let mut half = words;
+    for i in 0..P {
+        for v in 0..V {
+            let word = simd.transmute_u32s_f32s(words[i][v]);
+            let upper = match k % 2 {
+                0 => simd.wrapping_dyn_shl_u32s(word, simd.splat_u32s(16)),
+                _ => simd.and_u32s(word, simd.splat_u32s(0xffff_0000)),
+            };
+            half[i][v] = simd.transmute_f32s_u32s(upper);
+        }
+    }
+    half
+}
+
 impl Holds<2> for Bf16 {
     type Four = [f32; UNROLLED];
     type Sum<S: Simd> = S::f32s;
@@ -158,31 +184,28 @@ impl Holds<2> for Bf16 {
     }
 
     #[inline(always)]
-    fn last(left: &[f32]) -> [f32; UNROLLED] {
-        last_of(left)
-    }
-
-    #[inline(always)]
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
         terms: [&[f32; UNROLLED]; R],
         weights: [&[[S::f32s; V]; 2]; P],
         sum: &mut [[[S::f32s; V]; P]; R],
     ) {
-        // Loops, as a closure of `array::map` is not compiled for the instruction set.
         for k in 0..UNROLLED {
-            let mut half = [[simd.splat_f32s(0.0); V]; P];
-            for i in 0..P {
-                for v in 0..V {
-                    let word = simd.transmute_u32s_f32s(weights[i][k / 2][v]);
-                    let upper = match k % 2 {
-                        0 => simd.wrapping_dyn_shl_u32s(word, simd.splat_u32s(16)),
-                        _ => simd.and_u32s(word, simd.splat_u32s(0xffff_0000)),
-                    };
-                    half[i][v] = simd.transmute_f32s_u32s(upper);
-                }
-            }
+            let half = halves_of(simd, weights.map(|w| w[k / 2]), k);
             multiply_add(simd, terms.map(|terms| terms[k]), half, sum);
+        }
+    }
+
+    #[inline(always)]
+    fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
+        simd: S,
+        left: [&[f32]; R],
+        weights: [&[[S::f32s; V]]; P],
+        sum: &mut [[[S::f32s; V]; P]; R],
+    ) {
+        for k in 0..left[0].len() {
+            let half = halves_of(simd, weights.map(|w| w[k / 2]), k);
+            multiply_add(simd, left.map(|left| left[k]), half, sum);
         }
     }
 
@@ -209,8 +232,12 @@ impl Holds<1> for Int8 {
 
     /// None are: rounded rows have whole fours.
     #[inline(always)]
-    fn last(_: &[f32]) -> Pairs {
-        [0; 2]
+    fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
+        _: S,
+        _: [&[f32]; R],
+        _: [&[[S::f32s; V]]; P],
+        _: &mut [[[S::i32s; V]; P]; R],
+    ) {
     }
 
     #[inline(always)]

@@ -282,12 +282,8 @@ fn tile<'a, 'r, S, F, const W: usize, const V: usize, const P: usize, const R: u
         F::add(simd, terms, std::array::from_fn(|i| &fours_of[i][q]), &mut sum);
     }
     if rest > 0 {
-        let mut last = [[[simd.splat_f32s(0.0); V]; W]; P];
-        for (last, weights) in last.iter_mut().zip(&weights) {
-            last.iter_mut().zip(&weights[whole * W..]).for_each(|(last, word)| *last = *word);
-        }
-        let terms = rows.map(|row| F::last(row.left));
-        F::add(simd, terms.each_ref(), last.each_ref(), &mut sum);
+        let left = rows.map(|row| row.left);
+        F::add_left(simd, left, weights.map(|panel| &panel[whole * W..]), &mut sum);
     }
     for (r, sum) in sum.iter().enumerate() {
         for (i, &sum) in sum.iter().enumerate() {
