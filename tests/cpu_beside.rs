@@ -168,28 +168,32 @@ fn it_conforms() {
 /// not worth waking one.
 #[test]
 fn it_is_done_where_it_is_worth_it() {
-    let of = |time: usize, batch: usize, training: bool, strategy: Strategy| {
-        let shape = RecurrentShape {
-            cell: CellKind::Lstm,
-            time,
-            batch,
-            input: 64,
-            hidden: 64,
-            layers: 1,
-            heads: 1,
-            bidirectional: true,
-            shortest: time,
-            memory: Default::default(),
-            precision: Default::default(),
-        };
-        beside(&cpu(2, strategy), &shape.record(training).unwrap())
+    let shape_of = |time: usize, batch: usize, layers: usize| RecurrentShape {
+        cell: CellKind::Lstm,
+        time,
+        batch,
+        input: 64,
+        hidden: 64,
+        layers,
+        heads: 1,
+        bidirectional: layers == 1,
+        shortest: time,
+        memory: Default::default(),
+        precision: Default::default(),
     };
-    assert_eq!(of(64, 1, false, Strategy::Auto), 1);
+    let of = |time, batch, training, strategy| {
+        let recording = shape_of(time, batch, 1).record(training).unwrap();
+        beside(&cpu(2, strategy), &recording)
+    };
     assert_eq!(of(64, 1, true, Strategy::Auto), 2);
     assert_eq!(of(64, 1, true, Strategy::Step), 0);
     assert_eq!(of(64, 64, true, Strategy::Auto), 0);
     assert_eq!(of(64, 64, true, Strategy::Wavefront), 2);
     assert_eq!(of(3, 1, false, Strategy::Auto), 0);
+    // Layers only if that is asked for.
+    let layers = shape_of(64, 1, 2).record(false).unwrap();
+    assert_eq!(beside(&cpu(2, Strategy::Auto), &layers), 0);
+    assert!(beside(&cpu(2, Strategy::Wavefront), &layers) > 0);
 }
 
 /// A product of two rows at a time would be another one than that of all: such layers stay whole, and so do those with

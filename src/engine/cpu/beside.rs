@@ -94,12 +94,8 @@ pub fn arrange(
         (false, true) => own,
         (false, false) => own.saturating_add(own.max(SPARE)),
     };
-    let small = recording.launches().len() <= wavefront::MOST_LAUNCHES;
-    let parts = match (asked, small && !recording.is_frugal()) {
-        (true, _) => &wavefront::PARTS[..],
-        (false, true) => &wavefront::CANDIDATES[..],
-        (false, false) => &[],
-    };
+    // Layers in parts of time are slower on the cores where they were measured: docs/rejected-optimizations.md.
+    let parts = if asked { &wavefront::PARTS[..] } else { &[] };
     for &parts in std::iter::once(&1).chain(parts) {
         let cut =
             if parts > 1 { wavefront::cut(recording, parts) } else { Some(recording.clone()) };

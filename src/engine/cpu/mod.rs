@@ -273,8 +273,7 @@ impl CpuEngine {
             }
         }
         if parts > 1 {
-            let asked = self.strategy == Strategy::Wavefront;
-            list.extend(wavefront::choices(whole, parts, asked));
+            list.extend(wavefront::choices(whole, parts));
         }
         Ok(list)
     }

@@ -8,12 +8,8 @@ use crate::engine::{Choice, Strategy};
 use crate::kernel::{Matmul, Op};
 use crate::recording::{Launch, Recording};
 
-/// Into how many parts a chain is cut where that was asked for, and into how many it is tried where not.
+/// Into how many parts a chain is cut where that was asked for.
 pub const PARTS: [usize; 1] = [8];
-pub const CANDIDATES: [usize; 3] = [4, 8, 16];
-
-/// Launches of a recording in which chains are looked for unasked.
-pub const MOST_LAUNCHES: usize = 1 << 15;
 
 /// The recording with its chains in so many parts, if any can be cut with the bits that it has.
 pub fn cut(recording: &Recording, parts: usize) -> Option<Recording> {
@@ -24,7 +20,7 @@ pub fn cut(recording: &Recording, parts: usize) -> Option<Recording> {
 }
 
 /// How the chains of a recording go that was cut into so many parts.
-pub fn choices(recording: &Recording, parts: usize, asked: bool) -> Vec<Choice> {
+pub fn choices(recording: &Recording, parts: usize) -> Vec<Choice> {
     let lasting = Lasting::new(recording);
     let mut list = Vec::new();
     let cut = |chain: &&Chain| chain.cut(parts).is_some() && keeps_bits(chain, parts, &lasting);
@@ -35,10 +31,7 @@ pub fn choices(recording: &Recording, parts: usize, asked: bool) -> Vec<Choice> 
             steps: chain.time(),
             strategy: Strategy::Wavefront,
             measured_ms: None,
-            reason: match asked {
-                true => "asked for".to_string(),
-                false => "fewer threads wait for each other at every step".to_string(),
-            },
+            reason: "asked for".to_string(),
             cut: Some(format!("in {} parts of time", chain.parts(parts).len())),
         };
         if !list.contains(&choice) {
