@@ -194,8 +194,8 @@ fn run_stages(
                     Tables { common: &[], own: memory, scratches, shared: shared.0, run: shared.1 };
                 execute(context, launch, &mut tables);
                 if let Some(begins) = &mut begins {
-                    let end = Instant::now();
-                    begins.extend((1..launch.ops.len()).map(|_| end));
+                    // One after another, however little there is between them.
+                    begins.extend((1..launch.ops.len()).map(|_| Instant::now()));
                 }
             }
             CpuStage::Lanes(lanes) => {
