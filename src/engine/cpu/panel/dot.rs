@@ -6,9 +6,11 @@
 use super::UNROLLED;
 use super::holds::{ORDER, Pairs};
 use pulp::Simd;
+#[cfg(target_arch = "x86_64")]
 use std::any::Any;
 
 /// The instruction set that this is, if it is `T`.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn is<T: Copy + 'static>(simd: &dyn Any) -> Option<T> {
     simd.downcast_ref::<T>().copied()
@@ -60,6 +62,7 @@ pub fn dot<S: Simd>(simd: S, sum: S::i32s, halves: [S::i32s; 2], terms: &Pairs) 
             return bytemuck::cast(v3.avx2._mm256_add_epi32(sum, second));
         }
     }
+    let _ = simd;
     let mut sum = sum;
     let lanes: &mut [i32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut sum));
     let terms: [i16; UNROLLED] = bytemuck::cast(*terms);
