@@ -1,7 +1,7 @@
 //! `matmul`: the large products, on all threads.
 
 use super::cell::activate;
-use super::panel::{ALONE, Column, Panels, WIDTH, pack_panels, product_with_panels};
+use super::panel::{ALONE, Column, Panels, Start, WIDTH, pack_panels, product_with_panels};
 use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
 use crate::engine::WeightFormat;
@@ -34,13 +34,17 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
     let terms = kernel.side == Some(SequenceSide::Terms);
     let [count, block] = kernel.sequence_rows();
     let blocks = count.div_ceil(block);
+    let mut is_packed = false;
     for number in 0..blocks {
         let first = block * if kernel.descending { blocks - 1 - number } else { number };
         let rows = first..count.min(first + block);
         let part = Part { first, rows: rows.len(), later: terms && number > 0 };
         if !kernel.flags || rows.clone().all(valid) {
             if keeps {
-                keep(kernel, &operands, version, format, scratch);
+                if !is_packed {
+                    keep(kernel, &operands, version, format, scratch);
+                    is_packed = true;
+                }
                 with_kept(context, kernel, &operands, c, format, part, scratch);
             } else {
                 whole(context, kernel, &operands, c, row_sum, part);
@@ -53,7 +57,8 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         } else {
             // Rows have the bits that they have without the others.
             let narrow = keeps && format != WeightFormat::F32;
-            if narrow {
+            if narrow && !is_packed {
+                is_packed = true;
                 keep(kernel, &operands, version, format, scratch);
             }
             let format = narrow.then_some(format);
@@ -234,10 +239,11 @@ fn with_kept(
     let shape = [part.rows, p.n as usize, p.k as usize];
     let a = &on.a[part.first * a_stride..];
     let c = &mut c[part.first * c_stride..];
-    let accumulate = set_bias(kernel, on.bias, c, part.rows, part);
+    let bias = kernel.bias.then(|| &on.bias[..p.n as usize]);
+    let start = Start { accumulate: kernel.accumulate, bias };
     let Scratch { kept, product, .. } = scratch;
     let panels = Panels { words: &kept.words, format, terms: p.k as usize };
-    product_with_panels(context, shape, (a, a_stride), panels, (c, c_stride), accumulate, product);
+    product_with_panels(context, shape, (a, a_stride), panels, (c, c_stride), start, product);
 }
 
 fn add_rows<'a>(sums: &mut [f32], rows: impl Iterator<Item = &'a [f32]>) {
@@ -293,7 +299,8 @@ fn valid_rows(
         let shape = [rows.len(), n, k];
         if let Some(format) = format {
             let panels = Panels { words: &kept.words, format, terms: k };
-            product_with_panels(context, shape, (gathered, k), panels, (result, n), false, sums);
+            let start = Start { accumulate: false, bias: None };
+            product_with_panels(context, shape, (gathered, k), panels, (result, n), start, sums);
         } else {
             let a = Strided::new(gathered, k, false);
             let b = Strided::new(on.b, p.b_stride as usize, kernel.b_transposed);

@@ -124,14 +124,10 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
         store(g, &mut gates[gate_g..gate_g + n], j);
         store(o, &mut gates[gate_o..gate_o + n], j);
         store(c, c_new, j);
-        if !options.normed {
-            let mut h = c;
-            act.act::<H>(&mut h);
-            for l in 0..LANES {
-                h[l] *= o[l];
-            }
-            store(h, h_new, j);
-        }
+    }
+    if !options.normed {
+        // A loop of its own: behind all that c needs, tanh would wait.
+        output(act, &gates[gate_o..gate_o + n], c_new, h_new);
     }
 }
 

@@ -14,7 +14,7 @@ mod whole;
 
 pub use holds::panel_words;
 pub use round::{Column, MOST_TERMS, Rounded, pack_panels};
-pub use whole::{ALONE, Room, product_with_panels};
+pub use whole::{ALONE, Room, Start, product_with_panels};
 
 use crate::engine::WeightFormat;
 use holds::{Bf16, F32, Holds, Int8, Row};

@@ -1,6 +1,7 @@
 //! Panels of every format against plain sums in float64, alone and in company, on every instruction set.
 
 use super::*;
+use crate::engine::cpu::Context;
 
 /// The columns of a matrix \[columns, terms\] in panels.
 fn pack(format: WeightFormat, weights: &[f32], terms: usize) -> Vec<f32> {
@@ -149,6 +150,52 @@ fn no_number_becomes_one() {
             for (i, sum) in sums.iter().enumerate() {
                 let is_bad = i / columns == 1 || i % columns == 5;
                 assert_eq!(sum.is_finite(), !is_bad, "{format:?} {bad} {i}: {sum}");
+            }
+        }
+    }
+}
+
+/// C has rows of its own stride; what lies between them stays as it is.
+#[test]
+fn whole_products_begin_with_what_they_should() {
+    let number = |i: usize| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0;
+    // Of one thread, of some, and of so many rows that each thread has several bands of them.
+    for [m, n, k] in [[1, 40, 9], [5, 33, 7], [1, 1100, 1000], [130, 96, 200], [61, 130, 150]] {
+        let (a_stride, c_stride) = (k + 3, n + 5);
+        let a: Vec<f32> = (0..m * a_stride).map(number).collect();
+        let b: Vec<f32> = (0..n * k).map(|i| number(i + 5)).collect();
+        let bias: Vec<f32> = (0..n).map(|i| number(i + 9)).collect();
+        let words = pack(WeightFormat::F32, &b, k);
+        let panels = Panels { words: &words, format: WeightFormat::F32, terms: k };
+        for threads in [1, 2, 3] {
+            let context = Context::new(threads).unwrap();
+            for (accumulate, with_bias) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
+                let start = Start { accumulate, bias: with_bias.then_some(&bias[..]) };
+                let mut c = vec![3.0; m * c_stride];
+                let to = (&mut c[..], c_stride);
+                let room = &mut Room::default();
+                product_with_panels(&context, [m, n, k], (&a, a_stride), panels, to, start, room);
+                for (i, c) in c.chunks(c_stride).enumerate() {
+                    let row = &a[i * a_stride..][..k];
+                    for (j, &got) in c.iter().enumerate() {
+                        if j >= n {
+                            assert_eq!(got, 3.0, "{m} {n} {k}: behind the row");
+                            continue;
+                        }
+                        let terms = row.iter().zip(&b[j * k..]);
+                        let terms = terms.map(|(a, b)| f64::from(*a) * f64::from(*b));
+                        let size: f64 = 4.0 + terms.clone().map(f64::abs).sum::<f64>();
+                        let sum: f64 = terms.sum();
+                        let first = if accumulate { 3.0 } else { 0.0 };
+                        let want = sum + first + if with_bias { f64::from(bias[j]) } else { 0.0 };
+                        let error = (f64::from(got) - want).abs();
+                        // A rounding a term, which lie either way.
+                        let most = f64::from(f32::EPSILON) * (k as f64).sqrt() * size;
+                        assert!(error < most, "{m} {n} {k}, {start:?}: {got} {want}");
+                    }
+                }
             }
         }
     }

@@ -9,14 +9,37 @@ use smallvec::SmallVec;
 /// The multiply-adds up to which one thread makes a product of weights that are kept.
 pub const ALONE: usize = 1 << 20;
 
-/// C\[m,n\] (+)= A\[m,k\]·B for B in panels, with the strides of A and C.
+/// What the sums of a product begin with: what is there, if it accumulates, and a bias.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    pub accumulate: bool,
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Start<'_> {
+    /// The same for columns from `first` on.
+    fn from(self, first: usize) -> Self {
+        Start { bias: self.bias.map(|bias| &bias[first..]), ..self }
+    }
+
+    fn set(self, row: &mut [f32]) {
+        match (self.accumulate, self.bias) {
+            (false, None) => row.fill(0.0),
+            (false, Some(bias)) => row.copy_from_slice(&bias[..row.len()]),
+            (true, None) => {}
+            (true, Some(bias)) => row.iter_mut().zip(bias).for_each(|(c, b)| *c += b),
+        }
+    }
+}
+
+/// C\[m,n\] (+)= A\[m,k\]·B, with a bias if there is one, for B in panels, with the strides of A and C.
 pub fn product_with_panels(
     context: &Context,
     [m, n, k]: [usize; 3],
     (a, a_stride): (&[f32], usize),
     panels: Panels,
     (c, c_stride): (&mut [f32], usize),
-    accumulate: bool,
+    start: Start,
     room: &mut Room,
 ) {
     let alone = m * n * k < ALONE;
@@ -25,73 +48,72 @@ pub fn product_with_panels(
         let columns = (n / context.threads).next_multiple_of(WIDTH);
         let words = columns / WIDTH * panels.each();
         let parts = c[..n].par_chunks_mut(columns).zip(panels.words.par_chunks(words));
-        return parts.for_each(|(c, words)| {
-            let panels = Panels { words, ..panels };
-            add_panels(&a[..k], a_stride, panels, c, columns, &mut Default::default(), accumulate);
+        return parts.enumerate().for_each(|(number, (c, words))| {
+            let (panels, start) = (Panels { words, ..panels }, start.from(number * columns));
+            let n = c.len();
+            add_panels((&a[..k], k), panels, (c, n), n, &mut Room::default(), start);
         });
     }
-    let rows = m.div_ceil(if alone { 1 } else { context.threads }).min(ROWS_AT_ONCE);
-    let last = (m - 1) * c_stride + n;
-    let parts = |c: &mut [f32], number: usize, room: &mut Room| {
-        let a = &a[number * rows * a_stride..];
-        let count = (c.len() + c_stride - n) / c_stride;
-        let a = &a[..(count - 1) * a_stride + k];
-        add_panels(a, a_stride, panels, c, c_stride, room, accumulate);
+    // The last row ends with its columns.
+    let (a, c) = (&a[..(m - 1) * a_stride + k], &mut c[..(m - 1) * c_stride + n]);
+    let bands = |a: &[f32], c: &mut [f32], room: &mut Room| {
+        let bands = a.chunks(BAND * a_stride).zip(c.chunks_mut(BAND * c_stride));
+        bands.for_each(|(a, c)| add_panels((a, a_stride), panels, (c, c_stride), n, room, start));
     };
     if alone {
-        let chunks = c[..last].chunks_mut(rows * c_stride).enumerate();
-        chunks.for_each(|(number, c)| parts(c, number, room));
+        bands(a, c, room);
     } else {
-        let chunks = c[..last].par_chunks_mut(rows * c_stride).enumerate();
-        chunks.for_each_init(Room::default, |room, (number, c)| parts(c, number, room));
+        let worth = ALONE.div_ceil(n * k).next_multiple_of(BAND);
+        let rows = m.div_ceil(context.threads).min(worth);
+        let parts = a.par_chunks(rows * a_stride).zip(c.par_chunks_mut(rows * c_stride));
+        parts.for_each_init(Room::default, |room, (a, c)| bands(a, c, room));
     }
 }
 
 /// Rows that meet a panel while it is in the first-level cache.
-const ROWS_AT_ONCE: usize = 32;
+const BAND: usize = 24;
 
-/// What a product with panels needs: its sums, and its rows in fewer bits.
+/// What a product with panels needs: the sums of columns that are no whole panel, and its rows in fewer bits.
 #[derive(Default)]
 pub struct Room {
     sums: Vec<f32>,
     rounded: Rounded,
 }
 
-/// C (+)= A·B for some rows of A and C, of which the last ends with the slice, and all panels of B.
+/// C (+)= A·B for some rows of A and C, n columns and all panels of B.
 fn add_panels(
-    a: &[f32],
-    a_stride: usize,
+    (a, a_stride): (&[f32], usize),
     panels: Panels,
-    c: &mut [f32],
-    c_stride: usize,
+    (c, c_stride): (&mut [f32], usize),
+    n: usize,
     room: &mut Room,
-    accumulate: bool,
+    start: Start,
 ) {
-    let count = a.len().div_ceil(a_stride);
-    let columns = c.len() - (count - 1) * c_stride;
-    let rows: SmallVec<[&[f32]; ROWS_AT_ONCE]> =
+    let rows: SmallVec<[&[f32]; BAND]> =
         a.chunks(a_stride).map(|row| &row[..panels.terms]).collect();
-    let stride = panels.words.len() / panels.each() * WIDTH;
+    // Before the product, so that its sums meet them in a cache.
+    c.chunks_mut(c_stride).for_each(|row| start.set(&mut row[..n]));
     let Room { sums, rounded } = room;
+    let (whole, rest) = (n / WIDTH, n % WIDTH);
     sums.clear();
-    sums.resize(count * stride, 0.0);
-    pulp::Arch::new().dispatch(WholeProduct { rows: &rows, panels, sums, stride, rounded });
-    for (c, sums) in c.chunks_mut(c_stride).zip(sums.chunks(stride)) {
-        let c = &mut c[..columns];
-        if accumulate {
-            c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
-        } else {
-            c.copy_from_slice(&sums[..columns]);
+    sums.resize(if rest > 0 { rows.len() * WIDTH } else { 0 }, 0.0);
+    let product = WholeProduct { rows: &rows, panels, whole, c, c_stride, tail: sums, rounded };
+    pulp::Arch::new().dispatch(product);
+    if rest > 0 {
+        for (c, sums) in c.chunks_mut(c_stride).zip(sums.chunks(WIDTH)) {
+            c[whole * WIDTH..n].iter_mut().zip(sums).for_each(|(c, sum)| *c += sum);
         }
     }
 }
 
-/// All rows' products with all panels, which lie one after another in the sums as the panels do.
+/// All rows' products with all panels: those of whole panels are added to C, those of the last, if it is none, to the tail.
 struct WholeProduct<'a> {
     rows: &'a [&'a [f32]],
     panels: Panels<'a>,
-    sums: &'a mut [f32],
-    stride: usize,
+    whole: usize,
+    c: &'a mut [f32],
+    c_stride: usize,
+    tail: &'a mut [f32],
     rounded: &'a mut Rounded,
 }
 
@@ -100,9 +122,13 @@ impl WithSimd for WholeProduct<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let WholeProduct { rows, panels, sums, stride, rounded } = self;
+        let WholeProduct { rows, panels, whole, c, c_stride, tail, rounded } = self;
         let rows = Rows::new(simd, panels.format, rows, panels.terms, rounded);
-        let (at, sums) = (|i| i * WIDTH, Sums { words: sums, stride });
-        Product { rows, panels, count: stride / WIDTH, at, sums }.with_simd(simd);
+        let ends = !tail.is_empty();
+        let all = [(0, whole, c, c_stride), (whole, usize::from(ends), tail, WIDTH)];
+        for (first, count, words, stride) in all {
+            let (panels, sums) = (panels.from(first), Sums { words, stride });
+            Product { rows, panels, count, at: |i| i * WIDTH, sums }.with_simd(simd);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, Targets, chunk_blocks, chunks, saved_blocks, split};
+use super::{Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
 use super::{of_chunk, pack_units, padded, zeros};
 use crate::engine::cpu::cell::{BackwardRow, STATES, cell_backward};
 use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
@@ -10,7 +10,7 @@ use crate::engine::cpu::step::{Few, Shared, old_slots};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::{BackwardPhase, NONE, RESET, StepBackward, VALID};
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 use std::ops::Range;
 
 /// The steps one after another, against the direction's order; the phase Initial may come last.
@@ -47,32 +47,31 @@ pub fn sequence_backward(
         later: &later,
         carry: &old_carry,
     };
-    let exchanges: Vec<_> = split.groups().iter().map(|_| Exchange::new(split.shares())).collect();
+    let exchanges: Vec<_> = (0..split.groups()).map(|_| Exchange::new(split.shares())).collect();
 
     let gates = Slab::of_members(&mut gates[first * words..(last + 1) * words], saved, &split);
     let carries = carry.chunks_mut(batch * hidden);
     let carries: Vec<_> = carries.map(|state| Slab::of_members(state, 1, &split)).collect();
     let mut carries: Vec<_> = carries.into_iter().map(Few::into_iter).collect();
     let d_unit = Slab::of_members(bound.write("d_unit"), cell.unit_vectors(), &split);
-    let rooms = scratch.rooms(split.members().count());
-    let members = split.members().zip(gates).zip(d_unit).zip(rooms);
-    let members = members.map(|(((member, gates), d_unit), room)| BackwardMember {
-        split: &split,
-        steps: &steps,
-        ends,
-        first,
-        targets: saved_blocks(cell),
-        gates,
-        carries: carries.iter_mut().filter_map(Iterator::next).collect(),
-        d_unit,
-        on: &on,
-        label: bound.label,
-        exchange: &exchanges[member.group],
-        room,
-        member,
+    let members = split.members().zip(gates).zip(d_unit).map(|((member, gates), d_unit)| {
+        let work = BackwardMember {
+            split: &split,
+            steps: &steps,
+            ends,
+            first,
+            targets: saved_blocks(cell),
+            gates,
+            carries: carries.iter_mut().filter_map(Iterator::next).collect(),
+            d_unit,
+            on: &on,
+            label: bound.label,
+            exchange: &exchanges[member.group],
+            member: member.clone(),
+        };
+        (member, work)
     });
-    let members: Vec<_> = members.collect();
-    team.run_sharing(&exchanges, members.into_iter(), |member| pulp::Arch::new().dispatch(member));
+    run(&team, &split, &exchanges, scratch, members);
 }
 
 /// What all members read.
@@ -103,17 +102,15 @@ struct BackwardMember<'a> {
     /// Of the weights, for as long as they stay.
     label: Option<u64>,
     exchange: &'a Exchange,
-    room: &'a mut Room,
 }
 
-impl WithSimd for BackwardMember<'_> {
-    type Output = ();
-
+impl Work for BackwardMember<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn work<S: Simd>(mut self, simd: S, room: &mut Room) {
         let (exchange, steps) = (self.exchange, self.steps);
         let _attends = exchange.attend();
-        let [mut source, mut next] = self.start();
+        let told = self.member.turn * (steps.len() - 1);
+        let [mut source, mut next] = self.start(room);
         let (hidden, rows) = (self.split.hidden(), self.member.rows.clone());
         let line = self.targets.len() * hidden;
         let most = chunk_blocks(rows.len(), WIDTH);
@@ -134,20 +131,21 @@ impl WithSimd for BackwardMember<'_> {
             };
             let handed: Vec<_> = (0..self.targets.len()).map(of_gate).collect();
             for some in chunks(self.member.blocks.clone(), most) {
-                self.multiply(simd, &some, &active, &handed);
+                self.multiply(room, simd, &some, &active, &handed);
                 if !is_initial {
-                    self.settle(step, &some, &mut next);
+                    self.settle(room, step, &some, &mut next);
                 }
             }
             drop(handed);
             if number + 1 < steps.len() {
+                let number = told + number;
                 self.split.tell(exchange, self.member.share, number, &mut next, hidden);
             }
             std::mem::swap(&mut source, &mut next);
         }
-        (self.room.source, self.room.next) = (source, next);
+        (room.source, room.next) = (source, next);
         let (units, own) = (self.member.units.len(), self.own());
-        for (to, carry) in self.carries.iter_mut().zip(self.room.states.chunks(rows.len() * own)) {
+        for (to, carry) in self.carries.iter_mut().zip(room.states.chunks(rows.len() * own)) {
             for (row, carry) in carry.chunks(own).enumerate() {
                 to.of(0, row, 0, 0..units).copy_from_slice(&carry[..units]);
             }
@@ -165,14 +163,15 @@ impl BackwardMember<'_> {
     /// Packs the weights, and puts in place what comes from later; the gradients of the recurrent products, gate by
     /// gate in the order of the weights, of the later step and of this one.
     #[inline(always)]
-    fn start(&mut self) -> [Vec<f32>; 2] {
+    fn start(&mut self, room: &mut Room) -> [Vec<f32>; 2] {
         let (step, member, hidden) = (&self.steps[0], &self.member, self.split.hidden());
         let (cell, count, products) = (step.cell, member.rows.len(), self.targets.len());
         let (batch, line) = (step.p.batch as usize, products * hidden);
-        let room = &mut *self.room;
-        room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
-            pack(step.weights, hidden, products, blocks, to);
-        });
+        if member.turn == 0 {
+            room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
+                pack(step.weights, hidden, products, blocks, to);
+            });
+        }
         let most = chunk_blocks(count, WIDTH);
         let parts = chunks(member.blocks.clone(), most);
         pack_units(step.unit, cell.unit_vectors(), hidden, parts, &mut room.unit);
@@ -209,6 +208,7 @@ impl BackwardMember<'_> {
     #[inline(always)]
     fn multiply<S: Simd>(
         &mut self,
+        room: &mut Room,
         simd: S,
         some: &Range<usize>,
         active: &[usize],
@@ -218,7 +218,7 @@ impl BackwardMember<'_> {
         let (panel, units) = (hidden * WIDTH, some.len() * WIDTH);
         let before = some.start - self.member.blocks.start;
         let whole = active.len() == self.member.rows.len();
-        let Room { tile, states: carry, weights, .. } = &mut *self.room;
+        let Room { tile, states: carry, weights, .. } = &mut *room;
         let weights = &weights.words[before * products * panel..];
         let at = |row: usize| row * own + before * WIDTH;
         if !whole {
@@ -244,7 +244,7 @@ impl BackwardMember<'_> {
 
     /// The cell's derivative.
     #[inline(always)]
-    fn settle(&mut self, step: &Shared, some: &Range<usize>, next: &mut [f32]) {
+    fn settle(&mut self, room: &mut Room, step: &Shared, some: &Range<usize>, next: &mut [f32]) {
         let arch = pulp::Arch::new();
         let (cell, hidden, own) = (step.cell, self.split.hidden(), self.own());
         let [states, vectors] = [cell.states(), cell.unit_vectors()];
@@ -255,7 +255,7 @@ impl BackwardMember<'_> {
         let blocks_before = some.start - self.member.blocks.start;
         let rows = self.member.rows.clone();
         let Room { states: carry, unit, zeros, row: words, before, passed, d_unit, .. } =
-            &mut *self.room;
+            &mut *room;
         let unit = of_chunk(unit, blocks_before, vectors, units);
         let words = &mut words[..cell.saved() * units];
         let d_unit = &mut d_unit[..vectors * units];

@@ -2,7 +2,7 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, Targets, chunk_blocks, chunks, saved_blocks, split};
+use super::{Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
 use super::{of_chunk, pack_units, zeros};
 use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
@@ -30,7 +30,7 @@ pub fn sequence_forward(
     let team = Team::new(context, context.threads);
     let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), team.may_share());
 
-    let exchanges: Few<_> = split.groups().iter().map(|_| Exchange::new(split.shares())).collect();
+    let exchanges: Few<_> = (0..split.groups()).map(|_| Exchange::new(split.shares())).collect();
 
     // Steps lie in the order of time, and so do the slots that they write.
     let span = |of: fn(&StepForward) -> u32| {
@@ -60,11 +60,10 @@ pub fn sequence_forward(
     }
     let mut new = new.map(Few::into_iter);
 
-    let rooms = scratch.rooms(split.members().count());
-    let members = split.members().zip(gates).zip(rooms).map(|((member, gates), room)| {
+    let members = split.members().zip(gates).map(|(member, gates)| {
         let exchange = &exchanges[member.group];
-        ForwardMember {
-            member,
+        let work = ForwardMember {
+            member: member.clone(),
             split: &split,
             steps: &steps,
             first: [times.start, slots.start],
@@ -73,14 +72,13 @@ pub fn sequence_forward(
             new: new.each_mut().map(Iterator::next).map(Option::unwrap_or_default),
             initial: &initial[..states],
             exchange,
-            room,
             label: bound.label,
             format: bound.format,
             keeps_gates,
-        }
+        };
+        (member, work)
     });
-    let members: Few<_> = members.collect();
-    team.run_sharing(&exchanges, members.into_iter(), |member| pulp::Arch::new().dispatch(member));
+    run(&team, &split, &exchanges, scratch, members);
 }
 
 /// How a chunk's gates lie in the tile, and which rows a call of the cell takes.
@@ -120,24 +118,22 @@ struct ForwardMember<'a> {
     /// The states before the first step, \[B, H\] each.
     initial: &'a [&'a [f32]],
     exchange: &'a Exchange,
-    room: &'a mut Room,
     /// Of the weights, for as long as they stay.
     label: Option<u64>,
     format: WeightFormat,
     keeps_gates: bool,
 }
 
-impl WithSimd for ForwardMember<'_> {
-    type Output = ();
-
+impl Work for ForwardMember<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn work<S: Simd>(mut self, simd: S, room: &mut Room) {
         let (exchange, steps) = (self.exchange, self.steps);
         let _attends = exchange.attend();
-        let [mut source, mut next] = self.start();
+        let told = self.member.turn * (steps.len() - 1);
+        let [mut source, mut next] = self.start(room);
         let (hidden, line, rows) = (self.split.hidden(), self.line(), self.member.rows.clone());
         let most = self.chunk_blocks();
-        let mut rounded = std::mem::take(&mut self.room.rounded);
+        let mut rounded = std::mem::take(&mut room.rounded);
         let mut active: Few<usize> = Few::with_capacity(rows.len());
         for (number, step) in steps.iter().enumerate() {
             active.clear();
@@ -147,23 +143,24 @@ impl WithSimd for ForwardMember<'_> {
             let heard = Rows::new(simd, self.format, &lines, hidden, &mut rounded);
             for some in chunks(self.member.blocks.clone(), most) {
                 let layout = self.layout(step, &some, active.len());
-                self.fill(step, layout, &some, &active);
-                self.multiply(simd, layout, &some, heard);
-                self.settle(step, layout, &some, &active, &source, &mut next);
+                self.fill(room, step, layout, &some, &active);
+                self.multiply(room, simd, layout, &some, heard);
+                self.settle(room, step, layout, &some, &active, (&source, &mut next));
             }
             if active.len() < rows.len() {
-                self.keep(step, &source, &mut next);
+                self.keep(room, step, &source, &mut next);
             }
             if number + 1 < steps.len() {
+                let number = told + number;
                 self.split.tell(exchange, self.member.share, number, &mut next, line);
             }
             drop(lines);
             std::mem::swap(&mut source, &mut next);
-            let Room { states, next_states, .. } = &mut *self.room;
+            let Room { states, next_states, .. } = &mut *room;
             std::mem::swap(states, next_states);
         }
-        (self.room.source, self.room.next) = (source, next);
-        self.room.rounded = rounded;
+        (room.source, room.next) = (source, next);
+        room.rounded = rounded;
     }
 }
 
@@ -192,14 +189,15 @@ impl<'a> ForwardMember<'a> {
 
     /// Packs the weights, and puts the initial states in place; h of a step, and of the next.
     #[inline(always)]
-    fn start(&mut self) -> [Vec<f32>; 2] {
+    fn start(&mut self, room: &mut Room) -> [Vec<f32>; 2] {
         let (step, member, hidden) = (&self.steps[0], &self.member, self.split.hidden());
         let (cell, count, line) = (step.cell, member.rows.len(), self.line());
-        let room = &mut *self.room;
         let products = cell.gates();
-        room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
-            pack(self.format, step.weights, hidden, products, blocks, to);
-        });
+        if member.turn == 0 {
+            room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
+                pack(self.format, step.weights, hidden, products, blocks, to);
+            });
+        }
         let most = chunk_blocks(count, cell.saved() * WIDTH);
         let parts = || chunks(member.blocks.clone(), most);
         pack_units(step.bias, products, hidden, parts(), &mut room.bias);
@@ -241,11 +239,18 @@ impl<'a> ForwardMember<'a> {
     /// What the gates of some blocks have of x, with their biases, into the tile; zeros where a sum starts anew. The biases
     /// come first, as often nothing is lost in their sum, and a product is rounded to it once.
     #[inline(always)]
-    fn fill(&mut self, step: &Shared, layout: Layout, some: &Range<usize>, active: &[usize]) {
+    fn fill(
+        &mut self,
+        room: &mut Room,
+        step: &Shared,
+        layout: Layout,
+        some: &Range<usize>,
+        active: &[usize],
+    ) {
         let (t, inputs) = (step.p.t as usize - self.first[0], step.cell.gates());
         let (units, within) = (layout.units, self.member.within(some));
         let before = some.start - self.member.blocks.start;
-        let Room { tile, bias, .. } = &mut *self.room;
+        let Room { tile, bias, .. } = &mut *room;
         let bias = of_chunk(bias, before, inputs, units);
         // Which product's bias is a saved block's.
         let mut bias_of = [None; SAVED];
@@ -275,11 +280,18 @@ impl<'a> ForwardMember<'a> {
 
     /// Adds the recurrent products.
     #[inline(always)]
-    fn multiply<S: Simd>(&mut self, simd: S, layout: Layout, some: &Range<usize>, heard: Rows) {
+    fn multiply<S: Simd>(
+        &mut self,
+        room: &mut Room,
+        simd: S,
+        layout: Layout,
+        some: &Range<usize>,
+        heard: Rows,
+    ) {
         let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
         let products = cell.gates();
         let first = (some.start - self.member.blocks.start) * products;
-        let Room { weights, tile, .. } = &mut *self.room;
+        let Room { weights, tile, .. } = &mut *room;
         let panels = Panels { words: &weights.words, format: self.format, terms: hidden };
         let panels = panels.from(first);
         let at =
@@ -293,12 +305,12 @@ impl<'a> ForwardMember<'a> {
     #[inline(always)]
     fn settle(
         &mut self,
+        room: &mut Room,
         step: &Shared,
         layout: Layout,
         some: &Range<usize>,
         active: &[usize],
-        source: &[f32],
-        next: &mut [f32],
+        (source, next): (&[f32], &mut [f32]),
     ) {
         let arch = pulp::Arch::new();
         let (cell, line, own) = (step.cell, self.line(), self.own());
@@ -307,7 +319,7 @@ impl<'a> ForwardMember<'a> {
             [step.p.t as usize - self.first[0], step.p.new_slot as usize - self.first[1]];
         let (units, within) = (layout.units, self.member.within(some));
         let before = some.start - self.member.blocks.start;
-        let Room { tile, unit, states: old_states, next_states, zeros, .. } = &mut *self.room;
+        let Room { tile, unit, states: old_states, next_states, zeros, .. } = &mut *room;
         let unit = of_chunk(unit, before, cell.unit_vectors(), units);
         // Words of a state in one call.
         let words_at_once = layout.block_words();
@@ -375,10 +387,10 @@ impl<'a> ForwardMember<'a> {
 
     /// Rows that take no part keep their states, or what a reset leaves of them.
     #[inline(always)]
-    fn keep(&mut self, step: &Shared, source: &[f32], next: &mut [f32]) {
+    fn keep(&mut self, room: &mut Room, step: &Shared, source: &[f32], next: &mut [f32]) {
         let (slot, line, own) = (step.p.new_slot as usize - self.first[1], self.line(), self.own());
         let (rows, units) = (self.member.rows.clone(), self.member.units.clone());
-        let Room { states, next_states, .. } = &mut *self.room;
+        let Room { states, next_states, .. } = &mut *room;
         for row in (0..rows.len()).filter(|row| !step.valid(rows.start + row)) {
             let reset = step.reset(rows.start + row);
             let from = if reset { rows.len() } else { row } * line;

@@ -15,16 +15,20 @@ mod split;
 pub use backward::sequence_backward;
 pub use forward::sequence_forward;
 
-use split::Split;
+use split::{Member, Split};
 
+use super::Few;
+use crate::engine::cpu::Scratch;
 use crate::engine::cpu::panel::{Kept, Rounded, WIDTH};
+use crate::engine::cpu::team::{Exchange, Team};
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
+use pulp::{Simd, WithSimd};
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// Words of a member's tile, which is to stay in the second-level cache: the gates of some blocks of units of some dozens
-/// of rows, or of more blocks of a few rows.
-const TILE_WORDS: usize = 8192;
+/// Words of a member's tile, which is to stay in the second-level cache: the gates of all units of a band's rows, of wide
+/// layers those of some blocks of units.
+const TILE_WORDS: usize = 1 << 15;
 
 /// Blocks of units that go together: a chunk, with so many words for each row and block.
 fn chunk_blocks(rows: usize, words: usize) -> usize {
@@ -66,6 +70,44 @@ pub struct Room {
     before: Vec<f32>,
     passed: Vec<f32>,
     d_unit: Vec<f32>,
+}
+
+/// What one thread makes, one band after another.
+struct Worker<'a, M> {
+    room: &'a mut Room,
+    members: Few<M>,
+}
+
+/// A member's part of all steps.
+trait Work {
+    fn work<S: Simd>(self, simd: S, room: &mut Room);
+}
+
+impl<M: Work> WithSimd for Worker<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for member in self.members {
+            member.work(simd, self.room);
+        }
+    }
+}
+
+/// Gives each thread its members, and runs them.
+fn run<M: Work + Send>(
+    team: &Team,
+    split: &Split,
+    exchanges: &[Exchange],
+    scratch: &mut Scratch,
+    members: impl Iterator<Item = (Member, M)>,
+) {
+    let rooms = scratch.rooms(split.threads());
+    let mut workers: Few<_> = rooms.map(|room| Worker { room, members: Few::new() }).collect();
+    for (member, work) in members {
+        workers[split.thread(&member)].members.push(work);
+    }
+    team.run_sharing(exchanges, workers.into_iter(), |worker| pulp::Arch::new().dispatch(worker));
 }
 
 /// Makes `words` zeros of it.
@@ -110,7 +152,7 @@ fn is_team(first: &Op, steps: usize, lasting: bool) -> bool {
 pub fn members(ops: &[Op], lasting: bool, threads: usize) -> usize {
     match &ops[0] {
         op if goes_together(ops, lasting) => {
-            split_of(op, ops.len(), threads).map_or(threads, |split| split.members().count())
+            split_of(op, ops.len(), threads).map_or(threads, |split| split.threads())
         }
         Op::StepForward(k) => threads.min(k.params.batch as usize),
         _ => threads,

@@ -21,14 +21,14 @@ impl<'a> Slab<'a> {
         let hidden = split.hidden();
         let mut slabs: Few<_> = split.members().map(|m| Slab::empty(&m, blocks, split)).collect();
         while !buffer.is_empty() {
-            for (group, rows) in split.groups().iter().enumerate() {
-                let first = group * split.shares();
+            for (number, band) in split.bands().iter().enumerate() {
+                let (first, rows) = (number * split.shares(), band.rows.len());
                 if split.shares() == 1 {
-                    let of_rows = take(&mut buffer, rows.len() * blocks * hidden);
+                    let of_rows = take(&mut buffer, rows * blocks * hidden);
                     slabs[first].pieces.push(of_rows);
                     continue;
                 }
-                for _ in 0..rows.len() * blocks {
+                for _ in 0..rows * blocks {
                     for share in 0..split.shares() {
                         let units = take(&mut buffer, split.units(share).len());
                         slabs[first + share].pieces.push(units);

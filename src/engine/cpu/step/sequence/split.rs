@@ -8,20 +8,33 @@ use std::ops::Range;
 
 type Parts = SmallVec<[Range<usize>; 1]>;
 
-/// Groups of batch rows, each of which several members make, a share of the units each.
+/// Groups of batch rows, each of which several threads make, a share of the units each. A group's rows go in bands, each
+/// through all steps before the next begins.
 pub struct Split {
     hidden: usize,
     /// Multiply-adds of a row and unit.
     terms: usize,
     groups: Parts,
+    /// Of one group after another.
+    bands: SmallVec<[Band; 1]>,
     /// In blocks of sixteen units.
     shares: Parts,
 }
 
-/// What one member makes.
+/// Rows that go through all steps together.
+#[derive(Clone, Debug)]
+pub struct Band {
+    pub group: usize,
+    /// Which of its group's bands it is.
+    pub turn: usize,
+    pub rows: Range<usize>,
+}
+
+/// What one thread makes of one band.
 #[derive(Clone)]
 pub struct Member {
     pub group: usize,
+    pub turn: usize,
     pub share: usize,
     pub rows: Range<usize>,
     pub blocks: Range<usize>,
@@ -42,6 +55,10 @@ impl Member {
 const ROWS: usize = 8;
 const MANY_ROWS: usize = 32;
 const MANY_WORDS: usize = 1 << 21;
+
+/// Rows of a band at most: two tiles of twelve. Their gates stay in the second-level cache from the product to the cell, and
+/// lie in rows that are read one after another.
+const BAND: usize = 24;
 
 /// Multiply-adds of a step that are worth telling each other; and of a single step that are worth waking anybody.
 const WORTH: usize = 1 << 15;
@@ -68,42 +85,65 @@ impl Split {
         let groups = if even { threads.min(batch / rows).max(1) } else { 1 };
         let work = batch.div_ceil(groups) * weights;
         let shares = (threads / groups).min(blocks).min(work / WORTH).max(1);
+        let groups = parts(0..batch, groups);
+        let most = if weights > MANY_WORDS { batch } else { BAND };
+        let bands = groups.iter().enumerate().flat_map(|(group, rows)| {
+            let bands = parts(rows.clone(), rows.len().div_ceil(most)).into_iter().enumerate();
+            bands.map(move |(turn, rows)| Band { group, turn, rows })
+        });
         Split {
             hidden,
             terms: products * hidden,
-            groups: parts(batch, groups),
-            shares: parts(blocks, shares),
+            bands: bands.collect(),
+            groups,
+            shares: parts(0..blocks, shares),
         }
     }
 
     /// The same groups, each by one thread.
     pub fn without_shares(self) -> Self {
         let blocks = self.hidden.div_ceil(WIDTH);
-        Split { shares: parts(blocks, 1), ..self }
+        Split { shares: parts(0..blocks, 1), ..self }
     }
 
+    /// Band by band, and of each band share by share.
     pub fn members(&self) -> impl Iterator<Item = Member> {
-        let groups = self.groups.iter().enumerate();
-        groups.flat_map(move |(group, rows)| {
+        self.bands.iter().flat_map(move |band| {
             self.shares.iter().enumerate().map(move |(share, blocks)| Member {
-                group,
+                group: band.group,
+                turn: band.turn,
                 share,
-                rows: rows.clone(),
+                rows: band.rows.clone(),
                 blocks: blocks.clone(),
                 units: self.units(share),
             })
         })
     }
 
-    /// How long so many steps take, in multiply-adds of one thread.
-    pub fn time(&self, steps: usize) -> f64 {
-        let of = |member: Member| member.rows.len() * member.units.len() * self.terms;
-        let told = if self.shares() > 1 { TELLING } else { 0 };
-        (steps * (self.members().map(of).max().unwrap_or(0) + told)) as f64
+    /// Threads at work.
+    pub fn threads(&self) -> usize {
+        self.groups.len() * self.shares()
     }
 
-    pub fn groups(&self) -> &[Range<usize>] {
-        &self.groups
+    /// Which of them makes a member's part.
+    pub fn thread(&self, member: &Member) -> usize {
+        member.group * self.shares() + member.share
+    }
+
+    /// How long so many steps take, in multiply-adds of one thread.
+    pub fn time(&self, steps: usize) -> f64 {
+        let longest = |of: &Parts| of.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        let units = (0..self.shares()).map(|share| self.units(share).len()).max().unwrap_or(0);
+        let told = if self.shares() > 1 { TELLING } else { 0 };
+        (steps * (longest(&self.groups) * units * self.terms + told)) as f64
+    }
+
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn bands(&self) -> &[Band] {
+        &self.bands
     }
 
     pub fn shares(&self) -> usize {
@@ -159,6 +199,10 @@ impl fmt::Display for Split {
         write!(f, "{} at work: ", several(groups * shares, "thread"))?;
         let rows = self.groups.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         write!(f, "{} of {}", several(groups, "group"), several(rows, "row"))?;
+        let band = self.bands.iter().map(|band| band.rows.len()).max().unwrap_or(0);
+        if band < rows {
+            write!(f, ", {band} at a time through all steps")?;
+        }
         if shares > 1 {
             write!(f, ", each by {shares} threads that tell each other what they made")?;
         }
@@ -166,9 +210,10 @@ impl fmt::Display for Split {
     }
 }
 
-/// `count` in so many parts.
-fn parts(count: usize, parts: usize) -> Parts {
-    (0..parts).map(|i| count * i / parts..count * (i + 1) / parts).collect()
+/// `whole` in so many parts.
+fn parts(whole: Range<usize>, parts: usize) -> Parts {
+    let border = |i: usize| whole.start + whole.len() * i / parts;
+    (0..parts).map(|i| border(i)..border(i + 1)).collect()
 }
 
 #[cfg(test)]
@@ -177,9 +222,11 @@ mod tests {
 
     #[test]
     fn every_unit_of_every_row_is_one_members() {
-        let mut seen = [0; 3];
+        let mut seen = [0; 4];
         for threads in 1..9 {
-            for [batch, hidden] in [[1, 1], [1, 300], [3, 7], [7, 129], [40, 64], [16, 300]] {
+            for [batch, hidden] in
+                [[1, 1], [1, 300], [3, 7], [7, 129], [40, 64], [16, 300], [100, 20]]
+            {
                 for even in [false, true] {
                     let split = Split::new(threads, batch, hidden, 4, even, 2);
                     let split = if threads == 5 { split.without_shares() } else { split };
@@ -193,11 +240,19 @@ mod tests {
                             member.units.clone().for_each(|unit| owners[row * hidden + unit] += 1);
                         }
                     }
+                    seen[3] += usize::from(split.shares() > 1 && split.bands().len() > 1);
                     assert!(owners.iter().all(|&n| n == 1), "{threads} {batch} {hidden}");
-                    assert!(split.members().count() <= threads);
+                    assert!(split.threads() <= threads);
+                    let mut turns = vec![0; split.threads()];
+                    for member in split.members() {
+                        assert!(member.rows.len() <= BAND);
+                        let turn = &mut turns[split.thread(&member)];
+                        assert_eq!(member.turn, *turn, "in their order");
+                        *turn += 1;
+                    }
                     seen[0] += usize::from(split.shares() > 1);
-                    seen[1] += usize::from(split.groups().len() > 1);
-                    seen[2] += usize::from(split.shares() > 1 && split.groups().len() > 1);
+                    seen[1] += usize::from(split.groups() > 1);
+                    seen[2] += usize::from(split.shares() > 1 && split.groups() > 1);
                 }
             }
         }
