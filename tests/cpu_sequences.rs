@@ -17,8 +17,10 @@ use std::collections::BTreeMap;
 fn cases() -> Vec<RecurrentCase> {
     let mut list = Vec::new();
     for cell in [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru, CellKind::Slstm] {
-        // Many rows, each member its own; few rows of many units, shared out; units that fill no block.
-        for [batch, hidden] in [[19, 40], [2, 150], [1, 130], [5, 7], [17, 120], [4, 4], [16, 32]] {
+        // Many rows, each member its own; few rows of many units, shared out; units that fill no block; several bands.
+        for [batch, hidden] in
+            [[19, 40], [2, 150], [1, 130], [5, 7], [17, 120], [4, 4], [16, 32], [53, 40]]
+        {
             let mut stack = Recurrent::new("rnn", cell, 5, hidden);
             stack.direction = Direction::Both(Merge::Concat);
             let plain = RecurrentCase::new(stack, 6, batch);

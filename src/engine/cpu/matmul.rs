@@ -34,17 +34,13 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
     let terms = kernel.side == Some(SequenceSide::Terms);
     let [count, block] = kernel.sequence_rows();
     let blocks = count.div_ceil(block);
-    let mut is_packed = false;
     for number in 0..blocks {
         let first = block * if kernel.descending { blocks - 1 - number } else { number };
         let rows = first..count.min(first + block);
         let part = Part { first, rows: rows.len(), later: terms && number > 0 };
         if !kernel.flags || rows.clone().all(valid) {
             if keeps {
-                if !is_packed {
-                    keep(kernel, &operands, version, format, scratch);
-                    is_packed = true;
-                }
+                keep(kernel, &operands, version, format, scratch);
                 with_kept(context, kernel, &operands, c, format, part, scratch);
             } else {
                 whole(context, kernel, &operands, c, row_sum, part);
@@ -57,8 +53,7 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
         } else {
             // Rows have the bits that they have without the others.
             let narrow = keeps && format != WeightFormat::F32;
-            if narrow && !is_packed {
-                is_packed = true;
+            if narrow {
                 keep(kernel, &operands, version, format, scratch);
             }
             let format = narrow.then_some(format);
