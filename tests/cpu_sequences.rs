@@ -4,15 +4,14 @@
 
 mod common;
 
-use common::seeded::run;
+use common::seeded::{Outputs, assert_equal, run};
 use recurra::cell::CellKind;
 use recurra::conformance::{RecurrentCase, record_case, recurrent_reports};
-use recurra::engine::{Engine, WeightFormat};
+use recurra::engine::{Engine, Strategy, WeightFormat};
 use recurra::layer::{Direction, InitialState, Initializer, Merge, Recurrent, Sequence};
 use recurra::live::LiveBatch;
 use recurra::schedule::Recorder;
 use recurra::tensor::NamedTensors;
-use std::collections::BTreeMap;
 
 fn cases() -> Vec<RecurrentCase> {
     let mut list = Vec::new();
@@ -34,19 +33,26 @@ fn cases() -> Vec<RecurrentCase> {
     list
 }
 
-fn bits(case: &RecurrentCase, threads: usize) -> BTreeMap<String, Vec<u32>> {
-    run(&Engine::cpu(Some(threads)).unwrap(), &record_case(case).unwrap(), case.time, 2)
+/// By a strategy that is asked for: threads share units even where they lose time by waiting for one another, as they
+/// do on a machine with fewer cores.
+fn bits(case: &RecurrentCase, threads: usize, strategy: Strategy) -> Outputs {
+    let engine = Engine::cpu(Some(threads)).unwrap().with_strategy(strategy).unwrap();
+    run(&engine, &record_case(case).unwrap(), case.time, 2)
+}
+
+/// One run after another with all threads, and runs beside one another with some each.
+fn both(threads: usize) -> [(usize, Strategy); 2] {
+    [Strategy::Step, Strategy::Wavefront].map(|strategy| (threads, strategy))
 }
 
 #[test]
 fn bits_do_not_depend_on_the_threads() {
     for case in cases() {
-        let alone = bits(&case, 1);
-        for threads in [2, 3, 7] {
-            let together = bits(&case, threads);
-            for (name, want) in &alone {
-                assert_eq!(want, &together[name], "{name} of {} on {threads} threads", case.name());
-            }
+        let alone = bits(&case, 1, Strategy::Step);
+        for (threads, strategy) in [2, 3, 7].into_iter().flat_map(both) {
+            let together = bits(&case, threads, strategy);
+            let what = format!("{} on {threads} threads, {strategy:?}", case.name());
+            assert_equal(&what, &alone, &together);
         }
     }
 }
@@ -183,7 +189,7 @@ fn a_streams_step_asks_for_no_memory() {
 /// units that don't, as many words as a block has in all (4 rows of 4 units).
 #[test]
 fn cases_conform() {
-    let engine = Engine::cpu(Some(2)).unwrap();
+    let engine = Engine::cpu(Some(2)).unwrap().with_strategy(Strategy::Step).unwrap();
     for case in cases() {
         for report in recurrent_reports(&engine, &case).unwrap() {
             assert!(report.pass, "{report:?}");

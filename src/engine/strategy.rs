@@ -6,7 +6,8 @@ pub enum Strategy {
     /// What is taken to be faster for the device and the shape.
     #[default]
     Auto,
-    /// A launch a step. The CPU engine makes the steps of a layer and direction together, with all its threads.
+    /// A launch a step. The CPU engine makes the steps of a layer and direction together, with all its threads, even
+    /// where they have to wait for cores that other work keeps busy.
     Step,
     /// All steps of a layer and direction in one launch, wherever the kernel serves them.
     Sequence,

@@ -4,13 +4,12 @@ use super::beside::{Arranged, Lane, Stage};
 use super::lasting::{Lasting, format_of, weights_of, writes_of};
 use super::program::{CpuLane, CpuLaunch, CpuProgram, CpuStage, Place, SharedTensor};
 use super::store::CpuStore;
-use super::{Context, Names, Scratch, matmul};
-use crate::engine::WeightFormat;
+use super::{Context, CpuEngine, Names, Scratch, matmul};
+use crate::engine::{Strategy, WeightFormat};
 use crate::error::Result;
 use crate::kernel::{Access, BufferId, Op};
 use crate::recording::{Recording, Role};
 use std::ops::Range;
-use std::sync::Arc;
 
 /// What is known of a program while its launches are made.
 struct Maker<'a> {
@@ -135,13 +134,9 @@ fn number_of(list: &mut Vec<usize>, item: usize) -> usize {
 }
 
 impl CpuProgram {
-    /// Over one member's store, with weights that last in a format.
-    pub fn new(
-        context: &Arc<Context>,
-        arranged: &Arranged,
-        store: &CpuStore,
-        format: WeightFormat,
-    ) -> Result<Self> {
+    /// Over one member's store.
+    pub fn new(engine: &CpuEngine, arranged: &Arranged, store: &CpuStore) -> Result<Self> {
+        let (context, insists) = (&engine.context, engine.strategy != Strategy::Auto);
         let Arranged { recording, stages, plan, .. } = arranged;
         let mut memory: Vec<Vec<f32>> = plan.slots.iter().map(|&n| vec![0.0; n]).collect();
         let mut place = Vec::new();
@@ -193,7 +188,7 @@ impl CpuProgram {
             lasting,
             place: place_of,
             shared: shared_of,
-            format,
+            format: engine.weights,
             touched,
             written,
             layers: Vec::new(),
@@ -219,7 +214,7 @@ impl CpuProgram {
         Ok(CpuProgram {
             is_small,
             stages,
-            scratches: (0..scratches).map(|_| Scratch::default()).collect(),
+            scratches: (0..scratches).map(|_| Scratch { insists, ..Scratch::default() }).collect(),
             context: context.clone(),
             store: store.clone(),
             memory,

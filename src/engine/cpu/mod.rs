@@ -103,6 +103,8 @@ struct Scratch {
     /// A product's weights and sums, where they last and it has few rows.
     kept: panel::Kept,
     product: panel::Room,
+    /// A strategy was asked for: threads share units even where they lose time by waiting for one another.
+    insists: bool,
 }
 
 impl Scratch {
@@ -284,7 +286,7 @@ impl CpuEngine {
 
     /// The recording over one member's store.
     pub(super) fn load(&self, arranged: &Arranged, store: &CpuStore) -> Result<CpuProgram> {
-        CpuProgram::new(&self.context, arranged, store, self.weights)
+        CpuProgram::new(self, arranged, store)
     }
 }
 

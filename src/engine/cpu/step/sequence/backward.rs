@@ -28,7 +28,8 @@ pub fn sequence_backward(
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
     let ends = kernels.iter().filter(|k| k.phase == BackwardPhase::Initial).count();
     let team = Team::new(context, context.threads);
-    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), team.may_share());
+    let shares = scratch.insists || team.may_share();
+    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), shares);
 
     let times = kernels[..kernels.len() - ends].iter().map(|k| k.params.t as usize);
     let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));

@@ -28,7 +28,8 @@ pub fn sequence_forward(
     let steps: Few<Shared> =
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
     let team = Team::new(context, context.threads);
-    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), team.may_share());
+    let shares = scratch.insists || team.may_share();
+    let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), shares);
 
     let exchanges: Few<_> = (0..split.groups()).map(|_| Exchange::new(split.shares())).collect();
 
