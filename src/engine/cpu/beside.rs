@@ -9,10 +9,11 @@
 //! writes elsewhere (a layer's outputs, of which the next one reads what it has so far) a lane reads a copy.
 //! Every element is computed as before: the bits stay.
 
+use super::input::{Inputs, apart};
 use super::lanes::{self, Place, Unit};
-use super::{step, step_count, wavefront};
+use super::{step, wavefront};
 use crate::engine::Strategy;
-use crate::engine::touches::touches;
+use crate::engine::touches::{Touches, touches};
 use crate::error::Result;
 use crate::kernel::{BufferId, Op};
 use crate::recording::{Launch, MemoryPlan, Recording};
@@ -72,23 +73,19 @@ pub fn arrange(
     strategy: Strategy,
     available: Option<u64>,
 ) -> Result<Arranged<'_>> {
-    let plan = recording.plan()?;
     let asked = strategy == Strategy::Wavefront;
     let whole = |recording: &Recording| -> Vec<Stage> {
         units(recording).into_iter().map(Stage::One).collect()
     };
-    let mut arranged = Arranged {
-        stages: whole(recording),
-        recording: Cow::Borrowed(recording),
-        plan: plan.clone(),
-        parts: 1,
-    };
+    let stages = whole(recording);
+    let plan = recording.plan_at(&times(&stages, recording.launches()))?;
+    let own = plan.temporary_bytes();
+    let mut arranged = Arranged { stages, recording: Cow::Borrowed(recording), plan, parts: 1 };
     if threads == 1 || strategy == Strategy::Step {
         return Ok(arranged);
     }
     let mut shortest = time(recording, &arranged.stages, threads);
     // Buffers live longer beside one another.
-    let own = plan.temporary_bytes();
     let most = match (asked, recording.is_frugal()) {
         (true, _) => u64::MAX,
         (false, true) => own,
@@ -101,7 +98,7 @@ pub fn arrange(
             if parts > 1 { wavefront::cut(recording, parts) } else { Some(recording.clone()) };
         let found = cut.and_then(|cut| in_lanes(&cut, threads, asked));
         let Some((recording, stages)) = found else { continue };
-        let plan = recording.plan_at(&times(&stages, recording.launches().len()))?;
+        let plan = recording.plan_at(&times(&stages, recording.launches()))?;
         let fits = available.is_none_or(|bytes| plan.peak_bytes() <= bytes);
         let took = time(&recording, &stages, threads);
         if fits && plan.temporary_bytes() <= most && (asked || took < GAIN * shortest) {
@@ -125,35 +122,49 @@ fn time(recording: &Recording, stages: &[Stage], threads: usize) -> f64 {
 }
 
 fn time_of(launches: &[Launch], threads: usize) -> f64 {
-    match launches {
-        [one] => one.op.kernel().flops() as f64 / 2.0 / LARGE / threads as f64,
-        run => STARTING as f64 + step::time(&run[0].op, run.len(), threads),
+    let one = |one: &Launch| one.op.kernel().flops() as f64 / 2.0 / LARGE / threads as f64;
+    match apart(launches) {
+        (None, [single]) => one(single),
+        (input, run) => {
+            let steps = STARTING as f64 + step::time(&run[0].op, run.len(), threads);
+            input.map_or(0.0, one) + steps
+        }
     }
 }
 
-/// Launches, or steps that go together, in their order.
+/// Launches, or steps that go together, with their input product where they make it themselves, in their order.
 fn units(recording: &Recording) -> Vec<Range<usize>> {
-    let mut rest = recording.launches();
+    let (count, inputs) = (recording.launches().len(), Inputs::new(recording));
     let mut at = 0;
     let one = || {
         let first = at;
-        at += if rest.is_empty() { return None } else { step_count(rest) };
-        rest = &rest[at - first..];
+        at += if first == count { return None } else { inputs.unit(first) };
         Some(first..at)
     };
     std::iter::from_fn(one).collect()
 }
 
-/// When each launch is run: all launches of lanes beside one another at once.
-fn times(stages: &[Stage], count: usize) -> Vec<usize> {
-    let (mut times, mut now) = (vec![0; count], 0);
+/// What a unit touches.
+fn touched(unit: &[Launch]) -> Touches {
+    let (input, steps) = apart(unit);
+    let mut all = touches(steps, 1);
+    all.extend(input.into_iter().flat_map(|input| touches(std::slice::from_ref(input), 1)));
+    all
+}
+
+/// When each launch is run: all launches of lanes beside one another at once, and those of steps that make their input
+/// product themselves.
+fn times(stages: &[Stage], launches: &[Launch]) -> Vec<usize> {
+    let (mut times, mut now) = (vec![0; launches.len()], 0);
     for stage in stages {
         match stage {
-            Stage::One(launches) => {
-                for launch in launches.clone() {
+            Stage::One(unit) => {
+                let each = usize::from(apart(&launches[unit.clone()]).0.is_none());
+                for launch in unit.clone() {
                     times[launch] = now;
-                    now += 1;
+                    now += each;
                 }
+                now += 1;
             }
             Stage::Lanes(lanes) => {
                 let units = lanes.iter().flat_map(|lane| &lane.units);
@@ -170,9 +181,9 @@ fn in_lanes(recording: &Recording, threads: usize, asked: bool) -> Option<(Recor
     let (launches, all) = (recording.launches(), units(recording));
     let unit = |unit: &Range<usize>| Unit {
         launches: unit.clone(),
-        touched: touches(&launches[unit.clone()], 1),
+        touched: touched(&launches[unit.clone()]),
         is_run: unit.len() > 1,
-        stays: match &launches[unit.start].op {
+        stays: match &launches[unit.end - 1].op {
             Op::StepForward(_) | Op::StepBackward(_) => unit.len() == 1,
             Op::NormForward(_) | Op::NormBackward(_) => true,
             Op::ScanForward(_) | Op::ScanBackward(_) => true,

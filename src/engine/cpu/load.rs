@@ -1,13 +1,16 @@
 //! Makes a program of a recording.
 
 use super::beside::{Arranged, Lane, Stage};
+use super::input::apart;
 use super::lasting::{Lasting, format_of, weights_of, writes_of};
-use super::program::{CpuLane, CpuLaunch, CpuProgram, CpuStage, Place, SharedTensor};
+use super::program::{
+    CpuLane, CpuLaunch, CpuProgram, CpuStage, INPUTS, Place, SharedTensor, StepInput,
+};
 use super::store::CpuStore;
 use super::{Context, CpuEngine, Names, Scratch, matmul};
 use crate::engine::{Strategy, WeightFormat};
 use crate::error::Result;
-use crate::kernel::{Access, BufferId, Op};
+use crate::kernel::{Access, BufferId, Kernel, Op};
 use crate::recording::{Recording, Role};
 use std::ops::Range;
 
@@ -36,7 +39,7 @@ struct Maker<'a> {
 impl Maker<'_> {
     /// The scratch of a launch: first the spare ones.
     fn scratch(&mut self, range: &Range<usize>, lane: [usize; 2]) -> usize {
-        let launch = &self.recording.launches()[range.start];
+        let launch = &apart(&self.recording.launches()[range.clone()]).1[0];
         let phase = match &launch.op {
             Op::StepForward(k) => Some(k.phase as u8),
             Op::SequenceForward(k) => Some(k.step.phase as u8),
@@ -58,8 +61,8 @@ impl Maker<'_> {
 
     /// `lane` is the lane's number, and its threads.
     fn launch(&mut self, range: &Range<usize>, lane: [usize; 2]) -> CpuLaunch {
-        let launches = self.recording.launches();
-        let launch = &launches[range.start];
+        let (input, steps) = apart(&self.recording.launches()[range.clone()]);
+        let launch = &steps[0];
         let bindings = launch.op.kernel().bindings();
         let bound = |id: BufferId| {
             let len = self.recording.get(id).len;
@@ -74,13 +77,29 @@ impl Maker<'_> {
         let gates = bindings.iter().zip(&launch.buffers).find(|b| b.0.name == "gates");
         let place_of = |id: BufferId| self.place[id.0];
         let of_store = |id| self.shared.iter().position(|tensor| tensor.place == place_of(id));
-        let ops: Vec<Op> = launches[range.clone()].iter().map(|launch| launch.op.clone()).collect();
+        let ops: Vec<Op> = steps.iter().map(|launch| launch.op.clone()).collect();
         let weights = self.lasting.weights(launch).and_then(of_store);
+        let mut read = Names { reads: names(Access::Read), writes: names(Access::Write) };
+        let mut reads: Vec<Place> = of(Access::Read);
+        let input = input.and_then(|launch| {
+            let Op::Matmul(product) = &launch.op else { return None };
+            let bindings = product.bindings();
+            for [name, own] in INPUTS {
+                let at = bindings.iter().position(|binding| binding.name == name)?;
+                read.reads.push(own);
+                reads.push(bound(launch.buffers[at]));
+            }
+            let weights = self.lasting.weights(launch).and_then(of_store);
+            let of_product = [launch.op.clone()];
+            let format = format_of(&of_product, weights.is_some(), self.format).unwrap_or_default();
+            Some(StepInput { product: product.clone(), weights, format })
+        });
         CpuLaunch {
+            input,
             format: format_of(&ops, weights.is_some(), self.format).unwrap_or_default(),
             ops,
-            names: Names { reads: names(Access::Read), writes: names(Access::Write) },
-            reads: of(Access::Read),
+            names: read,
+            reads,
             writes: of(Access::Write),
             keeps_gates: gates.is_none_or(|gates| self.touched[gates.1.0] >= range.end),
             weights,

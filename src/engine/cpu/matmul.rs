@@ -237,7 +237,7 @@ fn with_kept(
     let bias = kernel.bias.then(|| &on.bias[..p.n as usize]);
     let start = Start { accumulate: kernel.accumulate, bias };
     let Scratch { kept, product, .. } = scratch;
-    let panels = Panels { words: &kept.words, format, terms: p.k as usize };
+    let panels = Panels::new(&kept.words, format, p.k as usize);
     product_with_panels(context, shape, (a, a_stride), panels, (c, c_stride), start, product);
 }
 
@@ -293,7 +293,7 @@ fn valid_rows(
         }
         let shape = [rows.len(), n, k];
         if let Some(format) = format {
-            let panels = Panels { words: &kept.words, format, terms: k };
+            let panels = Panels::new(&kept.words, format, k);
             let start = Start { accumulate: false, bias: None };
             product_with_panels(context, shape, (gathered, k), panels, (result, n), start, sums);
         } else {

@@ -12,6 +12,7 @@ mod crf;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod input;
 mod lanes;
 mod lasting;
 mod load;
@@ -42,7 +43,7 @@ pub(super) use store::CpuStore;
 
 use super::{Choice, KeptWeights, Strategy, WeightFormat};
 use crate::error::{Error, Result};
-use crate::kernel::{BackwardPhase, Control, Op};
+use crate::kernel::{BackwardPhase, Control, Matmul, Op};
 use crate::recording::{Launch, Recording};
 use beside::{Arranged, Stage};
 use context::Context;
@@ -65,6 +66,8 @@ struct Bound<'a> {
     label: Option<u64>,
     /// What it is kept in.
     format: WeightFormat,
+    /// Of steps that make their input product themselves, that, with its weights' version and format.
+    input: Option<(&'a Matmul, Option<u64>, WeightFormat)>,
 }
 
 /// The names of what a launch reads and of what it writes, each in binding order.
@@ -233,15 +236,18 @@ impl CpuEngine {
         let Arranged { recording, stages, parts, .. } = self.arrange(recording)?;
         let lasting = Lasting::new(&recording);
         let mut add = |unit: &Range<usize>, threads: usize, lanes: usize| {
-            let first = &recording.launches()[unit.start];
+            let (input, steps) = input::apart(&recording.launches()[unit.clone()]);
+            let first = &steps[0];
             let lasts = lasting.weights(first).is_some();
-            let cut = step::shared_by(&first.op, unit.len(), lasts, threads);
+            let cut = step::shared_by(&first.op, steps.len(), lasts, threads);
+            let with = "; each step multiplies its own input";
+            let cut = cut.map(|cut| cut + if input.is_some() { with } else { "" });
             let reason = match &cut {
                 Some(_) if lanes > 1 && self.strategy == Strategy::Wavefront => {
                     "asked for".to_string()
                 }
                 Some(_) if lanes > 1 => "no run beside it has to wait for it".to_string(),
-                Some(_) if unit.len() > 1 => "its threads stay together over time".to_string(),
+                Some(_) if steps.len() > 1 => "its threads stay together over time".to_string(),
                 Some(_) => "its weights last from run to run".to_string(),
                 None => "steps of several phases, heads, or a recurrent dropout, or a single step"
                     .to_string(),
@@ -253,7 +259,7 @@ impl CpuEngine {
             let choice = Choice {
                 kernel: first.op.kernel().name(),
                 layers: 1,
-                steps: unit.len(),
+                steps: steps.len(),
                 strategy: if lanes > 1 { Strategy::Wavefront } else { Strategy::Step },
                 measured_ms: None,
                 reason,

@@ -5,7 +5,7 @@ use super::team::Team;
 use super::{Bound, Context, MOST, Names, Scratch, matmul, memory, run, step};
 use crate::engine::WeightFormat;
 use crate::error::{Error, Result};
-use crate::kernel::{BufferId, Op};
+use crate::kernel::{BufferId, Matmul, Op};
 use crate::recording::MemoryPlan;
 use rayon::prelude::*;
 use smallvec::SmallVec;
@@ -30,9 +30,27 @@ pub struct CpuLaunch {
     pub format: WeightFormat,
     /// Nothing writes the weights before this launch in a run.
     pub stays: bool,
+    /// Steps make their input product themselves.
+    pub input: Option<StepInput>,
 }
 
+/// An input product that steps make themselves; what it reads is bound by the names of [`INPUTS`].
+pub struct StepInput {
+    pub product: Matmul,
+    /// Which tensor of the store its weights are.
+    pub weights: Option<usize>,
+    pub format: WeightFormat,
+}
+
+/// The names in [`matmul`] and those that steps have for the same.
+pub const INPUTS: [[&str; 2]; 3] = [["a", "x"], ["b", "w_x"], ["bias", "b_x"]];
+
 impl CpuLaunch {
+    /// Launches of the recording.
+    fn count(&self) -> usize {
+        self.ops.len() + usize::from(self.input.is_some())
+    }
+
     /// One thread does it, and no other need be asked.
     pub fn is_small(&self, threads: usize) -> bool {
         match &self.ops[..] {
@@ -195,7 +213,7 @@ fn run_stages(
                 execute(context, launch, &mut tables);
                 if let Some(begins) = &mut begins {
                     // One after another, however little there is between them.
-                    begins.extend((1..launch.ops.len()).map(|_| Instant::now()));
+                    begins.extend((1..launch.count()).map(|_| Instant::now()));
                 }
             }
             CpuStage::Lanes(lanes) => {
@@ -209,7 +227,7 @@ fn run_stages(
                     for (launch, time) in launches.zip(times) {
                         begins.push(now);
                         now += time.mul_f64(share);
-                        begins.extend((1..launch.ops.len()).map(|_| now));
+                        begins.extend((1..launch.count()).map(|_| now));
                     }
                 }
             }
@@ -298,7 +316,12 @@ fn execute(context: &Context, launch: &CpuLaunch, tables: &mut Tables) {
             }
             let reads = &reads[..launch.reads.len()];
             let format = launch.format;
-            let bound = Bound { names: &launch.names, reads, writes, version, label, format };
+            let input = launch.input.as_ref().map(|input| {
+                let version = input.weights.map(|weights| tables.shared[weights].version);
+                (&input.product, version, input.format)
+            });
+            let names = &launch.names;
+            let bound = Bound { names, reads, writes, version, label, format, input };
             run(context, ops, launch.keeps_gates, bound, scratch);
         }
     }

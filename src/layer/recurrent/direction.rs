@@ -85,6 +85,8 @@ impl DirectionRecord {
         run.weights = self.weights;
         run.flags = self.segments.flags();
         run.masks = self.masks;
+        // Before the input product, which then stands beside the steps that may take it into theirs.
+        run.set_initial(rec, initial.map(|s| s.view))?;
         let rows = self.segments.rows(steps.start, self.reverse);
         let product = InputProduct::record(
             rec,
@@ -97,7 +99,6 @@ impl DirectionRecord {
             steps.len(),
             rows,
         )?;
-        run.set_initial(rec, initial.map(|s| s.view))?;
         run.forward(rec)?;
         if let Some(last) = last {
             run.get_final(rec, last.view)?;

@@ -99,11 +99,12 @@ fn multiply_add<S: Simd, const V: usize, const P: usize, const R: usize>(
     }
 }
 
+/// Adds some vectors to what is there.
 #[inline(always)]
-fn add_vectors<S: Simd, const V: usize>(simd: S, sum: [S::f32s; V], to: &mut [f32]) {
+pub fn add_vectors<S: Simd>(simd: S, sum: &[S::f32s], to: &mut [f32]) {
     let (vectors, _) = S::as_mut_simd_f32s(to);
     for (word, sum) in vectors.iter_mut().zip(sum) {
-        *word = simd.add_f32s(*word, sum);
+        *word = simd.add_f32s(*word, *sum);
     }
 }
 
@@ -148,7 +149,7 @@ impl Holds<4> for F32 {
         _: &[f32],
         to: &mut [f32],
     ) {
-        add_vectors(simd, sum, to);
+        add_vectors(simd, &sum, to);
     }
 }
 
@@ -217,7 +218,7 @@ impl Holds<2> for Bf16 {
         _: &[f32],
         to: &mut [f32],
     ) {
-        add_vectors(simd, sum, to);
+        add_vectors(simd, &sum, to);
     }
 }
 

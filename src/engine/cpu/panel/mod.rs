@@ -17,7 +17,7 @@ pub use round::{Column, MOST_TERMS, Rounded, pack_panels};
 pub use whole::{ALONE, Room, Start, product_with_panels};
 
 use crate::engine::WeightFormat;
-use holds::{Bf16, F32, Holds, Int8, Row};
+use holds::{Bf16, F32, Holds, Int8, Row, add_vectors};
 use pulp::{Simd, WithSimd};
 use round::Round;
 use std::ops::Range;
@@ -63,9 +63,16 @@ pub struct Panels<'a> {
     pub words: &'a [f32],
     pub format: WeightFormat,
     pub terms: usize,
+    /// Of so many one after another the first is taken.
+    pub every: usize,
 }
 
 impl<'a> Panels<'a> {
+    /// All of those that lie one after another.
+    pub fn new(words: &'a [f32], format: WeightFormat, terms: usize) -> Self {
+        Panels { words, format, terms, every: 1 }
+    }
+
     /// Words of a panel.
     #[inline(always)]
     pub fn each(&self) -> usize {
@@ -81,7 +88,7 @@ impl<'a> Panels<'a> {
     #[inline(always)]
     pub fn get(&self, i: usize) -> &'a [f32] {
         let each = self.each();
-        &self.words[i * each..][..each]
+        &self.words[i * self.every * each..][..each]
     }
 }
 
@@ -109,60 +116,53 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// What the sums of a product begin with.
+#[derive(Clone, Copy)]
+pub enum Base<'a> {
+    /// What lies in their place.
+    There,
+    /// One vector, and another behind the product: (a + Σ) + b, both by panels as these lie.
+    Biases([&'a [f32]; 2]),
+}
+
 /// The rows' products with the first `count` panels, panel `i`'s from `at(i)` on in each row of the sums.
-pub struct Product<'a, 'b, A> {
+pub struct Product<'a, 'b> {
     pub rows: Rows<'a>,
     pub panels: Panels<'a>,
     pub count: usize,
-    pub at: A,
+    pub base: Base<'a>,
+    pub at: &'b dyn Fn(usize) -> usize,
     pub sums: Sums<'b>,
 }
 
-impl<A: Fn(usize) -> usize> WithSimd for Product<'_, '_, A> {
-    type Output = ();
-
+impl Product<'_, '_> {
+    /// Adds them: a function of its own for all callers, as it takes long to compile, and inside of a larger one the
+    /// compiler runs out of registers.
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let (panels, rows) = (self.panels, self.rows.plain);
-        match panels.format {
-            WeightFormat::F32 => {
-                let panel = |i| panels.get(i);
-                add_products(simd, panels.terms, rows, self.count, panel, self.at, &mut self.sums);
-            }
-            // A function of their own, so that the one they are called in stays small.
-            WeightFormat::Bf16 | WeightFormat::Int8 => simd.vectorize(Narrow {
-                rows: self.rows,
-                panels,
-                count: self.count,
-                at: &self.at,
-                sums: self.sums,
-            }),
-        }
+    pub fn add<S: Simd>(self, simd: S) {
+        simd.vectorize(self);
     }
 }
 
-/// A product with panels of fewer bits: one for all callers, as it takes long to compile.
-struct Narrow<'a, 'b> {
-    rows: Rows<'a>,
-    panels: Panels<'a>,
-    count: usize,
-    at: &'b dyn Fn(usize) -> usize,
-    sums: Sums<'b>,
-}
-
-impl WithSimd for Narrow<'_, '_> {
+impl WithSimd for Product<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Narrow { rows: Rows { plain, rounded }, panels, count, at, mut sums } = self;
+        let Product { rows: Rows { plain, rounded }, panels, count, base, at, mut sums } = self;
         let (terms, rows, panel) = (panels.terms, plain.len(), |i| panels.get(i));
-        if panels.format == WeightFormat::Bf16 {
-            let row = |r: usize| Row::new(&plain[r][..terms]);
-            add_rows(simd, Bf16, terms, rows, row, count, panel, at, &mut sums);
-        } else {
-            let (terms, row) = (terms.next_multiple_of(UNROLLED), |r| rounded.row(r));
-            add_rows(simd, Int8, terms, rows, row, count, panel, at, &mut sums);
+        let row = |r: usize| Row::new(&plain[r][..terms]);
+        match panels.format {
+            WeightFormat::F32 => {
+                add_rows(simd, F32, terms, rows, row, count, panel, base, at, &mut sums);
+            }
+            WeightFormat::Bf16 => {
+                add_rows(simd, Bf16, terms, rows, row, count, panel, base, at, &mut sums);
+            }
+            WeightFormat::Int8 => {
+                let (terms, row) = (terms.next_multiple_of(UNROLLED), |r| rounded.row(r));
+                add_rows(simd, Int8, terms, rows, row, count, panel, base, at, &mut sums);
+            }
         }
     }
 }
@@ -174,22 +174,15 @@ pub struct Sums<'a> {
     pub stride: usize,
 }
 
-/// Adds its product to each of the sums of some rows and panels of f32: panel `i`'s lie from `at(i)` on, in each row.
-#[inline(always)]
-pub fn add_products<'a, S: Simd>(
-    simd: S,
-    terms: usize,
-    rows: &[&[f32]],
-    panels: usize,
-    panel: impl Fn(usize) -> &'a [f32],
-    at: impl Fn(usize) -> usize,
-    sums: &mut Sums,
-) {
-    let row = |r: usize| Row::new(&rows[r][..terms]);
-    add_rows(simd, F32, terms, rows.len(), row, panels, panel, at, sums);
+impl Sums<'_> {
+    /// Sixteen of a row, from `at` on.
+    #[inline(always)]
+    fn tile(&mut self, row: usize, at: usize) -> &mut [f32] {
+        &mut self.words[row * self.stride + at..][..WIDTH]
+    }
 }
 
-/// The same for any format, of so many rows.
+/// Adds its product to each of the sums of so many rows and panels: panel `i`'s lie from `at(i)` on, in each row.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "a product has two sides and a place")]
 fn add_rows<'a, 'r, S: Simd, F: Holds<W>, const W: usize>(
@@ -200,6 +193,7 @@ fn add_rows<'a, 'r, S: Simd, F: Holds<W>, const W: usize>(
     row: impl Fn(usize) -> Row<'r, F::Four>,
     panels: usize,
     panel: impl Fn(usize) -> &'a [f32],
+    base: Base,
     at: impl Fn(usize) -> usize,
     sums: &mut Sums,
 ) where
@@ -213,10 +207,10 @@ fn add_rows<'a, 'r, S: Simd, F: Holds<W>, const W: usize>(
                 $($few => {
                     let whole = panels / $together * $together;
                     for i in (0..whole).step_by($together) {
-                        tile::<S, F, W, $vectors, $together, $few>(simd, terms, &row, 0, &panel, &at, i, sums);
+                        tile::<S, F, W, $vectors, $together, $few>(simd, terms, &row, 0, &panel, base, &at, i, sums);
                     }
                     for i in whole..panels {
-                        tile::<S, F, W, $vectors, 1, $few>(simd, terms, &row, 0, &panel, &at, i, sums);
+                        tile::<S, F, W, $vectors, 1, $few>(simd, terms, &row, 0, &panel, base, &at, i, sums);
                     }
                 })*
                 many => {
@@ -226,7 +220,7 @@ fn add_rows<'a, 'r, S: Simd, F: Holds<W>, const W: usize>(
                             let [first, end] = [part, part + 1].map(|n| many * n / parts);
                             match end - first {
                                 $($count => tile::<S, F, W, $vectors, 1, $count>(
-                                    simd, terms, &row, first, &panel, &at, i, sums,
+                                    simd, terms, &row, first, &panel, base, &at, i, sums,
                                 ),)*
                                 _ => {}
                             }
@@ -256,6 +250,7 @@ fn tile<'a, 'r, S, F, const W: usize, const V: usize, const P: usize, const R: u
     row: &impl Fn(usize) -> Row<'r, F::Four>,
     first: usize,
     panel: &impl Fn(usize) -> &'a [f32],
+    base: Base,
     at: &impl Fn(usize) -> usize,
     from: usize,
     sums: &mut Sums,
@@ -285,11 +280,23 @@ fn tile<'a, 'r, S, F, const W: usize, const V: usize, const P: usize, const R: u
         let left = rows.map(|row| row.left);
         F::add_left(simd, left, weights.map(|panel| &panel[whole * W..]), &mut sum);
     }
+    // Loops of their own: the one over the sums must stay small, or it is not unrolled and the sums leave their registers.
+    if let Base::Biases([before, _]) = base {
+        for i in 0..P {
+            let before = &before[(from + i) * WIDTH..][..WIDTH];
+            (0..R).for_each(|r| sums.tile(first + r, at(from + i)).copy_from_slice(before));
+        }
+    }
     for (r, sum) in sum.iter().enumerate() {
         for (i, &sum) in sum.iter().enumerate() {
-            let place = (first + r) * sums.stride + at(from + i);
-            let to = &mut sums.words[place..place + WIDTH];
+            let to = sums.tile(first + r, at(from + i));
             F::finish(simd, sum, rows[r].scale, &panels[i][words * WIDTH..], to);
+        }
+    }
+    if let Base::Biases([_, behind]) = base {
+        for i in 0..P {
+            let (behind, _) = S::as_simd_f32s(&behind[(from + i) * WIDTH..][..WIDTH]);
+            (0..R).for_each(|r| add_vectors(simd, behind, sums.tile(first + r, at(from + i))));
         }
     }
 }

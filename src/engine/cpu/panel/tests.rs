@@ -30,7 +30,7 @@ impl WithSimd for Whole<'_, '_> {
         let (count, mut rounded) = (panels.words.len() / panels.each(), Rounded::default());
         let rows = Rows::new(simd, panels.format, rows, panels.terms, &mut rounded);
         let sums = Sums { words: sums, stride: count * WIDTH };
-        Product { rows, panels, count, at: |i| i * WIDTH, sums }.with_simd(simd);
+        Product { rows, panels, count, base: Base::There, at: &|i| i * WIDTH, sums }.add(simd);
     }
 }
 
@@ -74,7 +74,7 @@ fn each_row_has_its_own_bits_in_any_company() {
         for (terms, columns) in [(1, 16), (2, 16), (3, 32), (4, 80), (7, 140), (33, 64)] {
             let weights = numbers(columns, terms, 0.37);
             let words = pack(format, &weights, terms);
-            let panels = Panels { words: &words, format, terms };
+            let panels = Panels::new(&words, format, terms);
             let words = numbers(30, terms, 0.71);
             let rows: Vec<&[f32]> = words.chunks(terms).collect();
             let alone: Vec<Vec<f32>> =
@@ -106,7 +106,7 @@ fn integers_have_the_same_bits_on_every_instruction_set() {
     for terms in [1, 5, 64, 1030] {
         let (weights, words) = (numbers(48, terms, 0.37), numbers(13, terms, 0.71));
         let panels = pack(WeightFormat::Int8, &weights, terms);
-        let panels = Panels { words: &panels, format: WeightFormat::Int8, terms };
+        let panels = Panels::new(&panels, WeightFormat::Int8, terms);
         for count in [1, 2, 3, 13] {
             let rows: Vec<&[f32]> = words.chunks(terms).take(count).collect();
             let want = products(|work| work.with_simd(pulp::Scalar::new()), &rows, panels);
@@ -129,7 +129,7 @@ fn rounded_weights_have_the_bits_of_f32() {
     let rows: Vec<&[f32]> = words.chunks(terms).collect();
     let of = |format| {
         let words = pack(format, &weights, terms);
-        products(best, &rows, Panels { words: &words, format, terms })
+        products(best, &rows, Panels::new(&words, format, terms))
     };
     assert_eq!(of(WeightFormat::Bf16), of(WeightFormat::F32));
 }
@@ -146,7 +146,7 @@ fn no_number_becomes_one() {
             weights[5 * terms + 8] = bad;
             let words = pack(format, &weights, terms);
             let rows: Vec<&[f32]> = rows.chunks(terms).collect();
-            let sums = products(best, &rows, Panels { words: &words, format, terms });
+            let sums = products(best, &rows, Panels::new(&words, format, terms));
             for (i, sum) in sums.iter().enumerate() {
                 let is_bad = i / columns == 1 || i % columns == 5;
                 assert_eq!(sum.is_finite(), !is_bad, "{format:?} {bad} {i}: {sum}");
@@ -166,7 +166,7 @@ fn whole_products_begin_with_what_they_should() {
         let b: Vec<f32> = (0..n * k).map(|i| number(i + 5)).collect();
         let bias: Vec<f32> = (0..n).map(|i| number(i + 9)).collect();
         let words = pack(WeightFormat::F32, &b, k);
-        let panels = Panels { words: &words, format: WeightFormat::F32, terms: k };
+        let panels = Panels::new(&words, WeightFormat::F32, k);
         for threads in [1, 2, 3] {
             let context = Context::new(threads).unwrap();
             for (accumulate, with_bias) in

@@ -1,6 +1,6 @@
 //! Products of some rows with all panels of a matrix, on all threads where they are worth it.
 
-use super::{Panels, Product, Rounded, Rows, Sums, WIDTH};
+use super::{Base, Panels, Product, Rounded, Rows, Sums, WIDTH};
 use crate::engine::cpu::Context;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -128,7 +128,7 @@ impl WithSimd for WholeProduct<'_> {
         let all = [(0, whole, c, c_stride), (whole, usize::from(ends), tail, WIDTH)];
         for (first, count, words, stride) in all {
             let (panels, sums) = (panels.from(first), Sums { words, stride });
-            Product { rows, panels, count, at: |i| i * WIDTH, sums }.with_simd(simd);
+            Product { rows, panels, count, base: Base::There, at: &|i| i * WIDTH, sums }.add(simd);
         }
     }
 }

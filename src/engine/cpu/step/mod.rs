@@ -11,7 +11,9 @@ mod sequence;
 
 pub use backward::step_backward;
 pub use forward::step_forward;
-pub use sequence::{Room as MemberRoom, goes_together, members, shared_by, steps_together, time};
+pub use sequence::{
+    Room as MemberRoom, goes_together, is_team, members, shared_by, steps_together, time,
+};
 use sequence::{sequence_backward, sequence_forward};
 
 use super::cell::STATES;

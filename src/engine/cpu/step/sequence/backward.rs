@@ -4,8 +4,9 @@ use super::slab::Slab;
 use super::split::{Member, Split};
 use super::{Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
 use super::{of_chunk, pack_units, padded, zeros};
+use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{BackwardRow, STATES, cell_backward};
-use crate::engine::cpu::panel::{Sums, WIDTH, add_products};
+use crate::engine::cpu::panel::{Base, Panels, Product, Rows, Sums, WIDTH};
 use crate::engine::cpu::step::{Few, Shared, old_slots};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
@@ -216,11 +217,12 @@ impl BackwardMember<'_> {
         handed: &[Vec<&[f32]>],
     ) {
         let (hidden, products, own) = (self.split.hidden(), handed.len(), self.own());
-        let (panel, units) = (hidden * WIDTH, some.len() * WIDTH);
+        let units = some.len() * WIDTH;
         let before = some.start - self.member.blocks.start;
         let whole = active.len() == self.member.rows.len();
-        let Room { tile, states: carry, weights, .. } = &mut *room;
-        let weights = &weights.words[before * products * panel..];
+        let Room { tile, states: carry, weights, rounded, .. } = &mut *room;
+        let panels = Panels::new(&weights.words, WeightFormat::F32, hidden);
+        let panels = Panels { every: products, ..panels.from(before * products) };
         let at = |row: usize| row * own + before * WIDTH;
         if !whole {
             for (tile, &row) in tile.chunks_exact_mut(units).zip(active) {
@@ -231,10 +233,11 @@ impl BackwardMember<'_> {
             true => (&mut carry[at(0)..], own),
             false => (&mut tile[..], units),
         };
-        let mut sums = Sums { words: sums, stride };
         for (gate, handed) in handed.iter().enumerate() {
-            let panel = |i: usize| &weights[(i * products + gate) * panel..][..panel];
-            add_products(simd, hidden, handed, some.len(), panel, |i| i * WIDTH, &mut sums);
+            let rows = Rows::new(simd, WeightFormat::F32, handed, hidden, rounded);
+            let (panels, sums) = (panels.from(gate), Sums { words: &mut *sums, stride });
+            let (count, at) = (some.len(), &|i| i * WIDTH);
+            Product { rows, panels, count, base: Base::There, at, sums }.add(simd);
         }
         if !whole {
             for (tile, &row) in tile.chunks_exact(units).zip(active) {

@@ -3,15 +3,16 @@
 use super::slab::Slab;
 use super::split::{Member, Split};
 use super::{Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
-use super::{of_chunk, pack_units, zeros};
+use super::{of_chunk, pack_units, padded, zeros};
 use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
-use crate::engine::cpu::panel::{Column, Panels, Product, Rows, Sums, WIDTH, pack_panels};
+use crate::engine::cpu::input::first_row;
+use crate::engine::cpu::panel::{Base, Column, Panels, Product, Rows, Sums, WIDTH, pack_panels};
 use crate::engine::cpu::step::{Few, Shared};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
-use crate::kernel::StepForward;
-use pulp::{Simd, WithSimd};
+use crate::kernel::{Matmul, StepForward};
+use pulp::Simd;
 use std::ops::Range;
 
 /// The steps one after another, in the direction's order. What cells leave in the gates is written on request.
@@ -33,6 +34,15 @@ pub fn sequence_forward(
 
     let exchanges: Few<_> = (0..split.groups()).map(|_| Exchange::new(split.shares())).collect();
 
+    let input = bound.input.map(|(product, label, format)| Input {
+        product,
+        x: &bound.read("x")[product.params.a_offset as usize..],
+        weights: &bound.read("w_x")[product.params.b_offset as usize..],
+        bias: &bound.read("b_x")[product.params.bias_offset as usize..],
+        first_rows: kernels.iter().map(|step| first_row(product, step).unwrap_or(0)).collect(),
+        label,
+        format,
+    });
     // Steps lie in the order of time, and so do the slots that they write.
     let span = |of: fn(&StepForward) -> u32| {
         let all = kernels.iter().map(|k| of(k) as usize);
@@ -75,6 +85,7 @@ pub fn sequence_forward(
             exchange,
             label: bound.label,
             format: bound.format,
+            input: input.as_ref(),
             keeps_gates,
         };
         (member, work)
@@ -122,7 +133,34 @@ struct ForwardMember<'a> {
     /// Of the weights, for as long as they stay.
     label: Option<u64>,
     format: WeightFormat,
+    input: Option<&'a Input<'a>>,
     keeps_gates: bool,
+}
+
+/// An input product that the steps make themselves.
+struct Input<'a> {
+    product: &'a Matmul,
+    x: &'a [f32],
+    weights: &'a [f32],
+    bias: &'a [f32],
+    /// Of each step, the row of x that is that of its first batch row.
+    first_rows: Few<usize>,
+    /// Of the weights, for as long as they stay.
+    label: Option<u64>,
+    format: WeightFormat,
+}
+
+impl Input<'_> {
+    fn terms(&self) -> usize {
+        self.product.params.k as usize
+    }
+
+    /// What a step's batch row hears.
+    #[inline(always)]
+    fn row(&self, step: usize, row: usize) -> &[f32] {
+        let row = self.first_rows[step] + row;
+        &self.x[row * self.product.params.a_stride as usize..][..self.terms()]
+    }
 }
 
 impl Work for ForwardMember<'_> {
@@ -131,38 +169,90 @@ impl Work for ForwardMember<'_> {
         let (exchange, steps) = (self.exchange, self.steps);
         let _attends = exchange.attend();
         let told = self.member.turn * (steps.len() - 1);
-        let [mut source, mut next] = self.start(room);
         let (hidden, line, rows) = (self.split.hidden(), self.line(), self.member.rows.clone());
+        let (direct, states) = (self.is_direct(), steps[0].cell.states());
+        self.start(room);
+        let taken = [&mut room.source, &mut room.next, &mut room.states, &mut room.next_states];
+        let [mut source, mut next, mut others, mut next_others] = taken.map(std::mem::take);
+        let zeros = std::mem::take(&mut room.zeros);
         let most = self.chunk_blocks();
         let mut rounded = std::mem::take(&mut room.rounded);
+        let mut rounded_input = std::mem::take(&mut room.rounded_input);
         let mut active: Few<usize> = Few::with_capacity(rows.len());
+        let mut new = std::mem::take(&mut self.new);
+        let mut before = None;
         for (number, step) in steps.iter().enumerate() {
+            let slot = step.p.new_slot as usize - self.first[1];
+            let mut between =
+                Between { old: [&[]; STATES], new: Default::default(), zeros: &zeros };
+            if direct {
+                for (s, slab) in new.iter_mut().enumerate().take(states) {
+                    let initial = &self.initial[s][rows.start * hidden..rows.end * hidden];
+                    let (old, new) = slab.pair(before, slot);
+                    (between.old[s], between.new[s]) = (old.unwrap_or(initial), new);
+                }
+            } else {
+                (between.old[0], between.new[0]) = (&source, &mut next);
+                let each = rows.len() * self.own();
+                let others = others.chunks(each).zip(next_others.chunks_mut(each));
+                for (s, (old, new)) in others.enumerate() {
+                    (between.old[1 + s], between.new[1 + s]) = (old, new);
+                }
+            }
             active.clear();
             active.extend((0..rows.len()).filter(|row| step.valid(rows.start + row)));
-            let of = |&row: &usize| &source[self.source_row(step, row) * line..][..hidden];
+            let heard = between.old[0];
+            let of = |&row: &usize| match step.reset(rows.start + row) {
+                true => &zeros[..hidden],
+                false => &heard[row * line..][..hidden],
+            };
             let lines: Few<&[f32]> = active.iter().map(of).collect();
             let heard = Rows::new(simd, self.format, &lines, hidden, &mut rounded);
+            let inputs: Few<&[f32]> = match self.input {
+                Some(input) => {
+                    active.iter().map(|row| input.row(number, rows.start + row)).collect()
+                }
+                None => Few::new(),
+            };
+            let input = self.input.map(|input| {
+                Rows::new(simd, input.format, &inputs, input.terms(), &mut rounded_input)
+            });
             for some in chunks(self.member.blocks.clone(), most) {
                 let layout = self.layout(step, &some, active.len());
                 self.fill(room, step, layout, &some, &active);
+                if let Some(input) = input {
+                    self.multiply_input(room, simd, layout, &some, input);
+                }
                 self.multiply(room, simd, layout, &some, heard);
-                self.settle(room, step, layout, &some, &active, (&source, &mut next));
+                self.settle(room, step, layout, &some, &active, &mut between);
             }
             if active.len() < rows.len() {
-                self.keep(room, step, &source, &mut next);
+                self.keep(step, &mut between);
             }
-            if number + 1 < steps.len() {
-                let number = told + number;
-                self.split.tell(exchange, self.member.share, number, &mut next, line);
+            drop((lines, inputs));
+            if !direct {
+                self.leave(&mut new, slot, &next, &next_others);
+                if number + 1 < steps.len() {
+                    let number = told + number;
+                    self.split.tell(exchange, self.member.share, number, &mut next, line);
+                }
+                std::mem::swap(&mut source, &mut next);
+                std::mem::swap(&mut others, &mut next_others);
             }
-            drop(lines);
-            std::mem::swap(&mut source, &mut next);
-            let Room { states, next_states, .. } = &mut *room;
-            std::mem::swap(states, next_states);
+            before = Some(slot);
         }
-        (room.source, room.next) = (source, next);
-        room.rounded = rounded;
+        (room.source, room.next, room.states, room.next_states) =
+            (source, next, others, next_others);
+        (room.rounded, room.rounded_input, room.zeros) = (rounded, rounded_input, zeros);
     }
+}
+
+/// The states of a member's rows before a step and behind it, each \[rows, units\]: h with all units, the others with the
+/// member's, all with whole blocks.
+struct Between<'r> {
+    old: [&'r [f32]; STATES],
+    new: [&'r mut [f32]; STATES],
+    zeros: &'r [f32],
 }
 
 impl<'a> ForwardMember<'a> {
@@ -172,10 +262,10 @@ impl<'a> ForwardMember<'a> {
         self.split.hidden().next_multiple_of(WIDTH)
     }
 
-    /// The row that a step's product reads: one that is reset reads the zeros behind the last.
+    /// The states lie in the buffer as the cell takes them, rows one after another with whole blocks: it works there.
     #[inline(always)]
-    fn source_row(&self, step: &Shared, row: usize) -> usize {
-        if step.reset(self.member.rows.start + row) { self.member.rows.len() } else { row }
+    fn is_direct(&self) -> bool {
+        self.split.shares() == 1 && self.split.hidden() % WIDTH == 0
     }
 
     /// Words of a row of another state.
@@ -188,40 +278,68 @@ impl<'a> ForwardMember<'a> {
         chunk_blocks(self.member.rows.len(), self.steps[0].cell.saved() * WIDTH)
     }
 
-    /// Packs the weights, and puts the initial states in place; h of a step, and of the next.
+    /// Packs the weights, and puts the initial states in place, where the cell does not find them in the buffer.
     #[inline(always)]
-    fn start(&mut self, room: &mut Room) -> [Vec<f32>; 2] {
+    fn start(&mut self, room: &mut Room) {
         let (step, member, hidden) = (&self.steps[0], &self.member, self.split.hidden());
         let (cell, count, line) = (step.cell, member.rows.len(), self.line());
         let products = cell.gates();
         if member.turn == 0 {
             room.weights.pack(self.label, step.p.w_offset, member.blocks.clone(), |blocks, to| {
-                pack(self.format, step.weights, hidden, products, blocks, to);
+                pack(self.format, step.weights, hidden, [products, hidden], blocks, to);
             });
+            if let Some(input) = self.input {
+                self.start_input(room, input, step);
+            }
         }
         let most = chunk_blocks(count, cell.saved() * WIDTH);
         let parts = || chunks(member.blocks.clone(), most);
         pack_units(step.bias, products, hidden, parts(), &mut room.bias);
         pack_units(step.unit, cell.unit_vectors(), hidden, parts(), &mut room.unit);
         let chunk = most.min(member.blocks.len()) * WIDTH;
-        zeros(&mut room.zeros, count * products * chunk);
+        zeros(&mut room.zeros, (count * products * chunk).max(hidden));
         zeros(&mut room.tile, count * cell.saved() * chunk);
-        let [mut source, mut next] = [&mut room.source, &mut room.next].map(std::mem::take);
-        zeros(&mut source, (count + 1) * line);
-        zeros(&mut next, (count + 1) * line);
+        if self.is_direct() {
+            return;
+        }
         let own = member.blocks.len() * WIDTH;
-        zeros(&mut room.states, (cell.states() - 1) * count * own);
-        zeros(&mut room.next_states, (cell.states() - 1) * count * own);
+        for h in [&mut room.source, &mut room.next] {
+            zeros(h, count * line);
+        }
+        for others in [&mut room.states, &mut room.next_states] {
+            zeros(others, (cell.states() - 1) * count * own);
+        }
         for row in 0..count {
             let of = |state: &'a [f32]| &state[(member.rows.start + row) * hidden..][..hidden];
-            source[row * line..][..hidden].copy_from_slice(of(self.initial[0]));
+            room.source[row * line..][..hidden].copy_from_slice(of(self.initial[0]));
             let states = room.states.chunks_mut(count * own).zip(&self.initial[1..]);
             for (to, state) in states {
                 let units = &of(state)[member.units.clone()];
                 to[row * own..][..units.len()].copy_from_slice(units);
             }
         }
-        [source, next]
+    }
+
+    /// Packs the weights of the input, and its biases.
+    #[inline(always)]
+    fn start_input(&self, room: &mut Room, input: &Input, step: &Shared) {
+        let (hidden, gates, terms) = (self.split.hidden(), step.cell.gates(), input.terms());
+        let blocks = self.member.blocks.clone();
+        let first = input.product.params.b_offset;
+        room.input.pack(input.label, first, blocks.clone(), |blocks, to| {
+            pack(input.format, input.weights, hidden, [gates, terms], blocks, to);
+        });
+        let [before, behind] = &mut room.around;
+        before.clear();
+        behind.clear();
+        for block in blocks {
+            for gate in 0..gates {
+                before.extend(padded(&input.bias[gate * hidden..][..hidden], block));
+                let product = self.targets.iter().position(|&saved| saved == gate);
+                let bias = product.and_then(|product| step.bias.get(product * hidden..));
+                behind.extend(bias.map_or([0.0; WIDTH], |bias| padded(&bias[..hidden], block)));
+            }
+        }
     }
 
     /// Rows go together where their states lie one after another and they need nothing of their own.
@@ -259,7 +377,8 @@ impl<'a> ForwardMember<'a> {
             bias_of[target] = Some(bias);
         }
         for (a, &row) in active.iter().enumerate() {
-            for (block, bias) in bias_of.iter().enumerate().take(layout.saved) {
+            let made = if self.input.is_some() { inputs } else { 0 };
+            for (block, bias) in bias_of.iter().enumerate().take(layout.saved).skip(made) {
                 let words =
                     &mut tile[a * layout.row_stride() + block * layout.block_words()..][..units];
                 let (own, padding) = words.split_at_mut(within.len());
@@ -279,6 +398,28 @@ impl<'a> ForwardMember<'a> {
         }
     }
 
+    /// What the gates have of x, with both biases, as [`Self::fill`] would find and leave it.
+    #[inline(always)]
+    fn multiply_input<S: Simd>(
+        &self,
+        room: &mut Room,
+        simd: S,
+        layout: Layout,
+        some: &Range<usize>,
+        rows: Rows,
+    ) {
+        let Some(input) = self.input else { return };
+        let gates = self.steps[0].cell.gates();
+        let first = (some.start - self.member.blocks.start) * gates;
+        let Room { input: weights, around, tile, .. } = &mut *room;
+        let panels = Panels::new(&weights.words, input.format, input.terms());
+        let base = Base::Biases(around.each_ref().map(|bias| &bias[first * WIDTH..]));
+        let at = |i: usize| i % gates * layout.block_words() + i / gates * WIDTH;
+        let sums = Sums { words: tile, stride: layout.row_stride() };
+        let panels = panels.from(first);
+        Product { rows, panels, count: some.len() * gates, base, at: &at, sums }.add(simd);
+    }
+
     /// Adds the recurrent products.
     #[inline(always)]
     fn multiply<S: Simd>(
@@ -293,13 +434,13 @@ impl<'a> ForwardMember<'a> {
         let products = cell.gates();
         let first = (some.start - self.member.blocks.start) * products;
         let Room { weights, tile, .. } = &mut *room;
-        let panels = Panels { words: &weights.words, format: self.format, terms: hidden };
+        let panels = Panels::new(&weights.words, self.format, hidden);
         let panels = panels.from(first);
         let at =
             |i: usize| self.targets[i % products] * layout.block_words() + i / products * WIDTH;
         let sums = Sums { words: tile, stride: layout.row_stride() };
         let count = some.len() * products;
-        Product { rows: heard, panels, count, at, sums }.with_simd(simd);
+        Product { rows: heard, panels, count, base: Base::There, at: &at, sums }.add(simd);
     }
 
     /// The cell's equations, for the rows that take part.
@@ -311,16 +452,16 @@ impl<'a> ForwardMember<'a> {
         layout: Layout,
         some: &Range<usize>,
         active: &[usize],
-        (source, next): (&[f32], &mut [f32]),
+        between: &mut Between,
     ) {
         let arch = pulp::Arch::new();
         let (cell, line, own) = (step.cell, self.line(), self.own());
         let (states, rows) = (cell.states(), self.member.rows.clone());
-        let [t, slot] =
-            [step.p.t as usize - self.first[0], step.p.new_slot as usize - self.first[1]];
+        let t = step.p.t as usize - self.first[0];
         let (units, within) = (layout.units, self.member.within(some));
         let before = some.start - self.member.blocks.start;
-        let Room { tile, unit, states: old_states, next_states, zeros, .. } = &mut *room;
+        let Room { tile, unit, .. } = &mut *room;
+        let zeros = between.zeros;
         let unit = of_chunk(unit, before, cell.unit_vectors(), units);
         // Words of a state in one call.
         let words_at_once = layout.block_words();
@@ -330,18 +471,15 @@ impl<'a> ForwardMember<'a> {
             let global = rows.start + row;
             let (of_h, of_others) = (row * line + some.start * WIDTH, row * own + before * WIDTH);
             let mut old = [&[][..]; STATES];
-            old[0] = &source[of_h..of_h + words_at_once];
-            for (old, state) in old[1..].iter_mut().zip(old_states.chunks(rows.len() * own)) {
-                *old = &state[of_others..of_others + words_at_once];
-            }
-            if step.reset(global) {
-                old[..states].fill(&zeros[..units]);
-            }
             let mut new: [&mut [f32]; STATES] = Default::default();
-            new[0] = &mut next[of_h..of_h + words_at_once];
-            let others = next_states.chunks_mut(rows.len() * own);
-            for (new, state) in new[1..].iter_mut().zip(others) {
-                *new = &mut state[of_others..of_others + words_at_once];
+            let all = between.new.iter_mut().enumerate().zip(&mut new);
+            for ((s, all), new) in all.take(states) {
+                let at = if s == 0 { of_h } else { of_others };
+                old[s] = match step.reset(global) {
+                    true => &zeros[..units],
+                    false => &between.old[s][at..at + words_at_once],
+                };
+                *new = &mut all[at..at + words_at_once];
             }
             let of_cell = ForwardRow {
                 gates: &mut *words,
@@ -362,25 +500,11 @@ impl<'a> ForwardMember<'a> {
                     }
                 }
             }
-            for s in 0..states {
-                if step.zone.is_on() {
-                    for (i, &row) in rows_at_once.iter().enumerate() {
-                        let (at, global) = (i * units..(i + 1) * units, rows.start + row);
-                        let (old, new) = (&old[s][at.clone()], &mut new[s][at]);
-                        step.zone.mix(s, global, some.start * WIDTH, old, new);
-                    }
-                }
-                // All rows, with whole blocks, lie as they do in the buffer.
-                let alike = layout.together == rows.len() && within.len() == units;
-                let whole = self.new[s].whole_step(slot);
-                match whole.filter(|to| alike && to.len() == new[s].len()) {
-                    Some(to) => to.copy_from_slice(new[s]),
-                    None => {
-                        for (&row, new) in rows_at_once.iter().zip(new[s].chunks_exact(units)) {
-                            let to = self.new[s].of(slot, row, 0, within.clone());
-                            to.copy_from_slice(&new[..within.len()]);
-                        }
-                    }
+            for s in (0..states).filter(|_| step.zone.is_on()) {
+                for (i, &row) in rows_at_once.iter().enumerate() {
+                    let (at, global) = (i * units..(i + 1) * units, rows.start + row);
+                    let (old, new) = (&old[s][at.clone()], &mut new[s][at]);
+                    step.zone.mix(s, global, some.start * WIDTH, old, new);
                 }
             }
         }
@@ -388,26 +512,33 @@ impl<'a> ForwardMember<'a> {
 
     /// Rows that take no part keep their states, or what a reset leaves of them.
     #[inline(always)]
-    fn keep(&mut self, room: &mut Room, step: &Shared, source: &[f32], next: &mut [f32]) {
-        let (slot, line, own) = (step.p.new_slot as usize - self.first[1], self.line(), self.own());
+    fn keep(&self, step: &Shared, between: &mut Between) {
+        let (line, own) = (self.line(), self.own());
         let (rows, units) = (self.member.rows.clone(), self.member.units.clone());
-        let Room { states, next_states, .. } = &mut *room;
         for row in (0..rows.len()).filter(|row| !step.valid(rows.start + row)) {
             let reset = step.reset(rows.start + row);
-            let from = if reset { rows.len() } else { row } * line;
-            let h = &source[from + units.start..from + units.end];
-            next[row * line + units.start..][..units.len()].copy_from_slice(h);
-            self.new[0].of(slot, row, 0, 0..units.len()).copy_from_slice(h);
-            let others =
-                states.chunks(rows.len() * own).zip(next_states.chunks_mut(rows.len() * own));
-            for (new, (state, next)) in self.new[1..].iter_mut().zip(others) {
-                let kept = &mut next[row * own..][..units.len()];
-                if reset {
-                    kept.fill(0.0);
-                } else {
-                    kept.copy_from_slice(&state[row * own..][..units.len()]);
+            for s in 0..step.cell.states() {
+                let first = if s == 0 { row * line + units.start } else { row * own };
+                let kept = &mut between.new[s][first..first + units.len()];
+                match reset {
+                    true => kept.fill(0.0),
+                    false => kept.copy_from_slice(&between.old[s][first..first + units.len()]),
                 }
-                new.of(slot, row, 0, 0..units.len()).copy_from_slice(kept);
+            }
+        }
+    }
+
+    /// Puts the member's new states into the buffer.
+    #[inline(always)]
+    fn leave(&self, to: &mut [Slab; STATES], slot: usize, h: &[f32], others: &[f32]) {
+        let (line, own, units) = (self.line(), self.own(), self.member.units.clone());
+        let rows = self.member.rows.len();
+        let others = others.chunks(rows * own).map(|state| (state, own, 0));
+        let states = std::iter::once((h, line, units.start)).chain(others);
+        for (to, (new, stride, first)) in to.iter_mut().zip(states) {
+            for (row, new) in new.chunks(stride).enumerate() {
+                let new = &new[first..first + units.len()];
+                to.of(slot, row, 0, 0..units.len()).copy_from_slice(new);
             }
         }
     }
@@ -421,15 +552,15 @@ fn pack(
     format: WeightFormat,
     weights: &[f32],
     hidden: usize,
-    products: usize,
+    [products, terms]: [usize; 2],
     blocks: Range<usize>,
     to: &mut Vec<f32>,
 ) {
     let row = |panel: usize, column: usize| {
         let (block, gate) = (blocks.start + panel / products, panel % products);
         let unit = block * WIDTH + column;
-        let words = |unit| &weights[(gate * hidden + unit) * hidden..];
+        let words = |unit| &weights[(gate * hidden + unit) * terms..];
         (unit < hidden).then(|| Column { words: words(unit), stride: 1 })
     };
-    pack_panels(format, hidden, blocks.len() * products, row, to);
+    pack_panels(format, terms, blocks.len() * products, row, to);
 }

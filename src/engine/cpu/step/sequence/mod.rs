@@ -53,6 +53,9 @@ type Targets = SmallVec<[usize; GATES]>;
 #[derive(Default)]
 pub struct Room {
     weights: Kept,
+    /// Of an input product that is made step by step, weights, and what comes before it and behind it, by panels.
+    input: Kept,
+    around: [Vec<f32>; 2],
     /// Biases and other parameters by unit, of one chunk of blocks after another.
     bias: Vec<f32>,
     unit: Vec<f32>,
@@ -61,6 +64,7 @@ pub struct Room {
     source: Vec<f32>,
     next: Vec<f32>,
     rounded: Rounded,
+    rounded_input: Rounded,
     /// States, or carries, \[·, rows, units\], and of states what takes their place.
     states: Vec<f32>,
     next_states: Vec<f32>,
@@ -144,7 +148,8 @@ pub fn goes_together(ops: &[Op], lasting: bool) -> bool {
     is_team(&ops[0], ops.len(), lasting)
 }
 
-fn is_team(first: &Op, steps: usize, lasting: bool) -> bool {
+/// So many steps of which this is the first go together.
+pub fn is_team(first: &Op, steps: usize, lasting: bool) -> bool {
     steps > 1 || lasting && matches!(first, Op::StepForward(_)) && serves(first)
 }
 

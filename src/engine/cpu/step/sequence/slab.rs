@@ -49,12 +49,19 @@ impl<'a> Slab<'a> {
         }
     }
 
-    /// All rows of a step, where they lie one after another.
+    /// All rows of one step, to be read if there is one, and of another, to be written, where they lie one after another.
     #[inline(always)]
-    pub fn whole_step(&mut self, step: usize) -> Option<&mut [f32]> {
-        match self.whole {
-            true => self.pieces.get_mut(step).map(|piece| &mut **piece),
-            false => None,
+    pub fn pair(&mut self, read: Option<usize>, written: usize) -> (Option<&[f32]>, &mut [f32]) {
+        match read {
+            None => (None, self.pieces[written]),
+            Some(read) if read < written => {
+                let (before, behind) = self.pieces.split_at_mut(written);
+                (Some(before[read]), behind[0])
+            }
+            Some(read) => {
+                let (before, behind) = self.pieces.split_at_mut(read);
+                (Some(behind[0]), before[written])
+            }
         }
     }
 
