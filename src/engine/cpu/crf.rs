@@ -1,7 +1,7 @@
 //! `crf_scan`, `crf_posterior`, `crf_transitions`: linear-chain conditional random fields. The equations stand in the
 //! shaders of these names.
 
-use super::math::exp;
+use super::math::{Plain, exp};
 use super::{Bound, Context};
 use crate::kernel::{CrfForm, CrfPosterior, CrfScan, CrfTransitions, LossScale, VALID};
 use rayon::prelude::*;
@@ -154,7 +154,7 @@ pub fn crf_scan(_: &Context, kernel: &CrfScan, mut bound: Bound) {
             losses[row] = 0.0;
             if walk.begun {
                 let peak = ends().fold(f32::MIN, f32::max);
-                let total: f32 = ends().map(|x| exp(x - peak)).sum();
+                let total: f32 = ends().map(|x| exp::<Plain>(x - peak)).sum();
                 losses[row] = walk.sum + (walk.part + (peak - end[walk.before]) + total.ln());
                 marks[walk.last * batch + row] |= LAST;
             }
@@ -202,7 +202,7 @@ fn sum_step(held: &[f32], transitions: &[f32], most: f32, next: &mut [f32]) {
             for (x, row) in held.iter().zip(transitions.chunks_exact(tags)) {
                 let x = x - most;
                 for ((sum, peak), a) in next.iter_mut().zip(&peaks).zip(row) {
-                    *sum += exp(x + a - peak);
+                    *sum += exp::<Plain>(x + a - peak);
                 }
             }
         },
@@ -240,14 +240,14 @@ impl Step<'_> {
     fn sums(&self, right: &[f32]) -> [f32; 3] {
         let tags = self.emission.len();
         let most = (0..tags).map(|j| self.q(right, j)).fold(f32::MIN, f32::max);
-        let share = |j: usize| exp(self.q(right, j) - most);
+        let share = |j: usize| exp::<Plain>(self.q(right, j) - most);
         let others = (0..tags).filter(|&j| j != self.label).map(share).sum::<f32>();
         [most, others, others + share(self.label)]
     }
 
     /// p(j) − \[j = target\].
     fn slope(&self, right: &[f32], [most, others, sum]: [f32; 3], j: usize) -> f32 {
-        let share = if j == self.label { -others } else { exp(self.q(right, j) - most) };
+        let share = if j == self.label { -others } else { exp::<Plain>(self.q(right, j) - most) };
         share / sum
     }
 }
@@ -343,7 +343,7 @@ pub fn crf_transitions(_: &Context, kernel: &CrfTransitions, mut bound: Bound) {
                 #[inline(always)]
                 || {
                     for ((sum, a), w) in sums.iter_mut().zip(score).zip(right) {
-                        *sum += exp(x + a + w);
+                        *sum += exp::<Plain>(x + a + w);
                     }
                 },
             );

@@ -1,6 +1,6 @@
 //! `cross_entropy`: a row at a time.
 
-use super::math::exp;
+use super::math::{Plain, exp};
 use super::{Bound, Context};
 use crate::kernel::{CrossEntropy, LossScale, VALID};
 use rayon::prelude::*;
@@ -84,7 +84,7 @@ impl Options<'_> {
         for (v, (d, x)) in d.iter_mut().zip(x).enumerate() {
             let mut value = sharp * *d;
             if spread != 0.0 {
-                value += spread * (all * (exp(x - plain.most) / plain.sum) - weight(v));
+                value += spread * (all * (exp::<Plain>(x - plain.most) / plain.sum) - weight(v));
             }
             *d = scale * value;
         }
@@ -119,11 +119,11 @@ fn row(x: &[f32], target: u32, d: Option<(&mut [f32], f32)>) -> Row {
         #[inline(always)]
         || {
             let most = x.iter().fold(f32::MIN, |a, &b| if b > a { b } else { a });
-            let own = exp(x[target] - most);
+            let own = exp::<Plain>(x[target] - most);
             let others = match d {
                 Some((d, scale)) => {
                     for (d, x) in d.iter_mut().zip(x) {
-                        *d = exp(x - most);
+                        *d = exp::<Plain>(x - most);
                     }
                     d[target] = 0.0;
                     let others = d.iter().sum::<f32>();
@@ -135,8 +135,9 @@ fn row(x: &[f32], target: u32, d: Option<(&mut [f32], f32)>) -> Row {
                     others
                 }
                 None => {
-                    let share =
-                        |(v, x): (usize, &f32)| if v == target { 0.0 } else { exp(x - most) };
+                    let share = |(v, x): (usize, &f32)| {
+                        if v == target { 0.0 } else { exp::<Plain>(x - most) }
+                    };
                     x.iter().enumerate().map(share).sum::<f32>()
                 }
             };

@@ -1,6 +1,6 @@
 //! `element_loss`, `loss_total`: losses of elements, and how much takes part.
 
-use super::math::{exp, log_one_plus, sigmoid};
+use super::math::{Plain, exp, log_one_plus, sigmoid};
 use super::{Bound, Context};
 use crate::kernel::{ElementForm, ElementLoss, LOSS_CHUNK, LossScale, LossTotal, VALID};
 use rayon::prelude::*;
@@ -103,7 +103,7 @@ fn give(d: &mut [f32], slopes: &[f32], scale: f32, accumulate: bool) {
 const HALF_LOG_TAU: f32 = 0.918_938_5;
 
 fn softplus(x: f32) -> f32 {
-    x.max(0.0) + log_one_plus(exp(-x.abs()))
+    x.max(0.0) + log_one_plus(exp::<Plain>(-x.abs()))
 }
 
 /// (g(x), g′(x)) of g(x) = log Γ(x + ½) − log Γ(x) − ½·log x, x ≥ 1: with z = x + 4 and Γ(x + 1) = x·Γ(x),
@@ -150,7 +150,7 @@ fn term(
     match form {
         ElementForm::BinaryCrossEntropy { .. } => {
             let (x, own) = (x[0], y * weight);
-            slopes[0] = (1.0 - y) * sigmoid(x) - own * sigmoid(-x);
+            slopes[0] = (1.0 - y) * sigmoid::<Plain>(x) - own * sigmoid::<Plain>(-x);
             own * softplus(-x) + (1.0 - y) * softplus(x)
         }
         ElementForm::Squared => {
@@ -171,7 +171,7 @@ fn term(
             let deviation = shape + softplus(x[1]);
             let z = -r / deviation;
             slopes[0] = -z / deviation;
-            slopes[1] = (1.0 - z * z) / deviation * sigmoid(x[1]);
+            slopes[1] = (1.0 - z * z) / deviation * sigmoid::<Plain>(x[1]);
             deviation.ln() + 0.5 * z * z + HALF_LOG_TAU
         }
         ElementForm::StudentT => {
@@ -183,8 +183,8 @@ fn term(
             let tail = q.ln_1p();
             let [step, d_step] = gamma_step(0.5 * freedom);
             slopes[0] = -(part * z * bent / deviation);
-            slopes[1] = (1.0 - (freedom + 1.0) * (q * bent)) / deviation * sigmoid(x[1]);
-            slopes[2] = 0.5 * (tail - part * (q * bent) - d_step) * sigmoid(x[2]);
+            slopes[1] = (1.0 - (freedom + 1.0) * (q * bent)) / deviation * sigmoid::<Plain>(x[1]);
+            slopes[2] = 0.5 * (tail - part * (q * bent) - d_step) * sigmoid::<Plain>(x[2]);
             deviation.ln() + 0.5 * (freedom + 1.0) * tail - step + HALF_LOG_TAU
         }
     }

@@ -5,7 +5,7 @@
 //! thread: each is summed up to one pair (a, c) a unit, the pairs give each stretch its start, and then
 //! the stretches run side by side.
 
-use super::math::{exp, sigmoids};
+use super::math::{Plain, exp, sigmoids};
 use super::zoneout::Zone;
 use super::{Bound, Context};
 use crate::kernel::{
@@ -45,7 +45,7 @@ impl<'a> Scan<'a> {
     #[inline(always)]
     fn coefficients(&self, gates: &[f32], h: usize, j: usize) -> [f32; 2] {
         if self.kind.cell.kind == CellKind::MinGru {
-            let [z, rest] = sigmoids(gates[j]);
+            let [z, rest] = sigmoids::<Plain>(gates[j]);
             [rest, z * gates[h + j]]
         } else {
             let [a, rest] = shares(gates[j], gates[h + j]);
@@ -110,7 +110,7 @@ impl<'a> Scan<'a> {
                 let d = (1.0 - z) * g[j];
                 let old = if reset { 0.0 } else { old[j] };
                 let a = if self.kind.cell.kind == CellKind::MinGru {
-                    let ([share, rest], n) = (sigmoids(gates[j]), gates[h + j]);
+                    let ([share, rest], n) = (sigmoids::<Plain>(gates[j]), gates[h + j]);
                     gates[j] = d * (n - old) * share * rest;
                     gates[h + j] = d * share;
                     rest
@@ -118,8 +118,8 @@ impl<'a> Scan<'a> {
                     let (x_f, x_i, n) = (gates[j], gates[h + j], gates[2 * h + j]);
                     let [a, rest] = shares(x_f, x_i);
                     let da = d * (old - n) * a * rest;
-                    gates[j] = da * sigmoids(x_f)[1];
-                    gates[h + j] = -da * sigmoids(x_i)[1];
+                    gates[j] = da * sigmoids::<Plain>(x_f)[1];
+                    gates[h + j] = -da * sigmoids::<Plain>(x_i)[1];
                     gates[2 * h + j] = d * rest;
                     a
                 };
@@ -145,10 +145,10 @@ impl<'a> Scan<'a> {
 /// σ(x) = e^min(x,0) / (1 + e^−|x|).
 #[inline(always)]
 fn shares(x_f: f32, x_i: f32) -> [f32; 2] {
-    let ratio = (1.0 + exp(-x_f.abs())) / (1.0 + exp(-x_i.abs()));
+    let ratio = (1.0 + exp::<Plain>(-x_f.abs())) / (1.0 + exp::<Plain>(-x_i.abs()));
     let low = |x: f32| if x < 0.0 { x } else { 0.0 };
     let e = low(x_i) - low(x_f);
-    let q = exp(-e.abs()) * if e > 0.0 { 1.0 / ratio } else { ratio };
+    let q = exp::<Plain>(-e.abs()) * if e > 0.0 { 1.0 / ratio } else { ratio };
     let [large, small] = [1.0 / (1.0 + q), q / (1.0 + q)];
     if e > 0.0 { [small, large] } else { [large, small] }
 }

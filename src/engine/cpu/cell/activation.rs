@@ -1,8 +1,11 @@
 //! Activations over lanes: the cells' own, compiled in, or any of ONNX's, chosen at run time.
 
-use super::super::math::{exp, exp_minus_one, log_one_plus, sigmoid, sigmoids, tanh};
+use super::super::math::{
+    Arithmetic, Plain, exp, exp_minus_one, log_one_plus, sigmoid, sigmoids, tanh,
+};
 use super::{LANES, Lanes};
 use crate::kernel::{Activation, Cell};
+use std::marker::PhantomData;
 
 /// A cell's activations by role ([`Cell::roles`]), and their slopes from the value.
 pub trait Activations: Copy {
@@ -34,18 +37,18 @@ fn mapped(value: &Lanes, f: impl Fn(f32) -> f32) -> Lanes {
 
 /// σ in place; returns 1 − σ.
 #[inline(always)]
-fn sigmoid_and_rest(lanes: &mut Lanes) -> Lanes {
-    let rest = mapped(lanes, |a| sigmoids(a)[1]);
-    map(lanes, sigmoid);
+fn sigmoid_and_rest<A: Arithmetic>(lanes: &mut Lanes) -> Lanes {
+    let rest = mapped(lanes, |a| sigmoids::<A>(a)[1]);
+    map(lanes, sigmoid::<A>);
     rest
 }
 
 macro_rules! fixed {
     ($(#[$doc:meta])* $name:ident, $act:expr, $slope:expr, $act_2:expr, $slope_2:expr $(, $rest:ident)?) => {
         $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub struct $name;
-        impl Activations for $name {
+        #[derive(Clone, Copy, Default)]
+        pub struct $name<A>(PhantomData<A>);
+        impl<A: Arithmetic> Activations for $name<A> {
             #[inline(always)]
             fn act<const ROLE: usize>(self, lanes: &mut Lanes) {
                 if ROLE == 2 || ROLE == 4 { map(lanes, $act_2) } else { map(lanes, $act) }
@@ -57,7 +60,7 @@ macro_rules! fixed {
                         self.act::<ROLE>(lanes);
                         return mapped(lanes, |y| 1.0 - y);
                     }
-                    $rest(lanes)
+                    $rest::<A>(lanes)
                 }
             )?
             #[inline(always)]
@@ -70,11 +73,11 @@ macro_rules! fixed {
 
 fixed!(
     /// tanh for g, n and the cell state, σ elsewhere.
-    Standard, sigmoid, |y| y * (1.0 - y), tanh, |y| 1.0 - y * y, sigmoid_and_rest
+    Standard, sigmoid::<A>, |y| y * (1.0 - y), tanh::<A>, |y| 1.0 - y * y, sigmoid_and_rest
 );
 fixed!(
     /// tanh everywhere.
-    Tanh, tanh, |y| 1.0 - y * y, tanh, |y| 1.0 - y * y
+    Tanh, tanh::<A>, |y| 1.0 - y * y, tanh::<A>, |y| 1.0 - y * y
 );
 fixed!(
     /// max(0, a) everywhere, NaN passed on.
@@ -124,14 +127,16 @@ impl Role {
         self.clip(lanes);
         match self.activation {
             Activation::Relu => map(lanes, |a| if a <= 0.0 { 0.0 } else { a }),
-            Activation::Tanh => map(lanes, tanh),
-            Activation::Sigmoid => map(lanes, sigmoid),
+            Activation::Tanh => map(lanes, tanh::<Plain>),
+            Activation::Sigmoid => map(lanes, sigmoid::<Plain>),
             Activation::Affine { alpha, beta } => map(lanes, |a| alpha * a + beta),
             Activation::LeakyRelu { alpha } => map(lanes, |a| if a < 0.0 { alpha * a } else { a }),
             Activation::ThresholdedRelu { alpha } => {
                 map(lanes, |a| if a > alpha { a } else { 0.0 });
             }
-            Activation::ScaledTanh { alpha, beta } => map(lanes, |a| alpha * tanh(beta * a)),
+            Activation::ScaledTanh { alpha, beta } => {
+                map(lanes, |a| alpha * tanh::<Plain>(beta * a))
+            }
             Activation::HardSigmoid { alpha, beta } => {
                 map(lanes, |a| (alpha * a + beta).clamp(0.0, 1.0));
             }
@@ -140,7 +145,9 @@ impl Role {
             }
             Activation::Softsign => map(lanes, |a| a / (1.0 + a.abs())),
             Activation::Softplus => {
-                map(lanes, |a| (if a > 0.0 { a } else { 0.0 }) + log_one_plus(exp(-a.abs())));
+                map(lanes, |a| {
+                    (if a > 0.0 { a } else { 0.0 }) + log_one_plus(exp::<Plain>(-a.abs()))
+                });
             }
             Activation::Identity => {}
         }
@@ -234,7 +241,7 @@ impl Activations for Chosen {
         let role = &self.roles[ROLE];
         if role.activation == Activation::Sigmoid {
             role.clip(lanes);
-            return sigmoid_and_rest(lanes);
+            return sigmoid_and_rest::<Plain>(lanes);
         }
         role.activate(lanes);
         mapped(lanes, |y| 1.0 - y)

@@ -90,8 +90,10 @@ pub fn forward(act: impl Activations, options: Options, row: ForwardRow) {
     let [gate_g, gate_o] = options.gate_blocks().map(|g| g * n);
     let peephole = |k: usize| &row.unit[k * n..(k + 1) * n];
     for j in (0..n).step_by(LANES) {
-        let [mut i, mut g, mut o] =
-            [0, gate_g, gate_o].map(|first| biased(gates, bias, first..first + n, j));
+        // Without `array::map`, whose closure would not be compiled for the instruction set.
+        let mut i = biased(gates, bias, 0..n, j);
+        let mut g = biased(gates, bias, gate_g..gate_g + n, j);
+        let mut o = biased(gates, bias, gate_o..gate_o + n, j);
         let old = load(c_old, j);
         if options.peepholes {
             peep(&mut i, peephole(0), j, &old);

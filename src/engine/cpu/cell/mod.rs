@@ -15,8 +15,9 @@ pub use activation::{Activations, Chosen, Standard, activate, multiply_slopes};
 pub use gru::{gru_candidate_backward, gru_candidate_forward};
 pub use lstm::{output, output_backward};
 
+use super::math::{Fused, Plain};
 use crate::kernel::{Cell, CellKind};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 /// The most states of a cell.
 pub const STATES: usize = 4;
@@ -51,15 +52,31 @@ pub struct BackwardRow<'a> {
     pub normed: Option<[&'a [f32]; 2]>,
 }
 
-/// One cell's equations, as a function of its own for the instruction set: inside of a larger one the compiler runs out
-/// of patience and leaves lanes apart.
+/// One cell's equations over a row, as a function of its own for the instruction set and its arithmetic: inside of a larger
+/// one the compiler runs out of patience and leaves lanes apart.
 macro_rules! on {
-    ($arch:ident, $call:expr) => {
-        $arch.dispatch(
+    ($arch:ident, $cell:ident, $row:ident: $kind:ident $(, $arithmetic:ident)? => $call:expr) => {{
+        struct Work<'a>(&'a Cell, $kind<'a>);
+        impl WithSimd for Work<'_> {
+            type Output = ();
+
             #[inline(always)]
-            move || $call,
-        )
-    };
+            fn with_simd<S: Simd>(self, _: S) {
+                let Work($cell, $row) = self;
+                let _ = $cell;
+                // Instruction sets with vectors on these have multiply-adds.
+                let fuses = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+                if S::F32_LANES > 1 && fuses {
+                    $(type $arithmetic = Fused;)?
+                    $call
+                } else {
+                    $(type $arithmetic = Plain;)?
+                    $call
+                }
+            }
+        }
+        $arch.dispatch(Work($cell, $row))
+    }};
 }
 
 /// Candidates of the new states, and the words kept for backward. With layer norm, an LSTM's h is
@@ -68,19 +85,35 @@ macro_rules! on {
 pub fn cell_forward(arch: Arch, cell: &Cell, row: ForwardRow) {
     let plain = cell.activations.is_none() && cell.clip.is_none();
     match cell.kind {
-        CellKind::RnnTanh if plain => on!(arch, rnn::forward(activation::Tanh, row)),
-        CellKind::RnnRelu if plain => on!(arch, rnn::forward(activation::Relu, row)),
-        CellKind::RnnTanh | CellKind::RnnRelu => on!(arch, rnn::forward(Chosen::new(cell), row)),
+        CellKind::RnnTanh if plain => {
+            on!(arch, cell, row: ForwardRow, A =>
+                rnn::forward(activation::Tanh::<A>::default(), row))
+        }
+        CellKind::RnnRelu if plain => {
+            on!(arch, cell, row: ForwardRow, A =>
+                rnn::forward(activation::Relu::<A>::default(), row))
+        }
+        CellKind::RnnTanh | CellKind::RnnRelu => {
+            on!(arch, cell, row: ForwardRow => rnn::forward(Chosen::new(cell), row))
+        }
         CellKind::Lstm if lstm::is_plain(cell) => {
-            on!(arch, lstm::forward(Standard, lstm::Options::NONE, row))
+            on!(arch, cell, row: ForwardRow, A =>
+                lstm::forward(Standard::<A>::default(), lstm::Options::NONE, row))
         }
         CellKind::Lstm => {
-            on!(arch, lstm::forward(Chosen::new(cell), lstm::Options::new(cell), row))
+            on!(arch, cell, row: ForwardRow =>
+                lstm::forward(Chosen::new(cell), lstm::Options::new(cell), row))
         }
-        CellKind::Gru if plain => on!(arch, gru::forward(Standard, row)),
-        CellKind::Gru => on!(arch, gru::forward(Chosen::new(cell), row)),
-        CellKind::GruResetBefore => on!(arch, gru::reset_before_forward(Chosen::new(cell), row)),
-        CellKind::Slstm => on!(arch, slstm::forward(row)),
+        CellKind::Gru if plain => {
+            on!(arch, cell, row: ForwardRow, A => gru::forward(Standard::<A>::default(), row))
+        }
+        CellKind::Gru => {
+            on!(arch, cell, row: ForwardRow => gru::forward(Chosen::new(cell), row))
+        }
+        CellKind::GruResetBefore => {
+            on!(arch, cell, row: ForwardRow => gru::reset_before_forward(Chosen::new(cell), row))
+        }
+        CellKind::Slstm => on!(arch, cell, row: ForwardRow, A => slstm::forward::<A>(row)),
         CellKind::Custom => custom::forward(cell, row),
         // These are scans.
         CellKind::MinGru | CellKind::MinLstm => {}
@@ -91,19 +124,35 @@ pub fn cell_forward(arch: Arch, cell: &Cell, row: ForwardRow) {
 pub fn cell_backward(arch: Arch, cell: &Cell, row: BackwardRow) {
     let plain = cell.activations.is_none() && cell.clip.is_none();
     match cell.kind {
-        CellKind::RnnTanh if plain => on!(arch, rnn::backward(activation::Tanh, row)),
-        CellKind::RnnRelu if plain => on!(arch, rnn::backward(activation::Relu, row)),
-        CellKind::RnnTanh | CellKind::RnnRelu => on!(arch, rnn::backward(Chosen::new(cell), row)),
+        CellKind::RnnTanh if plain => {
+            on!(arch, cell, row: BackwardRow, A =>
+                rnn::backward(activation::Tanh::<A>::default(), row))
+        }
+        CellKind::RnnRelu if plain => {
+            on!(arch, cell, row: BackwardRow, A =>
+                rnn::backward(activation::Relu::<A>::default(), row))
+        }
+        CellKind::RnnTanh | CellKind::RnnRelu => {
+            on!(arch, cell, row: BackwardRow => rnn::backward(Chosen::new(cell), row))
+        }
         CellKind::Lstm if lstm::is_plain(cell) => {
-            on!(arch, lstm::backward(Standard, lstm::Options::NONE, row))
+            on!(arch, cell, row: BackwardRow, A =>
+                lstm::backward(Standard::<A>::default(), lstm::Options::NONE, row))
         }
         CellKind::Lstm => {
-            on!(arch, lstm::backward(Chosen::new(cell), lstm::Options::new(cell), row))
+            on!(arch, cell, row: BackwardRow =>
+                lstm::backward(Chosen::new(cell), lstm::Options::new(cell), row))
         }
-        CellKind::Gru if plain => on!(arch, gru::backward(Standard, row)),
-        CellKind::Gru => on!(arch, gru::backward(Chosen::new(cell), row)),
-        CellKind::GruResetBefore => on!(arch, gru::reset_before_backward(Chosen::new(cell), row)),
-        CellKind::Slstm => on!(arch, slstm::backward(row)),
+        CellKind::Gru if plain => {
+            on!(arch, cell, row: BackwardRow, A => gru::backward(Standard::<A>::default(), row))
+        }
+        CellKind::Gru => {
+            on!(arch, cell, row: BackwardRow => gru::backward(Chosen::new(cell), row))
+        }
+        CellKind::GruResetBefore => {
+            on!(arch, cell, row: BackwardRow => gru::reset_before_backward(Chosen::new(cell), row))
+        }
+        CellKind::Slstm => on!(arch, cell, row: BackwardRow, A => slstm::backward::<A>(row)),
         CellKind::Custom => custom::backward(cell, row),
         CellKind::MinGru | CellKind::MinLstm => {}
     }

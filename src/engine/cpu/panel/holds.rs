@@ -3,23 +3,8 @@
 use super::dot::{dot, halves};
 use super::{UNROLLED, WIDTH};
 use crate::engine::WeightFormat;
+use bytemuck::Pod;
 use pulp::Simd;
-
-/// A row of the left operand: its terms by fours, those that are left, and what a sum of them is times.
-#[derive(Clone, Copy)]
-pub struct Row<'a, T> {
-    pub fours: &'a [T],
-    pub left: &'a [f32],
-    pub scale: f32,
-}
-
-impl<'a> Row<'a, [f32; UNROLLED]> {
-    #[inline(always)]
-    pub fn new(terms: &'a [f32]) -> Self {
-        let (fours, left) = terms.as_chunks::<UNROLLED>();
-        Row { fours, left, scale: 1.0 }
-    }
-}
 
 /// Four integers of sixteen bits, by pairs: words, as that is how they are read.
 pub type Pairs = [i32; 2];
@@ -28,7 +13,7 @@ pub type Pairs = [i32; 2];
 /// its products with them.
 pub trait Holds<const W: usize> {
     /// Four terms of a row.
-    type Four: Copy;
+    type Four: Pod;
     type Sum<S: Simd>: Copy;
 
     fn zero<S: Simd>(simd: S) -> Self::Sum<S>;
@@ -36,7 +21,7 @@ pub trait Holds<const W: usize> {
     /// sum\[r\]\[i\] += four terms of row r · those of panel i, in order.
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
-        terms: [&Self::Four; R],
+        terms: &[Self::Four; R],
         weights: [&[[S::f32s; V]; W]; P],
         sum: &mut [[[Self::Sum<S>; V]; P]; R],
     );
@@ -44,7 +29,7 @@ pub trait Holds<const W: usize> {
     /// The same for the terms that are left, fewer than four, in the words that are.
     fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
-        left: [&[f32]; R],
+        left: &[[f32; R]],
         weights: [&[[S::f32s; V]]; P],
         sum: &mut [[[Self::Sum<S>; V]; P]; R],
     );
@@ -120,24 +105,24 @@ impl Holds<4> for F32 {
     #[inline(always)]
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
-        terms: [&[f32; UNROLLED]; R],
+        terms: &[[f32; UNROLLED]; R],
         weights: [&[[S::f32s; V]; 4]; P],
         sum: &mut [[[S::f32s; V]; P]; R],
     ) {
         for k in 0..UNROLLED {
-            multiply_add(simd, terms.map(|terms| terms[k]), weights.map(|w| w[k]), sum);
+            multiply_add(simd, std::array::from_fn(|r| terms[r][k]), weights.map(|w| w[k]), sum);
         }
     }
 
     #[inline(always)]
     fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
-        left: [&[f32]; R],
+        left: &[[f32; R]],
         weights: [&[[S::f32s; V]]; P],
         sum: &mut [[[S::f32s; V]; P]; R],
     ) {
-        for k in 0..left[0].len() {
-            multiply_add(simd, left.map(|left| left[k]), weights.map(|w| w[k]), sum);
+        for (k, terms) in left.iter().enumerate() {
+            multiply_add(simd, *terms, weights.map(|w| w[k]), sum);
         }
     }
 
@@ -187,26 +172,26 @@ impl Holds<2> for Bf16 {
     #[inline(always)]
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
-        terms: [&[f32; UNROLLED]; R],
+        terms: &[[f32; UNROLLED]; R],
         weights: [&[[S::f32s; V]; 2]; P],
         sum: &mut [[[S::f32s; V]; P]; R],
     ) {
         for k in 0..UNROLLED {
             let half = halves_of(simd, weights.map(|w| w[k / 2]), k);
-            multiply_add(simd, terms.map(|terms| terms[k]), half, sum);
+            multiply_add(simd, std::array::from_fn(|r| terms[r][k]), half, sum);
         }
     }
 
     #[inline(always)]
     fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
-        left: [&[f32]; R],
+        left: &[[f32; R]],
         weights: [&[[S::f32s; V]]; P],
         sum: &mut [[[S::f32s; V]; P]; R],
     ) {
-        for k in 0..left[0].len() {
+        for (k, terms) in left.iter().enumerate() {
             let half = halves_of(simd, weights.map(|w| w[k / 2]), k);
-            multiply_add(simd, left.map(|left| left[k]), half, sum);
+            multiply_add(simd, *terms, half, sum);
         }
     }
 
@@ -235,7 +220,7 @@ impl Holds<1> for Int8 {
     #[inline(always)]
     fn add_left<S: Simd, const V: usize, const P: usize, const R: usize>(
         _: S,
-        _: [&[f32]; R],
+        _: &[[f32; R]],
         _: [&[[S::f32s; V]]; P],
         _: &mut [[[S::i32s; V]; P]; R],
     ) {
@@ -244,7 +229,7 @@ impl Holds<1> for Int8 {
     #[inline(always)]
     fn add<S: Simd, const V: usize, const P: usize, const R: usize>(
         simd: S,
-        terms: [&Pairs; R],
+        terms: &[Pairs; R],
         weights: [&[[S::f32s; V]; 1]; P],
         sum: &mut [[[S::i32s; V]; P]; R],
     ) {
@@ -252,7 +237,7 @@ impl Holds<1> for Int8 {
             for v in 0..V {
                 let halves = halves(simd, simd.transmute_i32s_f32s(weights[i][0][v]));
                 for r in 0..R {
-                    sum[r][i][v] = dot(simd, sum[r][i][v], halves, terms[r]);
+                    sum[r][i][v] = dot(simd, sum[r][i][v], halves, &terms[r]);
                 }
             }
         }

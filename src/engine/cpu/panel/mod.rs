@@ -8,18 +8,20 @@
 mod dot;
 mod holds;
 mod round;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod whole;
 
 pub use holds::panel_words;
-pub use round::{Column, MOST_TERMS, Rounded, pack_panels};
+pub use round::{Column, MOST_TERMS, pack_panels};
+pub use rows::{Packed, Rows};
 pub use whole::{ALONE, Room, Start, product_with_panels};
 
 use crate::engine::WeightFormat;
-use holds::{Bf16, F32, Holds, Int8, Row, add_vectors};
+use holds::{Bf16, F32, Holds, Int8, add_vectors};
 use pulp::{Simd, WithSimd};
-use round::Round;
+use rows::{Part, parts};
 use std::ops::Range;
 
 /// Columns of a panel.
@@ -92,30 +94,6 @@ impl<'a> Panels<'a> {
     }
 }
 
-/// Rows that are multiplied with panels: rounded as these are, if they are of integers.
-#[derive(Clone, Copy)]
-pub struct Rows<'a> {
-    plain: &'a [&'a [f32]],
-    rounded: &'a Rounded,
-}
-
-impl<'a> Rows<'a> {
-    /// Rounds rows of so many terms for panels of this format, if it needs that, into `room`.
-    #[inline(always)]
-    pub fn new<S: Simd>(
-        simd: S,
-        format: WeightFormat,
-        plain: &'a [&'a [f32]],
-        terms: usize,
-        room: &'a mut Rounded,
-    ) -> Self {
-        if format == WeightFormat::Int8 {
-            simd.vectorize(Round { rows: plain, terms, to: room });
-        }
-        Rows { plain, rounded: room }
-    }
-}
-
 /// What the sums of a product begin with.
 #[derive(Clone, Copy)]
 pub enum Base<'a> {
@@ -149,20 +127,10 @@ impl WithSimd for Product<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Product { rows: Rows { plain, rounded }, panels, count, base, at, mut sums } = self;
-        let (terms, rows, panel) = (panels.terms, plain.len(), |i| panels.get(i));
-        let row = |r: usize| Row::new(&plain[r][..terms]);
-        match panels.format {
-            WeightFormat::F32 => {
-                add_rows(simd, F32, terms, rows, row, count, panel, base, at, &mut sums);
-            }
-            WeightFormat::Bf16 => {
-                add_rows(simd, Bf16, terms, rows, row, count, panel, base, at, &mut sums);
-            }
-            WeightFormat::Int8 => {
-                let (terms, row) = (terms.next_multiple_of(UNROLLED), |r| rounded.row(r));
-                add_rows(simd, Int8, terms, rows, row, count, panel, base, at, &mut sums);
-            }
+        match self.panels.format {
+            WeightFormat::F32 => add_rows(simd, F32, self),
+            WeightFormat::Bf16 => add_rows(simd, Bf16, self),
+            WeightFormat::Int8 => add_rows(simd, Int8, self),
         }
     }
 }
@@ -182,46 +150,33 @@ impl Sums<'_> {
     }
 }
 
-/// Adds its product to each of the sums of so many rows and panels: panel `i`'s lie from `at(i)` on, in each row.
+/// The product with panels of one format.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "a product has two sides and a place")]
-fn add_rows<'a, 'r, S: Simd, F: Holds<W>, const W: usize>(
-    simd: S,
-    _: F,
-    terms: usize,
-    rows: usize,
-    row: impl Fn(usize) -> Row<'r, F::Four>,
-    panels: usize,
-    panel: impl Fn(usize) -> &'a [f32],
-    base: Base,
-    at: impl Fn(usize) -> usize,
-    sums: &mut Sums,
-) where
-    F::Four: 'r,
-{
+fn add_rows<S: Simd, F: Holds<W>, const W: usize>(simd: S, _: F, product: Product) {
+    let Product { rows, panels, count, base, at, mut sums } = product;
     // As many sums as hide the latency of a multiply-add, and no more than there are registers. A panel stays in the
     // first-level cache while it meets all rows.
     macro_rules! tiles {
-        ($vectors:literal, $most:literal, [$($few:literal: $together:literal),*], [$($count:literal),*]) => {{
-            match rows {
+        ($vectors:literal, [$($few:literal: $together:literal),*], [$($count:literal),*]) => {{
+            match rows.count() {
                 $($few => {
-                    let whole = panels / $together * $together;
+                    let part = rows.part::<F, W, $few>(0);
+                    let whole = count / $together * $together;
                     for i in (0..whole).step_by($together) {
-                        tile::<S, F, W, $vectors, $together, $few>(simd, terms, &row, 0, &panel, base, &at, i, sums);
+                        tile::<S, F, W, $vectors, $together, $few>(simd, part, panels, base, at, i, &mut sums);
                     }
-                    for i in whole..panels {
-                        tile::<S, F, W, $vectors, 1, $few>(simd, terms, &row, 0, &panel, base, &at, i, sums);
+                    for i in whole..count {
+                        tile::<S, F, W, $vectors, 1, $few>(simd, part, panels, base, at, i, &mut sums);
                     }
                 })*
                 many => {
-                    let parts = many.div_ceil($most);
-                    for i in 0..panels {
-                        for part in 0..parts {
-                            let [first, end] = [part, part + 1].map(|n| many * n / parts);
-                            match end - first {
-                                $($count => tile::<S, F, W, $vectors, 1, $count>(
-                                    simd, terms, &row, first, &panel, base, &at, i, sums,
-                                ),)*
+                    for i in 0..count {
+                        for part in parts::<S>(many) {
+                            match part.len() {
+                                $($count => {
+                                    let part = rows.part::<F, W, $count>(part.start);
+                                    tile::<S, F, W, $vectors, 1, $count>(simd, part, panels, base, at, i, &mut sums);
+                                })*
                                 _ => {}
                             }
                         }
@@ -231,10 +186,10 @@ fn add_rows<'a, 'r, S: Simd, F: Holds<W>, const W: usize>(
         }};
     }
     match S::F32_LANES {
-        8 => tiles!(2, 6, [1: 4, 2: 2], [3, 4, 5, 6]),
-        16 => tiles!(1, 12, [1: 4, 2: 4, 3: 2], [4, 5, 6, 7, 8, 9, 10, 11, 12]),
-        4 => tiles!(4, 6, [1: 2, 2: 2], [3, 4, 5, 6]),
-        _ => tiles!(16, 1, [], [1]),
+        8 => tiles!(2, [1: 4, 2: 2], [3, 4, 5, 6]),
+        16 => tiles!(1, [1: 4, 2: 4, 3: 2], [4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        4 => tiles!(4, [1: 2, 2: 2], [3, 4, 5, 6]),
+        _ => tiles!(16, [], [1]),
     }
 }
 
@@ -243,60 +198,52 @@ const UNROLLED: usize = 4;
 
 /// One tile: V vectors a panel, P panels, R rows.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "one caller")]
-fn tile<'a, 'r, S, F, const W: usize, const V: usize, const P: usize, const R: usize>(
+fn tile<S, F, const W: usize, const V: usize, const P: usize, const R: usize>(
     simd: S,
-    terms: usize,
-    row: &impl Fn(usize) -> Row<'r, F::Four>,
-    first: usize,
-    panel: &impl Fn(usize) -> &'a [f32],
+    part: Part<F::Four, R>,
+    panels: Panels,
     base: Base,
-    at: &impl Fn(usize) -> usize,
+    at: &dyn Fn(usize) -> usize,
     from: usize,
     sums: &mut Sums,
 ) where
     S: Simd,
     F: Holds<W>,
-    F::Four: 'r,
 {
-    let rows: [Row<F::Four>; R] = std::array::from_fn(|r| row(first + r));
-    let panels: [&[f32]; P] = std::array::from_fn(|i| panel(from + i));
-    let words = (terms * W).div_ceil(UNROLLED);
+    let places: [usize; P] = std::array::from_fn(|i| at(from + i));
+    let all: [&[f32]; P] = std::array::from_fn(|i| panels.get(from + i));
+    let (whole, left) = (part.fours.len(), part.left.len());
+    let words = whole * W + (left * W).div_ceil(UNROLLED);
     let weights: [&[[S::f32s; V]]; P] = std::array::from_fn(|i| {
-        let (vectors, _) = S::as_simd_f32s(&panels[i][..words * WIDTH]);
+        let (vectors, _) = S::as_simd_f32s(&all[i][..words * WIDTH]);
         &vectors.as_chunks::<V>().0[..words]
     });
     // From zero: terms added one by one to what is there would each be rounded to its last place.
     let mut sum = [[[F::zero(simd); V]; P]; R];
-    // Some terms at once, so that bounds are looked at once for all of them.
-    let (whole, rest) = (terms / UNROLLED, terms % UNROLLED);
-    let fours = rows.map(|row| &row.fours[..whole]);
     let fours_of = weights.map(|panel| &panel.as_chunks::<W>().0[..whole]);
-    for q in 0..whole {
-        let terms = std::array::from_fn(|r| &fours[r][q]);
+    for (q, terms) in part.fours.iter().enumerate() {
         F::add(simd, terms, std::array::from_fn(|i| &fours_of[i][q]), &mut sum);
     }
-    if rest > 0 {
-        let left = rows.map(|row| row.left);
-        F::add_left(simd, left, weights.map(|panel| &panel[whole * W..]), &mut sum);
+    if left > 0 {
+        F::add_left(simd, part.left, weights.map(|panel| &panel[whole * W..]), &mut sum);
     }
     // Loops of their own: the one over the sums must stay small, or it is not unrolled and the sums leave their registers.
     if let Base::Biases([before, _]) = base {
-        for i in 0..P {
+        for (i, place) in places.into_iter().enumerate() {
             let before = &before[(from + i) * WIDTH..][..WIDTH];
-            (0..R).for_each(|r| sums.tile(first + r, at(from + i)).copy_from_slice(before));
+            (0..R).for_each(|r| sums.tile(part.first + r, place).copy_from_slice(before));
         }
     }
     for (r, sum) in sum.iter().enumerate() {
         for (i, &sum) in sum.iter().enumerate() {
-            let to = sums.tile(first + r, at(from + i));
-            F::finish(simd, sum, rows[r].scale, &panels[i][words * WIDTH..], to);
+            let to = sums.tile(part.first + r, places[i]);
+            F::finish(simd, sum, part.scales[r], &all[i][words * WIDTH..], to);
         }
     }
     if let Base::Biases([_, behind]) = base {
-        for i in 0..P {
+        for (i, place) in places.into_iter().enumerate() {
             let (behind, _) = S::as_simd_f32s(&behind[(from + i) * WIDTH..][..WIDTH]);
-            (0..R).for_each(|r| add_vectors(simd, behind, sums.tile(first + r, at(from + i))));
+            (0..R).for_each(|r| add_vectors(simd, behind, sums.tile(part.first + r, place)));
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Rounding to fewer bits: weights when they are packed, rows before each product.
 
-use super::holds::{ORDER, Pairs, Row, panel_words};
+use super::holds::{ORDER, panel_words};
 use super::{UNROLLED, WIDTH};
 use crate::engine::WeightFormat;
-use pulp::{Simd, WithSimd};
 
 /// The largest integer that a weight or a term becomes; −128 is not used.
 const LARGEST: f32 = 127.0;
@@ -95,52 +94,19 @@ fn scale(largest: f32) -> f32 {
     if largest.is_finite() { largest / LARGEST } else { f32::NAN }
 }
 
-/// Rows rounded to eight bits, each by its own largest element.
-#[derive(Default)]
-pub struct Rounded {
-    fours: Vec<Pairs>,
-    scales: Vec<f32>,
-    /// Fours of a row, the last one with zeros.
-    line: usize,
-}
-
-impl Rounded {
-    #[inline(always)]
-    pub fn row(&self, row: usize) -> Row<'_, Pairs> {
-        let fours = &self.fours[row * self.line..][..self.line];
-        Row { fours, left: &[], scale: self.scales[row] }
-    }
-}
-
-/// Fills it with some rows' first terms.
-pub struct Round<'a> {
-    pub rows: &'a [&'a [f32]],
-    pub terms: usize,
-    pub to: &'a mut Rounded,
-}
-
-impl WithSimd for Round<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Rounded { fours, scales, line } = self.to;
-        *line = self.terms.div_ceil(UNROLLED);
-        fours.clear();
-        fours.resize(self.rows.len() * *line, [0; 2]);
-        scales.clear();
-        for (row, to) in self.rows.iter().zip(fours.chunks_exact_mut(*line)) {
-            let row = &row[..self.terms];
-            let largest = largest(row.iter().copied());
-            scales.push(scale(largest));
-            if largest.is_finite() && largest > 0.0 {
-                let to: &mut [i16] = bytemuck::cast_slice_mut(to);
-                for (to, value) in to.iter_mut().zip(row) {
-                    *to = to_integer(value / largest * LARGEST);
-                }
-            }
+/// Rounds a row to integers of so many words by its own largest element; returns what they are times.
+#[inline(always)]
+pub fn round(row: &[f32], words: usize, to: &mut Vec<f32>) -> f32 {
+    to.clear();
+    to.resize(words, 0.0);
+    let largest = largest(row.iter().copied());
+    if largest.is_finite() && largest > 0.0 {
+        let to: &mut [i16] = bytemuck::cast_slice_mut(to);
+        for (to, value) in to.iter_mut().zip(row) {
+            *to = to_integer(value / largest * LARGEST);
         }
     }
+    scale(largest)
 }
 
 /// The nearest integer to a number of a few hundred at most, ties to even: f32 has no fractions at 1.5·2²³, so the sum is

@@ -27,8 +27,9 @@ impl WithSimd for Whole<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Whole { rows, panels, sums } = self;
-        let (count, mut rounded) = (panels.words.len() / panels.each(), Rounded::default());
-        let rows = Rows::new(simd, panels.format, rows, panels.terms, &mut rounded);
+        let (count, mut packed) = (panels.words.len() / panels.each(), Packed::default());
+        let shape = [rows.len(), panels.terms];
+        let rows = Rows::new(simd, panels.format, shape, |r| rows[r], &mut packed);
         let sums = Sums { words: sums, stride: count * WIDTH };
         Product { rows, panels, count, base: Base::There, at: &|i| i * WIDTH, sums }.add(simd);
     }

@@ -1,10 +1,9 @@
 //! Products of some rows with all panels of a matrix, on all threads where they are worth it.
 
-use super::{Base, Panels, Product, Rounded, Rows, Sums, WIDTH};
+use super::{Base, Packed, Panels, Product, Rows, Sums, WIDTH};
 use crate::engine::cpu::Context;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
-use smallvec::SmallVec;
 
 /// The multiply-adds up to which one thread makes a product of weights that are kept.
 pub const ALONE: usize = 1 << 20;
@@ -77,7 +76,7 @@ const BAND: usize = 24;
 #[derive(Default)]
 pub struct Room {
     sums: Vec<f32>,
-    rounded: Rounded,
+    packed: Packed,
 }
 
 /// C (+)= A·B for some rows of A and C, n columns and all panels of B.
@@ -89,15 +88,15 @@ fn add_panels(
     room: &mut Room,
     start: Start,
 ) {
-    let rows: SmallVec<[&[f32]; BAND]> =
-        a.chunks(a_stride).map(|row| &row[..panels.terms]).collect();
     // Before the product, so that its sums meet them in a cache.
     c.chunks_mut(c_stride).for_each(|row| start.set(&mut row[..n]));
-    let Room { sums, rounded } = room;
+    let Room { sums, packed } = room;
+    let count = c.len().div_ceil(c_stride);
     let (whole, rest) = (n / WIDTH, n % WIDTH);
     sums.clear();
-    sums.resize(if rest > 0 { rows.len() * WIDTH } else { 0 }, 0.0);
-    let product = WholeProduct { rows: &rows, panels, whole, c, c_stride, tail: sums, rounded };
+    sums.resize(if rest > 0 { count * WIDTH } else { 0 }, 0.0);
+    let product =
+        WholeProduct { a, a_stride, count, panels, whole, c, c_stride, tail: sums, packed };
     pulp::Arch::new().dispatch(product);
     if rest > 0 {
         for (c, sums) in c.chunks_mut(c_stride).zip(sums.chunks(WIDTH)) {
@@ -108,13 +107,15 @@ fn add_panels(
 
 /// All rows' products with all panels: those of whole panels are added to C, those of the last, if it is none, to the tail.
 struct WholeProduct<'a> {
-    rows: &'a [&'a [f32]],
+    a: &'a [f32],
+    a_stride: usize,
+    count: usize,
     panels: Panels<'a>,
     whole: usize,
     c: &'a mut [f32],
     c_stride: usize,
     tail: &'a mut [f32],
-    rounded: &'a mut Rounded,
+    packed: &'a mut Packed,
 }
 
 impl WithSimd for WholeProduct<'_> {
@@ -122,8 +123,9 @@ impl WithSimd for WholeProduct<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let WholeProduct { rows, panels, whole, c, c_stride, tail, rounded } = self;
-        let rows = Rows::new(simd, panels.format, rows, panels.terms, rounded);
+        let WholeProduct { a, a_stride, count, panels, whole, c, c_stride, tail, packed } = self;
+        let row = |r: usize| &a[r * a_stride..];
+        let rows = Rows::new(simd, panels.format, [count, panels.terms], row, packed);
         let ends = !tail.is_empty();
         let all = [(0, whole, c, c_stride), (whole, usize::from(ends), tail, WIDTH)];
         for (first, count, words, stride) in all {

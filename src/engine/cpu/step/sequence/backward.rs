@@ -2,7 +2,7 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
+use super::{GATES, Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
 use super::{of_chunk, pack_units, padded, zeros};
 use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{BackwardRow, STATES, cell_backward};
@@ -12,6 +12,7 @@ use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::{BackwardPhase, NONE, RESET, StepBackward, VALID};
 use pulp::Simd;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// The steps one after another, against the direction's order; the phase Initial may come last.
@@ -116,6 +117,7 @@ impl Work for BackwardMember<'_> {
         let (hidden, rows) = (self.split.hidden(), self.member.rows.clone());
         let line = self.targets.len() * hidden;
         let most = chunk_blocks(rows.len(), WIDTH);
+        let mut packed = std::mem::take(&mut room.handed);
         let mut active: Vec<usize> = Vec::with_capacity(rows.len());
         for (number, step) in steps.iter().enumerate() {
             let is_initial = number + self.ends == steps.len() && self.ends > 0;
@@ -127,25 +129,25 @@ impl Work for BackwardMember<'_> {
                     |row: usize| step.has(flags, row, VALID) && !step.has(flags, row, RESET);
                 active.extend((0..rows.len()).filter(|row| heard(rows.start + row)));
             }
-            let of_gate = |gate: usize| -> Vec<&[f32]> {
-                let of = |&row: &usize| &source[row * line + gate * hidden..][..hidden];
-                active.iter().map(of).collect()
-            };
-            let handed: Vec<_> = (0..self.targets.len()).map(of_gate).collect();
+            let mut handed: SmallVec<[Rows; GATES]> = SmallVec::new();
+            for (gate, packed) in packed.iter_mut().enumerate().take(self.targets.len()) {
+                let of = |i: usize| &source[active[i] * line + gate * hidden..];
+                let shape = [active.len(), hidden];
+                handed.push(Rows::new(simd, WeightFormat::F32, shape, of, packed));
+            }
             for some in chunks(self.member.blocks.clone(), most) {
                 self.multiply(room, simd, &some, &active, &handed);
                 if !is_initial {
                     self.settle(room, step, &some, &mut next);
                 }
             }
-            drop(handed);
             if number + 1 < steps.len() {
                 let number = told + number;
                 self.split.tell(exchange, self.member.share, number, &mut next, hidden);
             }
             std::mem::swap(&mut source, &mut next);
         }
-        (room.source, room.next) = (source, next);
+        (room.source, room.next, room.handed) = (source, next, packed);
         let (units, own) = (self.member.units.len(), self.own());
         for (to, carry) in self.carries.iter_mut().zip(room.states.chunks(rows.len() * own)) {
             for (row, carry) in carry.chunks(own).enumerate() {
@@ -214,13 +216,13 @@ impl BackwardMember<'_> {
         simd: S,
         some: &Range<usize>,
         active: &[usize],
-        handed: &[Vec<&[f32]>],
+        handed: &[Rows],
     ) {
         let (hidden, products, own) = (self.split.hidden(), handed.len(), self.own());
         let units = some.len() * WIDTH;
         let before = some.start - self.member.blocks.start;
         let whole = active.len() == self.member.rows.len();
-        let Room { tile, states: carry, weights, rounded, .. } = &mut *room;
+        let Room { tile, states: carry, weights, .. } = &mut *room;
         let panels = Panels::new(&weights.words, WeightFormat::F32, hidden);
         let panels = Panels { every: products, ..panels.from(before * products) };
         let at = |row: usize| row * own + before * WIDTH;
@@ -233,8 +235,7 @@ impl BackwardMember<'_> {
             true => (&mut carry[at(0)..], own),
             false => (&mut tile[..], units),
         };
-        for (gate, handed) in handed.iter().enumerate() {
-            let rows = Rows::new(simd, WeightFormat::F32, handed, hidden, rounded);
+        for (gate, &rows) in handed.iter().enumerate() {
             let (panels, sums) = (panels.from(gate), Sums { words: &mut *sums, stride });
             let (count, at) = (some.len(), &|i| i * WIDTH);
             Product { rows, panels, count, base: Base::There, at, sums }.add(simd);

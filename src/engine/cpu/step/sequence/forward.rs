@@ -176,8 +176,8 @@ impl Work for ForwardMember<'_> {
         let [mut source, mut next, mut others, mut next_others] = taken.map(std::mem::take);
         let zeros = std::mem::take(&mut room.zeros);
         let most = self.chunk_blocks();
-        let mut rounded = std::mem::take(&mut room.rounded);
-        let mut rounded_input = std::mem::take(&mut room.rounded_input);
+        let mut packed = std::mem::take(&mut room.packed);
+        let mut packed_input = std::mem::take(&mut room.packed_input);
         let mut active: Few<usize> = Few::with_capacity(rows.len());
         let mut new = std::mem::take(&mut self.new);
         let mut before = None;
@@ -202,20 +202,16 @@ impl Work for ForwardMember<'_> {
             active.clear();
             active.extend((0..rows.len()).filter(|row| step.valid(rows.start + row)));
             let heard = between.old[0];
-            let of = |&row: &usize| match step.reset(rows.start + row) {
-                true => &zeros[..hidden],
-                false => &heard[row * line..][..hidden],
+            let of = |i: usize| match step.reset(rows.start + active[i]) {
+                true => &zeros[..],
+                false => &heard[active[i] * line..],
             };
-            let lines: Few<&[f32]> = active.iter().map(of).collect();
-            let heard = Rows::new(simd, self.format, &lines, hidden, &mut rounded);
-            let inputs: Few<&[f32]> = match self.input {
-                Some(input) => {
-                    active.iter().map(|row| input.row(number, rows.start + row)).collect()
-                }
-                None => Few::new(),
-            };
+            let shape = [active.len(), hidden];
+            let heard = Rows::new(simd, self.format, shape, of, &mut packed);
             let input = self.input.map(|input| {
-                Rows::new(simd, input.format, &inputs, input.terms(), &mut rounded_input)
+                let of = |i: usize| input.row(number, rows.start + active[i]);
+                let shape = [active.len(), input.terms()];
+                Rows::new(simd, input.format, shape, of, &mut packed_input)
             });
             for some in chunks(self.member.blocks.clone(), most) {
                 let layout = self.layout(step, &some, active.len());
@@ -229,7 +225,6 @@ impl Work for ForwardMember<'_> {
             if active.len() < rows.len() {
                 self.keep(step, &mut between);
             }
-            drop((lines, inputs));
             if !direct {
                 self.leave(&mut new, slot, &next, &next_others);
                 if number + 1 < steps.len() {
@@ -243,7 +238,7 @@ impl Work for ForwardMember<'_> {
         }
         (room.source, room.next, room.states, room.next_states) =
             (source, next, others, next_others);
-        (room.rounded, room.rounded_input, room.zeros) = (rounded, rounded_input, zeros);
+        (room.packed, room.packed_input, room.zeros) = (packed, packed_input, zeros);
     }
 }
 

@@ -19,7 +19,7 @@ use split::{Member, Split};
 
 use super::Few;
 use crate::engine::cpu::Scratch;
-use crate::engine::cpu::panel::{Kept, Rounded, WIDTH};
+use crate::engine::cpu::panel::{Kept, Packed, WIDTH};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
 use pulp::{Simd, WithSimd};
@@ -63,8 +63,9 @@ pub struct Room {
     /// What the product reads, \[rows, ·\], and what takes its place.
     source: Vec<f32>,
     next: Vec<f32>,
-    rounded: Rounded,
-    rounded_input: Rounded,
+    packed: Packed,
+    packed_input: Packed,
+    handed: [Packed; GATES],
     /// States, or carries, \[·, rows, units\], and of states what takes their place.
     states: Vec<f32>,
     next_states: Vec<f32>,
