@@ -117,6 +117,10 @@ impl Work for BackwardMember<'_> {
         let (hidden, rows) = (self.split.hidden(), self.member.rows.clone());
         let line = self.targets.len() * hidden;
         let most = chunk_blocks(rows.len(), WIDTH);
+        // The gates of a row lie as the cell takes them: their gradients take their place, and are handed back from there.
+        let direct =
+            self.split.shares() == 1 && hidden % WIDTH == 0 && most >= self.member.blocks.len();
+        let mut later = None;
         let mut packed = std::mem::take(&mut room.handed);
         let mut active: Vec<usize> = Vec::with_capacity(rows.len());
         for (number, step) in steps.iter().enumerate() {
@@ -130,16 +134,24 @@ impl Work for BackwardMember<'_> {
                 active.extend((0..rows.len()).filter(|row| heard(rows.start + row)));
             }
             let mut handed: SmallVec<[Rows; GATES]> = SmallVec::new();
-            for (gate, packed) in packed.iter_mut().enumerate().take(self.targets.len()) {
-                let of = |i: usize| &source[active[i] * line + gate * hidden..];
+            let made = later.map(|t| self.gates.step(t));
+            for ((gate, saved), packed) in self.targets.iter().enumerate().zip(&mut packed) {
+                let of = |i: usize| match &made {
+                    Some(made) => &made[(active[i] * step.cell.saved() + saved) * hidden..],
+                    None => &source[active[i] * line + gate * hidden..],
+                };
                 let shape = [active.len(), hidden];
                 handed.push(Rows::new(simd, WeightFormat::F32, shape, of, packed));
             }
             for some in chunks(self.member.blocks.clone(), most) {
                 self.multiply(room, simd, &some, &active, &handed);
                 if !is_initial {
-                    self.settle(room, step, &some, &mut next);
+                    self.settle(room, step, &some, (!direct).then_some(&mut next));
                 }
+            }
+            if direct {
+                later = (!is_initial).then(|| step.p.t as usize - self.first);
+                continue;
             }
             if number + 1 < steps.len() {
                 let number = told + number;
@@ -249,7 +261,13 @@ impl BackwardMember<'_> {
 
     /// The cell's derivative.
     #[inline(always)]
-    fn settle(&mut self, room: &mut Room, step: &Shared, some: &Range<usize>, next: &mut [f32]) {
+    fn settle(
+        &mut self,
+        room: &mut Room,
+        step: &Shared,
+        some: &Range<usize>,
+        mut next: Option<&mut Vec<f32>>,
+    ) {
         let arch = pulp::Arch::new();
         let (cell, hidden, own) = (step.cell, self.split.hidden(), self.own());
         let [states, vectors] = [cell.states(), cell.unit_vectors()];
@@ -262,11 +280,22 @@ impl BackwardMember<'_> {
         let Room { states: carry, unit, zeros, row: words, before, passed, d_unit, .. } =
             &mut *room;
         let unit = of_chunk(unit, blocks_before, vectors, units);
-        let words = &mut words[..cell.saved() * units];
+        let copy = &mut words[..cell.saved() * units];
         let d_unit = &mut d_unit[..vectors * units];
         for row in 0..rows.len() {
             let global = rows.start + row;
             let (valid, reset) = (step.valid(global), step.reset(global));
+            let words = match next {
+                None => &mut self.gates.step(t - self.first)[row * copy.len()..][..copy.len()],
+                Some(_) => {
+                    for (gate, words) in copy.chunks_exact_mut(units).enumerate() {
+                        let kept = self.gates.of(t - self.first, row, gate, within.clone());
+                        words[..count].copy_from_slice(kept);
+                        words[count..].fill(0.0);
+                    }
+                    &mut *copy
+                }
+            };
             let mut d: [&mut [f32]; STATES] = Default::default();
             for (d, carry) in d.iter_mut().zip(carry.chunks_mut(rows.len() * own)) {
                 *d = &mut carry[row * own + blocks_before * WIDTH..][..units];
@@ -293,11 +322,6 @@ impl BackwardMember<'_> {
                         step.zone.split(s, global, first, d[s], passed);
                     }
                 }
-                for (gate, words) in words.chunks_exact_mut(units).enumerate() {
-                    let kept = self.gates.of(t - self.first, row, gate, within.clone());
-                    words[..count].copy_from_slice(kept);
-                    words[count..].fill(0.0);
-                }
                 for (vector, sums) in d_unit.chunks_exact_mut(units).enumerate() {
                     let so_far = self.d_unit.of(0, row, vector, within.clone());
                     sums[..count].copy_from_slice(so_far);
@@ -322,13 +346,15 @@ impl BackwardMember<'_> {
             } else {
                 words.fill(0.0);
             }
-            for (gate, words) in words.chunks_exact(units).enumerate() {
-                let to = self.gates.of(t - self.first, row, gate, within.clone());
-                to.copy_from_slice(&words[..count]);
-            }
-            let of_gates = next.chunks_exact_mut(hidden).skip(row * self.targets.len());
-            for (of_gate, saved) in of_gates.zip(&self.targets) {
-                of_gate[first..first + count].copy_from_slice(&words[saved * units..][..count]);
+            if let Some(next) = &mut next {
+                for (gate, words) in copy.chunks_exact(units).enumerate() {
+                    let to = self.gates.of(t - self.first, row, gate, within.clone());
+                    to.copy_from_slice(&words[..count]);
+                }
+                let of_gates = next.chunks_exact_mut(hidden).skip(row * self.targets.len());
+                for (of_gate, saved) in of_gates.zip(&self.targets) {
+                    of_gate[first..first + count].copy_from_slice(&copy[saved * units..][..count]);
+                }
             }
             if reset {
                 d.iter_mut().for_each(|d| d.fill(0.0));

@@ -180,6 +180,8 @@ impl Work for ForwardMember<'_> {
         let mut packed_input = std::mem::take(&mut room.packed_input);
         let mut active: Few<usize> = Few::with_capacity(rows.len());
         let mut new = std::mem::take(&mut self.new);
+        let mut gates = std::mem::take(&mut self.gates);
+        let mut tile = std::mem::take(&mut room.tile);
         let mut before = None;
         for (number, step) in steps.iter().enumerate() {
             let slot = step.p.new_slot as usize - self.first[1];
@@ -213,14 +215,26 @@ impl Work for ForwardMember<'_> {
                 let shape = [active.len(), input.terms()];
                 Rows::new(simd, input.format, shape, of, &mut packed_input)
             });
+            let t = step.p.t as usize - self.first[0];
             for some in chunks(self.member.blocks.clone(), most) {
-                let layout = self.layout(step, &some, active.len());
-                self.fill(room, step, layout, &some, &active);
-                if let Some(input) = input {
-                    self.multiply_input(room, simd, layout, &some, input);
+                let whole = some == self.member.blocks && active.len() == rows.len();
+                // Gates that are kept are made where they are to lie.
+                let in_place = whole && direct && self.keeps_gates;
+                let layout = self.layout(step, &some, whole && !in_place);
+                let mut all = Gates { t, tile: &mut tile, kept: None };
+                match in_place {
+                    true => all.tile = gates.step(t),
+                    false => all.kept = Some(&mut gates),
                 }
-                self.multiply(room, simd, layout, &some, heard);
-                self.settle(room, step, layout, &some, &active, &mut between);
+                self.fill(room, step, layout, &some, &active, &mut all);
+                let stride = layout.row_stride();
+                if let Some(input) = input {
+                    let sums = Sums { words: all.tile, stride };
+                    self.multiply_input(room, simd, layout, &some, input, sums);
+                }
+                let sums = Sums { words: all.tile, stride };
+                self.multiply(room, simd, layout, &some, heard, sums);
+                self.settle(room, step, layout, &some, &active, &mut between, &mut all);
             }
             if active.len() < rows.len() {
                 self.keep(step, &mut between);
@@ -239,7 +253,18 @@ impl Work for ForwardMember<'_> {
         (room.source, room.next, room.states, room.next_states) =
             (source, next, others, next_others);
         (room.packed, room.packed_input, room.zeros) = (packed, packed_input, zeros);
+        room.tile = tile;
     }
+}
+
+/// The gates of a step while it is made.
+struct Gates<'r, 'a> {
+    /// Of the slab.
+    t: usize,
+    /// Where they are made.
+    tile: &'r mut [f32],
+    /// Where they are found and left, if that is elsewhere.
+    kept: Option<&'r mut Slab<'a>>,
 }
 
 /// The states of a member's rows before a step and behind it, each \[rows, units\]: h with all units, the others with the
@@ -337,13 +362,13 @@ impl<'a> ForwardMember<'a> {
         }
     }
 
-    /// Rows go together where their states lie one after another and they need nothing of their own.
+    /// Rows go together where their states lie one after another and they need nothing of their own; `whole`: all rows take
+    /// part, with all units.
     #[inline(always)]
-    fn layout(&self, step: &Shared, some: &Range<usize>, active: usize) -> Layout {
+    fn layout(&self, step: &Shared, some: &Range<usize>, whole: bool) -> Layout {
         let (cell, rows) = (step.cell, self.member.rows.clone());
-        let whole = self.split.shares() == 1 && *some == self.member.blocks;
         let alike = whole
-            && active == rows.len()
+            && self.split.shares() == 1
             && cell.unit_vectors() == 0
             && (step.flags.is_empty() || !rows.clone().any(|row| step.reset(row)));
         let together = if alike { rows.len() } else { 1 };
@@ -354,40 +379,44 @@ impl<'a> ForwardMember<'a> {
     /// come first, as often nothing is lost in their sum, and a product is rounded to it once.
     #[inline(always)]
     fn fill(
-        &mut self,
-        room: &mut Room,
+        &self,
+        room: &Room,
         step: &Shared,
         layout: Layout,
         some: &Range<usize>,
         active: &[usize],
+        gates: &mut Gates,
     ) {
-        let (t, inputs) = (step.p.t as usize - self.first[0], step.cell.gates());
+        let inputs = step.cell.gates();
         let (units, within) = (layout.units, self.member.within(some));
         let before = some.start - self.member.blocks.start;
-        let Room { tile, bias, .. } = &mut *room;
-        let bias = of_chunk(bias, before, inputs, units);
+        let bias = of_chunk(&room.bias, before, inputs, units);
         // Which product's bias is a saved block's.
         let mut bias_of = [None; SAVED];
         for (bias, &target) in bias.chunks_exact(units).zip(&self.targets) {
             bias_of[target] = Some(bias);
         }
+        let made = if self.input.is_some() { inputs } else { 0 };
         for (a, &row) in active.iter().enumerate() {
-            let made = if self.input.is_some() { inputs } else { 0 };
             for (block, bias) in bias_of.iter().enumerate().take(layout.saved).skip(made) {
-                let words =
-                    &mut tile[a * layout.row_stride() + block * layout.block_words()..][..units];
+                let at = a * layout.row_stride() + block * layout.block_words();
+                let words = &mut gates.tile[at..][..units];
                 let (own, padding) = words.split_at_mut(within.len());
                 padding.fill(0.0);
-                match (block < inputs, bias) {
-                    (true, Some(bias)) => {
-                        let x = self.gates.of(t, row, block, within.clone());
+                match (block < inputs, &mut gates.kept, bias) {
+                    (true, Some(kept), Some(bias)) => {
+                        let x = kept.of(gates.t, row, block, within.clone());
                         own.iter_mut().zip(x).zip(*bias).for_each(|((own, x), b)| *own = *x + b);
                     }
-                    (true, None) => {
-                        own.copy_from_slice(self.gates.of(t, row, block, within.clone()))
+                    (true, Some(kept), None) => {
+                        own.copy_from_slice(kept.of(gates.t, row, block, within.clone()));
                     }
-                    (false, Some(bias)) => own.copy_from_slice(&bias[..within.len()]),
-                    (false, None) => own.fill(0.0),
+                    (true, None, Some(bias)) => {
+                        own.iter_mut().zip(*bias).for_each(|(own, b)| *own += b);
+                    }
+                    (true, None, None) => {}
+                    (false, _, Some(bias)) => own.copy_from_slice(&bias[..within.len()]),
+                    (false, _, None) => own.fill(0.0),
                 }
             }
         }
@@ -397,20 +426,19 @@ impl<'a> ForwardMember<'a> {
     #[inline(always)]
     fn multiply_input<S: Simd>(
         &self,
-        room: &mut Room,
+        room: &Room,
         simd: S,
         layout: Layout,
         some: &Range<usize>,
         rows: Rows,
+        sums: Sums,
     ) {
         let Some(input) = self.input else { return };
         let gates = self.steps[0].cell.gates();
         let first = (some.start - self.member.blocks.start) * gates;
-        let Room { input: weights, around, tile, .. } = &mut *room;
-        let panels = Panels::new(&weights.words, input.format, input.terms());
-        let base = Base::Biases(around.each_ref().map(|bias| &bias[first * WIDTH..]));
+        let panels = Panels::new(&room.input.words, input.format, input.terms());
+        let base = Base::Biases(room.around.each_ref().map(|bias| &bias[first * WIDTH..]));
         let at = |i: usize| i % gates * layout.block_words() + i / gates * WIDTH;
-        let sums = Sums { words: tile, stride: layout.row_stride() };
         let panels = panels.from(first);
         Product { rows, panels, count: some.len() * gates, base, at: &at, sums }.add(simd);
     }
@@ -418,49 +446,48 @@ impl<'a> ForwardMember<'a> {
     /// Adds the recurrent products.
     #[inline(always)]
     fn multiply<S: Simd>(
-        &mut self,
-        room: &mut Room,
+        &self,
+        room: &Room,
         simd: S,
         layout: Layout,
         some: &Range<usize>,
         heard: Rows,
+        sums: Sums,
     ) {
         let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
         let products = cell.gates();
         let first = (some.start - self.member.blocks.start) * products;
-        let Room { weights, tile, .. } = &mut *room;
-        let panels = Panels::new(&weights.words, self.format, hidden);
+        let panels = Panels::new(&room.weights.words, self.format, hidden);
         let panels = panels.from(first);
         let at =
             |i: usize| self.targets[i % products] * layout.block_words() + i / products * WIDTH;
-        let sums = Sums { words: tile, stride: layout.row_stride() };
         let count = some.len() * products;
         Product { rows: heard, panels, count, base: Base::There, at: &at, sums }.add(simd);
     }
 
     /// The cell's equations, for the rows that take part.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "a step has its gates and its states")]
     fn settle(
-        &mut self,
-        room: &mut Room,
+        &self,
+        room: &Room,
         step: &Shared,
         layout: Layout,
         some: &Range<usize>,
         active: &[usize],
         between: &mut Between,
+        gates: &mut Gates,
     ) {
         let arch = pulp::Arch::new();
         let (cell, line, own) = (step.cell, self.line(), self.own());
         let (states, rows) = (cell.states(), self.member.rows.clone());
-        let t = step.p.t as usize - self.first[0];
         let (units, within) = (layout.units, self.member.within(some));
         let before = some.start - self.member.blocks.start;
-        let Room { tile, unit, .. } = &mut *room;
         let zeros = between.zeros;
-        let unit = of_chunk(unit, before, cell.unit_vectors(), units);
+        let unit = of_chunk(&room.unit, before, cell.unit_vectors(), units);
         // Words of a state in one call.
         let words_at_once = layout.block_words();
-        let parts = tile.chunks_exact_mut(cell.saved() * words_at_once);
+        let parts = gates.tile.chunks_exact_mut(cell.saved() * words_at_once);
         for (words, rows_at_once) in parts.zip(active.chunks(layout.together)) {
             let row = rows_at_once[0];
             let global = rows.start + row;
@@ -487,10 +514,10 @@ impl<'a> ForwardMember<'a> {
                 mask: &[],
             };
             cell_forward(arch, cell, of_cell);
-            if self.keeps_gates {
+            if let Some(kept) = gates.kept.as_mut().filter(|_| self.keeps_gates) {
                 for (gate, words) in words.chunks_exact(words_at_once).enumerate() {
                     for (&row, words) in rows_at_once.iter().zip(words.chunks_exact(units)) {
-                        let to = self.gates.of(t, row, gate, within.clone());
+                        let to = kept.of(gates.t, row, gate, within.clone());
                         to.copy_from_slice(&words[..within.len()]);
                     }
                 }

@@ -65,6 +65,12 @@ impl<'a> Slab<'a> {
         }
     }
 
+    /// All rows of a step, where they lie one after another.
+    #[inline(always)]
+    pub fn step(&mut self, step: usize) -> &mut [f32] {
+        self.pieces[step]
+    }
+
     /// Some of the member's units of a block: `within` counts from the first of them.
     #[inline(always)]
     pub fn of(
