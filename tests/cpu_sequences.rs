@@ -112,6 +112,63 @@ fn streams_have_the_bits_of_sequences() {
     }
 }
 
+fn infer(
+    engine: &Engine,
+    stack: &Recurrent,
+    weights: &NamedTensors,
+    [time, batch]: [usize; 2],
+    x: &[f32],
+) -> (Vec<f32>, bool) {
+    let mut rec = Recorder::inference();
+    let input = rec.input("x", [time * batch, x.len() / time / batch], false).unwrap();
+    let sequence = Sequence::new(time, batch);
+    let y = stack.record(&mut rec, input, sequence, &InitialState::Zero).unwrap();
+    let output = rec.output("y", y.output).unwrap();
+    let (store, recording) = (engine.store(), rec.finish());
+    store.set_all(weights).unwrap();
+    let mut program = engine.load(&recording, &store).unwrap();
+    program.write(input.view.buffer, x).unwrap();
+    program.run().unwrap();
+    let choices = engine.choices(&recording).unwrap();
+    let is_own = |cut: &String| cut.contains("its own input");
+    let own = choices.iter().all(|choice| choice.cut.as_ref().is_some_and(is_own));
+    (program.read(output.view.buffer).unwrap(), own)
+}
+
+/// From eight rows on each step multiplies its own input. Each row has the bits that it has alone, where one product makes
+/// the input of all steps: of all cells and formats, one layer upon another and both directions, on any threads.
+#[test]
+fn steps_that_multiply_their_input_have_the_bits_of_one_product() {
+    for ((cell, format), hidden) in kinds_and_formats().flat_map(|c| [(c, 21), (c, 64)]) {
+        let direction = Direction::Both(Merge::Concat);
+        let stack = Recurrent { layers: 2, direction, ..Recurrent::new("rnn", cell, 7, hidden) };
+        let weights = weights(&stack, 1);
+        for [time, batch] in [[5, 27], [1, 8]] {
+            let x = Initializer::new(2).uniform(time * batch * 7, 1.0);
+            let width = 2 * hidden;
+            let alone: Vec<Vec<f32>> = (0..batch)
+                .map(|row| {
+                    let own = x.chunks(7).skip(row).step_by(batch).flatten().copied();
+                    let own: Vec<f32> = own.collect();
+                    let (y, made) = infer(&cpu(1, format), &stack, &weights, [time, 1], &own);
+                    assert!(!made);
+                    y
+                })
+                .collect();
+            for (threads, strategy) in [1, 2, 3].into_iter().flat_map(both) {
+                let engine = cpu(threads, format).with_strategy(strategy).unwrap();
+                let (y, made) = infer(&engine, &stack, &weights, [time, batch], &x);
+                assert!(made, "{cell:?} {format:?}");
+                for (row, want) in alone.iter().enumerate() {
+                    let own = y.chunks(width).skip(row).step_by(batch).flatten().copied();
+                    let own: Vec<f32> = own.collect();
+                    assert_eq!(&own, want, "{cell:?} {format:?} {hidden} {threads} {strategy:?}");
+                }
+            }
+        }
+    }
+}
+
 /// What is packed of weights that last goes when the store gets others: by the host, or from a program that trains.
 #[test]
 fn packed_weights_follow_the_store() {

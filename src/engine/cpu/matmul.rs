@@ -34,13 +34,16 @@ pub fn matmul(context: &Context, kernel: &Matmul, mut bound: Bound, scratch: &mu
     let terms = kernel.side == Some(SequenceSide::Terms);
     let [count, block] = kernel.sequence_rows();
     let blocks = count.div_ceil(block);
+    let mut is_packed = false;
     for number in 0..blocks {
         let first = block * if kernel.descending { blocks - 1 - number } else { number };
         let rows = first..count.min(first + block);
         let part = Part { first, rows: rows.len(), later: terms && number > 0 };
         if !kernel.flags || rows.clone().all(valid) {
-            if keeps {
-                keep(kernel, &operands, version, format, scratch);
+            if keeps || packs_weights(kernel, rows.len()) {
+                if !std::mem::replace(&mut is_packed, true) {
+                    keep(kernel, &operands, version.filter(|_| keeps), format, scratch);
+                }
                 with_kept(context, kernel, &operands, c, format, part, scratch);
             } else {
                 whole(context, kernel, &operands, c, row_sum, part);
@@ -100,6 +103,29 @@ pub fn keeps_weights(kernel: &Matmul, format: WeightFormat) -> bool {
     is_served && (format != WeightFormat::F32 || p.m <= FEW_ROWS || p.k <= FEW_TERMS)
 }
 
+/// Rows of a block, and terms, for which B is worth packing each time.
+const PACKED_ROWS: usize = 256;
+const PACKED_TERMS: std::ops::RangeInclusive<u32> = 256..=FEW_TERMS;
+
+/// A product of so many rows is faster with B in panels, though it is packed each time: measured with AVX-512 against crate
+/// gemm, with panels that fit the first-level cache.
+fn packs_weights(kernel: &Matmul, rows: usize) -> bool {
+    let is_served = kernel.side == Some(SequenceSide::Rows) && !kernel.a_transposed;
+    let is_large = rows >= PACKED_ROWS && kernel.params.n > SMALL;
+    let is_worth = is_large && PACKED_TERMS.contains(&kernel.params.k);
+    is_served && !kernel.row_sum && is_worth && has_wide_vectors()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_wide_vectors() -> bool {
+    matches!(pulp::Arch::new(), pulp::Arch::V4(_))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_wide_vectors() -> bool {
+    false
+}
+
 /// It never asks for other threads.
 pub fn is_small(kernel: &Matmul, lasting: bool, format: WeightFormat) -> bool {
     let bound = if lasting && keeps_weights(kernel, format) { ALONE } else { PARALLEL_FROM };
@@ -124,9 +150,17 @@ pub fn keeps_bits(whole: &Matmul, part: &Matmul, lasting: bool) -> bool {
         // Panels have the same bits for any rows.
         return whole_kept && part_kept;
     }
+    let rows = |kernel: &Matmul| match kernel.sequence_rows() {
+        [count, block] if count % block == 0 => block,
+        [count, block] => count % block,
+    };
+    let [whole_packed, part_packed] =
+        [whole, part].map(|kernel| packs_weights(kernel, rows(kernel)));
+    if whole_packed || part_packed {
+        return whole_packed && part_packed;
+    }
     let is_large = |kernel: &Matmul| {
-        let [count, block] = kernel.sequence_rows();
-        let rows = if count % block == 0 { block } else { count % block };
+        let rows = rows(kernel);
         rows > 1 && rows * kernel.params.n as usize > DOTS && kernel.params.n > SMALL
     };
     is_large(whole) && is_large(part)

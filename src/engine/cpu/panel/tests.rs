@@ -18,6 +18,7 @@ fn pack(format: WeightFormat, weights: &[f32], terms: usize) -> Vec<f32> {
 struct Whole<'a, 'b> {
     rows: &'a [&'a [f32]],
     panels: Panels<'a>,
+    base: Base<'a>,
     sums: &'b mut [f32],
 }
 
@@ -26,12 +27,12 @@ impl WithSimd for Whole<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Whole { rows, panels, sums } = self;
+        let Whole { rows, panels, base, sums } = self;
         let (count, mut packed) = (panels.words.len() / panels.each(), Packed::default());
         let shape = [rows.len(), panels.terms];
         let rows = Rows::new(simd, panels.format, shape, |r| rows[r], &mut packed);
         let sums = Sums { words: sums, stride: count * WIDTH };
-        Product { rows, panels, count, base: Base::There, at: &|i| i * WIDTH, sums }.add(simd);
+        Product { rows, panels, count, base, at: &|i| i * WIDTH, sums }.add(simd);
     }
 }
 
@@ -39,7 +40,7 @@ impl WithSimd for Whole<'_, '_> {
 fn products(arch: impl Fn(Whole), rows: &[&[f32]], panels: Panels) -> Vec<f32> {
     let stride = panels.words.len() / panels.each() * WIDTH;
     let mut sums = vec![1.0; rows.len() * stride];
-    arch(Whole { rows, panels, sums: &mut sums });
+    arch(Whole { rows, panels, base: Base::There, sums: &mut sums });
     sums
 }
 
@@ -71,6 +72,15 @@ fn numbers(count: usize, each: usize, step: f32) -> Vec<f32> {
 
 #[test]
 fn each_row_has_its_own_bits_in_any_company() {
+    own_bits(best);
+    own_bits(|work| work.with_simd(pulp::Scalar::new()));
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = pulp::x86::V3::try_new() {
+        own_bits(|work| Simd::vectorize(v3, work));
+    }
+}
+
+fn own_bits(arch: impl Fn(Whole) + Copy) {
     for format in WeightFormat::ALL {
         for (terms, columns) in [(1, 16), (2, 16), (3, 32), (4, 80), (7, 140), (33, 64)] {
             let weights = numbers(columns, terms, 0.37);
@@ -79,7 +89,7 @@ fn each_row_has_its_own_bits_in_any_company() {
             let words = numbers(30, terms, 0.71);
             let rows: Vec<&[f32]> = words.chunks(terms).collect();
             let alone: Vec<Vec<f32>> =
-                rows.iter().map(|row| products(best, &[row], panels)).collect();
+                rows.iter().map(|row| products(arch, &[row], panels)).collect();
             let columns: Vec<_> = weights.chunks(terms).map(|c| rounded(format, c)).collect();
             for (row, sums) in rows.iter().zip(&alone) {
                 let row = match format {
@@ -94,9 +104,34 @@ fn each_row_has_its_own_bits_in_any_company() {
                 }
             }
             for together in 0..=rows.len() {
-                let sums = products(best, &rows[..together], panels);
+                let sums = products(arch, &rows[..together], panels);
                 assert_eq!(sums, alone[..together].concat(), "{format:?} {together} {terms}");
             }
+        }
+    }
+}
+
+/// Biases before and behind are those of the panel's columns, added in this order.
+#[test]
+fn sums_begin_with_biases() {
+    let (terms, columns) = (37, 80);
+    let [weights, before, behind] =
+        [(terms, 0.37), (1, 0.91), (1, 0.53)].map(|(each, step)| numbers(columns, each, step));
+    for format in WeightFormat::ALL {
+        let words = pack(format, &weights, terms);
+        let panels = Panels::new(&words, format, terms);
+        let words = numbers(30, terms, 0.71);
+        let rows: Vec<&[f32]> = words.chunks(terms).collect();
+        for count in [1, 2, 3, 7, 12, 23, 30] {
+            let of = |base| {
+                let mut sums = vec![0.0; count * columns];
+                best(Whole { rows: &rows[..count], panels, base, sums: &mut sums });
+                sums
+            };
+            let plain = of(Base::There);
+            let biases = before.iter().zip(&behind).cycle();
+            let want: Vec<f32> = plain.iter().zip(biases).map(|(x, (a, b))| (a + x) + b).collect();
+            assert_eq!(of(Base::Biases([&before, &behind])), want, "{format:?} {count}");
         }
     }
 }
