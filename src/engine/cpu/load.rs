@@ -92,7 +92,7 @@ impl Maker<'_> {
             let weights = self.lasting.weights(launch).and_then(of_store);
             let of_product = [launch.op.clone()];
             let format = format_of(&of_product, weights.is_some(), self.format).unwrap_or_default();
-            Some(StepInput { product: product.clone(), weights, format })
+            Some(Box::new(StepInput { product: product.clone(), weights, format }))
         });
         CpuLaunch {
             input,

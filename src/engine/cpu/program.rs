@@ -31,7 +31,7 @@ pub struct CpuLaunch {
     /// Nothing writes the weights before this launch in a run.
     pub stays: bool,
     /// Steps make their input product themselves.
-    pub input: Option<StepInput>,
+    pub input: Option<Box<StepInput>>,
 }
 
 /// An input product that steps make themselves; what it reads is bound by the names of [`INPUTS`].

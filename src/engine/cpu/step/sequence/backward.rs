@@ -118,8 +118,9 @@ impl Work for BackwardMember<'_> {
         let line = self.targets.len() * hidden;
         let most = chunk_blocks(rows.len(), WIDTH);
         // The gates of a row lie as the cell takes them: their gradients take their place, and are handed back from there.
-        let direct =
-            self.split.shares() == 1 && hidden % WIDTH == 0 && most >= self.member.blocks.len();
+        let direct = self.split.shares() == 1
+            && hidden.is_multiple_of(WIDTH)
+            && most >= self.member.blocks.len();
         let mut later = None;
         let mut packed = std::mem::take(&mut room.handed);
         let mut active: Vec<usize> = Vec::with_capacity(rows.len());

@@ -285,7 +285,7 @@ impl<'a> ForwardMember<'a> {
     /// The states lie in the buffer as the cell takes them, rows one after another with whole blocks: it works there.
     #[inline(always)]
     fn is_direct(&self) -> bool {
-        self.split.shares() == 1 && self.split.hidden() % WIDTH == 0
+        self.split.shares() == 1 && self.split.hidden().is_multiple_of(WIDTH)
     }
 
     /// Words of a row of another state.
