@@ -5,14 +5,16 @@
 //! x in its tile before it adds the recurrent product there: the same sums in the same order, so the bits stay.
 
 use super::lasting::Lasting;
-use super::{matmul, step, step_count};
-use crate::engine::WeightFormat;
+use super::{step, step_count};
 use crate::kernel::{BufferId, Matmul, Op, SequenceSide, StepForward};
 use crate::recording::{Launch, Recording};
 
 /// Rows of a batch from which on a step multiplies its own input: with fewer, a product of all steps reads the weights
 /// less often.
 const ROWS: u32 = 8;
+
+/// Terms up to which its panels fit the first-level cache.
+const TERMS: u32 = 512;
 
 /// A unit's input product, if its steps make it themselves, and its steps, or its only launch.
 pub fn apart(unit: &[Launch]) -> (Option<&Launch>, &[Launch]) {
@@ -74,7 +76,7 @@ impl<'a> Inputs<'a> {
             && k.params.b_stride == k.params.k
             && k.side == Some(SequenceSide::Rows)
             && !k.accumulate
-            && matmul::keeps_weights(k, WeightFormat::F32)
+            && k.params.k <= TERMS
             && k.params.n as usize == first.kind.cell.gates() * first.params.hidden as usize
             && k.params.c_stride as usize == row_words(first)
             && steps.iter().all(|step| match &step.op {

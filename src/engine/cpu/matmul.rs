@@ -90,10 +90,10 @@ fn multiply_adds(kernel: &Matmul) -> usize {
     [p.m, p.n, p.k].iter().map(|&x| x as usize).product()
 }
 
-/// Rows that are too few for a product that packs its weights each time; and terms of which a panel fits the first-level
-/// cache, where panels are as fast for any number of rows.
+/// Rows that are too few for a product that packs its weights each time; and terms of which a panel comes from the
+/// second-level cache fast enough, so that panels are faster for any number of rows.
 const FEW_ROWS: u32 = 512;
-const FEW_TERMS: u32 = 512;
+const FEW_TERMS: u32 = 1024;
 
 /// B is worth keeping in panels, if it lasts; in any case where it has fewer bits there, so that the bits don't depend on
 /// the number of rows.
@@ -108,12 +108,13 @@ const PACKED_ROWS: usize = 256;
 const PACKED_TERMS: std::ops::RangeInclusive<u32> = 256..=FEW_TERMS;
 
 /// A product of so many rows is faster with B in panels, though it is packed each time: measured with AVX-512 against crate
-/// gemm, with panels that fit the first-level cache.
+/// gemm, of weights that lie output by output.
 fn packs_weights(kernel: &Matmul, rows: usize) -> bool {
     let is_served = kernel.side == Some(SequenceSide::Rows) && !kernel.a_transposed;
+    let is_served = is_served && kernel.b_transposed && !kernel.row_sum;
     let is_large = rows >= PACKED_ROWS && kernel.params.n > SMALL;
     let is_worth = is_large && PACKED_TERMS.contains(&kernel.params.k);
-    is_served && !kernel.row_sum && is_worth && has_wide_vectors()
+    is_served && is_worth && has_wide_vectors()
 }
 
 #[cfg(target_arch = "x86_64")]

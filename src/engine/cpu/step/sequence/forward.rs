@@ -1,17 +1,17 @@
 //! `sequence_forward`.
 
+use super::input::Input;
 use super::slab::Slab;
 use super::split::{Member, Split};
 use super::{Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
-use super::{of_chunk, pack_units, padded, zeros};
+use super::{of_chunk, pack_units, zeros};
 use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
-use crate::engine::cpu::input::first_row;
 use crate::engine::cpu::panel::{Base, Column, Panels, Product, Rows, Sums, WIDTH, pack_panels};
 use crate::engine::cpu::step::{Few, Shared};
 use crate::engine::cpu::team::{Exchange, Team};
 use crate::engine::cpu::{Bound, Context, Scratch};
-use crate::kernel::{Matmul, StepForward};
+use crate::kernel::StepForward;
 use pulp::Simd;
 use std::ops::Range;
 
@@ -34,15 +34,8 @@ pub fn sequence_forward(
 
     let exchanges: Few<_> = (0..split.groups()).map(|_| Exchange::new(split.shares())).collect();
 
-    let input = bound.input.map(|(product, label, format)| Input {
-        product,
-        x: &bound.read("x")[product.params.a_offset as usize..],
-        weights: &bound.read("w_x")[product.params.b_offset as usize..],
-        bias: &bound.read("b_x")[product.params.bias_offset as usize..],
-        first_rows: kernels.iter().map(|step| first_row(product, step).unwrap_or(0)).collect(),
-        label,
-        format,
-    });
+    let input = Input::new(&bound, kernels);
+
     // Steps lie in the order of time, and so do the slots that they write.
     let span = |of: fn(&StepForward) -> u32| {
         let all = kernels.iter().map(|k| of(k) as usize);
@@ -95,7 +88,7 @@ pub fn sequence_forward(
 
 /// How a chunk's gates lie in the tile, and which rows a call of the cell takes.
 #[derive(Clone, Copy)]
-struct Layout {
+pub(super) struct Layout {
     /// Units of a row, with whole blocks.
     units: usize,
     /// Rows that go together in one call: 1, \[row, saved block, unit\]; or all, \[saved block, row, unit\].
@@ -112,7 +105,7 @@ impl Layout {
 
     /// Words of one saved block.
     #[inline(always)]
-    fn block_words(self) -> usize {
+    pub(super) fn block_words(self) -> usize {
         self.together * self.units
     }
 }
@@ -135,32 +128,6 @@ struct ForwardMember<'a> {
     format: WeightFormat,
     input: Option<&'a Input<'a>>,
     keeps_gates: bool,
-}
-
-/// An input product that the steps make themselves.
-struct Input<'a> {
-    product: &'a Matmul,
-    x: &'a [f32],
-    weights: &'a [f32],
-    bias: &'a [f32],
-    /// Of each step, the row of x that is that of its first batch row.
-    first_rows: Few<usize>,
-    /// Of the weights, for as long as they stay.
-    label: Option<u64>,
-    format: WeightFormat,
-}
-
-impl Input<'_> {
-    fn terms(&self) -> usize {
-        self.product.params.k as usize
-    }
-
-    /// What a step's batch row hears.
-    #[inline(always)]
-    fn row(&self, step: usize, row: usize) -> &[f32] {
-        let row = self.first_rows[step] + row;
-        &self.x[row * self.product.params.a_stride as usize..][..self.terms()]
-    }
 }
 
 impl Work for ForwardMember<'_> {
@@ -210,7 +177,7 @@ impl Work for ForwardMember<'_> {
             };
             let shape = [active.len(), hidden];
             let heard = Rows::new(simd, self.format, shape, of, &mut packed);
-            let input = self.input.map(|input| {
+            let x = self.input.map(|input| {
                 let of = |i: usize| input.row(number, rows.start + active[i]);
                 let shape = [active.len(), input.terms()];
                 Rows::new(simd, input.format, shape, of, &mut packed_input)
@@ -228,9 +195,11 @@ impl Work for ForwardMember<'_> {
                 }
                 self.fill(room, step, layout, &some, &active, &mut all);
                 let stride = layout.row_stride();
-                if let Some(input) = input {
+                if let Some((input, rows)) = self.input.zip(x) {
+                    let first = some.start - self.member.blocks.start;
+                    let blocks = first..first + some.len();
                     let sums = Sums { words: all.tile, stride };
-                    self.multiply_input(room, simd, layout, &some, input, sums);
+                    input.multiply(room, simd, layout, &blocks, rows, sums);
                 }
                 let sums = Sums { words: all.tile, stride };
                 self.multiply(room, simd, layout, &some, heard, sums);
@@ -309,7 +278,7 @@ impl<'a> ForwardMember<'a> {
                 pack(self.format, step.weights, hidden, [products, hidden], blocks, to);
             });
             if let Some(input) = self.input {
-                self.start_input(room, input, step);
+                input.pack(room, self.split, &member.blocks, &self.targets, step);
             }
         }
         let most = chunk_blocks(count, cell.saved() * WIDTH);
@@ -336,28 +305,6 @@ impl<'a> ForwardMember<'a> {
             for (to, state) in states {
                 let units = &of(state)[member.units.clone()];
                 to[row * own..][..units.len()].copy_from_slice(units);
-            }
-        }
-    }
-
-    /// Packs the weights of the input, and its biases.
-    #[inline(always)]
-    fn start_input(&self, room: &mut Room, input: &Input, step: &Shared) {
-        let (hidden, gates, terms) = (self.split.hidden(), step.cell.gates(), input.terms());
-        let blocks = self.member.blocks.clone();
-        let first = input.product.params.b_offset;
-        room.input.pack(input.label, first, blocks.clone(), |blocks, to| {
-            pack(input.format, input.weights, hidden, [gates, terms], blocks, to);
-        });
-        let [before, behind] = &mut room.around;
-        before.clear();
-        behind.clear();
-        for block in blocks {
-            for gate in 0..gates {
-                before.extend(padded(&input.bias[gate * hidden..][..hidden], block));
-                let product = self.targets.iter().position(|&saved| saved == gate);
-                let bias = product.and_then(|product| step.bias.get(product * hidden..));
-                behind.extend(bias.map_or([0.0; WIDTH], |bias| padded(&bias[..hidden], block)));
             }
         }
     }
@@ -420,27 +367,6 @@ impl<'a> ForwardMember<'a> {
                 }
             }
         }
-    }
-
-    /// What the gates have of x, with both biases, as [`Self::fill`] would find and leave it.
-    #[inline(always)]
-    fn multiply_input<S: Simd>(
-        &self,
-        room: &Room,
-        simd: S,
-        layout: Layout,
-        some: &Range<usize>,
-        rows: Rows,
-        sums: Sums,
-    ) {
-        let Some(input) = self.input else { return };
-        let gates = self.steps[0].cell.gates();
-        let first = (some.start - self.member.blocks.start) * gates;
-        let panels = Panels::new(&room.input.words, input.format, input.terms());
-        let base = Base::Biases(room.around.each_ref().map(|bias| &bias[first * WIDTH..]));
-        let at = |i: usize| i % gates * layout.block_words() + i / gates * WIDTH;
-        let panels = panels.from(first);
-        Product { rows, panels, count: some.len() * gates, base, at: &at, sums }.add(simd);
     }
 
     /// Adds the recurrent products.
@@ -570,7 +496,7 @@ impl<'a> ForwardMember<'a> {
 const SAVED: usize = 5;
 
 /// Panels of sixteen units of a gate, \[block, gate, term, sixteen\].
-fn pack(
+pub(super) fn pack(
     format: WeightFormat,
     weights: &[f32],
     hidden: usize,

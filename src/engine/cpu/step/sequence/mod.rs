@@ -9,6 +9,7 @@
 
 mod backward;
 mod forward;
+mod input;
 mod slab;
 mod split;
 
