@@ -46,9 +46,10 @@ pub struct StepInput {
 pub const INPUTS: [[&str; 2]; 3] = [["a", "x"], ["b", "w_x"], ["bias", "b_x"]];
 
 impl CpuLaunch {
-    /// Launches of the recording.
-    fn count(&self) -> usize {
-        self.ops.len() + usize::from(self.input.is_some())
+    /// Launches of the recording, and which of them has all the time: the input product has none of its own.
+    fn count(&self) -> [usize; 2] {
+        let input = usize::from(self.input.is_some());
+        [self.ops.len() + input, input]
     }
 
     /// One thread does it, and no other need be asked.
@@ -205,15 +206,16 @@ fn run_stages(
     for stage in stages {
         match stage {
             CpuStage::One(launch) => {
+                let [count, first] = launch.count();
                 if let Some(begins) = &mut begins {
-                    begins.push(Instant::now());
+                    begins.extend((0..=first).map(|_| Instant::now()));
                 }
                 let mut tables =
                     Tables { common: &[], own: memory, scratches, shared: shared.0, run: shared.1 };
                 execute(context, launch, &mut tables);
                 if let Some(begins) = &mut begins {
                     // One after another, however little there is between them.
-                    begins.extend((1..launch.count()).map(|_| Instant::now()));
+                    begins.extend((first + 1..count).map(|_| Instant::now()));
                 }
             }
             CpuStage::Lanes(lanes) => {
@@ -225,9 +227,10 @@ fn run_stages(
                     let mut now = start;
                     let launches = lanes.iter().flat_map(|lane| &lane.launches);
                     for (launch, time) in launches.zip(times) {
-                        begins.push(now);
+                        let [count, first] = launch.count();
+                        begins.extend((0..=first).map(|_| now));
                         now += time.mul_f64(share);
-                        begins.extend((1..launch.count()).map(|_| now));
+                        begins.extend((first + 1..count).map(|_| now));
                     }
                 }
             }
