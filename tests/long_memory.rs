@@ -13,27 +13,37 @@ fn told(task: &str, cell: CellKind, run: &Run) {
     println!("{task}: {} {loss:.4}, kept {kept:.3} a step, {all:.1e} in all", cell.name());
 }
 
+/// What a plain RNN keeps at the end of a run depends on the last places on the way there: three draws, the middle one.
 #[test]
 fn gated_cells_add_what_lies_far_apart() {
     let engine = Engine::cpu(Some(1)).unwrap();
     let (time, steps) = (100, 1000);
-    let parts = [adding(5000, time, 1).unwrap(), adding(500, time, 2).unwrap()];
     for cell in [CellKind::Lstm, CellKind::Gru, CellKind::RnnTanh] {
-        let model = adder(cell, 32, time).unwrap();
-        let run = train(&engine, &model, &parts, 0.01, steps).unwrap();
-        told("adding", cell, &run);
-        assert_eq!(run.views.len(), 10);
         let gated = cell != CellKind::RnnTanh;
-        if gated {
-            assert!(run.loss() < 0.02, "{}: {}", cell.name(), run.loss());
-            assert!(run.kept() > 0.97 && run.over_the_window() > 0.05, "{}", cell.name());
-        } else {
-            // No better than who always says 1.
-            assert!(run.loss() > 0.8 * ADDING_BASELINE, "{}: {}", cell.name(), run.loss());
-            let (kept, all) = (run.kept(), run.over_the_window());
-            assert!(kept < 0.93 && all < 1e-3, "{}: {kept} {all}", cell.name());
+        let (mut kept, mut all) = (Vec::new(), Vec::new());
+        for seed in if gated { &[1][..] } else { &[1, 3, 5] } {
+            let parts = [adding(5000, time, *seed).unwrap(), adding(500, time, seed + 1).unwrap()];
+            let model = adder(cell, 32, time).unwrap();
+            let run = train(&engine, &model, &parts, 0.01, steps).unwrap();
+            told("adding", cell, &run);
+            assert_eq!(run.views.len(), 10);
+            let loss = run.loss();
+            match gated {
+                true => assert!(loss < 0.02, "{}: {loss}", cell.name()),
+                // No better than who always says 1.
+                false => assert!(loss > 0.8 * ADDING_BASELINE, "{}: {loss}", cell.name()),
+            }
+            assert_eq!(run.vanish(), !gated, "{}", cell.name());
+            kept.push(run.kept());
+            all.push(run.over_the_window());
         }
-        assert_eq!(run.vanish(), !gated, "{}", cell.name());
+        for of_runs in [&mut kept, &mut all] {
+            of_runs.sort_by(f32::total_cmp);
+        }
+        let middle = kept.len() / 2;
+        let keeps = kept[middle] > 0.97 && all[middle] > 0.05;
+        let forgets = kept[middle] < 0.93 && all[middle] < 1e-3;
+        assert!(if gated { keeps } else { forgets }, "{}: {kept:?} {all:?}", cell.name());
     }
 }
 
