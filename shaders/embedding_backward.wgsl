@@ -1,4 +1,4 @@
-// d_table[v,e] = Σ over n with ids[n] = v of d_output[n,e], in a fixed order: no atomics on floats.
+// d_table[v,e] = Σ over n with ids[n] = v of d_output[n,e], in a fixed order, block by block: no atomics on floats.
 // A workgroup owns one row v and 256 columns, a thread every LINE-th column of one of four shares of the
 // tokens. All threads look through CHUNK ids at a time and mark those of the row.
 #import shared/group_number
@@ -29,49 +29,59 @@ fn main(
     if v >= p.vocabulary {
         return;
     }
-    var sum: vec4<f32>;
-    for (var n0 = 0u; n0 < p.count; n0 += CHUNK) {
-        if index < WORDS {
-            atomicStore(&marks[index], 0u);
-        }
-        workgroupBarrier();
-        let end = min(CHUNK, p.count - n0);
-        for (var i = index; i < end; i += 256u) {
-            if min(ids[p.ids_offset + n0 + i], p.vocabulary - 1u) == v {
-                atomicOr(&marks[i / 32u], 1u << (i % 32u));
-            }
-        }
-        workgroupBarrier();
-        for (var word = share; word < WORDS; word += SHARES) {
-            var bits = atomicLoad(&marks[word]);
-            while bits != 0u {
-                let n = n0 + word * 32u + firstTrailingBit(bits);
-                bits &= bits - 1u;
-                let first = p.output_offset + n * p.width;
-                var terms: vec4<f32>;
-#for I in 0 1 2 3
-                if e + #{I}u * LINE < p.width {
-                    terms[#{I}] = d_output[first + e + #{I}u * LINE];
-                }
-#end
-                sum += terms;
-            }
-        }
-        workgroupBarrier();
-    }
-    sums[index] = sum;
-    workgroupBarrier();
     // A thread a column.
     let column = (number % blocks) * COLUMNS + index;
-    if column < p.width {
-        var total = 0.0;
-        for (var other = 0u; other < SHARES; other++) {
-            total += sums[other * LINE + index % LINE][index / LINE];
-        }
-        let at = p.table_offset + v * p.width + column;
+    let at = p.table_offset + v * p.width + column;
+    var total = 0.0;
 #ifdef ACCUMULATE
-        total += d_table[at];
+    if column < p.width {
+        total = d_table[at];
+    }
 #endif
+    let parts = (p.count + p.block - 1u) / p.block;
+    for (var part = 0u; part < parts; part++) {
+        let first = select(part, parts - 1u - part, p.descending != 0u) * p.block;
+        let behind = min(first + p.block, p.count);
+        var sum: vec4<f32>;
+        for (var n0 = first; n0 < behind; n0 += CHUNK) {
+            if index < WORDS {
+                atomicStore(&marks[index], 0u);
+            }
+            workgroupBarrier();
+            let end = min(CHUNK, behind - n0);
+            for (var i = index; i < end; i += 256u) {
+                if min(ids[p.ids_offset + n0 + i], p.vocabulary - 1u) == v {
+                    atomicOr(&marks[i / 32u], 1u << (i % 32u));
+                }
+            }
+            workgroupBarrier();
+            for (var word = share; word < WORDS; word += SHARES) {
+                var bits = atomicLoad(&marks[word]);
+                while bits != 0u {
+                    let n = n0 + word * 32u + firstTrailingBit(bits);
+                    bits &= bits - 1u;
+                    let row = p.output_offset + n * p.output_stride;
+                    var terms: vec4<f32>;
+#for I in 0 1 2 3
+                    if e + #{I}u * LINE < p.width {
+                        terms[#{I}] = d_output[row + e + #{I}u * LINE];
+                    }
+#end
+                    sum += terms;
+                }
+            }
+            workgroupBarrier();
+        }
+        // Nobody writes them again before the barriers of the next block.
+        sums[index] = sum;
+        workgroupBarrier();
+        var of_block = 0.0;
+        for (var other = 0u; other < SHARES; other++) {
+            of_block += sums[other * LINE + index % LINE][index / LINE];
+        }
+        total += of_block;
+    }
+    if column < p.width {
         d_table[at] = total;
     }
 }

@@ -15,5 +15,6 @@ fn main(
         return;
     }
     let id = min(ids[p.ids_offset + i / p.width], p.vocabulary - 1u);
-    output[p.output_offset + i] = table[p.table_offset + id * p.width + i % p.width];
+    let row = p.output_offset + i / p.width * p.output_stride;
+    output[row + i % p.width] = table[p.table_offset + id * p.width + i % p.width];
 }

@@ -1,6 +1,6 @@
 //! Table look-up and its gradient.
 
-use super::{Binding, GROUP, Kernel, View, spread};
+use super::{Binding, GROUP, Kernel, SequenceRows, View, spread};
 use bytemuck::{Pod, Zeroable};
 
 /// Columns of the table that one workgroup of the backward kernel sums.
@@ -22,6 +22,12 @@ pub struct EmbeddingParams {
     pub table_offset: u32,
     /// First element of the result (backward: of its gradient).
     pub output_offset: u32,
+    /// Elements from one of its rows to the next.
+    pub output_stride: u32,
+    /// Backward: tokens of a block. Sums go block by block.
+    pub block: u32,
+    /// Backward: 1 where they go from the last block to the first.
+    pub descending: u32,
 }
 
 impl EmbeddingParams {
@@ -34,19 +40,38 @@ impl EmbeddingParams {
             ids_offset: ids.offset as u32,
             table_offset: table.offset as u32,
             output_offset: output.offset as u32,
+            output_stride: width as u32,
+            block: ids.len as u32,
+            descending: 0,
         }
     }
 
+    /// The rows of `output` lie so far from one another.
+    pub fn with_stride(self, output_stride: usize) -> Self {
+        EmbeddingParams { output_stride: output_stride as u32, ..self }
+    }
+
+    /// The tokens are rows of a sequence: as many blocks of it, in the same order, have the same sums however it is cut.
+    pub fn over(self, rows: &SequenceRows) -> Self {
+        let block = if rows.block == 0 { self.count } else { rows.block as u32 };
+        EmbeddingParams { block, descending: rows.descending.into(), ..self }
+    }
+
     fn check_sizes(&self) -> Result<(), &'static str> {
-        super::all_positive(&[self.count, self.vocabulary, self.width])
+        super::all_positive(&[self.count, self.vocabulary, self.width, self.block])?;
+        if self.output_stride < self.width {
+            return Err("rows overlap");
+        }
+        Ok(())
     }
 
     fn extents(&self) -> [usize; 3] {
-        let [n, v, e] = [self.count, self.vocabulary, self.width].map(|x| x as usize);
+        let [n, v, e, stride] =
+            [self.count, self.vocabulary, self.width, self.output_stride].map(|x| x as usize);
         [
             self.ids_offset as usize + n,
             self.table_offset as usize + v * e,
-            self.output_offset as usize + n * e,
+            self.output_offset as usize + n.saturating_sub(1) * stride + e,
         ]
     }
 }

@@ -1,7 +1,10 @@
 //! The part of a launch that belongs to some steps of a sequence, where the launch goes over its rows step by step
 //! and computes each for itself.
 
-use super::{Combine, Dropout, Matmul, NormAxis, NormaliseForward, Op, SelectRows, SequenceSide};
+use super::{
+    Combine, Dropout, EmbeddingForward, Matmul, NormAxis, NormaliseForward, Op, SelectRows,
+    SequenceSide,
+};
 use std::ops::Range;
 
 impl Op {
@@ -12,6 +15,7 @@ impl Op {
             Op::Combine(op) => Some(of_combine(op, time, steps)?.into()),
             Op::SelectRows(op) => Some(of_select(op, time, steps)?.into()),
             Op::Dropout(op) => Some(of_dropout(op, time, steps)?.into()),
+            Op::EmbeddingForward(op) => Some(of_gather(op, time, steps)?.into()),
             Op::NormaliseForward(op) => Some(of_norm(op, time, steps)?.into()),
             _ => None,
         }
@@ -85,6 +89,16 @@ fn of_dropout(op: &Dropout, time: usize, steps: &Range<usize>) -> Option<Dropout
     p.first += first;
     // One call of the generator makes two elements.
     p.first.is_multiple_of(2).then_some(part)
+}
+
+fn of_gather(op: &EmbeddingForward, time: usize, steps: &Range<usize>) -> Option<EmbeddingForward> {
+    let mut part = op.clone();
+    let p = &mut part.params;
+    let [first, count] = share(p.count, time, steps)?;
+    p.count = count;
+    p.ids_offset += first;
+    p.output_offset += first * p.output_stride;
+    Some(part)
 }
 
 fn of_norm(op: &NormaliseForward, time: usize, steps: &Range<usize>) -> Option<NormaliseForward> {

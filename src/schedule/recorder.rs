@@ -3,8 +3,8 @@
 use super::micro_batches::MicroBatches;
 use crate::error::{Error, Result};
 use crate::kernel::{
-    Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill, LossScale,
-    Matmul, Op, Operand, Rows, SequenceRows, SequenceSide, View, With,
+    BufferId, Combine, Dropout, EmbeddingBackward, EmbeddingForward, EmbeddingParams, Fill,
+    LossScale, Matmul, Op, Operand, Rows, SequenceRows, SequenceSide, View, With,
 };
 use crate::recording::{Recording, Role};
 use crate::tensor::{DType, Precision};
@@ -45,6 +45,15 @@ impl Var {
     }
 }
 
+/// Rows of a table by their ids.
+struct Gather {
+    table: Var,
+    ids: View,
+    rows: Var,
+    /// Nothing has read them so far.
+    waiting: bool,
+}
+
 type Key = (usize, usize);
 pub(super) type Tape = Vec<Box<dyn FnOnce(&mut Recorder) -> Result<()>>>;
 
@@ -69,6 +78,8 @@ pub struct Recorder {
     loss_scale: Option<View>,
     originals: HashMap<Key, Var>,
     copies: HashMap<Key, Var>,
+    /// Rows of parameters by their ids, which are looked up when something first reads them.
+    gathers: HashMap<BufferId, Gather>,
     /// Temporary buffers made so far, for their names.
     temporaries: usize,
     /// Dropouts recorded so far: each is a random stream of its own.
@@ -107,6 +118,7 @@ impl Recorder {
             loss_scale: None,
             originals: HashMap::new(),
             copies: HashMap::new(),
+            gathers: HashMap::new(),
             temporaries: 0,
             streams: 0,
             frozen: Box::new(|_| false),
@@ -162,7 +174,20 @@ impl Recorder {
     /// # Errors
     /// As [`Recording::launch`].
     pub fn launch(&mut self, op: impl Into<Op>, buffers: &[View]) -> Result<()> {
+        for view in buffers {
+            self.gather_if_waiting(view.buffer)?;
+        }
         self.recording.launch(op, buffers)
+    }
+
+    /// Something reads a buffer.
+    fn gather_if_waiting(&mut self, buffer: BufferId) -> Result<()> {
+        let Some(gather) = self.gathers.get_mut(&buffer) else { return Ok(()) };
+        if !std::mem::take(&mut gather.waiting) {
+            return Ok(());
+        }
+        let Gather { table, ids, rows, .. } = *gather;
+        self.look_up(table, ids, rows.operand())
     }
 
     /// The control buffer.
@@ -480,23 +505,60 @@ impl Recorder {
     }
 
     /// y\[n\] = table\[ids\[n\]\], \[N, columns\]: rows of a table, or of packed sequences
-    /// ([`pack_indices`](crate::layer::pack_indices)). Writing an id beyond the table is an error.
+    /// ([`pack_indices`](crate::layer::pack_indices)). Writing an id beyond the table is an error. Of a parameter the
+    /// rows are looked up when a launch first reads them, if any does.
     ///
     /// # Errors
     /// Sizes beyond 32 bits.
     pub fn gather(&mut self, table: Var, ids: View) -> Result<Var> {
-        let (rows, columns) = (table.rows, table.columns);
-        self.bound(ids, rows.saturating_sub(1));
+        let columns = table.columns;
+        self.bound(ids, table.rows.saturating_sub(1));
         let y = self.temporary("gathered", [ids.len, columns])?;
-        let params = EmbeddingParams::new(rows, columns, ids, table.view, y.view);
-        self.launch(EmbeddingForward { params }, &[ids, table.view, y.view])?;
+        if self.parameters.values().any(|parameter| parameter.key() == table.key()) {
+            self.gathers.insert(y.view.buffer, Gather { table, ids, rows: y, waiting: true });
+        } else {
+            self.look_up(table, ids, y.operand())?;
+        }
         self.on_backward(move |rec| {
             let Some(dy) = rec.gradient(y) else { return Ok(()) };
             let Some((dt, accumulate)) = rec.gradient_target(table)? else { return Ok(()) };
-            let params = EmbeddingParams::new(rows, columns, ids, dt, dy);
+            let params = EmbeddingParams::new(table.rows, columns, ids, dt, dy);
             rec.launch(EmbeddingBackward { params, accumulate }, &[ids, dy, dt])
         });
         Ok(y)
+    }
+
+    /// The table and the ids that `rows` of it were gathered by, if they are rows of a parameter that it has its
+    /// gradient from.
+    pub(crate) fn gathered(&self, rows: Var) -> Option<(Var, View)> {
+        if self.training && !rows.needs_gradient {
+            return None;
+        }
+        let Gather { table, ids, .. } = self.gathers.get(&rows.view.buffer)?;
+        let first = rows.view.offset / table.columns;
+        let whole = rows.columns == table.columns && first * table.columns == rows.view.offset;
+        whole.then(|| (*table, ids.part(first, rows.rows)))
+    }
+
+    /// to\[n\] = table\[ids\[n\]\].
+    pub(crate) fn look_up(&mut self, table: Var, ids: View, to: Operand) -> Result<()> {
+        let params = EmbeddingParams::new(table.rows, table.columns, ids, table.view, to.view);
+        let params = params.with_stride(to.stride);
+        self.launch(EmbeddingForward { params }, &[ids, table.view, to.view])
+    }
+
+    /// sums\[v\] = Σ over n with ids\[n\] = v of rows\[n\], or added to it, of a sequence's rows in the order of its blocks.
+    pub(crate) fn sum_by_id(
+        &mut self,
+        rows: Operand,
+        ids: View,
+        sums: Var,
+        sequence: &SequenceRows,
+        accumulate: bool,
+    ) -> Result<()> {
+        let params = EmbeddingParams::new(sums.rows, sums.columns, ids, sums.view, rows.view);
+        let params = params.with_stride(rows.stride).over(sequence);
+        self.launch(EmbeddingBackward { params, accumulate }, &[ids, rows.view, sums.view])
     }
 
     /// The rows of x from `first` on, where it lies.

@@ -48,8 +48,10 @@ pub fn run_members(
     for (member, name, id, values) in inputs {
         let mut of = program.member(member).unwrap();
         if recording.get(id).dtype == DType::U32 {
-            let lengths = values.iter().map(|v| ((v + 0.6) / 1.2 * steps as f32) as u32);
-            of.write_u32(id, &lengths.collect::<Vec<_>>()).unwrap();
+            // Lengths, or ids.
+            let most = recording.get(id).most.min(steps as u32);
+            let numbers = values.iter().map(|v| ((v + 0.6) / 1.2 * most as f32) as u32);
+            of.write_u32(id, &numbers.collect::<Vec<_>>()).unwrap();
         } else if name == "mask" || name == "resets" {
             let flags: Vec<f32> = values.iter().map(|&v| f32::from(v > 0.2)).collect();
             of.write(id, &flags).unwrap();

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{
     self, Activation, ActivationPenalty, ActivationPenaltyParams, Control, CrossEntropy, Dropout,
     EmbeddingBackward, EmbeddingForward, EmbeddingParams, MaxOverTime, MaxOverTimeBackward,
-    MaxOverTimeParams, RecordLoss, RecordLossParams,
+    MaxOverTimeParams, RecordLoss, RecordLossParams, SequenceRows,
 };
 use crate::layer::Initializer;
 use crate::oracle;
@@ -267,8 +267,19 @@ pub fn kernel_reports(
 
 /// The kernels over activations and their gradients.
 fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
-    for (n, v, e) in [(1, 1, 1), (7, 5, 3), (130, 33, 65), (200, 70_000, 1), (4100, 3, 300)] {
-        for case in embedding(g, n, v, e)? {
+    // Sizes, words between the rows, and tokens of a block (0: all) with the order of blocks.
+    for (sizes, apart, block, descending) in [
+        ([1, 1, 1], 0, 0, false),
+        ([7, 5, 3], 0, 0, false),
+        ([7, 5, 3], 2, 2, true),
+        ([130, 33, 65], 35, 64, false),
+        ([130, 33, 65], 0, 64, true),
+        ([200, 70_000, 1], 0, 0, false),
+        ([4100, 3, 300], 0, 0, false),
+        ([4100, 3, 300], 100, 2049, true),
+    ] {
+        let rows = SequenceRows { flags: None, places: 1, first: 0, block, descending };
+        for case in embedding(g, sizes, sizes[2] + apart, &rows)? {
             run(case)?;
         }
     }
@@ -361,37 +372,49 @@ fn largest(g: &mut Data, [t, b, c]: [usize; 3], lengths: bool) -> Result<[Case; 
     Ok([forward, backward])
 }
 
-fn embedding(g: &mut Data, n: usize, v: usize, e: usize) -> Result<[Case; 2]> {
-    let name = format!("N{n} V{v} E{e}");
+/// `stride`: elements from one row of the output to the next, which others lie between.
+fn embedding(
+    g: &mut Data,
+    [n, v, e]: [usize; 3],
+    stride: usize,
+    rows: &SequenceRows,
+) -> Result<[Case; 2]> {
+    let name = format!("N{n} V{v} E{e} stride {stride} block {}", rows.block);
     let ids = tokens(n, v);
     let plain: Vec<usize> = ids.iter().map(|&i| i as usize).collect();
 
     let mut forward = Case::new(g, "embedding_forward", &name, EXACT);
     let table = g.uniform(v * e, 1.0);
-    let want = oracle::embedding(&matrix(&table, v, e)?, &plain)?;
+    let before = g.uniform(n * stride, 1.0);
+    let looked_up = oracle::embedding(&matrix(&table, v, e)?, &plain)?;
+    let mut want: Vec<f64> = before.iter().map(|&x| f64::from(x)).collect();
+    for (row, values) in want.chunks_mut(stride).zip(looked_up.rows()) {
+        row.iter_mut().zip(values).for_each(|(to, from)| *to = *from);
+    }
     let ids_view = forward.ids("ids", ids.clone())?;
     let table = forward.wide_input("table", table)?;
-    let output = forward.output("output", n * e)?;
-    let params = EmbeddingParams::new(v, e, ids_view, table, output);
+    let output = forward.state("output", before)?;
+    let params = EmbeddingParams::new(v, e, ids_view, table, output).with_stride(stride);
     forward.recording.launch(EmbeddingForward { params }, &[ids_view, table, output])?;
-    forward.want.push(("output", want.into_iter().collect()));
+    forward.want.push(("output", want));
 
     let accumulate = n % 2 == 1;
     let mut backward = Case::new(g, "embedding_backward", &name, SHORT);
-    let d_output = g.uniform(n * e, 1.0);
+    let d_output = g.uniform(n * stride, 1.0);
     let before = g.uniform(v * e, 1.0);
-    let mut want = oracle::embedding_backward(v, &plain, &matrix(&d_output, n, e)?)?;
+    let of_rows: Vec<f32> = d_output.chunks(stride).flat_map(|row| &row[..e]).copied().collect();
+    let mut want = oracle::embedding_backward(v, &plain, &matrix(&of_rows, n, e)?)?;
     if accumulate {
         want += &matrix(&before, v, e)?;
     }
     let ids_view = backward.ids("ids", ids)?;
     // More rows follow in the buffer: a kernel that reads past the last token would add them.
     let mut longer = d_output;
-    longer.resize((n + 64) * e, 9.0);
-    let d_output = backward.input("d_output", longer)?.part(0, n * e);
+    longer.resize((n + 64) * stride, 9.0);
+    let d_output = backward.input("d_output", longer)?.part(0, n * stride);
     let d_table = backward.wide_state("d_table", before)?;
-    let params = EmbeddingParams::new(v, e, ids_view, d_table, d_output);
-    let op = EmbeddingBackward { params, accumulate };
+    let params = EmbeddingParams::new(v, e, ids_view, d_table, d_output).with_stride(stride);
+    let op = EmbeddingBackward { params: params.over(rows), accumulate };
     backward.recording.launch(op, &[ids_view, d_output, d_table])?;
     backward.want.push(("d_table", want.into_iter().collect()));
     Ok([forward, backward])

@@ -20,6 +20,7 @@ pub fn recurrent_cases() -> Vec<RecurrentCase> {
     cases.extend(activations());
     cases.extend(convolutions());
     cases.extend(segments());
+    cases.extend(tables());
     cases
 }
 
@@ -263,6 +264,39 @@ fn segments() -> Vec<RecurrentCase> {
     cases
 }
 
+/// Inputs that are rows of a table, with what touches the input product and its gradients.
+fn tables() -> Vec<RecurrentCase> {
+    let changes: Vec<fn(&mut RecurrentCase)> = vec![
+        |_| (),
+        |c| c.inference = true,
+        // As many rows as x: each is multiplied by itself.
+        |c| c.table = Some(24),
+        |c| c.stack.direction = Direction::Both(Merge::Concat),
+        |c| c.stack.skip = true,
+        |c| (c.lengths, c.resets) = (true, true),
+        |c| (c.stack.cell.layer_norm, c.mask) = (Some(1e-3), true),
+        |c| (c.stack.batch_norm, c.mask) = (Some(1e-3), true),
+    ];
+    let mut cases = Vec::new();
+    for (number, kind) in CellKind::ALL.into_iter().enumerate() {
+        let mut case = RecurrentCase::new(stack(kind, 5, 18, 2), 6, 4);
+        case.table = Some(7);
+        for (_, change) in changes.iter().enumerate().filter(|(at, _)| at % 2 == number % 2) {
+            let mut case = case.clone();
+            change(&mut case);
+            cases.push(case);
+        }
+        let [time, batch] = if kind.is_scan() { [260, 3] } else { [5, 256] };
+        let mut case = RecurrentCase::new(stack(kind, 3, 5, 1), time, batch);
+        (case.table, case.stack.memory) = (Some(65), Memory::Segments(1));
+        if number % 2 == 1 {
+            case.stack.direction = Direction::Reverse;
+        }
+        cases.push(case);
+    }
+    cases
+}
+
 /// One- and two-dimensional maps.
 fn convolutions() -> Vec<RecurrentCase> {
     let line = Convolution { map: [1, 9], kernel: [1, 3] };
@@ -371,6 +405,7 @@ pub fn random_case(seed: u64) -> RecurrentCase {
         let chosen = (0..gates[draw(2)]).map(|_| smooth[draw(4)]).collect();
         case.stack.cell.activations = Some(chosen);
     }
+    case.table = (draw(4) == 0).then(|| 2 + draw(30));
     if case.stack.batch_norm.is_none() && draw(8) == 0 {
         case.stack.memory = Memory::Segments(1);
         if scan {

@@ -1,7 +1,7 @@
 //! A case in the oracle's words.
 
 use super::super::harness::{Tensors, wide};
-use super::{RecurrentCase, SEED, STEP};
+use super::{RecurrentCase, SEED, STEP, TABLE};
 use crate::error::{Error, Result};
 use crate::kernel::{Activation, CellKind, CustomCell};
 use crate::layer::{Direction, Merge, Padding};
@@ -174,6 +174,7 @@ pub fn expected(
     case: &RecurrentCase,
     data: &Tensors,
     lengths: &[u32],
+    ids: &[u32],
     crossing: f64,
 ) -> Result<Expected> {
     let s = &case.stack;
@@ -287,8 +288,17 @@ pub fn expected(
     let result = oracle::run_on(&Tape::across(crossing), &stack, &input)?;
     let flat = |a: &Array3<f64>| a.iter().copied().collect::<Vec<_>>();
     let mut values = vec![("output".to_string(), flat(&result.output))];
-    if training {
-        values.push(("d.x".to_string(), flat(&result.d_x)));
+    match case.table {
+        _ if !training => {}
+        None => values.push(("d.x".to_string(), flat(&result.d_x))),
+        Some(table) => {
+            let mut sums = vec![0.0; table * s.input];
+            for (&id, row) in ids.iter().zip(flat(&result.d_x).chunks(s.input)) {
+                let of_table = &mut sums[id as usize * s.input..][..s.input];
+                of_table.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
+            }
+            values.push((format!("d.{TABLE}"), sums));
+        }
     }
     for layer in 0..s.layers {
         for d in 0..s.direction.count() {

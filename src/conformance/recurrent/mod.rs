@@ -51,6 +51,8 @@ pub struct RecurrentCase {
     pub padding: Padding,
     /// Inference: no dropout, zoneout by its rate, forward only.
     pub inference: bool,
+    /// The input is rows of a table of so many, a parameter, by ids.
+    pub table: Option<usize>,
     /// How activations are stored.
     pub precision: Precision,
 }
@@ -69,6 +71,7 @@ impl RecurrentCase {
             resets: false,
             padding: Padding::Value(0.0),
             inference: false,
+            table: None,
             precision: Precision::F32,
         }
     }
@@ -109,6 +112,7 @@ impl RecurrentCase {
             (self.resets, "resets".to_string()),
             (self.padding == Padding::Repeat, "repeat".to_string()),
             (s.memory != Memory::Keep, "segments".to_string()),
+            (self.table.is_some(), format!("table{}", self.table.unwrap_or(0))),
         ];
         for (_, word) in words.into_iter().filter(|w| w.0) {
             name.push(' ');
@@ -134,8 +138,19 @@ impl RecurrentCase {
     }
 }
 
-/// Inputs, weights, states, masks and the gradients that are fed in; lengths beside them.
-fn data(case: &RecurrentCase) -> (Tensors, Vec<u32>) {
+/// The parameter that a case's input is rows of.
+const TABLE: &str = "table.weight";
+
+/// What is fed in.
+struct Data {
+    /// Inputs, weights, states, masks and gradients; x also where it is looked up.
+    tensors: Tensors,
+    lengths: Vec<u32>,
+    /// Which row of the table each row of x is.
+    ids: Vec<u32>,
+}
+
+fn data(case: &RecurrentCase) -> Data {
     let s = &case.stack;
     let (t, rows) = (case.time, case.rows());
     let mut generator = Initializer::new(case.seed());
@@ -149,6 +164,17 @@ fn data(case: &RecurrentCase) -> (Tensors, Vec<u32>) {
             let large = (row / rows + row % rows) % 2 == 1;
             x.iter_mut().for_each(|x| *x *= if large { 30.0 } else { 1.0 });
         }
+    }
+    let mut ids = Vec::new();
+    if let Some(rows_of_table) = case.table {
+        // The last row is nobody's.
+        let draw = g.uniform(t * rows, 0.5);
+        let most = (rows_of_table - 1).max(1);
+        ids.extend(draw.iter().map(|u| ((u + 0.5) * most as f32) as u32 % most as u32));
+        let mut table = x;
+        table.resize(rows_of_table * s.input, 0.7);
+        x = ids.iter().flat_map(|&id| table[id as usize * s.input..][..s.input].to_vec()).collect();
+        tensors.insert(TABLE.to_string(), table);
     }
     tensors.insert("x".to_string(), x);
     if case.precision == Precision::F16 {
@@ -205,7 +231,7 @@ fn data(case: &RecurrentCase) -> (Tensors, Vec<u32>) {
         tensors.insert("mask".to_string(), vec![1.0; t * case.batch]);
         lengths.fill(t as u32);
     }
-    (tensors, lengths)
+    Data { tensors, lengths, ids }
 }
 
 /// sLSTM's n is a sum of positive numbers.
@@ -226,7 +252,14 @@ pub fn record_case(case: &RecurrentCase) -> Result<Recording> {
     let recorder = if case.inference { Recorder::inference() } else { Recorder::training() };
     let mut recorder = recorder.with_precision(case.precision);
     let rec = &mut recorder;
-    let x = rec.input("x", [t * rows, s.input], true)?;
+    let x = match case.table {
+        None => rec.input("x", [t * rows, s.input], true)?,
+        Some(table) => {
+            let table = rec.parameter(TABLE, [table, s.input])?;
+            let ids = rec.input_ids("ids", t * rows)?;
+            rec.gather(table, ids)?
+        }
+    };
     let states = s.state_shape(rows);
     let mut given = Vec::new();
     if case.given {
@@ -261,7 +294,9 @@ pub fn record_case(case: &RecurrentCase) -> Result<Recording> {
     }
     rec.backward()?;
     let mut wanted: Vec<(String, Var)> = rec.parameters();
-    wanted.push(("x".to_string(), x));
+    if case.table.is_none() {
+        wanted.push(("x".to_string(), x));
+    }
     wanted.extend(given.into_iter().enumerate().map(|(n, var)| (format!("initial.{n}"), var)));
     for (name, var) in wanted {
         let view = rec.gradient(var).ok_or_else(|| Error::Missing {
@@ -298,11 +333,11 @@ fn condition(case: &RecurrentCase, data: &Tensors) -> f64 {
 /// # Errors
 /// The engine failed, or the stack refuses an option.
 pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Report>> {
-    let (data, lengths) = data(case);
-    let ids = [("lengths", &lengths[..])];
+    let Data { tensors: data, lengths, ids } = data(case);
+    let given = [("lengths", &lengths[..]), ("ids", &ids[..])];
     let recording = record_case(case)?;
-    let got = run_once(engine, &recording, &data, &ids, Control::new(STEP, SEED))?;
-    let expected = expected::expected(case, &data, &lengths, 0.0)?;
+    let got = run_once(engine, &recording, &data, &given, Control::new(STEP, SEED))?;
+    let expected = expected::expected(case, &data, &lengths, &ids, 0.0)?;
     let cell = case.stack.cell.name();
     let condition = condition(case, &data);
     let is_short = case.precision == Precision::F16;
@@ -323,14 +358,15 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
         };
         let mut report = against(&expected);
         if !report.pass {
-            report = weigh(report, case, &data, &lengths, &expected, &differences(&expected))?;
+            report =
+                weigh(report, case, &data, [&lengths, &ids], &expected, &differences(&expected))?;
         }
         // Rounding may have put elements over a border: first the nearest, then more.
         for crossing in CROSSINGS.into_iter().filter(|&crossing| expected.margin < crossing) {
             if report.pass {
                 break;
             }
-            let across = expected::expected(case, &data, &lengths, crossing)?;
+            let across = expected::expected(case, &data, &lengths, &ids, crossing)?;
             let other = against(&across);
             report = if other.pass { other } else { report };
         }
@@ -371,7 +407,7 @@ fn weigh(
     mut report: Report,
     case: &RecurrentCase,
     data: &Tensors,
-    lengths: &[u32],
+    [lengths, ids]: [&[u32]; 2],
     expected: &Expected,
     differences: &[(String, Difference)],
 ) -> Result<Report> {
@@ -393,7 +429,7 @@ fn weigh(
             });
             moved.insert(name.clone(), moves.collect());
         }
-        again.push(expected::expected(case, &moved, lengths, 0.0)?);
+        again.push(expected::expected(case, &moved, lengths, ids, 0.0)?);
     }
     report.pass = true;
     let (bound, mut worst) = (report.tolerance, 0.0);

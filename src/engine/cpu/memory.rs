@@ -5,7 +5,7 @@ use crate::kernel::{Combine, Fill, LossScale, RESET, SelectRows, SequenceFlags, 
 use rayon::prelude::*;
 
 /// Elements from which on an elementwise kernel uses all threads.
-const PARALLEL_FROM: usize = 1 << 16;
+pub const PARALLEL_FROM: usize = 1 << 16;
 
 /// It never asks for other threads.
 pub fn is_small(kernel: &Combine) -> bool {

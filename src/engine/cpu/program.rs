@@ -2,7 +2,7 @@
 
 use super::store::CpuStore;
 use super::team::Team;
-use super::{Bound, Context, MOST, Names, Scratch, matmul, memory, run, step};
+use super::{Bound, Context, MOST, Names, Scratch, embedding, matmul, memory, run, step};
 use crate::engine::WeightFormat;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Matmul, Op};
@@ -57,9 +57,8 @@ impl CpuLaunch {
         match &self.ops[..] {
             [Op::Matmul(k)] => matmul::is_small(k, self.weights.is_some(), self.format),
             [Op::Combine(k)] => memory::is_small(k),
-            [Op::SelectRows(_) | Op::SequenceFlags(_) | Op::Fill(_) | Op::EmbeddingForward(_)] => {
-                true
-            }
+            [Op::EmbeddingForward(k)] => embedding::is_small(k),
+            [Op::SelectRows(_) | Op::SequenceFlags(_) | Op::Fill(_)] => true,
             ops @ [Op::StepForward(_), ..] => {
                 step::members(ops, self.weights.is_some(), threads) == 1
             }

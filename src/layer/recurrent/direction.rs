@@ -4,6 +4,7 @@ use super::input::InputProduct;
 use super::parameters::Parameters;
 use super::scope::{Scope, ScopeVars};
 use super::segments::Segments;
+use super::table::Input;
 use super::{InitialState, Recurrent, Sequence, Trace, draw_mask};
 use crate::error::{Error, Result};
 use crate::kernel::{ColumnSum, Operand, SequenceRows, StepKind, View, Zoneout};
@@ -44,7 +45,7 @@ pub(super) struct DirectionRecord {
     reverse: bool,
     /// Backward starts with this layer and direction.
     is_last: bool,
-    x: Var,
+    input: Input,
     batch: usize,
     scope: Option<ScopeVars>,
 }
@@ -94,7 +95,7 @@ impl DirectionRecord {
             [self.parameters.ih, self.parameters.b_ih],
             self.parameters.gain,
             &self.running,
-            self.x.rows(steps.start * self.batch, steps.len() * self.batch),
+            self.input.part(steps.start * self.batch, steps.len() * self.batch),
             run.gates.operand(),
             steps.len(),
             rows,
@@ -175,7 +176,10 @@ impl DirectionRecord {
         [d_output, d_final]: [Option<View>; 2],
         source: Option<Var>,
     ) -> Result<()> {
-        let dx = rec.gradient_target(self.x)?;
+        let dx = match self.input {
+            Input::Rows(x) => rec.gradient_target(x)?,
+            Input::Table(..) => None,
+        };
         let mut from: Option<Incoming> = None;
         for (i, steps) in self.order.iter().enumerate().rev() {
             let segment = match kept.last.take() {
@@ -200,8 +204,12 @@ impl DirectionRecord {
                 run.backward(rec, incoming, i > 0 || source.is_some() || self.scope.is_some())?;
             from = Some(Incoming { carry: swept.carry, ..incoming });
             self.recurrent_gradients(rec, &segment, swept)?;
-            let dx = dx.map(|(view, accumulate)| (part(view, self.x.columns), accumulate));
-            segment.product.backward(rec, dx)?;
+            let dx = dx.map(|(view, accumulate)| (part(view, self.input.columns()), accumulate));
+            segment.product.backward(rec, dx, i + 1 < self.order.len())?;
+        }
+        if let Input::Table(table, _) = self.input {
+            let b = self.parameters.gain.is_none().then_some(self.parameters.b_ih);
+            table.gradients(rec, self.parameters.ih, b)?;
         }
         let Some(Incoming { carry, unit, .. }) = from else { return Ok(()) };
         if let Some(scope) = &self.scope {
@@ -270,6 +278,8 @@ impl Recurrent {
             unit: parameters.gather_by_unit(rec, self)?,
         };
         let reverse = self.direction.is_reverse(place[1]);
+        let bias = parameters.gain.is_none().then_some(parameters.b_ih);
+        let input = Input::record(rec, self, x, parameters.ih, bias)?;
         let this = DirectionRecord {
             layer: self.clone(),
             running: format!("{}.{}.running", self.name, self.parameter_name("batch_norm", place)),
@@ -283,7 +293,7 @@ impl Recurrent {
             weights,
             reverse,
             is_last: place == [self.layers - 1, self.direction.count() - 1],
-            x,
+            input,
             batch,
             scope: match rec.is_scoped() {
                 true => Some(Scope::of(self, place).record(rec, self, sequence)?),

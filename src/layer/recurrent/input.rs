@@ -1,6 +1,7 @@
 //! The input product of all steps, with its norms, and its gradients.
 
 use super::Recurrent;
+use super::table::Input;
 use crate::error::Result;
 use crate::kernel::{
     ColumnSum, ColumnsBackward, ColumnsForward, ColumnsParams, NormAxis, NormaliseBackward,
@@ -12,7 +13,7 @@ use crate::schedule::{Recorder, Var};
 /// blocks of the gate rows.
 #[derive(Clone)]
 pub(super) struct InputProduct {
-    x: Var,
+    input: Input,
     w: Var,
     b: Var,
     /// γ, and what the norm keeps: the normalised product and the inverse deviations.
@@ -35,12 +36,12 @@ impl InputProduct {
         [w, b]: [Var; 2],
         gain: Option<Var>,
         name: &str,
-        x: Var,
+        input: Input,
         gates: Operand,
         time: usize,
         rows: SequenceRows,
     ) -> Result<Self> {
-        let shape = [x.rows, layer.cell.gates() * layer.hidden];
+        let shape = [input.rows(), layer.cell.gates() * layer.hidden];
         let axis = match layer.batch_norm {
             Some(_) => {
                 NormAxis::Column { flags: rows.flags.is_some(), running: !rec.is_training() }
@@ -48,7 +49,7 @@ impl InputProduct {
             None => NormAxis::Row,
         };
         let mut this = InputProduct {
-            x,
+            input,
             w,
             b,
             norm: None,
@@ -75,13 +76,13 @@ impl InputProduct {
     }
 
     /// The columns of step t's input, where the product is a convolution.
-    fn columns(&self, rec: &mut Recorder, t: usize, target: View) -> Result<()> {
+    fn columns(&self, rec: &mut Recorder, x: Var, t: usize, target: View) -> Result<()> {
         let Some(convolution) = &self.layer.convolution else { return Ok(()) };
-        let (rows, channels) = (self.shape[0] / self.time, self.x.columns);
-        let offset = self.x.view.offset + t * rows * channels;
+        let (rows, channels) = (self.shape[0] / self.time, x.columns);
+        let offset = x.view.offset + t * rows * channels;
         let params = ColumnsParams::new(convolution, rows, channels, offset);
         let op = ColumnsForward { params, flags: false, mask: false };
-        rec.launch(op, &[self.x.view, target])
+        rec.launch(op, &[x.view, target])
     }
 
     /// The part of an operand that belongs to step t.
@@ -98,19 +99,20 @@ impl InputProduct {
             Some((_, normal, _)) => (normal.operand(), None),
             None => (self.gates, Some(self.b.view)),
         };
-        match self.layer.convolution {
-            None => {
-                let operands = [self.x.operand(), self.w.transposed(), target];
+        match (self.input, self.layer.convolution) {
+            (Input::Table(table, ids), _) => rec.look_up(table.products, ids, target)?,
+            (Input::Rows(x), None) => {
+                let operands = [x.operand(), self.w.transposed(), target];
                 let sequence = Some((SequenceSide::Rows, self.rows));
-                let shape = [rows, columns, self.x.columns];
+                let shape = [rows, columns, x.columns];
                 rec.sequence_product(shape, operands, bias, None, false, sequence)?;
             }
             // Step by step, so that the columns of one step are all there ever are.
-            Some(convolution) => {
-                let (rows, terms) = (rows / self.time, self.x.columns * convolution.taps());
+            (Input::Rows(x), Some(convolution)) => {
+                let (rows, terms) = (rows / self.time, x.columns * convolution.taps());
                 let cols = rec.temporary("columns", [rows, terms])?;
                 for t in 0..self.time {
-                    self.columns(rec, t, cols.view)?;
+                    self.columns(rec, x, t, cols.view)?;
                     let operands = [cols.operand(), self.w.transposed(), self.at(target, t)];
                     rec.product([rows, columns, terms], operands, bias, None, false)?;
                 }
@@ -128,11 +130,17 @@ impl InputProduct {
     }
 
     /// From the gate gradients in the gate rows: dW = dXᵀ·x, db, dγ, and dx = dX·W into `dx` (or added
-    /// to it).
-    pub fn backward(&self, rec: &mut Recorder, dx: Option<(View, bool)>) -> Result<()> {
+    /// to it). Of a table only the gate gradients' sums by id, for [`Table::gradients`](super::table::Table), added
+    /// to what other segments gave with `again`.
+    pub fn backward(
+        &self,
+        rec: &mut Recorder,
+        dx: Option<(View, bool)>,
+        again: bool,
+    ) -> Result<()> {
         let [rows, columns] = self.shape;
         let mut d = self.gates;
-        let (x, w, b) = (self.x, self.w, self.b);
+        let (w, b) = (self.w, self.b);
         if let (Some((gain, normal, scales)), Some(params)) = (self.norm, self.params) {
             // The norm's own gradients, before dX takes the place of the normalised product.
             for (parameter, other) in [(b, None), (gain, Some(normal.operand()))] {
@@ -150,6 +158,10 @@ impl InputProduct {
             rec.launch(NormaliseBackward { params, axis: self.axis }, &views)?;
             d = normal.operand();
         }
+        let x = match self.input {
+            Input::Rows(x) => x,
+            Input::Table(table, ids) => return table.sum(rec, d, ids, &self.rows, again),
+        };
         // With a norm the bias has its gradient already.
         let [dw, db] = match self.norm {
             None => rec.gradient_targets([w, b])?.map_or([None; 2], |pair| pair.map(Some)),
@@ -181,7 +193,7 @@ impl InputProduct {
             let d_t = self.at(d, t);
             let again = i > 0;
             if let Some((dw, accumulate)) = dw {
-                self.columns(rec, t, cols.view)?;
+                self.columns(rec, x, t, cols.view)?;
                 let left = Operand { transposed: true, ..d_t };
                 let operands = [left, cols.operand(), Operand::new(dw, terms)];
                 let shape = [columns, terms, step_rows];

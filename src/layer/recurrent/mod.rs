@@ -8,6 +8,7 @@ mod parameters;
 mod scope;
 mod segments;
 mod sequence;
+mod table;
 
 pub use init::{ForgetBias, RecurrentInit, WeightInit};
 pub use scope::Scope;
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Combine, Convolution, Fill, Rows, View, With};
 use crate::schedule::{Recorder, Var};
 use direction::Around;
+use table::table_bytes;
 
 /// The most launches of one pass, over all layers.
 const MOST_STEPS: usize = 1 << 21;
@@ -326,7 +328,8 @@ impl Recurrent {
             self.check_given(given, batch)?;
         }
         let flags = sequence.record_flags_of(rec, self.places())?;
-        let segments = self.segments(&sequence, flags, rec.precision(), rec.is_scoped())?;
+        let table = table_bytes(rec, self, x);
+        let segments = self.segments(&sequence, flags, rec.precision(), rec.is_scoped(), table)?;
         if self.memory != Memory::Keep {
             rec.set_frugal();
         }

@@ -85,7 +85,7 @@ impl Recurrent {
         (steps as u64 * row as u64 + (steps as u64 + 1) * states as u64) * batch as u64
     }
 
-    /// Bytes of everything that is kept and worked in with segments of so many steps.
+    /// Bytes of everything that is kept and worked in with segments of so many steps, but for the table.
     fn segment_bytes(&self, steps: usize, [time, batch]: [usize; 2], precision: Precision) -> u64 {
         let parts = (self.layers * self.direction.count()) as u64;
         let border = (self.cell.state_words(self.hidden) * WORD_BYTES) as u64;
@@ -95,7 +95,12 @@ impl Recurrent {
     }
 
     /// Steps of a segment.
-    fn segment_steps(&self, time: usize, batch: usize, precision: Precision) -> Result<usize> {
+    fn segment_steps(
+        &self,
+        [time, batch]: [usize; 2],
+        precision: Precision,
+        table: u64,
+    ) -> Result<usize> {
         let block = self.block_steps(batch);
         // A single step would be computed another way than the same step among others.
         let least = if block == 1 { 2 } else { block };
@@ -104,12 +109,14 @@ impl Recurrent {
             Memory::Segments(steps) => Ok(steps.max(least).next_multiple_of(block).min(time)),
             Memory::Budget(bytes) => {
                 let parts = (self.layers * self.direction.count()) as u64;
-                let all = parts * self.work_bytes(time, batch, precision);
+                // The first layer's directions keep what they make of a table of inputs.
+                let table = table * self.direction.count() as u64;
+                let all = parts * self.work_bytes(time, batch, precision) + table;
                 if all <= bytes {
                     return Ok(time);
                 }
                 let choices = (least..time).step_by(block);
-                let needed = |steps| self.segment_bytes(steps, [time, batch], precision);
+                let needed = |steps| self.segment_bytes(steps, [time, batch], precision) + table;
                 let fits = |&steps: &usize| needed(steps) <= bytes;
                 let least = |least: u64, steps| least.min(needed(steps));
                 choices.clone().rev().find(fits).ok_or_else(|| {
@@ -128,19 +135,20 @@ impl Recurrent {
     /// # Errors
     /// A budget that no segments fit; batch norm, which needs all steps at once.
     ///
-    /// Under a scope each step is a segment.
+    /// Under a scope each step is a segment. `table`: bytes that a direction keeps of a table of inputs.
     pub(super) fn segments(
         &self,
         sequence: &Sequence,
         flags: Option<View>,
         precision: Precision,
         scoped: bool,
+        table: u64,
     ) -> Result<Segments> {
         let (time, batch) = (sequence.time, sequence.batch);
         if self.memory == Memory::Segments(0) {
             return Err(Error::invalid("a segment needs at least 1 step"));
         }
-        let steps = if scoped { 1 } else { self.segment_steps(time, batch, precision)? };
+        let steps = if scoped { 1 } else { self.segment_steps([time, batch], precision, table)? };
         if steps < time && self.batch_norm.is_some() {
             return Err(Error::invalid(format!(
                 "'{}': batch norm goes over all steps at once and can't be cut into segments; \
@@ -168,7 +176,7 @@ mod tests {
 
     fn cut(memory: Memory, time: usize, batch: usize) -> Result<Vec<Range<usize>>> {
         let stack = Recurrent { memory, ..Recurrent::new("rnn", CellKind::Lstm, 2, 8) };
-        Ok(stack.segments(&Sequence::new(time, batch), None, Precision::F32, false)?.list)
+        Ok(stack.segments(&Sequence::new(time, batch), None, Precision::F32, false, 0)?.list)
     }
 
     #[test]
