@@ -17,7 +17,7 @@ const MOST: usize = 3;
 
 /// The shader (`f16`: all, after they were made ones over buffers of f16), words of cases, what the fault is; the text that stands there, what takes its place.
 #[rustfmt::skip]
-const FAULTS: [[&str; 5]; 131] = [
+const FAULTS: [[&str; 5]; 135] = [
     ["cell/lstm", "lstm given", "two saved gates swapped",
         "out.saved[0] = i;\n    out.saved[GATE_G] = g;",
         "out.saved[0] = g;\n    out.saved[GATE_G] = i;"],
@@ -174,9 +174,21 @@ const FAULTS: [[&str; 5]; 131] = [
     ["shared/threefry", "kernel dropout", "another random stream",
         "x = four_rounds(x, odd) + vec2<u32>(k2, key.x + 2u);",
         "x = four_rounds(x, even) + vec2<u32>(k2, key.x + 2u);"],
+    ["embedding_forward", "kernel embedding_forward", "rows side by side",
+        "i / p.width * p.output_stride",
+        "i / p.width * p.width"],
+    ["embedding_backward", "kernel embedding_backward", "gradients of rows side by side",
+        "n * p.output_stride",
+        "n * p.width"],
     ["embedding_backward", "kernel embedding_backward", "tokens past the end",
-        "let end = min(CHUNK, p.count - n0);",
+        "min(first + p.block, p.count)",
+        "first + p.block"],
+    ["embedding_backward", "kernel embedding_backward", "tokens past the block's end",
+        "let end = min(CHUNK, behind - n0);",
         "let end = CHUNK;"],
+    ["embedding_backward", "kernel embedding_backward", "the last block alone",
+        "total += of_block;",
+        "total = of_block;"],
     ["embedding_backward", "kernel embedding_backward", "a share of the tokens forgotten",
         "other < SHARES",
         "other < SHARES - 1u"],

@@ -75,7 +75,7 @@ impl Linear {
             if let Some(activation) = activation {
                 rec.launch(Slope::new(activation, y.view, dy), &[y.view, dy])?;
             }
-            if let Some([(dw, accumulate), (db, _)]) = rec.gradient_targets([w, b])? {
+            if let Some([(dw, accumulate), db]) = rec.gradient_targets([w, b])? {
                 let operands = [Operand::transposed(dy, o), x.operand(), Operand::new(dw, i)];
                 rec.product([o, i, n], operands, None, Some(db), accumulate)?;
             }

@@ -417,8 +417,8 @@ impl Recorder {
         self.launch(Fill::new(target, value), &[target])
     }
 
-    /// C = op(A)·op(B) of shape \[m,n,k\], with an optional bias and the row sums of op(A) on
-    /// request.
+    /// C = op(A)·op(B) of shape \[m,n,k\], with an optional bias and on request the row sums of op(A), both of the
+    /// latter or one of them added to what is there.
     ///
     /// # Errors
     /// Operands that reach past their buffers.
@@ -427,7 +427,7 @@ impl Recorder {
         shape: [usize; 3],
         operands: [Operand; 3],
         bias: Option<View>,
-        row_sum: Option<View>,
+        row_sum: Option<(View, bool)>,
         accumulate: bool,
     ) -> Result<()> {
         self.sequence_product(shape, operands, bias, row_sum, accumulate, None)
@@ -442,12 +442,29 @@ impl Recorder {
         shape: [usize; 3],
         [a, b, c]: [Operand; 3],
         bias: Option<View>,
-        row_sum: Option<View>,
+        row_sum: Option<(View, bool)>,
         accumulate: bool,
         sequence: Option<(SequenceSide, SequenceRows)>,
     ) -> Result<()> {
         let mut op = Matmul::new(shape, a, b, c).accumulating(accumulate);
         let mut buffers = vec![a.view, b.view, c.view];
+        // The kernel adds to both or to neither.
+        let mut own = None;
+        let row_sum = match row_sum {
+            Some((sums, again)) if again && !accumulate => {
+                let dtype = self.dtype(sums);
+                let fresh = self.temporary_of("row_sum", [1, sums.len], dtype)?.view;
+                own = Some((fresh, sums));
+                Some(fresh)
+            }
+            Some((sums, again)) => {
+                if accumulate && !again {
+                    self.fill(sums, 0.0)?;
+                }
+                Some(sums)
+            }
+            None => None,
+        };
         if let Some(bias) = bias {
             op = op.with_bias(bias);
             buffers.push(bias);
@@ -460,7 +477,11 @@ impl Recorder {
             op = op.over(side, &rows);
             buffers.extend(rows.flags);
         }
-        self.launch(op, &buffers)
+        self.launch(op, &buffers)?;
+        match own {
+            Some((fresh, sums)) => self.add(fresh, sums),
+            None => Ok(()),
+        }
     }
 
     /// A random stream that nothing else in the recording uses.

@@ -83,7 +83,7 @@ impl DirectionRecord {
                 let d = behind(operand, (saved + gate) * h);
                 let row = (first + gate) * h;
                 let target = dw.part(row * depth, count * h * depth);
-                let sum = plain.then(|| db.part(row, count * h));
+                let sum = plain.then(|| (db.part(row, count * h), accumulate_b));
                 self.weight_gradient(
                     rec,
                     segment,
@@ -100,7 +100,7 @@ impl DirectionRecord {
             // n's product heard s = r⊙h̃, which lies in the fourth block.
             let block = |n: usize| behind(gates, n * h);
             let target = dw.part(2 * h * depth, h * depth);
-            let sum = plain.then(|| db.part(2 * h, h));
+            let sum = plain.then(|| (db.part(2 * h, h), accumulate_b));
             let d = normed.map_or(block(2), |recurrent| behind(recurrent.operand(), 2 * h));
             self.weight_gradient(rec, segment, d, block(3), target, 1, sum, accumulate)?;
         }
@@ -131,7 +131,7 @@ impl DirectionRecord {
         right: Operand,
         target: View,
         blocks: usize,
-        sum: Option<View>,
+        sum: Option<(View, bool)>,
         accumulate: bool,
     ) -> Result<()> {
         let (layer, run) = (&self.layer, &segment.run);

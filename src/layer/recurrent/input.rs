@@ -174,8 +174,7 @@ impl InputProduct {
                 let operands = [transposed, x.operand(), Operand::new(dw, width)];
                 let sequence = Some((SequenceSide::Terms, self.rows));
                 let shape = [columns, width, rows];
-                let sum = db.map(|db| db.0);
-                rec.sequence_product(shape, operands, None, sum, accumulate, sequence)?;
+                rec.sequence_product(shape, operands, None, db, accumulate, sequence)?;
             }
             if let Some((dx, accumulate)) = dx {
                 let operands = [d, w.operand(), Operand::new(dx, width)];
@@ -197,7 +196,7 @@ impl InputProduct {
                 let left = Operand { transposed: true, ..d_t };
                 let operands = [left, cols.operand(), Operand::new(dw, terms)];
                 let shape = [columns, terms, step_rows];
-                let sum = db.map(|db| db.0);
+                let sum = db.map(|(db, accumulate)| (db, accumulate || again));
                 rec.product(shape, operands, None, sum, accumulate || again)?;
             }
             if let Some((dx, accumulate)) = dx {

@@ -116,8 +116,7 @@ impl Table {
         };
         if let Some((dw, accumulate)) = dw {
             let operands = [sums.transposed(), table.operand(), Operand::new(dw, width)];
-            let sum = db.map(|db| db.0);
-            rec.product([columns, width, rows], operands, None, sum, accumulate)?;
+            rec.product([columns, width, rows], operands, None, db, accumulate)?;
         }
         if let Some((d_table, accumulate)) = rec.gradient_target(table)? {
             let operands = [sums.operand(), w.operand(), Operand::new(d_table, width)];
