@@ -10,6 +10,8 @@ pub struct Streams {
     time: usize,
     batch: usize,
     lead: usize,
+    /// How many offsets a pass may begin at.
+    offsets: usize,
 }
 
 impl Streams {
@@ -22,7 +24,7 @@ impl Streams {
             return Err(Error::invalid("the sequence length and the batch must be at least 1"));
         }
         // A window needs one more token for its last target, and windows may start at an offset.
-        Streams { tokens, time, batch, lead: 0 }.checked()
+        Streams { tokens, time, batch, lead: 0, offsets: time }.checked()
     }
 
     /// The same with windows of `back` steps, of which the last T are new: the others lead there once more.
@@ -53,7 +55,7 @@ impl Streams {
         Ok(self)
     }
 
-    /// The largest streams for validation that `tokens` have enough for, at most as given. The
+    /// The largest streams for validation that `tokens` have enough for, at most as given: each pass is the same. The
     /// time may be shortened too; at least two tokens are needed.
     ///
     /// # Errors
@@ -64,7 +66,7 @@ impl Streams {
         }
         let batch = batch.min(tokens.len() / time.saturating_mul(2)).max(1);
         let time = time.min(tokens.len() / 2).max(1);
-        Self::new(tokens, time, batch)
+        Ok(Streams { offsets: 1, ..Self::new(tokens, time, batch)? })
     }
 
     /// T.
@@ -88,13 +90,13 @@ impl Streams {
 
     /// Windows of one pass, whatever the offset.
     pub fn windows(&self) -> usize {
-        (self.stream_len() - self.lead - self.time) / self.time
+        (self.stream_len() - self.lead - self.offsets) / self.time
     }
 
     /// Inputs \[(lead + T)·B\] and targets \[T·B\] of window `window`, time slowest; the pass starts `offset` < T
-    /// tokens into each stream.
+    /// tokens into each stream, those for validation at its first.
     pub fn window(&self, window: usize, offset: usize, inputs: &mut [u32], targets: &mut [u32]) {
-        let first = offset % self.time + (window % self.windows()) * self.time;
+        let first = offset % self.offsets + (window % self.windows()) * self.time;
         for b in 0..self.batch {
             let row = &self.tokens[b * self.stream_len() + first..];
             for t in 0..self.lead + self.time {
@@ -145,6 +147,12 @@ mod tests {
         let small = Streams::fitting(vec![0; 10], 64, 32).unwrap();
         assert_eq!((small.time(), small.batch(), small.windows()), (5, 1, 1));
         assert!(Streams::fitting(vec![0; 1], 64, 32).is_err());
+        // Every whole window counts: 23 tokens have 22 targets, four windows of five.
+        let all = Streams::fitting((0..23).collect(), 5, 1).unwrap();
+        assert_eq!(all.windows(), 4);
+        let (mut x, mut y) = ([0; 5], [0; 5]);
+        all.window(3, 4, &mut x, &mut y);
+        assert_eq!((x, y), ([15, 16, 17, 18, 19], [16, 17, 18, 19, 20]));
         // Sizes whose double does not fit a word.
         let huge = usize::MAX / 2 + 1;
         assert!(Streams::new(vec![0; 10], huge, 1).is_err());

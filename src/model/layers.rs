@@ -2,7 +2,9 @@
 
 use super::{Flow, Form};
 use crate::error::{Error, Result};
-use crate::layer::{Embedding, InitialState, Initializer, Linear, Recurrent, RecurrentInit};
+use crate::layer::{
+    Direction, Embedding, InitialState, Initializer, Linear, Merge, Recurrent, RecurrentInit,
+};
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 
@@ -121,7 +123,8 @@ impl Layer for Linear {
 
     fn describe(&self) -> String {
         let activation = self.activation.map_or(String::new(), |a| format!(", {a:?}"));
-        format!("linear {} → {}{activation}", self.input, self.output)
+        let shared = self.shared.as_ref().map_or(String::new(), |name| format!(", by '{name}'"));
+        format!("linear {} → {}{activation}{shared}", self.input, self.output)
     }
 
     /// Shared weights are their owner's.
@@ -160,7 +163,8 @@ impl Layer for Recurrent {
             _ => ", both ways",
         };
         let width = self.output_width();
-        format!("{layers}{} {} → {width}{both}", self.cell.name(), self.input)
+        let options = options_in_words(self);
+        format!("{layers}{} {} → {width}{both}{options}", self.cell.name(), self.input)
     }
 
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {
@@ -175,6 +179,11 @@ impl Layer for Recurrent {
         if self.convolution.is_some() {
             return Err(Error::invalid("a model knows no places for a convolution"));
         }
+        if self.batch_norm.is_some() {
+            return Err(Error::invalid(
+                "a model doesn't keep the running averages of a batch norm",
+            ));
+        }
         let x = flow.steps()?;
         let h = Recurrent::record(self, rec, x, flow.sequence(), &InitialState::Zero)?;
         flow.with(h.output)
@@ -183,6 +192,36 @@ impl Layer for Recurrent {
     fn recurrent(&self) -> Vec<&Recurrent> {
         vec![self]
     }
+}
+
+/// The options that are not neutral and that inference hears: with others the same weights make something else.
+fn options_in_words(stack: &Recurrent) -> String {
+    let cell = &stack.cell;
+    let merge = match stack.direction {
+        Direction::Both(merge) if merge != Merge::Concat => format!("{merge:?}"),
+        _ => String::new(),
+    };
+    let number = |name: &str, value: Option<f32>| value.map(|x| format!("{name} {x}"));
+    let flag = |name: &str, is: bool| is.then(|| name.to_string());
+    let activations = cell.activations.as_ref();
+    let words = [
+        (!merge.is_empty()).then(|| merge.to_lowercase()),
+        flag("residual", stack.residual),
+        flag("skip", stack.skip),
+        flag("learned initial states", stack.learned_initial),
+        (stack.heads > 1).then(|| format!("{} heads", stack.heads)),
+        (stack.zoneout != [0.0; 2]).then(|| format!("zoneout {:?}", stack.zoneout)),
+        flag("peepholes", cell.peepholes),
+        flag("coupled", cell.coupled),
+        number("clip", cell.clip),
+        number("cell clip", cell.cell_clip),
+        number("layer norm", cell.layer_norm),
+        cell.projection.map(|width| format!("projection {width}")),
+        activations.map(|of| {
+            of.iter().map(|a| format!("{a:?}").to_lowercase()).collect::<Vec<_>>().join("+")
+        }),
+    ];
+    words.into_iter().flatten().map(|word| format!(", {word}")).collect()
 }
 
 /// Recurrent layers with another start than PyTorch's.

@@ -274,9 +274,9 @@ impl Schedule {
 impl Plateau {
     fn is_better(&self, value: f64, best: f64) -> bool {
         match (self.mode, self.relative) {
-            (Mode::Min, true) => value < best * (1.0 - self.threshold),
+            (Mode::Min, true) => value < best - self.threshold * best.abs(),
             (Mode::Min, false) => value < best - self.threshold,
-            (Mode::Max, true) => value > best * (1.0 + self.threshold),
+            (Mode::Max, true) => value > best + self.threshold * best.abs(),
             (Mode::Max, false) => value > best + self.threshold,
         }
     }
@@ -373,6 +373,15 @@ impl fmt::Display for Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Losses of densities are often below 0: a share of the best is a distance there too.
+    #[test]
+    fn a_worse_loss_below_zero_is_no_better() {
+        let schedule: Schedule = "plateau:0.5:1".parse().unwrap();
+        let mut state = ScheduleState::default();
+        let falls = [-1.0, -0.99995, -0.9999, -2.0].map(|loss| schedule.observe(&mut state, loss));
+        assert_eq!(falls, [false, false, true, false]);
+    }
 
     #[test]
     fn texts_are_read_and_written() {

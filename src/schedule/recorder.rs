@@ -8,7 +8,7 @@ use crate::kernel::{
 };
 use crate::recording::{Recording, Role};
 use crate::tensor::{DType, Precision};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A dense matrix \[rows, columns\] of floats in a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct Recorder {
     loss_scale: Option<View>,
     originals: HashMap<Key, Var>,
     copies: HashMap<Key, Var>,
+    /// Tails whose gradients have their way back.
+    tails: HashSet<Key>,
     /// Rows of parameters by their ids, which are looked up when something first reads them.
     gathers: HashMap<BufferId, Gather>,
     /// Temporary buffers made so far, for their names.
@@ -118,6 +120,7 @@ impl Recorder {
             loss_scale: None,
             originals: HashMap::new(),
             copies: HashMap::new(),
+            tails: HashSet::new(),
             gathers: HashMap::new(),
             temporaries: 0,
             streams: 0,
@@ -595,6 +598,10 @@ impl Recorder {
         }
         let before = first * x.columns;
         let y = Var { needs_gradient: x.needs_gradient, ..x.rows(first, x.rows - first) };
+        // Asked for again it is the same matrix, with one gradient, which goes to x once.
+        if !self.tails.insert(y.key()) {
+            return Ok(y);
+        }
         self.on_backward(move |rec| {
             let Some(dy) = rec.gradient(y) else { return Ok(()) };
             let Some((dx, accumulate)) = rec.gradient_target(x)? else { return Ok(()) };

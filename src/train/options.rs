@@ -1,7 +1,7 @@
 //! How long and how fast.
 
 use crate::loss::RING;
-use crate::optim::{Optimizer, Schedule, ScheduleState, Shape, Update};
+use crate::optim::{Mode, Optimizer, Plateau, Schedule, ScheduleState, Shape, Update};
 use crate::tensor::Precision;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -71,6 +71,9 @@ impl TrainOptions {
     pub(super) fn check(&self) -> Result<()> {
         self.update.check()?;
         self.schedule.check()?;
+        if let Shape::Plateau(Plateau { mode: Mode::Max, .. }) = self.schedule.shape {
+            return Err(Error::invalid("what a run validates is a loss: it gets better downwards"));
+        }
         let counts = [self.steps, self.evaluate_every, self.save_every, self.micro_batches as u64];
         let given = [self.patience, self.overfit].into_iter().flatten();
         if counts.into_iter().chain(given).any(|n| n == 0) {

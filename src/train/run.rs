@@ -137,7 +137,8 @@ impl<T: Task> Trainer<'_, T> {
             learning_rate: self.rate(step),
             gradient_norm: norms.as_ref().map(|norms| {
                 let of = &norms[(step - 1 - reported) as usize];
-                of.0.iter().fold(0.0, |most: f32, norm| norm.max(most))
+                // One that is no number is what has to be seen.
+                of.0.iter().fold(0.0, |most: f32, &norm| if norm <= most { most } else { norm })
             }),
             symbols_per_second: symbols as f64 / watch.since.elapsed().as_secs_f64().max(1e-9),
             elapsed: watch.start.elapsed().as_secs_f64(),

@@ -274,6 +274,10 @@ impl<'a, T: Task> Trainer<'a, T> {
         for (loaded, own) in self.validation.iter().zip(&mut pending) {
             take(loaded, own)?;
         }
+        if weights == 0.0 {
+            let what = "nothing counts in the validation data: all targets are missing or ignored";
+            return Err(Error::invalid(what));
+        }
         let mean = |sum: f64| (sum / weights) as f32;
         Ok(Some(MemberLosses(sums.into_iter().map(mean).collect())))
     }

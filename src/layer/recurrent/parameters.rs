@@ -23,7 +23,7 @@ impl Recurrent {
         ];
         let normed = cell.layer_norm.is_some();
         if !cell.kind.is_scan() {
-            list.insert(1, ("weight_hh", vec![rows, width * taps / self.heads]));
+            list.insert(1, ("weight_hh", vec![rows, width * taps / self.heads.max(1)]));
             list.push(("bias_hh", vec![rows]));
             if cell.projection.is_some() {
                 list.push(("weight_hr", vec![width, h]));

@@ -106,7 +106,9 @@ impl Recurrent {
         let least = if block == 1 { 2 } else { block };
         match self.memory {
             Memory::Keep => Ok(time),
-            Memory::Segments(steps) => Ok(steps.max(least).next_multiple_of(block).min(time)),
+            Memory::Segments(steps) => {
+                Ok(steps.min(time).max(least).next_multiple_of(block).min(time))
+            }
             Memory::Budget(bytes) => {
                 let parts = (self.layers * self.direction.count()) as u64;
                 // The first layer's directions keep what they make of a table of inputs.
@@ -190,6 +192,7 @@ mod tests {
         assert_eq!(cut(Memory::Segments(17), 65, 32).unwrap(), [0..32, 32..65]);
         assert_eq!(cut(Memory::Segments(1), 5, 600).unwrap(), [0..2, 2..5]);
         assert_eq!(cut(Memory::Segments(1000), 70, 32).unwrap().len(), 1);
+        assert_eq!(cut(Memory::Segments(usize::MAX), 70, 32).unwrap().len(), 1);
         assert!(cut(Memory::Segments(0), 70, 32).is_err());
     }
 

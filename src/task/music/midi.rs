@@ -51,7 +51,7 @@ fn of_bytes(bytes: &[u8], quarters: f32) -> Result<Vec<Vec<u32>>> {
         let (mut now, mut down) = (0u64, BTreeMap::<(u8, u8), u64>::new());
         let mut end = |key: u8, from: u64, to: u64| {
             let first = nearest(from);
-            notes.push((u32::from(key) - LOWEST, first, nearest(to).max(first + 1)));
+            notes.push((u32::from(key) - LOWEST, first, nearest(to).max(first.saturating_add(1))));
         };
         for event in track {
             now += u64::from(event.delta.as_int());
@@ -86,13 +86,20 @@ fn of_bytes(bytes: &[u8], quarters: f32) -> Result<Vec<Vec<u32>>> {
     if steps > MOST_STEPS {
         return Err(Error::invalid(format!("{steps} steps are more than {MOST_STEPS}")));
     }
-    let mut tune = vec![Vec::new(); steps as usize];
+    // Which keys begin and end at each step: of many tracks a key may sound more than once.
+    let mut changes: Vec<(u64, u32, i32)> = Vec::new();
     for (key, from, to) in notes {
-        tune[(from - first) as usize..(to - first) as usize].iter_mut().for_each(|s| s.push(key));
+        changes.extend([(from - first, key, 1), (to - first, key, -1)]);
     }
-    for step in &mut tune {
-        step.sort_unstable();
-        step.dedup();
+    changes.sort_unstable();
+    let (mut sounding, mut changes) = ([0i32; NOTES], changes.into_iter().peekable());
+    let mut tune = Vec::new();
+    for step in 0..steps {
+        while let Some((_, key, change)) = changes.next_if(|change| change.0 <= step) {
+            sounding[key as usize] += change;
+        }
+        let keys = (0..NOTES as u32).filter(|&key| sounding[key as usize] > 0);
+        tune.push(keys.collect::<Vec<u32>>());
     }
     Ok(tune)
 }
@@ -194,6 +201,9 @@ mod tests {
         let again = [0, 0x90, 60, 64, 96, 0x90, 60, 64, 96, 0x80, 60, 0];
         assert_eq!(of_bytes(&by_hand(&[&again]), 1.0).unwrap(), [[39], [39]]);
         assert_eq!(of_bytes(&by_hand(&[&[]]), 1.0).unwrap(), Vec::<Vec<u32>>::new());
+        // One key of two channels sounds until the later one ends.
+        let both = [0, 0x90, 60, 64, 0, 0x91, 60, 64, 96, 0x80, 60, 0, 96, 0x81, 60, 0];
+        assert_eq!(of_bytes(&by_hand(&[&both]), 1.0).unwrap(), [[39], [39]]);
     }
 
     #[test]
