@@ -69,6 +69,8 @@ fn main(
         others += select(exp(q - most), 0.0, j == label);
     }
     others = tree_sum(index, others);
+    // Each lane has read the label's score by now.
+    storageBarrier();
     if !present {
         return;
     }

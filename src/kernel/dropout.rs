@@ -60,9 +60,12 @@ impl Kernel for Dropout {
     fn bindings(&self) -> Vec<Binding> {
         let p = &self.params;
         vec![
-            Binding::read("input", (p.input_offset + p.count) as usize).starting(p.input_offset),
+            Binding::read("input", (p.input_offset + p.count) as usize)
+                .starting(p.input_offset)
+                .moving(p.count as usize),
             Binding::write("output", (p.output_offset + p.count) as usize)
-                .starting(p.output_offset),
+                .starting(p.output_offset)
+                .moving(p.count as usize),
             Binding::read_u32("control", Control::WORDS),
         ]
     }

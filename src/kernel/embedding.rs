@@ -65,6 +65,18 @@ impl EmbeddingParams {
         Ok(())
     }
 
+    /// Ids, rows of the table and rows of the result.
+    fn bindings(&self) -> [Binding; 3] {
+        let [ids, table, output] = self.extents();
+        let [n, v, e] = [self.count, self.vocabulary, self.width].map(|x| x as usize);
+        [
+            Binding::read_u32("ids", ids).starting(self.ids_offset).moving(n),
+            // Of a long table only the rows that are looked up.
+            Binding::read("table", table).starting(self.table_offset).moving(v.min(n) * e),
+            Binding::write("output", output).starting(self.output_offset).moving(n * e),
+        ]
+    }
+
     fn extents(&self) -> [usize; 3] {
         let [n, v, e, stride] =
             [self.count, self.vocabulary, self.width, self.output_stride].map(|x| x as usize);
@@ -91,12 +103,7 @@ impl Kernel for EmbeddingForward {
         self.params.check_sizes()
     }
     fn bindings(&self) -> Vec<Binding> {
-        let [ids, table, output] = self.params.extents();
-        vec![
-            Binding::read_u32("ids", ids),
-            Binding::read("table", table),
-            Binding::write("output", output),
-        ]
+        self.params.bindings().to_vec()
     }
     fn params(&self) -> &[u8] {
         bytemuck::bytes_of(&self.params)
@@ -126,11 +133,15 @@ impl Kernel for EmbeddingBackward {
         self.params.check_sizes()
     }
     fn bindings(&self) -> Vec<Binding> {
-        let [ids, table, output] = self.params.extents();
+        let p = &self.params;
+        let [_, table, output] = p.extents();
+        let [n, v, e] = [p.count, p.vocabulary, p.width].map(|x| x as usize);
+        let [ids, ..] = p.bindings();
+        let times = 1 + usize::from(self.accumulate);
         vec![
-            Binding::read_u32("ids", ids),
-            Binding::read("d_output", output),
-            Binding::write("d_table", table),
+            ids,
+            Binding::read("d_output", output).starting(p.output_offset).moving(n * e),
+            Binding::write("d_table", table).starting(p.table_offset).moving(times * v * e),
         ]
     }
     fn defines(&self) -> Vec<(&'static str, String)> {

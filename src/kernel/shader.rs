@@ -38,6 +38,22 @@ pub fn stems() -> Vec<String> {
     list
 }
 
+/// Another number where any shader's text is another (FNV-1a).
+pub fn digest() -> u64 {
+    fn add(sum: u64, folder: &Dir) -> u64 {
+        let mut files: Vec<_> = folder.files().collect();
+        files.sort_by_key(|file| file.path());
+        let of_file = |sum, file: &&include_dir::File| {
+            let bytes = file.path().as_os_str().as_encoded_bytes().iter().chain(file.contents());
+            bytes.fold(sum, |sum: u64, &b| (sum ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+        };
+        let mut folders: Vec<_> = folder.dirs().collect();
+        folders.sort_by_key(|folder| folder.path());
+        folders.into_iter().fold(files.iter().fold(sum, of_file), add)
+    }
+    add(0xcbf2_9ce4_8422_2325, &SHADERS)
+}
+
 /// The complete WGSL of a kernel's permutation.
 ///
 /// # Errors

@@ -14,6 +14,12 @@ use std::time::{Duration, Instant};
 /// Elements of the copy that the bandwidth is measured with: 32 MiB read, as many written.
 const COPY: usize = 8 << 20;
 
+/// The same on a card, beyond what its caches hold.
+const LARGE_COPY: usize = 64 << 20;
+
+/// Copies in a run: what a card takes for one alone is as much its submission as its bytes.
+const COPIES: [usize; 2] = [1, 9];
+
 /// Launches of the two chains whose difference is the cost of a launch.
 const CHAINS: [usize; 2] = [64, 1088];
 
@@ -90,15 +96,33 @@ impl DeviceRates {
             true => Some(product_rate(Precision::F16)?),
             false => None,
         };
-        let mut recording = Recording::new();
-        let source = recording.buffer(NAMES[1], COPY, DType::F32, Role::Input)?;
-        let target = recording.buffer(NAMES[2], COPY, DType::F32, Role::Output)?;
-        // Rows, so that the CPU engine takes all its threads.
-        let rows = |view| Rows::new(view, 4096);
-        let copy = Combine::copy([COPY / 4096, 4096], rows(source), rows(target));
-        recording.launch(copy, &[source, target])?;
-        let mut copy = load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?;
-        let copy_ms = median(&mut copy)?;
+        let copies = |words: usize, count: usize| -> Result<Recording> {
+            let mut recording = Recording::new();
+            let source = recording.buffer(NAMES[1], words, DType::F32, Role::Input)?;
+            let target = recording.buffer(NAMES[2], words, DType::F32, Role::Output)?;
+            // Rows, so that the CPU engine takes all its threads.
+            let rows = |view| Rows::new(view, 4096);
+            for _ in 0..count {
+                let copy = Combine::copy([words / 4096, 4096], rows(source), rows(target));
+                recording.launch(copy, &[source, target])?;
+            }
+            Ok(recording)
+        };
+        let is_card = matches!(engine, Engine::Gpu(gpu) if !gpu.info().software);
+        let fits = is_card && engine.check(&copies(LARGE_COPY, 1)?).is_ok();
+        let words = if fits { LARGE_COPY } else { COPY };
+        let copied = |count: usize| -> Result<f64> {
+            let recording = copies(words, count)?;
+            median(&mut load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?)
+        };
+        let copy_ms = match is_card {
+            true => {
+                let [one, several] = [copied(COPIES[0])?, copied(COPIES[1])?];
+                let slope = (several - one) / (COPIES[1] - COPIES[0]) as f64;
+                if slope > 0.0 { slope } else { one }
+            }
+            false => copied(1)?,
+        };
         let (mut chains, mut submits) = ([0.0; 2], [0.0; 2]);
         for ((ms, submit), launches) in chains.iter_mut().zip(&mut submits).zip(CHAINS) {
             let mut recording = Recording::new();
@@ -116,7 +140,7 @@ impl DeviceRates {
         Ok(DeviceRates {
             product_gflops,
             product_f16_gflops,
-            copy_gbs: (2 * COPY * WORD_BYTES) as f64 / (copy_ms * 1e6),
+            copy_gbs: (2 * words * WORD_BYTES) as f64 / (copy_ms * 1e6),
             launch_us: slope(chains).max(0.0),
             submit_us: slope(submits).max(0.0),
         })

@@ -1,8 +1,10 @@
 //! What the host writes: weights, ids, lengths.
 
-use crate::common::engines;
+use crate::common::{engines, gpu_engine};
 use crate::{says, stack};
 use recurra::cell::CellKind;
+use recurra::engine::Engine;
+use recurra::kernel::shader::Fault;
 use recurra::layer::{Embedding, InitialState, Initializer, Sequence};
 use recurra::loss::cross_entropy;
 use recurra::schedule::Recorder;
@@ -69,4 +71,30 @@ fn what_the_host_writes_is_checked() {
         program.run().unwrap();
         assert!(program.read(last.view.buffer).unwrap().iter().all(|v| v.is_finite()));
     }
+}
+
+/// What a driver can't compile is refused each time, and leaves nothing behind in the engine or the store.
+#[test]
+fn a_kernel_that_does_not_compile_is_refused_each_time() {
+    let Some(Engine::Gpu(gpu)) = gpu_engine() else { return };
+    let (old, new) = ("@compute", "@compute nonsense");
+    let engine = Engine::Gpu(gpu.with_fault(Fault { stem: "fill", old, new }));
+    let store = engine.store();
+    let filled = |len: usize| {
+        let mut rec = Recorder::inference();
+        let state = rec.state("state", [1, len]).unwrap();
+        rec.fill(state.view, 1.0).unwrap();
+        rec.finish()
+    };
+    for len in [4, 4, 8] {
+        let error = engine.load(&filled(len), &store).err().expect("it does not compile");
+        says("a shader", error, &["fill"]);
+    }
+    let mut rec = Recorder::inference();
+    let state = rec.state("state", [1, 16]).unwrap();
+    rec.output("copy", state).unwrap();
+    let recording = rec.finish();
+    let mut program = engine.load(&recording, &store).unwrap();
+    program.run().unwrap();
+    assert_eq!(program.read(recording.find("copy").unwrap()).unwrap(), [0.0; 16]);
 }

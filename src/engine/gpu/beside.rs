@@ -130,7 +130,7 @@ fn join(
     let mut groups = Groups::default();
     let members = context.members();
     let most = context.limits.max_compute_workgroups_per_dimension as usize / members;
-    let bound = context.limits.max_storage_buffers_per_shader_stage as usize;
+    let bound = context.most_bound();
     for launch in recording.launches() {
         let mut bindings = recording.bindings(launch);
         let writes_all: Vec<bool> = bindings.iter().map(|b| b.access == Access::Write).collect();
@@ -397,6 +397,19 @@ mod tests {
 
     /// What is remembered of a buffer does not grow with the launches that touch it, and what is not told apart any
     /// more is still waited for.
+    /// Metal has room for so many buffers of all kinds, and the parameters of launches side by side are one of them.
+    #[test]
+    fn the_parameters_count_where_all_buffers_do() {
+        let most = |storage, all| {
+            super::super::most_bound(&wgpu::Limits {
+                max_storage_buffers_per_shader_stage: storage,
+                max_buffers_and_acceleration_structures_per_shader_stage: all,
+                ..Default::default()
+            })
+        };
+        assert_eq!([most(29, 29), most(29, u32::MAX), most(8, 28)], [28, 29, 8]);
+    }
+
     #[test]
     fn few_touches_are_remembered() {
         let buffer = BufferId(0);

@@ -279,23 +279,37 @@ impl GpuEngine {
         external: &[(BufferId, wgpu::Buffer)],
     ) -> Result<GpuProgram> {
         let context = &self.context;
-        let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
-            .map(|filter| context.device.push_error_scope(filter));
-        let program = self.load_unchecked(recording, store, external);
+        // A driver that can't compile a shader is an internal error.
+        let scopes = [
+            wgpu::ErrorFilter::OutOfMemory,
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::Internal,
+        ];
+        let scopes = scopes.map(|filter| context.device.push_error_scope(filter));
+        let mut states = Vec::new();
+        let mut program = self.load_unchecked(recording, store, external, &mut states);
         // Scopes are popped in the reverse order.
         for scope in scopes.into_iter().rev() {
             if let Some(error) = pollster::block_on(scope.pop()) {
-                return Err(context.failed(error.to_string()));
+                program = Err(context.failed(error.to_string()));
             }
+        }
+        if program.is_err() {
+            // What was made may be none: it is made anew when it is asked for again.
+            let mut values = lock(&store.values);
+            states.iter().for_each(|name| drop(values.remove(name)));
+            context.pipelines.forget();
         }
         program
     }
 
+    /// `states`: the tensors that it puts into the store.
     fn load_unchecked(
         &self,
         recording: &Recording,
         store: &GpuStore,
         external: &[(BufferId, wgpu::Buffer)],
+        states: &mut Vec<String>,
     ) -> Result<GpuProgram> {
         let context = &self.context;
         let plan = recording.plan()?;
@@ -331,7 +345,10 @@ impl GpuEngine {
                     let whole = |t: &&Tensor| buffer.role == Role::State || !t.set.contains(&false);
                     let found = values.get(&buffer.name).filter(whole);
                     super::check_shared(found.map(|tensor| tensor.len), buffer)?;
-                    let make = || Tensor::new(context, &buffer.name, buffer.len);
+                    let make = || {
+                        states.push(buffer.name.clone());
+                        Tensor::new(context, &buffer.name, buffer.len)
+                    };
                     values.entry(buffer.name.clone()).or_insert_with(make).buffer.clone()
                 }
             });
@@ -396,6 +413,12 @@ impl GpuEngine {
     }
 }
 
+/// Storage buffers that a launch binds at most: Metal counts the block of parameters among its buffers.
+fn most_bound(limits: &wgpu::Limits) -> usize {
+    let all = limits.max_buffers_and_acceleration_structures_per_shader_stage;
+    limits.max_storage_buffers_per_shader_stage.min(all.saturating_sub(1)) as usize
+}
+
 /// A host's buffer must be large enough and usable as storage.
 fn check_external(name: &str, len: usize, buffer: &wgpu::Buffer) -> Result<wgpu::Buffer> {
     let needed = (len * WORD_BYTES) as u64;
@@ -457,7 +480,6 @@ impl Context {
             }
         }
         let dimension = self.limits.max_compute_workgroups_per_dimension;
-        let storage = self.limits.max_storage_buffers_per_shader_stage;
         for launch in recording.launches() {
             let kernel = launch.op.kernel();
             let what = || format!("kernel {}", kernel.name());
@@ -466,10 +488,10 @@ impl Context {
                 let limit = "maxComputeWorkgroupsPerDimension";
                 return fail(limit, dimension.into(), most.into(), what());
             }
-            let bound = launch.buffers.len() as u32;
-            if bound > storage {
+            let bound = launch.buffers.len();
+            if bound > self.most_bound() {
                 let limit = "maxStorageBuffersPerShaderStage";
-                return fail(limit, storage.into(), bound.into(), what());
+                return fail(limit, self.most_bound() as u64, bound as u64, what());
             }
         }
         Ok(())
@@ -477,6 +499,10 @@ impl Context {
 
     fn members(&self) -> usize {
         self.pipelines.members as usize
+    }
+
+    fn most_bound(&self) -> usize {
+        most_bound(&self.limits)
     }
 
     /// Words from a member's tensor to the next one's: whole vectors, where there are several.

@@ -128,6 +128,11 @@ impl Pipelines {
         Pipelines { fault: self.fault.clone(), members: self.members, ..Self::new(self.immediates) }
     }
 
+    /// All are compiled anew from now on: one that could not be is not kept. Programs keep their own.
+    pub fn forget(&self) {
+        lock(&self.made).clear();
+    }
+
     /// The pipeline of the kernel's permutation over buffers of such types, compiled on first use.
     pub fn get(
         &self,

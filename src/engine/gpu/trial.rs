@@ -3,12 +3,12 @@
 
 use super::grid::{known_resident, set_known_resident};
 use super::sequences::{REFUSED, Run, Runs, STEPS, candidate, together, way};
-use super::{DeviceInfo, GpuEngine};
+use super::{Cooperative, DeviceInfo, GpuEngine};
 use crate::engine::Strategy;
 use crate::error::Result;
 use crate::kernel::{
-    BufferId, Combine, Fill, NONE, Op, Rows, StepBackward, StepForward, StepParams, Team, VALID,
-    View,
+    BufferId, Combine, Fill, Matmul, Op, Operand, Rows, StepBackward, StepForward, StepParams,
+    Team, VALID, View,
 };
 use crate::layer::Initializer;
 use crate::recording::{Launch, Recording, Role};
@@ -69,7 +69,7 @@ impl GpuEngine {
     /// Milliseconds of some steps over buffers of their own, each launched and in one launch: [`REFUSED`] where that
     /// computes other numbers.
     fn measure_run(&self, recording: &Recording, run: &Run, op: &Op) -> Result<[f64; 2]> {
-        let steps = shortened(&run.steps[..run.steps.len().min(STEPS)]);
+        let steps = typical(run.steps);
         let few = Run { steps: &steps, all: &steps };
         // With the counters of a grid.
         let mut with = recording.with_launches(Vec::new());
@@ -85,65 +85,89 @@ impl GpuEngine {
             return Ok([0.0, REFUSED]);
         }
         let times = self.measure_ways(&with, &ways, Recording::clone)?;
-        Ok(times.map(|ms| ms * STEPS as f64 / steps.len() as f64))
+        Ok(times)
+    }
+
+    /// Whether a tile of cooperative matrices multiplies as threads do.
+    pub(super) fn multiplies(&self, tile: usize) -> Result<bool> {
+        // Sizes that no tile divides.
+        let shape @ [m, n, k] = [195, 133, 71];
+        let mut recording = Recording::new();
+        let a = recording.buffer("a", m * k, DType::F16, Role::Temporary)?;
+        let b = recording.buffer("b", k * n, DType::F16, Role::Temporary)?;
+        let c = recording.buffer("c", m * n, DType::F32, Role::Temporary)?;
+        let operands = [Operand::new(a, k), Operand::new(b, n), Operand::new(c, n)];
+        let [left, right, to] = operands;
+        let product = Matmul::new(shape, left, right, to);
+        let launches =
+            [Launch { op: product.into(), buffers: [a, b, c].map(|v| v.buffer).to_vec() }];
+        let all = bound(&recording, launches.iter());
+        let [threads, matrices] = [Cooperative::Never, Cooperative::Tile(tile)];
+        let want = self.with_cooperative(threads).results(&all, &launches, 1)?;
+        let got = self.with_cooperative(matrices).results(&all, &launches, TRIES)?;
+        Ok(are_near(&want[0], &got, APART[0]))
     }
 
     /// Whether two ways leave the same numbers, but for rounding, where both begin with the same random ones.
     fn agree(&self, recording: &Recording, ways: &[Vec<Launch>; 2]) -> Result<bool> {
         let all = bound(recording, ways.iter().flatten());
         let half = all.values().any(|bound| bound.dtype == DType::F16);
+        let want = self.results(&all, &ways[0], 1)?;
+        let got = self.results(&all, &ways[1], TRIES)?;
+        Ok(are_near(&want[0], &got, APART[usize::from(half)]))
+    }
+
+    /// What launches leave in the buffers that they write, each time that they are run, over random numbers in buffers of
+    /// their own.
+    fn results(
+        &self,
+        all: &BTreeMap<BufferId, Bound>,
+        launches: &[Launch],
+        tries: usize,
+    ) -> Result<Vec<Vec<f32>>> {
         let alone = self.alone();
         let store = alone.store();
-        let mut results: Vec<Vec<f32>> = Vec::new();
-        for launches in ways {
-            let mut way = Recording::new();
-            let (mut own, mut inputs, mut outputs) = (BTreeMap::new(), Vec::new(), Vec::new());
-            for (number, (&id, bound)) in all.iter().enumerate() {
-                let name = format!("{number}");
-                if bound.dtype == DType::U32 || bound.name == PROGRESS {
-                    let role = if bound.name == PROGRESS { Role::Temporary } else { Role::Input };
-                    own.insert(id, way.buffer(name, bound.len, bound.dtype, role)?);
-                    continue;
-                }
-                let given =
-                    way.buffer(format!("{name} given"), bound.len, DType::F32, Role::Input)?;
-                let view = way.buffer(name, bound.len, bound.dtype, Role::Temporary)?;
-                copy(&mut way, given, view)?;
-                own.insert(id, view);
-                inputs.push((given, bound));
-                if bound.written {
-                    let name = format!("{number} out");
-                    outputs.push((view, way.buffer(name, bound.len, DType::F32, Role::Output)?));
-                }
+        let mut way = Recording::new();
+        let (mut own, mut inputs, mut outputs) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (number, (&id, bound)) in all.iter().enumerate() {
+            let name = format!("{number}");
+            if bound.dtype == DType::U32 || bound.name == PROGRESS {
+                let role = if bound.name == PROGRESS { Role::Temporary } else { Role::Input };
+                own.insert(id, way.buffer(name, bound.len, bound.dtype, role)?);
+                continue;
             }
-            launch(&mut way, launches, &own)?;
-            for &(from, to) in &outputs {
-                copy(&mut way, from, to)?;
-            }
-            let mut program = alone.load_arranged(&way, &store, &[])?;
-            let mut generator = Initializer::new(1);
-            for (view, bound) in inputs {
-                // Weights as of a layer of some hundred units, so that nothing grows.
-                let values =
-                    generator.uniform(view.len, if bound.name == "w" { 0.05 } else { 0.5 });
-                program.write(view.buffer, bytemuck::cast_slice(&values), None)?;
-            }
-            set_flags(&mut program, &all, &own)?;
-            let tries = if results.is_empty() { 1 } else { TRIES };
-            for _ in 0..tries {
-                program.run()?;
-                let mut values = Vec::new();
-                for (_, out) in &outputs {
-                    values.extend(program.read(out.buffer, out.len, None)?);
-                }
-                results.push(values);
+            let given = way.buffer(format!("{name} given"), bound.len, DType::F32, Role::Input)?;
+            let view = way.buffer(name, bound.len, bound.dtype, Role::Temporary)?;
+            copy(&mut way, given, view)?;
+            own.insert(id, view);
+            inputs.push((given, bound));
+            if bound.written {
+                let name = format!("{number} out");
+                outputs.push((view, way.buffer(name, bound.len, DType::F32, Role::Output)?));
             }
         }
-        let Some((want, others)) = results.split_first() else { return Ok(false) };
-        let largest = want.iter().fold(0f32, |most, value| most.max(value.abs()));
-        let apart = APART[usize::from(half)] * largest;
-        let near = |pair: (&f32, &f32)| (pair.0 - pair.1).abs() <= apart;
-        Ok(largest > 0.0 && others.iter().all(|got| got.iter().zip(want).all(near)))
+        launch(&mut way, launches, &own)?;
+        for &(from, to) in &outputs {
+            copy(&mut way, from, to)?;
+        }
+        let mut program = alone.load_arranged(&way, &store, &[])?;
+        let mut generator = Initializer::new(1);
+        for (view, bound) in inputs {
+            // Weights as of a layer of some hundred units, so that nothing grows.
+            let values = generator.uniform(view.len, if bound.name == "w" { 0.05 } else { 0.5 });
+            program.write(view.buffer, bytemuck::cast_slice(&values), None)?;
+        }
+        set_flags(&mut program, all, &own)?;
+        let mut results = Vec::new();
+        for _ in 0..tries {
+            program.run()?;
+            let mut values = Vec::new();
+            for (_, out) in &outputs {
+                values.extend(program.read(out.buffer, out.len, None)?);
+            }
+            results.push(values);
+        }
+        Ok(results)
     }
 
     /// Milliseconds of launches in two ways, over buffers of their own in the place of those that are bound.
@@ -263,35 +287,77 @@ fn set_flags(
     Ok(())
 }
 
-/// Some steps as those of a sequence that is no longer than they are: their buffers hold no more.
-fn shortened(steps: &[Launch]) -> Vec<Launch> {
-    let params = |op: &Op| match op {
-        Op::StepForward(step) => Some(step.params),
-        Op::StepBackward(step) => Some(step.params),
-        _ => None,
-    };
-    let low = steps.iter().filter_map(|step| params(&step.op)).map(|p| p.t).min().unwrap_or(0);
-    let time = steps.len() as u32;
-    let change = |p: &StepParams| StepParams {
-        time,
-        t: p.t - low,
-        old_slot: p.old_slot - low,
-        new_slot: p.new_slot - low,
-        later: p.later.checked_sub(low).filter(|later| *later < time).unwrap_or(NONE),
-        first: 0,
-        ..*p
-    };
-    let short = |launch: &Launch| {
-        let op = match &launch.op {
+/// Whether all results are what is wanted, but for a part of its largest value.
+fn are_near(want: &[f32], results: &[Vec<f32>], apart: f32) -> bool {
+    let largest = want.iter().fold(0f32, |most, value| most.max(value.abs()));
+    let near = |(got, want): (&f32, &f32)| (got - want).abs() <= apart * largest;
+    largest > 0.0 && results.iter().all(|got| got.iter().zip(want).all(near))
+}
+
+/// [`STEPS`] steps like those of a run, as a sequence of so many: what is found must not depend on which length comes
+/// first.
+fn typical(steps: &[Launch]) -> Vec<Launch> {
+    let like = |number: usize| {
+        let Launch { op, buffers } = &steps[number.min(steps.len() - 1)];
+        let at = |p: &StepParams, s: usize| {
+            StepParams { time: STEPS as u32, first: 0, ..*p }.at(s, p.new_slot < p.old_slot)
+        };
+        let op = match op {
             Op::StepForward(step) => {
-                StepForward { params: change(&step.params), ..step.clone() }.into()
+                StepForward { params: at(&step.params, number), ..step.clone() }.into()
             }
             Op::StepBackward(step) => {
-                StepBackward { params: change(&step.params), ..step.clone() }.into()
+                let params = at(&step.params, STEPS - 1 - number);
+                StepBackward { params, ..step.clone() }.into()
             }
             other => other.clone(),
         };
-        Launch { op, buffers: launch.buffers.clone() }
+        Launch { op, buffers: buffers.clone() }
     };
-    steps.iter().map(short).collect()
+    (0..STEPS).map(like).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::CellKind;
+    use crate::layer::{Direction, InitialState, Recurrent};
+    use crate::schedule::Recorder;
+
+    fn record(direction: Direction, time: usize) -> Recording {
+        let mut rec = Recorder::training();
+        let x = rec.input("x", [time * 3, 4], true).unwrap();
+        let stack = Recurrent { direction, ..Recurrent::new("rnn", CellKind::Lstm, 4, 5) };
+        let y = stack.record(&mut rec, x, [time, 3], &InitialState::Zero).unwrap().output;
+        let seed = rec.input("seed", [time * 3, 5], false).unwrap();
+        rec.seed_gradient(y, seed).unwrap();
+        rec.backward().unwrap();
+        rec.finish()
+    }
+
+    /// The steps that are tried are those of a sequence of [`STEPS`] steps, whatever the run's length.
+    #[test]
+    fn steps_that_are_tried_are_the_same_for_every_length() {
+        let is_step =
+            |run: &Run| matches!(run.steps[0].op, Op::StepForward(_) | Op::StepBackward(_));
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let steps = |time: usize| {
+                let recording = record(direction, time);
+                let runs = Runs(recording.launches()).filter(is_step);
+                let all: Vec<Vec<Launch>> = runs.map(|run| typical(run.steps)).collect();
+                let params = |launch: &Launch| launch.op.kernel().params().to_vec();
+                all.iter().map(|run| run.iter().map(params).collect()).collect::<Vec<Vec<_>>>()
+            };
+            let want = steps(STEPS);
+            assert_eq!(want.len(), 2, "forward and backward");
+            let whole = record(direction, STEPS);
+            for (run, want) in Runs(whole.launches()).filter(is_step).zip(&want) {
+                let own = run.steps.iter().map(|launch| launch.op.kernel().params());
+                assert!(own.eq(want.iter().map(Vec::as_slice)), "{direction:?}");
+            }
+            for time in [3, 8, 70] {
+                assert!(steps(time) == want, "{direction:?} of {time} steps");
+            }
+        }
+    }
 }

@@ -6,7 +6,7 @@ use super::sequences::{REFUSED, Times, known_times, set_known_times};
 use super::{DeviceInfo, GpuEngine};
 use crate::error::{Error, Result};
 use crate::format::write_atomic;
-use crate::kernel::{COOPERATIVE_TILES, TILES, TileRate};
+use crate::kernel::{COOPERATIVE_TILES, TILES, TileRate, shader};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -95,8 +95,9 @@ impl GpuEngine {
         let info = &self.context.info;
         let name = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
         // Two adapters whose names come out alike: the file says whose it is.
-        let version = env!("CARGO_PKG_VERSION");
-        let file = format!("{} {} {version}.json", info.name, info.driver);
+        // A kernel that was changed has to be measured, and to prove itself, anew.
+        let (version, shaders) = (env!("CARGO_PKG_VERSION"), shader::digest());
+        let file = format!("{} {} {version} {shaders:016x}.json", info.name, info.driver);
         let file: String = file.chars().map(|c| if c == '.' { c } else { name(c) }).collect();
         let engine = self.copy(|context| context.cache = Some(folder.join(file)));
         engine.use_kept();
@@ -144,7 +145,8 @@ impl GpuEngine {
         tuning.strategies = kept.into_iter().chain(measured).collect();
         tuning.strategies.retain(|_, ms| ms[1] < REFUSED);
         // On a driver that computes on the CPU it depends on cores, and on who else uses them.
-        tuning.resident = tuning.resident.filter(|_| !self.context.info.software);
+        // One is no grid, or one that could not be found: that is looked for again.
+        tuning.resident = tuning.resident.filter(|&n| n > 1 && !self.context.info.software);
         let Ok(text) = serde_json::to_string_pretty(&tuning) else { return };
         if let Some(folder) = file.parent() {
             let _ = std::fs::create_dir_all(folder);

@@ -73,10 +73,13 @@ impl GpuEngine {
         for (layer, links) in chain.layers.iter().zip(&chain.links) {
             for link in links {
                 let kernel = link.op.kernel();
-                text.push_str(&format!(", {} {:?}", kernel.name(), kernel.groups()));
+                let flops = kernel.flops();
+                text.push_str(&format!(", {} {:?} {flops} flops", kernel.name(), kernel.groups()));
             }
             for phase in &layer.all[layer.phases..2 * layer.phases] {
-                text.push_str(&format!(", {}", self.key(recording, &phase.buffers, &phase.op)));
+                let flops = phase.op.kernel().flops();
+                let key = self.key(recording, &phase.buffers, &phase.op);
+                text.push_str(&format!(", {key} {flops} flops"));
             }
         }
         Some(text)
