@@ -6,6 +6,7 @@ use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
 use crate::engine::WeightFormat;
 use crate::kernel::{Matmul, SequenceSide, VALID};
+use rayon::prelude::*;
 
 /// Products of fewer multiply-adds stay on one thread.
 const PARALLEL_FROM: usize = 1 << 18;
@@ -225,7 +226,7 @@ fn whole(
         sums.fill(0.0);
     }
     if kernel.a_transposed {
-        add_rows(sums, a.chunks(a_stride).take(k));
+        add_rows(threads(context, shape), sums, &a[..(k - 1) * a_stride + m], a_stride);
     } else {
         for (sum, row) in sums.iter_mut().zip(a.chunks(a_stride)) {
             *sum += row[..k].iter().sum::<f32>();
@@ -276,12 +277,19 @@ fn with_kept(
     product_with_panels(context, shape, (a, a_stride), panels, (c, c_stride), start, product);
 }
 
-fn add_rows<'a>(sums: &mut [f32], rows: impl Iterator<Item = &'a [f32]>) {
-    for row in rows {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += value;
+/// The sums of all rows, each thread some columns.
+fn add_rows(threads: usize, sums: &mut [f32], rows: &[f32], stride: usize) {
+    let of_columns = |first: usize, sums: &mut [f32]| {
+        for row in rows.chunks(stride) {
+            sums.iter_mut().zip(&row[first..]).for_each(|(sum, value)| *sum += value);
         }
+    };
+    if threads == 1 {
+        return of_columns(0, sums);
     }
+    let each = sums.len().div_ceil(threads);
+    let parts = sums.par_chunks_mut(each).enumerate();
+    parts.for_each(|(part, sums)| of_columns(part * each, sums));
 }
 
 /// Room for so many words.
@@ -391,7 +399,7 @@ fn valid_terms(
         );
         accumulate = true;
         if kernel.row_sum {
-            add_rows(&mut row_sum[..m], left.chunks(m).take(k));
+            add_rows(threads(context, [m, n, k]), &mut row_sum[..m], &left[..k * m], m);
         }
     }
 }
