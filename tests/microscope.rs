@@ -188,6 +188,10 @@ fn directions_and_lengths() {
             let d = &above[(t * BATCH + row) * HIDDEN..][..HIDDEN];
             let takes_part = t < length as usize;
             assert_eq!(d.iter().any(|&x| x != 0.0), takes_part, "row {row}, step {t}");
+            for scope in [&forward, &reverse] {
+                let valid = scoped[&scope.valid()][t * BATCH + row];
+                assert_eq!(valid, f32::from(takes_part), "row {row}, step {t}");
+            }
             // The last step of a row has none behind it.
             let comes = t + 1 < length as usize;
             assert_eq!(behind.iter().any(|&x| x != 0.0), comes, "row {row}, step {t}");

@@ -4,7 +4,7 @@
 use super::{NAMES, SEED, large_product, load};
 use crate::engine::{Engine, Program};
 use crate::error::Result;
-use crate::kernel::{Combine, Cost, Fill, Rows};
+use crate::kernel::{Combine, Cost, Fill, Op, Rows};
 use crate::layer::Initializer;
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::{DType, Precision, WORD_BYTES};
@@ -204,8 +204,16 @@ impl DeviceRates {
     }
 }
 
-/// F16 for a product of two operands in f16: what takes them has the rate of such products.
+/// F16 for a product of two operands in f16, and for steps that multiply in matrices: they have the rate of such products.
 fn product_precision(recording: &Recording, launch: &Launch) -> Precision {
+    let in_matrices = match &launch.op {
+        Op::SequenceForward(op) => op.cut.matrices.is_some(),
+        Op::SequenceBackward(op) => op.cut.matrices.is_some(),
+        _ => false,
+    };
+    if in_matrices {
+        return Precision::F16;
+    }
     let bindings = recording.bindings(launch);
     let mut operands = bindings.iter().filter(|binding| ["a", "b"].contains(&binding.name));
     match launch.op.kernel().name() {

@@ -296,7 +296,9 @@ impl Recurrent {
             input,
             batch,
             scope: match rec.is_scoped() {
-                true => Some(Scope::of(self, place).record(rec, self, sequence)?),
+                true => {
+                    Some(Scope::of(self, place).record(rec, self, sequence, segments.flags())?)
+                }
                 false => None,
             },
             resets: sequence.resets.is_some(),

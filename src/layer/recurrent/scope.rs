@@ -1,5 +1,6 @@
 //! What flows through the steps of a layer, in outputs: see [`Recorder::with_scope`].
 
+use super::sequence::pad;
 use super::{Recurrent, Sequence};
 use crate::error::Result;
 use crate::kernel::View;
@@ -26,6 +27,11 @@ impl Scope {
         format!("scope.{}.gates", self.name)
     }
 
+    /// Whether each row takes part in each step \[T·B, 1\]: 1, or 0, and then its gates mean nothing.
+    pub fn valid(&self) -> String {
+        format!("scope.{}.valid", self.name)
+    }
+
     /// The states behind each step \[T, words of a state\], each in the layout of
     /// [`Recurrent::state_shape`].
     pub fn states(&self) -> String {
@@ -49,12 +55,21 @@ impl Scope {
         rec: &mut Recorder,
         stack: &Recurrent,
         sequence: &Sequence,
+        flags: Option<View>,
     ) -> Result<ScopeVars> {
         let (time, batch, h) = (sequence.time, sequence.batch, stack.hidden);
         let words = batch * stack.cell.state_words(h);
         let rows = time * batch;
         let gates = rec.output_buffer(&self.gates(), [rows, stack.cell.saved() * h])?;
         let states = rec.output_buffer(&self.states(), [time, words])?;
+        let ones = rec.temporary_f32("ones", [rows, 1])?;
+        rec.fill(ones.view, 1.0)?;
+        let ones = Var { needs_gradient: false, ..ones };
+        let valid = match flags {
+            Some(flags) => pad(rec, ones, flags, stack.places(), 0.0)?,
+            None => ones,
+        };
+        rec.output(&self.valid(), valid)?;
         let gradients = match rec.is_training() {
             false => None,
             true => {

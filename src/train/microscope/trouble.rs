@@ -86,12 +86,16 @@ fn forward(scope: &Microscope, place: Place) -> Result<Option<Trouble>> {
     let (stack, names) = (place.stack, place.scope());
     let (h, cell) = (stack.hidden, &stack.cell);
     let (gates, states) = (scope.output(&names.gates())?, scope.output(&names.states())?);
+    let valid = scope.output(&names.valid())?;
     let (row, words) = (cell.saved() * h, cell.state_words(h));
     let [time, batch] = scope.shape(place)?;
     let gate_names = gate_names(cell);
     for t in times(place, time) {
         let own = &gates[t * batch * row..][..batch * row];
-        if let Some((at, value)) = bad(own) {
+        // What rows that take no part have there means nothing.
+        let of_row = |(b, own): (usize, &[f32])| Some((b * row + bad(own)?.0, bad(own)?.1));
+        let rows = own.chunks(row).enumerate().filter(|(b, _)| valid[t * batch + b] > 0.0);
+        if let Some((at, value)) = rows.filter_map(of_row).next() {
             let gate = at % row / h;
             let what = match gate_names.get(gate) {
                 Some(name) => format!("gate {name}"),

@@ -152,11 +152,12 @@ impl LayerView {
         let (stack, names) = (place.stack, place.scope());
         let cell = &stack.cell;
         let all = scope.output(&names.gates())?;
-        let (half_life, long_half_life) = half_lives(cell, stack.hidden, &all);
+        let valid = scope.output(&names.valid())?;
+        let (half_life, long_half_life) = half_lives(cell, stack.hidden, &all, &valid);
         Ok(LayerView {
             cell: cell.name().to_string(),
             gradients: Gradients::read(scope, place)?,
-            gates: gate_views(cell, stack.hidden, &all),
+            gates: gate_views(cell, stack.hidden, &all, &valid),
             spectral_radius: radii(scope, place)?,
             half_life,
             long_half_life,
@@ -165,11 +166,17 @@ impl LayerView {
     }
 }
 
-fn gate_views(cell: &Cell, hidden: usize, all: &[f32]) -> Vec<GateView> {
+/// The rows of gates that take part.
+fn taking_part<'a>(all: &'a [f32], row: usize, valid: &[f32]) -> impl Iterator<Item = &'a [f32]> {
+    all.chunks(row).zip(valid).filter(|(_, valid)| **valid > 0.0).map(|(row, _)| row)
+}
+
+fn gate_views(cell: &Cell, hidden: usize, all: &[f32], valid: &[f32]) -> Vec<GateView> {
     let row = cell.saved() * hidden;
     let list = gates(cell).into_iter().enumerate();
     list.map(|(gate, (name, range))| {
-        let own = all.chunks(row).flat_map(|row| &row[gate * hidden..][..hidden]);
+        let rows = taking_part(all, row, valid);
+        let own = rows.flat_map(|row| &row[gate * hidden..][..hidden]);
         let (low, high) = range.ends();
         let (mut sum, mut under, mut over, mut count) = (0.0, 0u64, 0u64, 0u64);
         for &x in own {
@@ -186,13 +193,18 @@ fn gate_views(cell: &Cell, hidden: usize, all: &[f32]) -> Vec<GateView> {
 }
 
 /// ln ½ / mean ln(kept) of each unit over steps and rows: the median and the 90th of a hundred.
-fn half_lives(cell: &Cell, hidden: usize, all: &[f32]) -> (Option<f32>, Option<f32>) {
+fn half_lives(
+    cell: &Cell,
+    hidden: usize,
+    all: &[f32],
+    valid: &[f32],
+) -> (Option<f32>, Option<f32>) {
     let Some((gate, rest)) = keep(cell) else { return (None, None) };
     let row = cell.saved() * hidden;
-    let rows = (all.len() / row).max(1) as f64;
+    let rows = taking_part(all, row, valid).count().max(1) as f64;
     let mut lives: Vec<f32> = (0..hidden)
         .map(|unit| {
-            let logs = all.chunks(row).map(|row| {
+            let logs = taking_part(all, row, valid).map(|row| {
                 let value = row[gate * hidden + unit];
                 let kept = if rest { 1.0 - value } else { value };
                 f64::from(kept).max(1e-30).ln()
@@ -276,4 +288,27 @@ fn radii(scope: &Microscope, place: Place) -> Result<Vec<(String, f32)>> {
         (name, (0..heads).map(of_head).fold(0.0, f32::max))
     };
     Ok(gate_names(&stack.cell).into_iter().enumerate().map(radius).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of padding hold zeros, which are no gates.
+    #[test]
+    fn padding_is_no_gate() {
+        let cell = Cell::from(CellKind::Lstm);
+        let row = cell.saved();
+        // One unit; the second and the last row take no part.
+        let mut all = vec![0.5; 4 * row];
+        all[row..2 * row].fill(0.0);
+        all[3 * row..].fill(f32::NAN);
+        let valid = [1.0, 0.0, 1.0, 0.0];
+        for gate in gate_views(&cell, 1, &all, &valid) {
+            assert_eq!((gate.mean, gate.low, gate.high), (0.5, 0.0, 0.0), "{}", gate.name);
+        }
+        // Half of the state at each step.
+        let (half, long) = half_lives(&cell, 1, &all, &valid);
+        assert!((half.unwrap() - 1.0).abs() < 1e-6 && (long.unwrap() - 1.0).abs() < 1e-6);
+    }
 }
