@@ -1,14 +1,15 @@
 //! A trained language model as an ONNX model.
 
 use super::export::{BATCH, Stack, TIME};
-use super::{CellChoice, FoundLayer, pytorch};
+use super::{CellChoice, FoundLayer, METADATA, pytorch};
 use crate::data::VocabularyText;
 use crate::error::{Error, Result};
+use crate::format::TensorFile;
 use crate::format::onnx::build::{Builder, fixed, named};
 use crate::format::onnx::{FLOAT, INT64, ModelProto};
 use crate::graph::RecurrentNode;
 use crate::task::TaskModel;
-use crate::task::lm::LanguageModel;
+use crate::task::lm::{LanguageModel, ModelConfig};
 use crate::tensor::Value;
 use crate::train::MODEL;
 use std::path::Path;
@@ -19,16 +20,11 @@ use std::path::Path;
 /// which of them they are under `tokens`.
 ///
 /// # Errors
-/// The folder holds no language model, or it can't be read.
+/// The folder holds no language model, or it can't be read; a cell that ONNX has no operator for.
 pub fn export_language_model(folder: &Path) -> Result<ModelProto> {
     let (model, weights) = LanguageModel::load(folder)?;
     let config = model.config();
-    if config.layer_norm {
-        let what = "ONNX has no recurrent operator with layer norm in the cell".to_string();
-        return Err(Error::Unsupported(what));
-    }
-    let choice = CellChoice::named(&config.cell);
-    let layers = pytorch::layers(&folder.join(MODEL), choice)?;
+    let layers = pytorch::layers(&folder.join(MODEL), Some(cell_of(config)?))?;
     let nodes: Vec<&RecurrentNode> =
         layers.iter().filter_map(|FoundLayer { weights, .. }| weights.as_ref().ok()).collect();
     if nodes.len() != config.layers {
@@ -64,4 +60,30 @@ pub fn export_language_model(folder: &Path) -> Result<ModelProto> {
     };
     let tokens = config.tokens.name();
     Ok(builder.finish(&[("tokens", tokens), ("vocabulary", &text)]))
+}
+
+/// The weights of a model's folder, with the facts about its recurrent layers in the metadata ([`METADATA`]).
+///
+/// # Errors
+/// As [`export_language_model`]; a cell that neither PyTorch nor ONNX has.
+pub fn language_model_tensors(folder: &Path) -> Result<TensorFile> {
+    let (model, tensors) = LanguageModel::load(folder)?;
+    let layers = pytorch::layers(&folder.join(MODEL), Some(cell_of(model.config())?))?;
+    let facts: Vec<_> = layers.iter().map(|layer| &layer.facts).collect();
+    let text = serde_json::to_string(&facts).map_err(|e| Error::invalid(e.to_string()))?;
+    Ok(TensorFile { tensors, metadata: [(METADATA.to_string(), text)].into() })
+}
+
+/// The cell, if other software has it.
+fn cell_of(config: &ModelConfig) -> Result<CellChoice> {
+    if config.layer_norm {
+        let what = "neither ONNX nor PyTorch has layer norm in the cell".to_string();
+        return Err(Error::Unsupported(what));
+    }
+    CellChoice::named(&config.cell).ok_or_else(|| nobody_has(&config.cell))
+}
+
+/// The error of a cell that is ours alone.
+pub(super) fn nobody_has(cell: &str) -> Error {
+    Error::Unsupported(format!("neither ONNX nor PyTorch has the cell '{cell}'"))
 }

@@ -12,7 +12,7 @@ mod onnx;
 mod pytorch;
 
 pub use export::export_layers;
-pub use language_model::export_language_model;
+pub use language_model::{export_language_model, language_model_tensors};
 pub use pytorch::{METADATA, to_tensors};
 
 use crate::error::{Error, Result};

@@ -4,10 +4,13 @@
 //! What PyTorch has no name for goes into `weight_peephole_l{k}` and, as JSON, into the file's
 //! metadata under [`METADATA`]; a file that has it is read with it.
 
+use super::language_model::nobody_has;
 use super::{CellChoice, FoundLayer, LayerFacts, choice_for, told_cell};
+use crate::cell::CellKind;
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, read_some_tensors};
 use crate::graph::{Direction, RecurrentNode};
+use crate::task::{Description, stem};
 use crate::tensor::{HostTensor, require_finite};
 use ndarray::{Array, Dimension};
 use std::collections::BTreeMap;
@@ -23,6 +26,15 @@ const BIAS_HH: &str = "bias_hh";
 const WEIGHT_HR: &str = "weight_hr";
 const PEEPHOLE: &str = "weight_peephole";
 const STEMS: [&str; 6] = [WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_HR, PEEPHOLE];
+/// Parameters of our layers that other software has no place for.
+const OURS: [&str; 6] = [
+    "norm_ih_weight",
+    "norm_hh_weight",
+    "norm_cell_weight",
+    "norm_cell_bias",
+    "batch_norm_weight",
+    "initial",
+];
 
 /// A parameter's name in its parts: `{prefix}.{stem}_l{layer}_reverse`.
 struct Name<'a> {
@@ -36,7 +48,7 @@ struct Name<'a> {
 impl<'a> Name<'a> {
     fn parse(name: &'a str) -> Option<Self> {
         let (prefix, last) = name.rsplit_once('.').unwrap_or(("", name));
-        let stem = STEMS.into_iter().find(|stem| last.starts_with(stem))?;
+        let stem = STEMS.into_iter().chain(OURS).find(|stem| last.starts_with(stem))?;
         let rest = &last[stem.len()..];
         if rest.is_empty() {
             return Some(Name { prefix, stem, layer: None, reverse: false });
@@ -67,6 +79,17 @@ pub(super) fn layers(path: &Path, choice: Option<CellChoice>) -> Result<Vec<Foun
             directions.entry(reverse).or_default().insert(stem, (name, tensor));
         }
     }
+    // What our own files say of their layers, by their names: nobody else calls a module so.
+    let own = |prefix: &str| {
+        let last = prefix.rsplit(['.', '/']).next().unwrap_or_default();
+        let cells = CellKind::ALL.into_iter().filter(|cell| !CellKind::CLASSIC.contains(cell));
+        cells.map(CellKind::name).find(|name| *name == last)
+    };
+    let foreign = |prefix: &&str| own(prefix).filter(|cell| CellChoice::named(cell).is_none());
+    if let Some(cell) = found.keys().find_map(|(prefix, _)| foreign(prefix)) {
+        return Err(Error::format(path, nobody_has(cell).to_string()));
+    }
+    let described = described_cell(path);
     // A stem alone is some other module's parameter.
     found.retain(|_, directions| directions.values().any(|parts| parts.contains_key(WEIGHT_HH)));
     let mut layers = Vec::new();
@@ -75,6 +98,10 @@ pub(super) fn layers(path: &Path, choice: Option<CellChoice>) -> Result<Vec<Foun
         let title =
             if prefix.is_empty() { format!("l{layer}") } else { format!("{prefix}.l{layer}") };
         let said = said.iter().find(|facts| facts.name == prefix && facts.layer == layer);
+        let choice = match own(prefix).and_then(CellChoice::named) {
+            Some(own) => Some(own),
+            None => choice.or(described.filter(|(name, _)| *name == prefix).map(|own| own.1)),
+        };
         let mut node: Option<RecurrentNode> = None;
         for (reverse, parts) in &directions {
             let read = Reader { path, title: &title, parts };
@@ -88,9 +115,25 @@ pub(super) fn layers(path: &Path, choice: Option<CellChoice>) -> Result<Vec<Foun
         node.check().map_err(|e| Error::format(path, e.to_string()))?;
         let mut facts = LayerFacts::of(&node, prefix.to_string(), layer);
         facts.batch_first = said.and_then(|said| said.batch_first);
-        layers.push(FoundLayer { facts, weights: Ok(node) });
+        let ours = directions.values().flatten().find(|(stem, _)| OURS.contains(stem));
+        let weights = match ours {
+            None => Ok(node),
+            Some((_, (name, _))) => {
+                Err(format!("neither ONNX nor PyTorch has a place for '{name}'"))
+            }
+        };
+        layers.push(FoundLayer { facts, weights });
     }
     Ok(layers)
+}
+
+/// The name and the cell of the recurrent layers in a model's file of ours, as the `config.json` beside it says: the
+/// names leave open which RNN it is.
+fn described_cell(path: &Path) -> Option<(&'static str, CellChoice)> {
+    let model = Description::read(path.parent()?).ok()?.model;
+    let cell = model.get("cell").or_else(|| model.get("recurrent")?.get("cell"))?.as_str()?;
+    let kind = CellKind::ALL.into_iter().find(|kind| kind.name() == cell)?;
+    Some((stem(kind), CellChoice::named(cell)?))
 }
 
 /// The tensors of one direction of one layer, by their stems.

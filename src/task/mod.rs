@@ -11,3 +11,5 @@ pub mod tag;
 
 pub use folder::{Description, TaskModel, load_recording, load_weights};
 pub use network::RecurrentConfig;
+#[cfg(feature = "onnx")]
+pub(crate) use network::stem;

@@ -50,6 +50,14 @@ pub(super) fn is_zero(rate: &f32) -> bool {
     *rate == 0.0
 }
 
+/// What the parameters of a cell's layers begin with: PyTorch's name of the module, or the cell's.
+pub(crate) fn stem(cell: CellKind) -> &'static str {
+    match cell {
+        CellKind::RnnTanh | CellKind::RnnRelu => "rnn",
+        other => other.name(),
+    }
+}
+
 impl RecurrentConfig {
     /// One layer without options.
     pub fn new(cell: CellKind, hidden: usize) -> Self {
@@ -84,12 +92,7 @@ impl RecurrentConfig {
             let known: Vec<_> = CellKind::ALL.iter().map(|c| c.name()).collect();
             Error::invalid(format!("unknown cell '{}'; there are {}", self.cell, known.join(", ")))
         })?;
-        let stem = match cell {
-            CellKind::Lstm => "lstm",
-            CellKind::Gru => "gru",
-            CellKind::RnnTanh | CellKind::RnnRelu => "rnn",
-            other => other.name(),
-        };
+        let stem = stem(cell);
         let cell = Cell { layer_norm: self.layer_norm.then_some(LAYER_NORM), ..Cell::from(cell) };
         let direction = if self.both { Direction::Both(Merge::Concat) } else { Direction::Forward };
         let stack = Recurrent {

@@ -58,6 +58,9 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
             "{name} is a folder; if it is a trained model, {hint}"
         )));
     }
+    if let Some(out) = &args.out {
+        apart(&args.file, out)?;
+    }
     let found = import(&args.file, args.cell.choice())?;
     let width = found.layers.iter().map(|layer| title(&layer.facts).len()).max().unwrap_or(0);
     for layer in &found.layers {
@@ -90,6 +93,17 @@ pub fn ends_in(path: &Path, endings: &[&str]) -> Result<()> {
     }
     let wanted: Vec<_> = endings.iter().map(|ending| format!(".{ending}")).collect();
     Err(Error::invalid(format!("{}: name it {}", path.display(), wanted.join(" or "))))
+}
+
+/// What is read is not written over.
+pub fn apart(input: &Path, out: &Path) -> Result<()> {
+    let places = [input, out].map(std::fs::canonicalize);
+    match places {
+        [Ok(input), Ok(place)] if input == place => {
+            Err(Error::format(out, "this file is what is read: name another --out"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn title(facts: &LayerFacts) -> String {
