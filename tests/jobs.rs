@@ -162,6 +162,20 @@ fn looks_at_a_job_write_nothing() {
     assert!(found.contains("Learning rate"), "{found}");
     assert!(std::fs::read_to_string(&picture).unwrap().contains("<svg"));
     assert!(!out.exists(), "nothing else is written");
+    // Nowhere to print: it is said, and the picture is there. Nowhere to draw: nothing is swept.
+    let kept = folder.path().join("kept.svg");
+    for look in [&["--find-lr", kept.to_str().unwrap()][..], &["--check-gradients"]] {
+        let Ok(full) = std::fs::File::options().write(true).open("/dev/full") else { break };
+        let start = ["train", "--data", &data];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_recurra"));
+        let output = command.args(start).args(SMALL).args(look).stdout(full).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("standard output") && !said.contains("panicked"), "{said}");
+    }
+    assert!(std::fs::read_to_string(&kept).unwrap().contains("<svg"));
+    let nowhere = folder.path().join("no/rates.svg");
+    run_fails(&data, &["--find-lr", nowhere.to_str().unwrap()], &["no/rates.svg"]);
     for (arguments, words) in [
         (&["train", "--dry-run", "--find-lr"][..], &["cannot be used with"][..]),
         (&["train", "--optimizer", "adagrad"], &["adagrad", "rms-prop"]),

@@ -223,6 +223,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         (0..self.members).map(scale).collect()
     }
 
+    /// Whether there is something to evaluate with.
+    pub fn validates(&self) -> bool {
+        !self.validation.is_empty()
+    }
+
     /// The members' mean losses over the validation data; none where the task has no such data.
     ///
     /// # Errors

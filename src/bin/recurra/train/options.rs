@@ -2,7 +2,7 @@
 
 use crate::args::{DeviceArgs, MemoryArgs, PrecisionArgs, ProfileArgs};
 use clap::Args;
-use recurra::optim::{Averaging, Optimizer, ParameterGroup, Schedule, Update};
+use recurra::optim::{Averaging, Optimizer, ParameterGroup, Schedule, Shape, Update};
 use recurra::tensor::Precision;
 use recurra::train::TrainOptions;
 use serde::{Deserialize, Serialize};
@@ -267,6 +267,27 @@ impl RunConfig {
     /// The members' seeds.
     pub fn seeds(&self) -> impl Iterator<Item = u64> {
         (0..self.ensemble as u64).map(|member| self.seed.wrapping_add(member))
+    }
+
+    /// Refuses what is decided by validation, of a run that has none.
+    ///
+    /// # Errors
+    /// The option is named.
+    pub fn check_unvalidated(&self) -> recurra::Result<()> {
+        let options = self.options(None)?;
+        let plateau = matches!(options.schedule.shape, Shape::Plateau(_));
+        let triggered = matches!(options.update.averaging, Some(Averaging::Triggered { .. }));
+        let asked = [
+            (self.patience.is_some(), "--patience"),
+            (plateau, "--schedule plateau"),
+            (triggered, "--average nt-asgd"),
+        ];
+        match asked.into_iter().find(|(asked, _)| *asked) {
+            None => Ok(()),
+            Some((_, option)) => Err(recurra::Error::Invalid(format!(
+                "{option} goes by the validation loss, and nothing is held out to validate with"
+            ))),
+        }
     }
 
     /// What the loop takes.

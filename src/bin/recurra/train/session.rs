@@ -5,7 +5,7 @@ use super::options::{RunArgs, RunConfig};
 use super::report::{REPORT, curves, microscope};
 use super::show::Show;
 use super::watch::{Board, Looks};
-use crate::args::{WATCHED, profile_table};
+use crate::args::{WATCHED, print_line, profile_table};
 use recurra::engine::{Engine, Program};
 use recurra::measure::DeviceRates;
 use recurra::recording::MemoryPlan;
@@ -107,7 +107,11 @@ impl Session<'_> {
             eprintln!("the trace: {}\n", file.display());
         }
         let (held, checkpoint) = resumed.unzip();
+        let is_new = checkpoint.is_none();
         let mut trainer = Trainer::new(engine, task, options, checkpoint)?;
+        if is_new && !trainer.validates() {
+            config.check_unvalidated()?;
+        }
         let (step, epoch) = (trainer.step(), trainer.steps_per_epoch());
         if let Some(every) = args.microscope {
             trainer = trainer.with_microscope(engine, Some(every).filter(|&every| every > 0))?;
@@ -141,6 +145,7 @@ impl Session<'_> {
             Show::new(args.json, about.unit, config.steps, step, TrainLog::open(&folder, step)?);
         let resumes = args.resume.is_some();
         show.board = args.tensorboard.then(|| Board::open(&folder, step, resumes)).transpose()?;
+        show.tell_every = (!trainer.validates()).then_some(config.evaluate_every);
         show.looks = args.microscope.map(|_| Looks::open(&folder, step)).transpose()?;
         #[cfg(feature = "dashboard")]
         if args.dashboard {
@@ -298,13 +303,24 @@ fn sweep(
 ) -> Result<()> {
     const STEPS: u64 = 300;
     let rates = RateSweep::new(1e-6, 10.0, STEPS)?;
+    check_writable(picture)?;
     let mut trainer = Trainer::new(engine, task, options, None)?;
     let (rates, losses) = trainer.sweep(&rates, STEPS)?;
     let found = find_rate(&rates, &losses)?;
-    println!("{}", found.text());
     found.chart().write_svg(picture)?;
     eprintln!("the picture: {}", picture.display());
-    Ok(())
+    print_line(&found.text())
+}
+
+/// Whether a file can be written, before hours went into it. One that is there stays as it is.
+fn check_writable(path: &Path) -> Result<()> {
+    let new = !path.exists();
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.map_err(|e| Error::io(path, "write", e))?;
+    match new {
+        true => std::fs::remove_file(path).map_err(|e| Error::io(path, "remove", e)),
+        false => Ok(()),
+    }
 }
 
 /// Gradients against differences of the loss, as a table.
@@ -312,15 +328,16 @@ fn check(engine: &Engine, task: &impl Task, options: &recurra::train::TrainOptio
     /// What a mean in f32 lets differences be told from.
     const BOUND: f64 = 1e-2;
     let checks = check_gradients(engine, task, options)?;
-    println!("{:<36}{:>14}{:>14}{:>12}", "parameter", "gradient", "difference", "error");
+    let head = ["gradient", "difference", "error"];
+    print_line(&format!("{:<36}{:>14}{:>14}{:>12}", "parameter", head[0], head[1], head[2]))?;
     for check in &checks {
-        println!(
+        print_line(&format!(
             "{:<36}{:>14.6e}{:>14.6e}{:>12.1e}",
             check.parameter,
             check.gradient,
             check.difference,
             check.error()
-        );
+        ))?;
     }
     let bad = checks.iter().filter(|c| c.error().is_nan() || c.error() > BOUND).count();
     match bad {

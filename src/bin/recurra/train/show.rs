@@ -21,6 +21,8 @@ pub struct Show {
     pending: Vec<LogLine>,
     pub board: Option<Board>,
     pub looks: Option<Looks>,
+    /// Steps between two lines of the training loss, where no validation tells of the run.
+    pub tell_every: Option<u64>,
     #[cfg(feature = "dashboard")]
     pub dashboard: Option<Dashboard>,
 }
@@ -48,6 +50,7 @@ impl Show {
             pending: Vec::new(),
             board: None,
             looks: None,
+            tell_every: None,
             #[cfg(feature = "dashboard")]
             dashboard: None,
         }
@@ -88,6 +91,12 @@ impl Show {
                     self.unit.symbol
                 ));
                 self.last = Some(*progress);
+                let told = |every: u64| progress.step.is_multiple_of(every);
+                if !self.json && self.tell_every.is_some_and(told) {
+                    let Progress { step, loss, elapsed, .. } = progress;
+                    let bits = self.unit.bits(*loss);
+                    self.print(&format!("step {step:6}  loss {loss:.4}{bits}  {elapsed:.0} s"));
+                }
             }
             Event::Validation(progress, losses) => {
                 if let Some(line) = self.pending.last_mut() {
@@ -161,6 +170,11 @@ impl Show {
     }
 
     pub fn summary(&self, seeds: impl Iterator<Item = u64>, bests: &[Best]) {
+        if let (Some(last), None) = (self.last, &self.validation) {
+            let Progress { step, loss, elapsed, .. } = last;
+            let bits = self.unit.bits(loss);
+            eprintln!("done     {step} steps in {elapsed:.0} s; training loss {loss:.4}{bits}");
+        }
         if let (Some(last), Some(validation)) = (self.last, &self.validation) {
             eprintln!(
                 "done     {} steps in {:.0} s; validation loss {}{}",
