@@ -173,9 +173,15 @@ pub trait TaskModel: Sized {
 /// that is NaN or infinite.
 pub fn load_weights(folder: &Path, shapes: &BTreeMap<String, Vec<usize>>) -> Result<NamedTensors> {
     let path = folder.join(MODEL);
-    if !path.exists() && folder.join(TRAINING).exists() {
-        let reason =
-            "this folder holds an ensemble: name one of the models in it, FOLDER/seed-SEED";
+    if !path.exists() {
+        let reason = if is_ensemble(folder) {
+            "this folder holds an ensemble: name one of the models in it, FOLDER/seed-SEED"
+                .to_string()
+        } else if folder.join(TRAINING).exists() {
+            format!("{MODEL} is missing; its run writes it again when it is taken up (--resume)")
+        } else {
+            format!("{MODEL} is missing")
+        };
         return Err(Error::format(folder, reason));
     }
     let tensors = read_tensors(&path)?.tensors;
@@ -198,6 +204,23 @@ pub fn load_weights(folder: &Path, shapes: &BTreeMap<String, Vec<usize>>) -> Res
         return Err(Error::format(path, format!("unknown tensor '{name}'")));
     }
     Ok(tensors)
+}
+
+/// Whether a folder's run trains several models, or models of such a run lie in it.
+pub fn is_ensemble(folder: &Path) -> bool {
+    let members = |training: &Value| training.get("ensemble").and_then(Value::as_u64);
+    let described = Description::read(folder).is_ok_and(|d| members(&d.training) > Some(1));
+    described || holds_members(folder)
+}
+
+/// Whether models of an ensemble lie in a folder.
+pub fn holds_members(folder: &Path) -> bool {
+    let of_member = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("seed-") && path.join(CONFIG).exists()
+    };
+    let mut list = std::fs::read_dir(folder).into_iter().flatten();
+    list.any(|entry| entry.is_ok_and(|entry| of_member(&entry.path())))
 }
 
 /// Loads a recording with a model's weights.

@@ -9,7 +9,9 @@ pub mod music;
 mod network;
 pub mod tag;
 
-pub use folder::{Description, TaskModel, load_recording, load_weights};
+pub use folder::{
+    Description, TaskModel, holds_members, is_ensemble, load_recording, load_weights,
+};
 pub use network::RecurrentConfig;
 #[cfg(feature = "onnx")]
 pub(crate) use network::stem;

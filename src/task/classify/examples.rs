@@ -221,17 +221,25 @@ impl Examples {
         list.into_iter().map(|(label, n)| (label.clone(), n)).unzip()
     }
 
+    /// The numbers of their classes; none of a label that is none of them.
+    ///
+    /// # Errors
+    /// There are no labels.
+    pub fn known_targets(&self, classes: &[String]) -> Result<Vec<Option<u32>>> {
+        if self.labels.is_empty() && !self.is_empty() {
+            return Err(self.error_at(0, "there is no label here, nor at any other sequence"));
+        }
+        let numbers: HashMap<&String, u32> = classes.iter().zip(0..).collect();
+        Ok(self.labels.iter().map(|label| numbers.get(label).copied()).collect())
+    }
+
     /// The numbers of their classes.
     ///
     /// # Errors
     /// There are no labels; one that is none of the classes: file and line are named.
     pub fn targets(&self, classes: &[String]) -> Result<Vec<u32>> {
-        if self.labels.is_empty() && !self.is_empty() {
-            return Err(self.error_at(0, "there is no label here, nor at any other sequence"));
-        }
-        let numbers: HashMap<&String, u32> = classes.iter().zip(0..).collect();
-        let number = |(at, label): (usize, &String)| {
-            numbers.get(label).copied().ok_or_else(|| {
+        let number = |(at, (target, label)): (usize, (Option<u32>, &String))| {
+            target.ok_or_else(|| {
                 let mut known = classes.iter().take(12).map(|c| format!("'{c}'"));
                 let known = known.by_ref().collect::<Vec<_>>().join(", ");
                 let more = if classes.len() > 12 { " …" } else { "" };
@@ -243,7 +251,8 @@ impl Examples {
                 self.error(at, &column, &what)
             })
         };
-        self.labels.iter().enumerate().map(number).collect()
+        let known = self.known_targets(classes)?.into_iter();
+        known.zip(&self.labels).enumerate().map(number).collect()
     }
 
     /// Those to go on with, and about `share` of each class held out, drawn from a seed. Of a class of one sequence

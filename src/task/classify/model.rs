@@ -271,14 +271,17 @@ impl ClassModel {
     /// How well the model does on examples.
     ///
     /// # Errors
-    /// As [`ClassModel::probabilities`]; no example; a label that is none of the model's: file and line are named.
+    /// As [`ClassModel::probabilities`]; no example; no label that is one of the model's: file and line are named.
     pub fn score(
         &self,
         engine: &Engine,
         weights: &NamedTensors,
         examples: &Examples,
     ) -> Result<ClassScore> {
-        let targets = examples.targets(&self.config.classes)?;
+        let targets = examples.known_targets(&self.config.classes)?;
+        if targets.iter().all(Option::is_none) {
+            examples.targets(&self.config.classes)?;
+        }
         let lengths = self.sequences(examples.content())?.lengths()?;
         let probabilities = self.probabilities(engine, weights, examples.content())?;
         let ClassConfig { classes, counts, .. } = &self.config;

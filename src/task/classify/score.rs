@@ -99,6 +99,9 @@ pub struct Bucket {
 pub struct ClassScore {
     /// Sequences.
     pub sequences: usize,
+    /// Those among them whose label is none of the classes: whatever is said of them is wrong. They have no part in
+    /// losses, nor a row in the confusion matrix.
+    pub unknown_labels: usize,
     /// The share whose likeliest class is right.
     pub accuracy: f64,
     /// Its interval of 95 %.
@@ -143,15 +146,15 @@ pub(super) fn likeliest(probabilities: &[f64]) -> usize {
 }
 
 impl ClassScore {
-    /// Of sequences by their true classes, the probabilities of all classes, and their steps. `counts` are the training
-    /// sequences of each class.
+    /// Of sequences by their true classes (none: another one), the probabilities of all classes, and their steps.
+    /// `counts` are the training sequences of each class.
     ///
     /// # Errors
-    /// There is no sequence; lists that do not fit together.
+    /// There is no sequence of one of the classes; lists that do not fit together.
     pub fn new(
         classes: &[String],
         counts: &[u64],
-        targets: &[u32],
+        targets: &[Option<u32>],
         probabilities: &[Vec<f64>],
         lengths: &[usize],
     ) -> Result<Self> {
@@ -160,24 +163,34 @@ impl ClassScore {
             && lengths.len() == n
             && counts.len() == c
             && probabilities.iter().all(|row| row.len() == c)
-            && targets.iter().all(|&target| (target as usize) < c);
-        if n == 0 || !fits {
-            let what = if n == 0 { "there is no sequence to score" } else { "lists do not fit" };
+            && targets.iter().flatten().all(|&target| (target as usize) < c);
+        let known = targets.iter().flatten().count();
+        if known == 0 || !fits {
+            let what =
+                if known == 0 { "there is no sequence to score" } else { "lists do not fit" };
             return Err(Error::invalid(what));
         }
         let nats = |p: f64| -p.max(f64::MIN_POSITIVE).ln();
         let mut confusion = vec![vec![0u64; c]; c];
         let mut sure = vec![(0u64, 0.0f64, 0u64); BINS];
         let (mut loss, mut confidence, mut right) = (0.0, 0.0, Vec::with_capacity(n));
-        for (&target, row) in targets.iter().zip(probabilities) {
-            let (target, best) = (target as usize, likeliest(row));
-            confusion[target][best] += 1;
-            loss += nats(row[target]);
+        // What sequences of other classes were taken for.
+        let mut astray = vec![0u64; c];
+        for (target, row) in targets.iter().zip(probabilities) {
+            let best = likeliest(row);
+            match target.map(|target| target as usize) {
+                Some(target) => {
+                    confusion[target][best] += 1;
+                    loss += nats(row[target]);
+                }
+                None => astray[best] += 1,
+            }
+            let is_right = *target == Some(best as u32);
             confidence += row[best];
             let bin = ((row[best] * BINS as f64) as usize).min(BINS - 1);
             let of = &mut sure[bin];
-            *of = (of.0 + 1, of.1 + row[best], of.2 + u64::from(target == best));
-            right.push(target == best);
+            *of = (of.0 + 1, of.1 + row[best], of.2 + u64::from(is_right));
+            right.push(is_right);
         }
         let all_right = right.iter().filter(|&&right| right).count() as u64;
         let reliability: Vec<Reliability> = (0..BINS)
@@ -198,20 +211,24 @@ impl ClassScore {
         let mut guessed = vec![vec![0u64; c]; c];
         (0..c).for_each(|class| guessed[class][most] = own(class));
         let all: f64 = counts.iter().sum::<u64>() as f64;
-        let priors = targets.iter().map(|&t| nats(counts[t as usize] as f64 / all)).sum::<f64>();
+        let prior = |&target: &u32| nats(counts[target as usize] as f64 / all);
+        let priors = targets.iter().flatten().map(prior).sum::<f64>();
+        let mut all_astray = vec![0; c];
+        all_astray[most] = (n - known) as u64;
         let majority = Guess {
             label: classes[most].clone(),
             accuracy: own(most) as f64 / n as f64,
-            macro_f1: means(&measures(classes, &guessed))[0],
-            loss: priors / n as f64,
+            macro_f1: means(&measures(classes, &guessed, &all_astray))[0],
+            loss: priors / known as f64,
         };
-        let each = measures(classes, &confusion);
+        let each = measures(classes, &confusion, &astray);
         let [macro_f1, macro_precision, macro_recall] = means(&each);
         Ok(ClassScore {
             sequences: n,
+            unknown_labels: n - known,
             accuracy: all_right as f64 / n as f64,
             interval: Interval::wilson(all_right, n as u64),
-            loss: loss / n as f64,
+            loss: loss / known as f64,
             macro_f1,
             macro_precision,
             macro_recall,
@@ -245,11 +262,12 @@ impl ClassScore {
     }
 }
 
-fn measures(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassMeasure> {
+/// Of each class, with what of other ones was taken for it.
+fn measures(classes: &[String], confusion: &[Vec<u64>], astray: &[u64]) -> Vec<ClassMeasure> {
     let of = |(class, label): (usize, &String)| {
         let right = confusion[class][class] as f64;
         let support: u64 = confusion[class].iter().sum();
-        let predicted: u64 = confusion.iter().map(|row| row[class]).sum();
+        let predicted = confusion.iter().map(|row| row[class]).sum::<u64>() + astray[class];
         let share = |of: u64| if of > 0 { right / of as f64 } else { 0.0 };
         let (precision, recall) = (share(predicted), share(support));
         let f1 = if right > 0.0 { 2.0 * right / (support + predicted) as f64 } else { 0.0 };
@@ -306,7 +324,7 @@ mod tests {
             row[class] = p;
             row
         };
-        let targets = [0, 0, 0, 0, 1, 1, 1];
+        let targets = [0, 0, 0, 0, 1, 1, 1].map(Some);
         let rows = [
             sure(0, 0.95),
             sure(0, 0.92),
@@ -353,11 +371,21 @@ mod tests {
     fn guessing_is_not_beaten_by_guessing() {
         let rows = vec![vec![0.1, 0.8, 0.1]; 5];
         let score =
-            ClassScore::new(&classes(), &[1, 5, 1], &[1, 1, 0, 2, 1], &rows, &[3; 5]).unwrap();
+            ClassScore::new(&classes(), &[1, 5, 1], &[1, 1, 0, 2, 1].map(Some), &rows, &[3; 5])
+                .unwrap();
         assert!(!score.beats_majority && score.verdict().contains("does not beat"));
         assert_eq!(score.by_length.len(), 1);
         assert!(ClassScore::new(&classes(), &[1, 5, 1], &[], &[], &[]).is_err());
-        assert!(ClassScore::new(&classes(), &[1, 5, 1], &[3], &rows[..1], &[3]).is_err());
+        assert!(ClassScore::new(&classes(), &[1, 5, 1], &[Some(3)], &rows[..1], &[3]).is_err());
+        assert!(ClassScore::new(&classes(), &[1, 5, 1], &[None], &rows[..1], &[3]).is_err());
+        // A sequence of another class is one that is wrong.
+        let more = [Some(1), Some(1), Some(0), None, Some(1)];
+        let score = ClassScore::new(&classes(), &[1, 5, 1], &more, &rows, &[3; 5]).unwrap();
+        assert_eq!((score.unknown_labels, score.sequences), (1, 5));
+        assert_eq!((score.accuracy, score.majority.accuracy), (0.6, 0.6));
+        assert_eq!((score.classes[1].support, score.classes[1].predicted), (3, 5));
+        assert_eq!(score.by_length[0].accuracy, 0.6);
+        assert!((score.loss - (3.0 * -0.8f64.ln() - 0.1f64.ln()) / 4.0).abs() < 1e-12);
     }
 
     /// By Wilson's formula in another form: the roots of (p − x)² = z²·x·(1 − x)/n.

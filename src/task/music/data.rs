@@ -32,7 +32,7 @@ impl Tunes {
     ///   `valid` and `test` belong there, the others to `train`. A step is so many quarter notes long.
     /// - One MIDI file: a tune to test.
     ///
-    /// Without `valid` every tenth tune of `train` is held out.
+    /// Without `valid` every tenth tune of `train` is held out; of fewer than ten the last, if it is not the only one.
     ///
     /// # Errors
     /// What can't be read or is in none of these forms; a note that is none: its tune and step, or its file and place
@@ -73,14 +73,16 @@ impl Tunes {
         Ok(tunes)
     }
 
-    /// Holds out every tenth tune of training, where there are none for validation.
+    /// Holds out every tenth tune of training, or the last of a few, where there are none for validation.
     fn hold_out(mut self) -> Result<Self> {
         if self.training.is_empty() && self.test.is_empty() {
             return Err(Error::invalid("there are no tunes to train on or to test with"));
         }
-        if self.validation.is_empty() && self.training.len() >= 10 {
+        let count = self.training.len();
+        if self.validation.is_empty() && count >= 2 {
             let tunes = std::mem::take(&mut self.training).into_iter().enumerate();
-            let (held, rest): (Vec<_>, Vec<_>) = tunes.partition(|(i, _)| i % 10 == 9);
+            let is_held = |i: usize| i % 10 == 9 || (count < 10 && i == count - 1);
+            let (held, rest): (Vec<_>, Vec<_>) = tunes.partition(|(i, _)| is_held(*i));
             self.validation = held.into_iter().map(|t| t.1).collect();
             self.training = rest.into_iter().map(|t| t.1).collect();
         }
@@ -176,7 +178,8 @@ mod tests {
     #[test]
     fn notes_become_keys_and_bad_ones_are_placed() {
         let tunes = of(r#"{"train": [[[60, 21, 60], []], [[-1, 108.0]]], "test": []}"#).unwrap();
-        assert_eq!(tunes.training, [vec![vec![0, 39], vec![]], vec![vec![87]]]);
+        assert_eq!(tunes.training, [[vec![0, 39], vec![]]]);
+        assert_eq!(tunes.validation, [[vec![87]]]);
         assert_eq!(of("[[[21]]]").unwrap().test, [[[0]]]);
         for (text, words) in [
             (r#"{"train": [[[60], [109]]]}"#, "'train', tune 1, step 2: note 109"),
@@ -191,5 +194,10 @@ mod tests {
         let many = format!(r#"{{"train": [{}]}}"#, vec!["[[60]]"; 20].join(","));
         let many = of(&many).unwrap();
         assert_eq!((many.training.len(), many.validation.len()), (18, 2));
+        for (count, held) in [(1, 0), (2, 1), (9, 1)] {
+            let few = format!(r#"{{"train": [{}]}}"#, vec!["[[60]]"; count].join(","));
+            let few = of(&few).unwrap();
+            assert_eq!((few.training.len(), few.validation.len()), (count - held, held));
+        }
     }
 }

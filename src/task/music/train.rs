@@ -34,6 +34,11 @@ impl MusicTask {
     pub fn new(model: MusicModel, tunes: &Tunes, budget: usize) -> Result<Self> {
         let tunes = [tunes.training.clone(), tunes.validation.clone()];
         tunes.iter().try_for_each(|list| check_notes(list))?;
+        if !tunes[0].is_empty() && tunes[1].is_empty() {
+            let what =
+                "there is one tune alone, and none to validate with: two are needed at least";
+            return Err(Error::invalid(what));
+        }
         let bucket = |(list, what): (&Vec<Vec<Vec<u32>>>, &str)| {
             let lengths: Vec<usize> = list.iter().map(Vec::len).collect();
             let of = |e: Error| Error::invalid(format!("tunes for {what}: {e}"));

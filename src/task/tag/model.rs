@@ -185,33 +185,41 @@ impl TagModel {
         self.character.is_some()
     }
 
-    /// Refuses sentences with a tag or an intent that the model doesn't know, by file, line and column, and sentences
-    /// without an intent where the model has some. A model without intents reads none.
+    /// Refuses sentences that can't be measured: without tags, or without an intent where the model has some. A model
+    /// without intents reads none.
     ///
     /// # Errors
-    /// As said.
-    pub fn check(&self, sentences: &[Sentence]) -> Result<()> {
+    /// As said: file and line are named.
+    pub fn check_measurable(&self, sentences: &[Sentence]) -> Result<()> {
         for sentence in sentences {
             if sentence.tags.len() != sentence.tokens.len() {
                 return Err(sentence.error_at(0, "this sentence has no tags"));
             }
+            if self.intent.is_some() && sentence.intent.is_none() {
+                return Err(sentence.error_at(0, "this sentence has no intent"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, and refuses a tag or an intent that the model doesn't know: it can't be learned.
+    ///
+    /// # Errors
+    /// As said: file, line and column are named.
+    pub fn check(&self, sentences: &[Sentence]) -> Result<()> {
+        self.check_measurable(sentences)?;
+        for sentence in sentences {
             for (token, tag) in sentence.tags.iter().enumerate() {
                 if self.tag_number(tag).is_none() {
                     let what = format!("the tag '{tag}' is not among those the model learned");
                     return Err(sentence.error_at(token, &what));
                 }
             }
-            if self.intent.is_none() {
-                continue;
-            }
-            match &sentence.intent {
-                None => return Err(sentence.error_at(0, "this sentence has no intent")),
-                Some(intent) if self.intent_number(intent).is_none() => {
-                    let what =
-                        format!("the intent '{intent}' is not among those the model learned");
-                    return Err(sentence.error_at_intent(&what));
-                }
-                Some(_) => {}
+            if let Some(intent) = sentence.intent.as_ref().filter(|_| self.intent.is_some())
+                && self.intent_number(intent).is_none()
+            {
+                let what = format!("the intent '{intent}' is not among those the model learned");
+                return Err(sentence.error_at_intent(&what));
             }
         }
         Ok(())

@@ -128,7 +128,7 @@ impl TagModel {
         weights: &NamedTensors,
         sentences: &[Sentence],
     ) -> Result<[TagScore; 2]> {
-        self.check(sentences)?;
+        self.check_measurable(sentences)?;
         if sentences.is_empty() {
             return Err(Error::invalid("there is no sentence to score"));
         }
@@ -150,10 +150,15 @@ impl TagModel {
             false => sentences.to_vec(),
         };
         let baseline = own.iter().map(|s| config.baseline.guess(&s.tokens));
+        let tags = own.iter().flat_map(|s| &s.tags);
+        let unknown_tags = tags.filter(|tag| self.tag_number(tag).is_none()).count();
+        let intents = own.iter().filter_map(|s| s.intent.as_ref());
+        let unknown_intents = intents.filter(|i| self.intent_number(i).is_none()).count();
         [
             TagScore::of(config.scheme, &own, predicted.iter().map(|p| self.guess(p))),
             TagScore::of(config.scheme, &own, baseline),
         ]
+        .map(|score| TagScore { unknown_tags, unknown_intents, ..score })
     }
 
     /// The weights with transitions that the scheme forbids at a score that none can make up for.

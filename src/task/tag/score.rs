@@ -82,6 +82,10 @@ pub struct TagScore {
     pub intent_accuracy: Option<f64>,
     /// The share of sentences of which all is right: each word's tag, and the intent.
     pub sentence_accuracy: f64,
+    /// Words with a tag that was not learned: they are wrong in all measures.
+    pub unknown_tags: usize,
+    /// Sentences with an intent that was not learned: they are wrong too.
+    pub unknown_intents: usize,
 }
 
 impl TagScore {
@@ -137,6 +141,8 @@ impl TagScore {
             types,
             intent_accuracy: (intents > 0).then(|| share(right_intents, intents)),
             sentence_accuracy: share(whole, sentences.len()),
+            unknown_tags: 0,
+            unknown_intents: 0,
         }
     }
 
