@@ -3,6 +3,7 @@
 use crate::args::{DeviceArgs, json_line, print_line};
 use crate::eval::unknown_task;
 use crate::train;
+use crate::train::folder::from_config;
 use crate::train::report::microscope as add;
 use clap::Args;
 use recurra::Result;
@@ -53,13 +54,14 @@ pub fn run(args: &MicroscopeArgs) -> Result<ExitCode> {
     let engine = args.device.engine()?;
     let data = args.data.as_deref();
     let view = match description.task.as_str() {
-        lm::NAME => train::lm::look(&args.model, data, &engine)?,
-        classify::NAME => train::classify::look(&args.model, data, &engine)?,
-        forecast::NAME => train::forecast::look(&args.model, data, &engine)?,
-        music::NAME => train::music::look(&args.model, data, &engine)?,
-        tag::NAME => train::tag::look(&args.model, data, &engine)?,
+        lm::NAME => train::lm::look(&args.model, data, &engine),
+        classify::NAME => train::classify::look(&args.model, data, &engine),
+        forecast::NAME => train::forecast::look(&args.model, data, &engine),
+        music::NAME => train::music::look(&args.model, data, &engine),
+        tag::NAME => train::tag::look(&args.model, data, &engine),
         task => return Err(unknown_task(&args.model, task)),
     };
+    let view = view.map_err(|e| from_config(&args.model, e))?;
     if let Some(out) = &args.out {
         let mut report = Report::new(format!("The model in {}", args.model.display()));
         add(&mut report, std::slice::from_ref(&view))?;

@@ -15,6 +15,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let whole = model.sequences(examples.content());
     whole.map_err(|e| examples.error_at(0, &e.to_string()))?;
     let score = model.score(&args.engine()?, &weights, &examples)?;
+    // The first of those that can't be right, with its place.
+    if let Err(unknown) = examples.targets(&model.config().classes) {
+        eprintln!("{unknown}; such ones count as wrong");
+    }
     if args.json {
         return print_line(&json_line(&score)?);
     }

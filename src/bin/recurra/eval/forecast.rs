@@ -10,14 +10,22 @@ use recurra::{Error, Result};
 use serde::Serialize;
 use std::ops::Range;
 
+/// The measures as JSON has them.
 #[derive(Serialize)]
-struct Measured {
+pub struct Measured {
     /// Which rows are forecast.
     rows: &'static str,
     #[serde(flatten)]
     scores: Scores,
     /// What the model does not do better than a baseline.
     verdict: Vec<String>,
+}
+
+impl Measured {
+    pub fn new(rows: &'static str, scores: Scores) -> Self {
+        let verdict = scores.verdict();
+        Measured { rows, scores, verdict }
+    }
 }
 
 /// A backtest over the part to test of the file that the model was trained with, or over what is new in another.
@@ -68,8 +76,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let forecasts = forecasts.map_err(in_file)?;
     let scores = model.score(&data, &forecasts).map_err(in_file)?;
     if args.json {
-        let verdict = scores.verdict();
-        return print_line(&json_line(&Measured { rows: what, scores, verdict })?);
+        return print_line(&json_line(&Measured::new(what, scores))?);
     }
     print_line(&format!("rows {what}"))?;
     lines(&scores).iter().try_for_each(|line| print_line(line))

@@ -6,7 +6,8 @@ mod lm;
 mod music;
 mod tag;
 
-pub use forecast::lines as forecast_lines;
+pub use forecast::{Measured, lines as forecast_lines};
+pub use tag::TagMeasures;
 
 use crate::args::{DeviceArgs, WeightArgs};
 use clap::Args;

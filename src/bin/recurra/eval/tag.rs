@@ -4,7 +4,7 @@ use super::EvalArgs;
 use crate::args::{json_line, print_line};
 use crate::train::folder::trained;
 use crate::train::tag::TagTraining;
-use crate::train::tag_report::line;
+use crate::train::tag_report::{line, unknown};
 use recurra::task::TaskModel;
 use recurra::task::tag::{TagModel, TagScore, read};
 use recurra::{Error, Result};
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// The measures of a tagger on sentences, and the baseline's.
 #[derive(Serialize)]
-struct TagMeasures {
+pub struct TagMeasures {
     #[serde(flatten)]
     model: TagScore,
     baseline: TagScore,
@@ -20,21 +20,36 @@ struct TagMeasures {
     complaints: Vec<String>,
 }
 
+impl TagMeasures {
+    pub fn new([model, baseline]: [TagScore; 2]) -> Self {
+        let complaints = model.complaints(&baseline);
+        TagMeasures { model, baseline, complaints }
+    }
+}
+
 pub fn run(args: &EvalArgs) -> Result<()> {
     let (model, training): (TagModel, TagTraining) = trained(&args.model)?;
     let weights = model.load_weights(&args.model)?;
     let sentences = read(std::slice::from_ref(&args.data), training.columns)?;
     let engine = args.engine()?;
-    let [score, baseline] = model.score(&engine, &weights, &sentences).map_err(|e| {
+    let scores = model.score(&engine, &weights, &sentences).map_err(|e| {
         if let Error::Invalid(what) = e { Error::format(&args.data, what) } else { e }
     })?;
-    let complaints = score.complaints(&baseline);
-    if args.json {
-        return print_line(&json_line(&TagMeasures { model: score, baseline, complaints })?);
+    // The first of those that can't be right, with its place.
+    if let Err(unknown) = model.check(&sentences) {
+        eprintln!("{unknown}; such ones count as wrong");
     }
+    let measures = TagMeasures::new(scores);
+    if args.json {
+        return print_line(&json_line(&measures)?);
+    }
+    let TagMeasures { model: score, baseline, complaints } = measures;
     print_line(&format!("sentences {}, {} words", score.sentences, score.words))?;
     print_line(&line("all", "model", &score))?;
     print_line(&line("all", "baseline", &baseline))?;
+    if let Some(unknown) = unknown(&score) {
+        print_line(&unknown)?;
+    }
     for (kind, counts) in &score.types {
         print_line(&format!(
             "    {kind:<32} F1 {:6.2} %, precision {:6.2} %, recall {:6.2} % of {}",

@@ -1,9 +1,10 @@
 //! The folder of a run: made, or taken up again, by one run at a time.
 
-use recurra::task::TaskModel;
+use recurra::task::{Description, TaskModel, holds_members, is_ensemble};
 use recurra::train::{CONFIG, Checkpoint, MODEL, TRAINING};
 use recurra::{Error, Result};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -37,16 +38,8 @@ impl RunFolder {
         let has = |name: &str| folder.join(name).exists();
         // A run that was killed before its first checkpoint was whole leaves its lock and no config.
         let killed = has(LOCK) && !has(CONFIG);
-        let members = || -> Result<bool> {
-            let list = std::fs::read_dir(folder).map_err(|e| Error::io(folder, "read", e))?;
-            let models = list.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-            let of_member = |path: &PathBuf| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                name.starts_with("seed-") && path.join(CONFIG).exists()
-            };
-            Ok(models.into_iter().any(|path| of_member(&path)))
-        };
-        if has(CONFIG) || (!killed && (has(MODEL) || has(TRAINING) || members()?)) {
+        let holds = || has(MODEL) || has(TRAINING) || holds_members(folder);
+        if has(CONFIG) || (!killed && holds()) {
             let reason =
                 "this folder already holds a model: go on with --resume, or name another --out";
             return Err(Error::format(folder, reason));
@@ -72,11 +65,15 @@ impl RunFolder {
         if self.path.join(TRAINING).exists() {
             return Ok(());
         }
-        let reason = format!(
-            "there is no {TRAINING} to go on from; one model of an ensemble goes on with the others: \
-             name the folder that they lie in"
-        );
-        Err(Error::format(&self.path, reason))
+        // The whole name, also of `.`.
+        let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let hint = match path.parent() {
+            Some(all) if is_ensemble(all) => {
+                "; one model of an ensemble goes on with the others: name the folder that they lie in"
+            }
+            _ => "",
+        };
+        Err(Error::format(&self.path, format!("there is no {TRAINING} to go on from{hint}")))
     }
 }
 
@@ -103,13 +100,68 @@ pub fn take_up<M: TaskModel, C: DeserializeOwned>(
     check: impl FnOnce(&M, &mut C) -> Result<()>,
 ) -> Result<(M, C, Resumed)> {
     // Before a lock is left in a folder that is no run's.
+    let task = Description::read(folder)?.task;
+    if task != M::TASK {
+        let own = folder.display();
+        let reason = format!(
+            "a model of task '{task}', not of '{}': recurra train {task} --resume {own}",
+            M::TASK
+        );
+        return Err(Error::format(folder, reason));
+    }
     trained::<M, C>(folder)?;
     let held = RunFolder::take(folder)?;
     let (model, mut training) = trained(folder)?;
-    check(&model, &mut training)?;
+    check(&model, &mut training).map_err(|e| from_config(folder, e))?;
     held.check_resumable()?;
     let checkpoint = Checkpoint::load(folder)?;
     Ok((model, training, (held, checkpoint)))
+}
+
+/// A file of data as `config.json` keeps it: found from wherever the run is taken up.
+///
+/// # Errors
+/// A name that is no UTF-8, which JSON can't hold.
+pub fn kept(file: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(file).map_err(|e| Error::io(file, "find", e))?;
+    match path.to_str() {
+        Some(_) => Ok(path),
+        None => {
+            let reason = format!("a path that is no UTF-8 can't be kept in {CONFIG}: rename it");
+            Err(Error::format(path, reason))
+        }
+    }
+}
+
+/// The same of several.
+pub fn kept_all(files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    files.iter().map(|file| kept(file)).collect()
+}
+
+/// Says of a file that can't be read that nobody but the run's description named it, if so.
+pub fn from_config(folder: &Path, error: Error) -> Error {
+    fn names(value: &Value, path: &Path) -> bool {
+        match value {
+            Value::String(name) => !name.is_empty() && path.starts_with(name),
+            Value::Array(list) => list.iter().any(|value| names(value, path)),
+            Value::Object(map) => map.values().any(|value| names(value, path)),
+            _ => false,
+        }
+    }
+    match error {
+        Error::Io { path, action: "read", source }
+            if Description::read(folder).is_ok_and(|own| names(&own.training, &path)) =>
+        {
+            let config = folder.join(CONFIG);
+            let reason = format!(
+                "read failed: {source}; the run's {} says that its data lie there: --data tells where they are now \
+                 (--labels, --validation, --test likewise)",
+                config.display()
+            );
+            Error::format(path, reason)
+        }
+        other => other,
+    }
 }
 
 /// Refuses a file that is not the one a run began with.

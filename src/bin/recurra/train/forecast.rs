@@ -1,10 +1,11 @@
 //! `recurra train forecast`.
 
-use super::folder::{check_same, file_hash, take_up, trained};
+use super::folder::{check_same, file_hash, kept, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
-use crate::eval::forecast_lines;
+use crate::args::{json_line, print_line};
+use crate::eval::{Measured, forecast_lines};
 use clap::{Args, ValueEnum};
 use recurra::engine::Engine;
 use recurra::task::TaskModel;
@@ -256,7 +257,7 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
             let model = ForecastModel::new(config)?;
             let warm_up = args.warm_up.unwrap_or(args.window / 4);
             let training = ForecastTraining {
-                data: data.clone(),
+                data: kept(data)?,
                 data_hash: file_hash(data)?,
                 split: args.split,
                 windows: Windows { time: args.window, warm_up, batch: args.batch },
@@ -298,6 +299,7 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
     let Some(mut ended) = session.run(&engine, &task)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
     let data: &ForecastData = task.data();
+    let mut measures = BTreeMap::new();
     for what in ["validation", "test"] {
         let origins: Vec<_> = task
             .parts()
@@ -325,9 +327,13 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
         }
         let heading = if what == "test" { "Test" } else { "Validation" };
         pictures(&mut ended.report, heading, &model, data, &forecasts, &scores);
+        let rows = if what == "test" { "to test" } else { "to validate" };
+        measures.insert(what, Measured::new(rows, scores));
     }
     let report = ended.write()?;
-    if !args.run.json {
+    if args.run.json {
+        print_line(&json_line(&measures)?)?;
+    } else {
         eprintln!("the report:     {}", report.display());
     }
     Ok(ExitCode::SUCCESS)

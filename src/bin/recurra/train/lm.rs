@@ -1,6 +1,6 @@
 //! `recurra train lm`.
 
-use super::folder::{Resumed, data_hash, take_up, trained};
+use super::folder::{Resumed, data_hash, kept, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
@@ -210,8 +210,8 @@ impl Job {
             (streams.saturating_sub(args.seq + lead) / args.seq).max(1) as u64
         };
         let training = LmTraining {
-            data: args.data.clone(),
-            validation: args.validation.clone(),
+            data: args.data.as_deref().map(kept).transpose()?,
+            validation: args.validation.as_deref().map(kept).transpose()?,
             tokens: tokens.iter().map(Vec::len).sum(),
             text_hash: data_hash(text.bytes()),
             validation_hash: args

@@ -1,9 +1,10 @@
 //! `recurra train music`.
 
-use super::folder::{check_same, file_hash, take_up, trained};
+use super::folder::{check_same, file_hash, kept, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, positive, size};
 use super::session::{About, Session, Unit};
+use crate::args::{json_line, print_line};
 use clap::Args;
 use recurra::engine::Engine;
 use recurra::report::Table;
@@ -12,6 +13,7 @@ use recurra::task::music::{self, MusicModel, MusicTask, NoteModel, Tunes};
 use recurra::train::View;
 use recurra::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -67,7 +69,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
                 MusicModel::new(NoteModel { quarters, ..NoteModel::new(args.network.config()) })?
             };
             let training = MusicTraining {
-                data: data.clone(),
+                data: kept(data)?,
                 data_hash: file_hash(data)?,
                 batch_steps: args.batch_steps,
                 run: RunConfig::new(&args.run, 1, 1),
@@ -79,8 +81,12 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let mut training = training;
     let tunes = Tunes::read(&training.data, model.config().quarters)?;
     let learner = model.clone().with_memory(args.run.memory.memory());
-    let task = MusicTask::new(learner, &tunes, training.batch_steps)
-        .map_err(|e| Error::format(&training.data, format!("{e} (--batch-steps)")))?;
+    let task = MusicTask::new(learner, &tunes, training.batch_steps).map_err(|e| {
+        let mut all = tunes.training.iter().chain(&tunes.validation);
+        let is_long = all.any(|tune| tune.len() > training.batch_steps);
+        let hint = if is_long { " (--batch-steps)" } else { "" };
+        Error::format(&training.data, format!("{e}{hint}"))
+    })?;
     if resumed.is_none() {
         let epoch = task.buckets().count() as u64;
         let steps = (epoch / args.run.accumulate as u64).max(1);
@@ -120,6 +126,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let Some(mut ended) = session.run(&engine, &task)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
     let mut table = Table::new("The best model", ["tunes", "nats a step", "frame accuracy"]);
+    let mut measures = BTreeMap::new();
     for (what, list) in [("validation", &tunes.validation), ("test", &tunes.test)] {
         if list.iter().all(Vec::is_empty) {
             continue;
@@ -130,10 +137,13 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
             eprintln!("{what:<8} {:.4} nats a step, frame accuracy {accuracy}", score.loss);
         }
         table = table.row([what.to_string(), format!("{:.4}", score.loss), accuracy]);
+        measures.insert(what, score);
     }
     ended.report.section("Scores").add(table);
     let report = ended.write()?;
-    if !args.run.json {
+    if args.run.json {
+        print_line(&json_line(&measures)?)?;
+    } else {
         eprintln!("the report:     {}", report.display());
     }
     Ok(ExitCode::SUCCESS)

@@ -1,10 +1,11 @@
 //! `recurra train tag`.
 
-use super::folder::{data_hash, take_up, trained};
+use super::folder::{data_hash, kept_all, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, rate, size};
 use super::session::{About, Session, Unit};
 use super::tag_report::pictures;
+use crate::args::{json_line, print_line};
 use clap::Args;
 use recurra::engine::Engine;
 use recurra::task::tag::{
@@ -239,9 +240,9 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
         }
         None => {
             let training = TagTraining {
-                data: args.data.clone(),
-                validation: args.validation.clone(),
-                test: args.test.clone(),
+                data: kept_all(&args.data)?,
+                validation: kept_all(&args.validation)?,
+                test: kept_all(&args.test)?,
                 data_hash: hash_of(&args.data)?,
                 validation_hash: hash_of(&args.validation)?,
                 held_out: args.held_out,
@@ -265,7 +266,7 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
         }
     };
     // Before the run, not behind it.
-    model.check(&parts.test)?;
+    model.check_measurable(&parts.test)?;
     let learner = model.clone().with_memory(args.run.memory.memory());
     let task = training.task(learner, &parts)?;
     if resumed.is_none() {
@@ -289,9 +290,11 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
     let weights = model.load_weights(&ended.best)?;
     let lists = [("validation", &parts.validation), ("test", &parts.test)];
     let lists: Vec<_> = lists.into_iter().filter(|(_, list)| !list.is_empty()).collect();
-    let said = pictures(&mut ended.report, &device, &model, &weights, &lists)?;
+    let (said, measures) = pictures(&mut ended.report, &device, &model, &weights, &lists)?;
     let report = ended.write()?;
-    if !args.run.json {
+    if args.run.json {
+        print_line(&json_line(&measures)?)?;
+    } else {
         said.iter().for_each(|line| eprintln!("{line}"));
         eprintln!("the report:     {}", report.display());
     }

@@ -1,6 +1,7 @@
 //! The report of a tagger: scores beside the baseline, types, lengths, tagged sentences, intents, transitions.
 
 use crate::args::json_line;
+use crate::eval::TagMeasures;
 use recurra::Result;
 use recurra::engine::Engine;
 use recurra::report::{
@@ -10,6 +11,7 @@ use recurra::task::TaskModel;
 use recurra::task::tag::{Guess, Predicted, Sentence, TagModel, TagScore, entities};
 use recurra::tensor::NamedTensors;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Types in the table, and tags in the map of transitions, at most.
 const MOST_TYPES: usize = 60;
@@ -24,15 +26,15 @@ fn percent(share: f64) -> String {
 }
 
 /// Scores a trained model on lists of sentences, the one that tells most last, and adds what is to be seen: the lines
-/// that say it.
+/// that say it, and the measures of each list.
 pub fn pictures(
     report: &mut Report,
     engine: &Engine,
     model: &TagModel,
     weights: &NamedTensors,
     lists: &[(&str, &Vec<Sentence>)],
-) -> Result<Vec<String>> {
-    let mut said = Vec::new();
+) -> Result<(Vec<String>, BTreeMap<String, TagMeasures>)> {
+    let (mut said, mut measures) = (Vec::new(), BTreeMap::new());
     let mut table = Table::new(
         "The best model, and the most frequent tag of each word and the most frequent intent beside it",
         [
@@ -66,6 +68,8 @@ pub fn pictures(
             ]);
             said.push(line(what, who, score));
         }
+        said.extend(unknown(&scores[0]).map(|unknown| format!("{what:<8} {unknown}")));
+        measures.insert(what.to_string(), TagMeasures::new(scores.clone()));
         let own = scores[0].complaints(&scores[1]);
         complaints.extend(own.into_iter().map(|complaint| format!("{what}: {complaint}")));
         last = Some((what, list, predicted, scores));
@@ -83,7 +87,9 @@ pub fn pictures(
         report.text(complaints.join("\n\n"));
     }
     said.extend(complaints);
-    let Some((what, list, predicted, [score, baseline])) = last else { return Ok(said) };
+    let Some((what, list, predicted, [score, baseline])) = last else {
+        return Ok((said, measures));
+    };
     types(report, what, &score, &baseline);
     lengths(report, what, model, list, &predicted);
     report.section("Tagged sentences");
@@ -103,7 +109,17 @@ pub fn pictures(
     }
     transitions(report, model, weights)?;
     report.section("Layers and features").facts(facts);
-    Ok(said)
+    Ok((said, measures))
+}
+
+/// What can't be right, if anything.
+pub fn unknown(score: &TagScore) -> Option<String> {
+    let &TagScore { unknown_tags: tags, unknown_intents: intents, .. } = score;
+    (tags + intents > 0).then(|| {
+        format!(
+            "{tags} words have tags that the model did not learn, {intents} sentences such intents: they count as wrong"
+        )
+    })
 }
 
 /// A score in words.

@@ -1,6 +1,6 @@
 //! The sequences of a run: which files they come from, and what is held out.
 
-use crate::train::folder::{check_same, file_hash};
+use crate::train::folder::{check_same, file_hash, kept_all};
 use crate::train::options::RunConfig;
 use recurra::task::classify::{Examples, Format, Reading};
 use recurra::{Error, Result};
@@ -21,7 +21,7 @@ impl Files {
     pub fn new(files: &[PathBuf], labels: &[PathBuf]) -> Result<Self> {
         let hashes =
             files.iter().chain(labels).map(|file| file_hash(file)).collect::<Result<_>>()?;
-        Ok(Files { files: files.to_vec(), labels: labels.to_vec(), hashes })
+        Ok(Files { files: kept_all(files)?, labels: kept_all(labels)?, hashes })
     }
 
     /// The same files elsewhere.

@@ -7,6 +7,7 @@ use super::folder::{take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, rate, size};
 use super::session::{About, Session, Unit};
+use crate::args::{json_line, print_line};
 use clap::Args;
 use data::{ClassTraining, Files, Parts};
 use recurra::data::Tokens;
@@ -277,7 +278,7 @@ pub fn run(args: &ClassArgs) -> Result<ExitCode> {
         ClassData::new(&learner, &parts.training, parts.validation.as_ref(), loss(&training))?;
     // Before anything is trained that couldn't be measured in the end.
     if let Some(test) = &parts.test {
-        test.targets(&model.config().classes)?;
+        test.known_targets(&model.config().classes)?;
         model.sequences(test.content()).map_err(|e| test.error_at(0, &e.to_string()))?;
     }
     let fit = data.fit(&learner, training.batch, training.shapes)?;
@@ -318,9 +319,12 @@ pub fn run(args: &ClassArgs) -> Result<ExitCode> {
     let session = Session { args: &args.run, config: training.run.clone(), about, resumed };
     let Some(mut ended) = session.run(&engine, &fit)? else { return Ok(ExitCode::SUCCESS) };
     let weights = model.load_weights(&ended.best)?;
-    let told = report::add(&mut ended.report, &model, &device, &weights, &parts, &training)?;
+    let (told, scores) =
+        report::add(&mut ended.report, &model, &device, &weights, &parts, &training)?;
     let page = ended.write()?;
-    if !args.run.json {
+    if args.run.json {
+        print_line(&json_line(&scores)?)?;
+    } else {
         told.iter().for_each(|line| eprintln!("{line}"));
         eprintln!("the report:     {}", page.display());
     }

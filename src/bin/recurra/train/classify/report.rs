@@ -7,6 +7,7 @@ use recurra::report::{BarChart, HeatMap, LineChart, Report, Series, Stroke, Tabl
 use recurra::task::TaskModel;
 use recurra::task::classify::{ClassModel, ClassScore, Content, Examples, InputConfig};
 use recurra::tensor::NamedTensors;
+use std::collections::BTreeMap;
 
 /// Mistakes that are shown.
 const MISTAKES: usize = 12;
@@ -56,7 +57,7 @@ pub fn data_lines(model: &ClassModel, name: &str, parts: &Parts) -> Result<Vec<S
     Ok(lines)
 }
 
-/// Scores and pictures into the report; what is told at the end of the run.
+/// Scores and pictures into the report; what is told at the end of the run, and the score of each part.
 pub fn add(
     report: &mut Report,
     model: &ClassModel,
@@ -64,7 +65,7 @@ pub fn add(
     weights: &NamedTensors,
     parts: &Parts,
     training: &ClassTraining,
-) -> Result<Vec<String>> {
+) -> Result<(Vec<String>, BTreeMap<&'static str, ClassScore>)> {
     let header = [
         "sequences",
         "",
@@ -77,7 +78,7 @@ pub fn add(
     ];
     let mut table = Table::new("The best model, and guessing", header);
     report.section("The model and its data").facts(facts(model, training));
-    let (mut told, mut last) = (Vec::new(), None);
+    let (mut told, mut scores, mut last) = (Vec::new(), BTreeMap::new(), None);
     for (what, part) in [("validation", &parts.validation), ("test", &parts.test)] {
         let Some(part) = part else { continue };
         let score = model.score(engine, weights, part)?;
@@ -102,9 +103,11 @@ pub fn add(
                 format!("{:.4}", score.majority.macro_f1),
             ]);
         told.push(format!("{what:<8} {}", summary(&score)));
+        told.extend(unknown(&score).map(|unknown| format!("         {unknown}")));
+        scores.insert(what, score.clone());
         last = Some((what, part, score));
     }
-    let Some((what, part, score)) = last else { return Ok(told) };
+    let Some((what, part, score)) = last else { return Ok((told, scores)) };
     told.push(format!("         {}", score.verdict()));
     report.section("Scores").add(table).text(score.verdict());
     report.section(format!("What it takes for what ({what})"));
@@ -149,7 +152,7 @@ pub fn add(
         ),
     );
     report.add(mistakes(model, engine, weights, part)?);
-    Ok(told)
+    Ok((told, scores))
 }
 
 /// What was chosen, but for what all runs have.
@@ -185,12 +188,12 @@ fn mistakes(
     part: &Examples,
 ) -> Result<Table> {
     let classes = &model.config().classes;
-    let targets = part.targets(classes)?;
+    let targets = part.known_targets(classes)?;
     let rows = model.probabilities(engine, weights, part.content())?;
     let mut wrong = Vec::new();
     for (i, (row, &target)) in rows.iter().zip(&targets).enumerate() {
         let best = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        if let Some((class, &p)) = best.filter(|best| best.0 != target as usize) {
+        if let Some((class, &p)) = best.filter(|best| Some(best.0 as u32) != target) {
             wrong.push((p, i, class));
         }
     }
@@ -217,6 +220,14 @@ fn mistakes(
         table = table.row(cells);
     }
     Ok(table)
+}
+
+/// What can't be right, if anything.
+fn unknown(score: &ClassScore) -> Option<String> {
+    let (n, all) = (score.unknown_labels, score.sequences);
+    (n > 0).then(|| {
+        format!("{n} of {all} have labels that the model did not learn: they count as wrong")
+    })
 }
 
 /// The score in a line, with guessing beside each figure.
@@ -261,8 +272,9 @@ pub fn lines(score: &ClassScore) -> Vec<String> {
             percent(score.confidence),
             percent(score.calibration_error)
         ),
-        String::new(),
     ];
+    lines.extend(unknown(score).map(|unknown| format!("unknown      {unknown}")));
+    lines.push(String::new());
     let widest = score.classes.iter().map(|c| c.label.chars().count()).max().unwrap_or(0).max(5);
     lines.push(format!(
         "{:<widest$}  {:>9}  {:>8}  {:>8}  {:>9}  {:>9}",
