@@ -22,7 +22,7 @@ pub(crate) fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String> {
         let byte = e.as_bytes()[at];
         let reason = format!(
             "the text is not UTF-8: byte 0x{byte:02x} at offset {at} (line {line}); \
-             convert it first, for example with iconv -t utf-8, or take it as bytes"
+             convert it first, for example with iconv -t utf-8"
         );
         Error::format(path, reason)
     })

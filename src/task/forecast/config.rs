@@ -172,7 +172,7 @@ impl ForecastConfig {
     /// A model of a table's columns, scaled by the training part of each series.
     ///
     /// # Errors
-    /// A series that is too short for the split; a column without a value in the training part; what has no logarithm.
+    /// A series that is too short for the split, or all for a lag or a season that is asked for; a column without a value in the training part; what has no logarithm.
     pub fn new(
         table: &Table,
         split: &Split,
@@ -194,6 +194,13 @@ impl ForecastConfig {
             let scale =
                 SeriesScale::of(&table.layout, rows, training.end, season, options.transform);
             series.push(scale.map_err(in_series)?);
+        }
+        let asked = options.lags.iter().map(|&lag| ("lag", lag));
+        let asked = asked.chain(options.season.map(|season| ("season", season)));
+        if let Some((what, steps)) = asked.into_iter().find(|asked| asked.1 >= longest) {
+            return Err(Error::invalid(format!(
+                "a {what} of {steps} steps, and there are {longest} rows to train on at most: it never comes"
+            )));
         }
         let calendar = options.calendar.unwrap_or_else(|| clock.calendar(longest));
         Ok(ForecastConfig {

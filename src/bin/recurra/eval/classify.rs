@@ -8,9 +8,9 @@ use recurra::task::TaskModel;
 
 /// The measures on the sequences of a file; of an archive that has some for tests, on those.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let (model, reading) = load(&args.model)?;
+    let (model, training) = load(&args.model)?;
     let weights = model.load_weights(&args.model)?;
-    let found = reading.read(&args.data, args.labels.as_deref(), true)?;
+    let found = training.reading.read(&args.data, args.labels.as_deref(), true)?;
     let examples = found.test.unwrap_or(found.examples);
     let whole = model.sequences(examples.content());
     whole.map_err(|e| examples.error_at(0, &e.to_string()))?;

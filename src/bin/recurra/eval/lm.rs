@@ -2,7 +2,7 @@
 
 use super::EvalArgs;
 use crate::args::{json_line, print_line};
-use recurra::data::{Tokens, read_bytes, read_text};
+use recurra::data::{Tokens, UNKNOWN, read_bytes, read_text};
 use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, Scorer};
 use recurra::{Error, Result};
@@ -17,7 +17,11 @@ struct TextMeasures {
     perplexity: f64,
     /// Bits a token.
     bits: f64,
-    bits_per_byte: f64,
+    /// None where there are unknown words: which they are costs no bits.
+    bits_per_byte: Option<f64>,
+    /// Of words: the share that the model does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_words: Option<f64>,
     /// The share of tokens that were the likeliest one.
     accuracy: f64,
 }
@@ -26,22 +30,28 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let (model, weights) = LanguageModel::load(&args.model)?;
     let unit = model.vocabulary().tokens().singular();
     let in_file = |e: Error| Error::format(&args.data, e.to_string());
+    let mut unknown = None;
     let (tokens, bytes) = match model.vocabulary().tokens() {
         Tokens::Bytes => {
             let bytes = read_bytes(&args.data)?;
             (bytes.iter().map(|&byte| u32::from(byte)).collect(), bytes.len() - 1)
         }
-        _ => {
+        kind => {
             let text = read_text(&args.data)?;
             let first = model.vocabulary().first_bytes(&text);
-            (model.vocabulary().encode(&text).map_err(in_file)?, text.len() - first)
+            let tokens = model.vocabulary().encode(&text).map_err(in_file)?;
+            if kind == Tokens::Words {
+                let number = model.vocabulary().word(UNKNOWN);
+                // Some texts have the mark itself, which is known.
+                let marks = text.split_whitespace().filter(|word| *word == UNKNOWN).count();
+                unknown = Some(tokens.iter().filter(|&&t| t == number).count() - marks);
+            }
+            (tokens, text.len() - first)
         }
     };
     let mut scorer = Scorer::new(&args.engine()?, model, weights);
     let score = scorer.score_tokens(&tokens, bytes)?;
-    let (Some(loss), Some(perplexity), Some(bits_per_byte)) =
-        (score.mean(), score.perplexity(), score.bits_per_byte())
-    else {
+    let (Some(loss), Some(perplexity)) = (score.mean(), score.perplexity()) else {
         return Err(Error::format(&args.data, "a text of fewer than two tokens has no loss"));
     };
     let right = score.likeliest.iter().zip(&tokens[1..]).filter(|(a, b)| a == b).count();
@@ -50,7 +60,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         loss,
         perplexity,
         bits: loss / std::f64::consts::LN_2,
-        bits_per_byte,
+        bits_per_byte: score.bits_per_byte().filter(|_| unknown.is_none_or(|n| n == 0)),
+        unknown_words: unknown.map(|n| n as f64 / tokens.len() as f64),
         accuracy: right as f64 / score.nats.len() as f64,
     };
     if args.json {
@@ -59,6 +70,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     print_line(&format!("tokens         {} {unit}s, all but the first", measures.tokens))?;
     print_line(&format!("loss           {loss:.4} nats, {:.4} bits a {unit}", measures.bits))?;
     print_line(&format!("perplexity     {perplexity:.3}"))?;
-    print_line(&format!("bits per byte  {bits_per_byte:.4}"))?;
+    if let Some(bits) = measures.bits_per_byte {
+        print_line(&format!("bits per byte  {bits:.4}"))?;
+    }
+    if let Some(share) = measures.unknown_words {
+        print_line(&format!(
+            "unknown        {:.2} % of the words, all alike to the model",
+            100.0 * share
+        ))?;
+    }
     print_line(&format!("accuracy       {:.2} % were the likeliest", 100.0 * measures.accuracy))
 }

@@ -46,6 +46,10 @@ impl EvalArgs {
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
+    if args.labels.is_some() && description.task != task::classify::NAME {
+        let what = "--labels is of models of classes: of other tasks there are no files of labels";
+        return Err(Error::Invalid(what.to_string()));
+    }
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,
         task::classify::NAME => classify::run(args)?,

@@ -2,14 +2,14 @@
 
 use super::PredictArgs;
 use crate::args::{json_line, print_line};
-use crate::train::classify::load;
+use crate::train::classify::{ClassTraining, load};
 use recurra::engine::Engine;
 use recurra::task::TaskModel;
 use recurra::task::classify::{ClassModel, Content, Examples, Format, InputConfig, Reading};
 use recurra::tensor::NamedTensors;
 use recurra::{Error, Result};
 use serde::Serialize;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Cursor, Read};
 use std::path::Path;
 
 #[derive(Serialize)]
@@ -40,46 +40,51 @@ struct Predictor<'a> {
 }
 
 pub fn run(args: &PredictArgs) -> Result<()> {
-    let (model, reading) = load(&args.model)?;
+    let (model, training) = load(&args.model)?;
     let weights = model.load_weights(&args.model)?;
     let engine = args.engine()?;
     let predictor = Predictor { args, model, weights, engine };
     let file = args.input.as_deref().filter(|path| *path != Path::new("-"));
     let is_text = matches!(predictor.model.config().input, InputConfig::Text(_));
-    let is_table = file.is_some_and(|file| {
+    let named_so = file.is_some_and(|file| {
         let name = file.to_string_lossy().to_lowercase();
         name.trim_end_matches(".gz").ends_with(".csv")
     });
-    if is_text && !is_table {
-        return predictor.lines();
+    let (name, mut lines) = super::lines(args.input.as_deref())?;
+    let failed = |e| Error::io(&name, "read", e);
+    let ClassTraining { reading, format, columns, .. } = training;
+    // A table like those that were trained with, whatever it is called.
+    let (mut first, mut format) = (Vec::new(), format.filter(|_| !columns.is_empty()));
+    if let Some(own) = format {
+        lines.read_until(b'\n', &mut first).map_err(failed)?;
+        let text = String::from_utf8_lossy(&first);
+        let text = text.trim_start_matches('\u{feff}');
+        format = Some(own).filter(|&own| reading.is_header(text, &columns, own));
     }
-    let table = Reading { format: None, ..reading };
-    let examples = match file {
-        Some(file) => {
-            let found = table.read(file, None, false)?;
-            found.test.unwrap_or(found.examples)
-        }
+    let mut lines = Cursor::new(first).chain(lines);
+    if is_text && !named_so && format.is_none() {
+        return predictor.lines(&name, lines);
+    }
+    let table = Reading { format, ..reading };
+    let found = match file {
+        Some(file) => table.read(file, None, false)?,
         None => {
-            let name = Path::new("standard input");
             let mut bytes = Vec::new();
-            let read = std::io::stdin().lock().read_to_end(&mut bytes);
-            read.map_err(|e| Error::io(name, "read", e))?;
-            let found = table.parse(name, bytes, None, false)?;
-            if found.format == Format::Lines {
-                let what = "line 1: these are no numbers that the model could read";
-                return Err(Error::format(name, what));
-            }
-            found.examples
+            lines.read_to_end(&mut bytes).map_err(failed)?;
+            table.parse(&name, bytes, None, false)?
         }
     };
-    predictor.tell(&examples, 0)
+    if !is_text && found.format == Format::Lines {
+        let what = "line 1: these are no numbers that the model could read";
+        return Err(Error::format(name, what));
+    }
+    predictor.tell(&found.test.unwrap_or(found.examples), 0)
 }
 
 impl Predictor<'_> {
     /// Texts, a line each: as many at once as have come.
-    fn lines(&self) -> Result<()> {
-        let (name, mut lines) = super::lines(self.args.input.as_deref())?;
-        let failed = |e| Error::io(&name, "read", e);
+    fn lines(&self, name: &Path, mut lines: impl BufRead) -> Result<()> {
+        let failed = |e| Error::io(name, "read", e);
         let (mut rest, mut done) = (Vec::new(), 0);
         loop {
             let come = lines.fill_buf().map_err(failed)?;
@@ -93,7 +98,7 @@ impl Predictor<'_> {
             };
             let texts: Vec<u8> = rest.drain(..whole).collect();
             if !texts.is_empty() {
-                done += self.some(&name, &texts, done)?;
+                done += self.some(name, &texts, done)?;
             }
             if n == 0 {
                 return Ok(());

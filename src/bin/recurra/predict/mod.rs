@@ -55,6 +55,16 @@ impl PredictArgs {
 
 pub fn run(args: &PredictArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
+    let of_taggers =
+        [(args.token_column.is_some(), "--token-column"), (args.probabilities, "--probabilities")];
+    if description.task != task::tag::NAME
+        && let Some((_, option)) = of_taggers.into_iter().find(|asked| asked.0)
+    {
+        let task = &description.task;
+        return Err(Error::Invalid(format!(
+            "{option} is of taggers, and this is a model of '{task}'"
+        )));
+    }
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,
         task::classify::NAME => classify::run(args)?,

@@ -151,6 +151,16 @@ fn hash_of(tokens: Tokens, file: &Path) -> Result<String> {
     Ok(data_hash(load(tokens, Some(file))?.bytes()))
 }
 
+/// A text that is none may be learned all the same.
+fn or_as_bytes(error: Error) -> Error {
+    match error {
+        Error::Format { path, reason } if reason.contains("not UTF-8") => {
+            Error::format(path, format!("{reason}, or take it as bytes (--tokens bytes)"))
+        }
+        other => other,
+    }
+}
+
 /// The tokens of a text and of another one for validation, or else of its last tenth.
 fn split(vocabulary: &Vocabulary, text: &Text, validation: Option<&Path>) -> Result<[Vec<u32>; 2]> {
     let mut tokens = text.encode(vocabulary)?;
@@ -176,7 +186,7 @@ impl Job {
             let what = "--both: a model of what comes next can't read both ways";
             return Err(Error::Invalid(what.to_string()));
         }
-        let text = load(tokens, args.data.as_deref())?;
+        let text = load(tokens, args.data.as_deref()).map_err(or_as_bytes)?;
         let vocabulary = Vocabulary::build(tokens, text.text(), args.vocabulary)?;
         let RecurrentConfig {
             cell,

@@ -150,7 +150,7 @@ mod numpy {
             }
             _ => None,
         };
-        Ok(Found { examples: own, test, format: Format::Numpy })
+        Ok(Found { test, ..Found::plain(own, Format::Numpy) })
     }
 
     fn none(

@@ -22,11 +22,13 @@ pub struct Found {
     pub test: Option<Examples>,
     /// The file's form.
     pub format: Format,
+    /// The names of a table's columns, where it has some.
+    pub columns: Vec<String>,
 }
 
 impl Found {
     fn plain(examples: Examples, format: Format) -> Self {
-        Found { examples, test: None, format }
+        Found { examples, test: None, format, columns: Vec::new() }
     }
 }
 
@@ -145,21 +147,31 @@ impl Reading {
             _ => {
                 let text = text_of(file, bytes)?;
                 let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-                let examples = match format {
+                let (examples, columns) = match format {
                     Format::Csv => table::texts(&source, text)?,
                     Format::Wide => table::wide(&source, text)?,
                     Format::Long => table::long(&source, text)?,
-                    Format::Ts => ts::read(&source, text)?,
-                    Format::Blocks => blocks::read(&source, text)?,
-                    _ => lines::read(&source, text, format)?,
+                    Format::Ts => (ts::read(&source, text)?, Vec::new()),
+                    Format::Blocks => (blocks::read(&source, text)?, Vec::new()),
+                    _ => (lines::read(&source, text, format)?, Vec::new()),
                 };
-                Found::plain(examples, format)
+                Found { columns, ..Found::plain(examples, format) }
             }
         };
         match found.examples.is_empty() {
             true => Err(Error::format(file, "there is no sequence in it")),
             false => Ok(found),
         }
+    }
+
+    /// Whether a line names columns of a table that had these: whoever reads another one without its name, from
+    /// standard input, knows it by them. A column of texts must be among them where the table has one.
+    pub fn is_header(&self, line: &str, columns: &[String], format: Format) -> bool {
+        let named = table::named_columns(line);
+        let there =
+            |name: &String| columns.iter().any(|own| table::plain(own) == table::plain(name));
+        let whole = format != Format::Csv || table::has_text_column(line, self.text.as_deref());
+        !named.is_empty() && named.iter().all(there) && whole
     }
 
     /// The form of a file by its name and its beginning.
@@ -196,7 +208,11 @@ impl Reading {
         if name.ends_with(".csv")
             || (tabs > 1 && filled.clone().take(20).all(|l| l.matches('\t').count() == tabs))
         {
-            return Ok(if table::has_text_column(first) { Format::Csv } else { Format::Wide });
+            return Ok(if table::has_text_column(first, None) {
+                Format::Csv
+            } else {
+                Format::Wide
+            });
         }
         if tabs > 0 && labelled {
             // The side with fewer different things is the labels'.

@@ -17,13 +17,21 @@ fn separator(line: &str) -> u8 {
     all.into_iter().max_by_key(|&(n, rank, _)| (n, -rank)).map_or(b',', |best| best.2)
 }
 
-/// Whether a first line names a column of texts.
-pub(super) fn has_text_column(first: &str) -> bool {
-    let fields = first.split(char::from(separator(first)));
-    fields.into_iter().any(|name| TEXTS.contains(&plain(name).as_str()))
+/// Whether a first line names a column of texts: this one, or one that is usual.
+pub(super) fn has_text_column(first: &str, given: Option<&str>) -> bool {
+    named_columns(first).iter().any(|name| match given {
+        Some(given) => plain(name) == plain(given),
+        None => TEXTS.contains(&plain(name).as_str()),
+    })
 }
 
-fn plain(name: &str) -> String {
+/// The names in a first line.
+pub(super) fn named_columns(first: &str) -> Vec<String> {
+    let fields = first.trim_end().split(char::from(separator(first)));
+    fields.map(|name| name.trim().trim_matches('"').to_string()).collect()
+}
+
+pub(super) fn plain(name: &str) -> String {
     name.trim().trim_matches('"').to_lowercase()
 }
 
@@ -111,19 +119,18 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Examples, and the names of their table's columns.
+type Named = (Examples, Vec<String>);
+
 /// Examples at their lines, with labels in a column.
-fn placed(
-    examples: Examples,
-    source: &Source,
-    places: Vec<usize>,
-    label: Option<usize>,
-) -> Examples {
+fn placed(examples: Examples, rows: &Rows, places: Vec<usize>, label: Option<usize>) -> Named {
     let columns = vec![label.map_or(0, |column| column + 1); places.len()];
-    examples.found(source.path, "line", places).labelled_in(columns)
+    let names = rows.header.iter().flatten().map(String::from).collect();
+    (examples.found(rows.source.path, "line", places).labelled_in(columns), names)
 }
 
 /// A column of texts and one of labels.
-pub(super) fn texts(source: &Source, text: &str) -> Result<Examples> {
+pub(super) fn texts(source: &Source, text: &str) -> Result<Named> {
     let rows = Rows::read(source, text, |_| true)?;
     let column = rows.need(source.reading.text.as_deref(), &TEXTS, "--text")?;
     let label = match source.labelled {
@@ -138,12 +145,12 @@ pub(super) fn texts(source: &Source, text: &str) -> Result<Examples> {
         }
         places.push(*line);
     }
-    Ok(placed(Examples::texts(list, labels)?, source, places, label))
+    Ok(placed(Examples::texts(list, labels)?, &rows, places, label))
 }
 
 /// A sequence a line, one value a step; a label in a column of its name, or in the first where columns have no names.
 /// Empty fields at the end, or NaN, make a sequence shorter.
-pub(super) fn wide(source: &Source, text: &str) -> Result<Examples> {
+pub(super) fn wide(source: &Source, text: &str) -> Result<Named> {
     let given = source.reading.label.as_deref();
     let names = |first: &StringRecord| {
         let named = |field: &str| {
@@ -177,11 +184,11 @@ pub(super) fn wide(source: &Source, text: &str) -> Result<Examples> {
         }
         places.push(*line);
     }
-    Ok(placed(Examples::numbers(1, lists, labels)?, source, places, label))
+    Ok(placed(Examples::numbers(1, lists, labels)?, &rows, places, label))
 }
 
 /// A step a line: a column says of which sequence, one its label, the others are values.
-pub(super) fn long(source: &Source, text: &str) -> Result<Examples> {
+pub(super) fn long(source: &Source, text: &str) -> Result<Named> {
     let rows = Rows::read(source, text, |_| true)?;
     let reading = source.reading;
     let sequence = rows.need(reading.sequence.as_deref(), &["sequence", "id"], "--sequence")?;
@@ -229,5 +236,5 @@ pub(super) fn long(source: &Source, text: &str) -> Result<Examples> {
             lists[at].push(rows.value(*line, record, column)?);
         }
     }
-    Ok(placed(Examples::numbers(columns.len(), lists, labels)?, source, places, label))
+    Ok(placed(Examples::numbers(columns.len(), lists, labels)?, &rows, places, label))
 }

@@ -69,6 +69,11 @@ pub struct ClassTraining {
     pub validation: Files,
     pub test: Files,
     pub reading: Reading,
+    /// The form that the files turned out to have, and their columns' names: others are known by them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     pub hold_out: f32,
     pub test_share: f32,
     pub split_seed: u64,
@@ -95,8 +100,9 @@ pub struct Parts {
     pub training: Examples,
     pub validation: Option<Examples>,
     pub test: Option<Examples>,
-    /// The form of the files to train on.
+    /// The form of the files to train on, and the names of their columns.
     pub format: Format,
+    pub columns: Vec<String>,
 }
 
 impl Parts {
@@ -122,6 +128,6 @@ impl Parts {
             // Another seed than the test's, so that the two are drawn apart.
             true => hold_out(rest, training.hold_out, training.split_seed.wrapping_add(1))?,
         };
-        Ok(Parts { training: rest, validation, test, format: found.format })
+        Ok(Parts { training: rest, validation, test, format: found.format, columns: found.columns })
     }
 }

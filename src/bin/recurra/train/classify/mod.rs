@@ -9,7 +9,8 @@ use super::options::{RunArgs, RunConfig, rate, size};
 use super::session::{About, Session, Unit};
 use crate::args::{json_line, print_line};
 use clap::Args;
-use data::{ClassTraining, Files, Parts};
+pub use data::ClassTraining;
+use data::{Files, Parts};
 use recurra::data::Tokens;
 use recurra::engine::Engine;
 use recurra::task::TaskModel;
@@ -92,7 +93,7 @@ struct ChoiceArgs {
 #[derive(Args)]
 struct ReadingArgs {
     /// The files' form: tsv, label-tsv, fasttext, csv, wide, long, ts, idx, numpy, blocks [default: found out]
-    #[arg(long, value_name = "FORM", value_parser = Format::from_str, conflicts_with = "resume")]
+    #[arg(long, value_name = "FORM", value_parser = form, conflicts_with = "resume")]
     format: Option<Format>,
     /// A table's column of texts
     #[arg(long, value_name = "COLUMN", conflicts_with = "resume")]
@@ -199,6 +200,8 @@ impl ClassArgs {
             validation: Files::new(&self.validation, &self.validation_labels)?,
             test: Files::new(&self.test, &self.test_labels)?,
             reading,
+            format: None,
+            columns: Vec::new(),
             hold_out: if self.validation.is_empty() { self.choice.hold_out } else { 0.0 },
             test_share: self.choice.test_share,
             split_seed: self.choice.split_seed,
@@ -243,6 +246,31 @@ impl ClassArgs {
     }
 }
 
+/// Refuses columns that files of this form don't have.
+fn check_columns(reading: &Reading, format: Format) -> Result<()> {
+    use Format::{Csv, Long, Numpy, Wide};
+    let asked = [
+        (reading.text.is_some(), "--text", &[Csv][..]),
+        (reading.label.is_some(), "--label", &[Csv, Wide, Long, Numpy]),
+        (reading.sequence.is_some(), "--sequence", &[Long]),
+    ];
+    match asked.into_iter().find(|(asked, _, forms)| *asked && !forms.contains(&format)) {
+        None => Ok(()),
+        Some((_, option, _)) => Err(Error::Invalid(format!(
+            "{option} names a column, and the data have the form '{format}', which has none"
+        ))),
+    }
+}
+
+/// The forms that have labels.
+fn form(name: &str) -> Result<Format, String> {
+    let mut forms = Format::ALL.into_iter().filter(|form| *form != Format::Lines);
+    forms.clone().find(|form| form.name() == name).ok_or_else(|| {
+        let known: Vec<&str> = forms.by_ref().map(Format::name).collect();
+        format!("there are {}", known.join(", "))
+    })
+}
+
 /// The loss of a run.
 fn loss(training: &ClassTraining) -> ClassLoss {
     ClassLoss {
@@ -267,6 +295,10 @@ pub fn run(args: &ClassArgs) -> Result<ExitCode> {
         None => (args.training()?, None, None),
     };
     let parts = Parts::read(&training)?;
+    if resumed.is_none() {
+        check_columns(&training.reading, parts.format)?;
+        (training.format, training.columns) = (Some(parts.format), parts.columns.clone());
+    }
     let model = match known {
         Some(model) => model,
         None => args
@@ -345,7 +377,6 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
 }
 
 /// A trained model, and how the files that it learned from were read.
-pub fn load(folder: &Path) -> Result<(ClassModel, Reading)> {
-    let (model, training): (ClassModel, ClassTraining) = trained(folder)?;
-    Ok((model, training.reading))
+pub fn load(folder: &Path) -> Result<(ClassModel, ClassTraining)> {
+    trained(folder)
 }
