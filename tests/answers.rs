@@ -3,14 +3,16 @@
 
 mod common;
 
-use common::command::{fails, good};
+use common::command::{fails, good, text};
 use recurra::cell::CellKind;
 use recurra::convert::{CellChoice, export_language_model, import};
 use recurra::data::Vocabulary;
 use recurra::format::{TensorFile, write_tensors};
 use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, ModelConfig};
+use serde_json::Value;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 const SMALL: [&str; 8] = ["--hidden", "12", "--seq", "8", "--batch", "4", "--device", "cpu"];
 
@@ -107,5 +109,198 @@ fn a_run_without_validation_tells_its_loss() {
     {
         let lm = ["train", "--data", &data, "--overfit", "2"];
         fails(&[&lm[..], &SMALL, &more].concat(), 1, &[word, "validat"]);
+    }
+}
+
+/// A folder without weights says what it lacks.
+#[test]
+fn a_folder_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(folder.path());
+    let model = folder.path().join("model");
+    let out = model.to_str().unwrap();
+    let start = ["train", "--data", &data, "--out", out, "--steps", "2"];
+    good(&[&start[..], &SMALL].concat());
+    let whole = std::fs::read(model.join("model.safetensors")).unwrap();
+    std::fs::remove_file(model.join("model.safetensors")).unwrap();
+    fails(&["sample", "--model", out], 1, &["model.safetensors is missing", "--resume"]);
+    good(&["train", "--resume", out, "--device", "cpu"]);
+    assert_eq!(std::fs::read(model.join("model.safetensors")).unwrap(), whole);
+    for file in ["model.safetensors", "training.safetensors"] {
+        std::fs::remove_file(model.join(file)).unwrap();
+    }
+    for arguments in [&["sample", "--model", out][..], &["train", "--resume", out]] {
+        fails(arguments, 1, &["safetensors"]);
+        let output = Command::new(env!("CARGO_BIN_EXE_recurra")).args(arguments).output().unwrap();
+        assert!(!text(&output.stderr).contains("ensemble"), "{}", text(&output.stderr));
+    }
+}
+
+/// Data are found again from elsewhere; where they are no more it is said whence their name comes. A name that
+/// can't be kept is refused before anything is trained.
+#[test]
+fn runs_find_their_data_from_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, data) = (folder.path(), sums(folder.path()));
+    let out = here.join("model");
+    let command = || Command::new(env!("CARGO_BIN_EXE_recurra"));
+    let start = ["train", "--data", "sums.txt", "--out", "model", "--steps", "2"];
+    let begun = command().args(start).args(SMALL).current_dir(here).output().unwrap();
+    assert!(begun.status.success(), "{}", text(&begun.stderr));
+    let out = out.to_str().unwrap();
+    good(&["train", "--resume", out, "--device", "cpu"]);
+    good(&["microscope", "--model", out, "--device", "cpu"]);
+    let moved = here.join("moved.txt");
+    std::fs::rename(&data, &moved).unwrap();
+    for arguments in [&["train", "--resume", out][..], &["microscope", "--model", out]] {
+        fails(arguments, 1, &["sums.txt", "config.json", "--data"]);
+    }
+    good(&["train", "--resume", out, "--device", "cpu", "--data", moved.to_str().unwrap()]);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let strange = here.join(std::ffi::OsStr::from_bytes(b"n\xffme.txt"));
+        std::fs::copy(&moved, &strange).unwrap();
+        let never = here.join("never");
+        let mut train = command();
+        train.args(["train", "--data"]).arg(&strange).arg("--out").arg(&never).args(SMALL);
+        let output = train.output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("me.txt"), "{said}");
+        assert!(said.contains("UTF-8") && !never.exists(), "{said}");
+    }
+}
+
+/// What a command prints of what it reads from standard input.
+fn piped(arguments: &[&str], input: &str) -> String {
+    use std::io::Write;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_recurra"));
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{arguments:?}");
+    text(&output.stdout)
+}
+
+/// A table is the same table by its name and from standard input.
+#[test]
+fn tables_are_known_by_their_first_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let many = |line: &dyn Fn(usize) -> String| (0..40).map(line).collect::<String>();
+    let texts = many(&|i| format!("{i},\"a{} b, c{}\",{}\n", i % 2, i % 3, i % 2));
+    let numbers = many(&|i| format!("{},{},{}\n", i % 2, i % 5, ["x", "y"][i % 2]));
+    for (name, table, bare) in [
+        ("texts", format!("id,text,label\n{texts}"), "text\na1 b\n\"a0, b\"\n"),
+        ("numbers", format!("first,second,label\n{numbers}"), "first,second\n1,2\n0,4\n"),
+    ] {
+        let (file, out) = (path(&format!("{name}.csv")), path(name));
+        std::fs::write(&file, &table).unwrap();
+        let train = ["train", "classify", "--data", &file, "--out", &out, "--steps", "2"];
+        good(&[&train[..], &["--hidden", "8", "--layers", "1", "--device", "cpu"]].concat());
+        let predict = ["predict", "--model", &out, "--device", "cpu"];
+        let (by_name, _) = good(&[&predict[..], &[&file]].concat());
+        assert_eq!(by_name.lines().count(), 40, "{by_name}");
+        assert_eq!(piped(&predict, &table), by_name);
+        assert_eq!(piped(&predict, bare).lines().count(), 2, "{name}");
+    }
+    // Other lines are texts as ever.
+    let predict = ["predict", "--model", &path("texts"), "--device", "cpu"];
+    assert_eq!(piped(&predict, "a1 b, c\na0\n").lines().count(), 2);
+}
+
+/// Words that a model doesn't know cost no bits, so there are no bits per byte.
+#[test]
+fn unknown_words_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(folder.path());
+    let out = folder.path().join("model");
+    let out = out.to_str().unwrap();
+    let start = ["train", "--data", &data, "--out", out, "--steps", "2", "--tokens", "words"];
+    good(&[&start[..], &SMALL].concat());
+    let eval = |content: &str| {
+        let other = folder.path().join("other.txt");
+        std::fs::write(&other, content).unwrap();
+        let eval = ["eval", "--model", out, "--data", other.to_str().unwrap(), "--device", "cpu"];
+        let json: Value =
+            serde_json::from_str(&good(&[&eval[..], &["--json"]].concat()).0).unwrap();
+        (good(&eval).0, json)
+    };
+    let (table, json) = eval("1 and 1 is 2.");
+    assert!(table.contains("bits per byte") && json["bits_per_byte"].as_f64() > Some(0.0));
+    assert_eq!(json["unknown_words"], 0.0);
+    let (table, json) = eval("1 and one is 2.");
+    assert!(!table.contains("bits per byte") && table.contains("20.00 % of the words"), "{table}");
+    assert_eq!((&json["bits_per_byte"], &json["unknown_words"]), (&Value::Null, &0.2.into()));
+}
+
+/// Few tunes are enough, one is not.
+#[test]
+fn few_tunes_are_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tunes.json");
+    let out = folder.path().join("model");
+    let (data, model) = (file.to_str().unwrap(), out.to_str().unwrap());
+    let tunes = |count: usize| {
+        let tune = [[60, 64], [62, 65], [64, 67]];
+        std::fs::write(&file, serde_json::json!({ "train": vec![tune; count] }).to_string())
+            .unwrap();
+    };
+    let train = ["train", "music", "--data", data, "--out", model, "--steps", "2", "--hidden", "8"];
+    tunes(1);
+    fails(&train, 1, &["one tune alone"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_recurra")).args(train).output().unwrap();
+    assert!(!text(&output.stderr).contains("--batch-steps"), "{}", text(&output.stderr));
+    tunes(3);
+    fails(&[&train[..], &["--batch-steps", "2"]].concat(), 1, &["3 steps", "(--batch-steps)"]);
+    let (_, said) = good(&[&train[..], &["--device", "cpu"]].concat());
+    assert!(said.contains("2 tunes of 6 steps, 1 of 3 for validation"), "{said}");
+}
+
+/// Options of another task, and what no data can have, are refused; the help of a command is its own.
+#[test]
+fn options_and_helps_are_the_commands_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sums(folder.path());
+    let out = folder.path().join("model");
+    let out = out.to_str().unwrap();
+    let start = ["train", "--data", &data, "--out", out, "--steps", "1"];
+    good(&[&start[..], &SMALL].concat());
+    let of = ["--model", out, "--data", &data, "--labels", &data];
+    fails(&[&["eval"], &of[..]].concat(), 1, &["--labels"]);
+    fails(&["predict", &data, "--model", out, "--probabilities"], 1, &["--probabilities", "'lm'"]);
+    fails(&["predict", &data, "--model", out, "--token-column", "1"], 1, &["--token-column"]);
+    let table = folder.path().join("sales.csv");
+    let rows: String = (1..60).map(|i| format!("{i},{}\n", i % 7)).collect();
+    std::fs::write(&table, format!("row,sold\n{rows}")).unwrap();
+    let table = table.to_str().unwrap();
+    let forecast = ["train", "forecast", "--data", table, "--target", "sold", "--horizon", "2"];
+    for (option, word) in [("--lags", "a lag of 500"), ("--season", "a season of 500")] {
+        fails(&[&forecast[..], &[option, "500"]].concat(), 1, &["sales.csv", word]);
+    }
+    // Of bytes the advice is where it can be taken.
+    let bytes = folder.path().join("bytes.txt");
+    std::fs::write(&bytes, b"a\xff b\tx\n").unwrap();
+    let bytes = bytes.to_str().unwrap();
+    fails(&["train", "lm", "--data", bytes], 1, &["--tokens bytes"]);
+    for arguments in [
+        &["train", "tag", "--data", bytes][..],
+        &["train", "classify", "--data", bytes],
+        &["eval", "--model", out, "--data", bytes],
+    ] {
+        fails(arguments, 1, &["not UTF-8"]);
+        let output = Command::new(env!("CARGO_BIN_EXE_recurra")).args(arguments).output().unwrap();
+        assert!(!text(&output.stderr).contains("as bytes"), "{}", text(&output.stderr));
+    }
+    for (command, words) in [
+        (&["predict", "--help"][..], &["the tags of each sentence"][..]),
+        (&["run", "--help"], &["the small ones around them on the host"]),
+        (&["export", "--help"], &["operator set 22", "DIR|FILE"]),
+        (&["train", "forecast", "--help"], &["60 passes"]),
+        (&["--help"], &["Run an ONNX model", "Say what a trained model makes of each line"]),
+    ] {
+        let (help, _) = good(command);
+        words.iter().for_each(|word| assert!(help.contains(word), "{word}: {help}"));
     }
 }

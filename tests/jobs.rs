@@ -607,6 +607,26 @@ fn a_full_disk_loses_no_task() {
     }
 }
 
+/// A run in JSON ends with what eval says in JSON, of the parts that were held out.
+#[test]
+fn runs_in_json_end_with_their_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    for job in small_jobs(folder.path()) {
+        let out = folder.path().join(&job[1]).to_str().unwrap().to_string();
+        let more = ["--out", &out, "--json"];
+        let (lines, _) = good(&job.iter().map(String::as_str).chain(more).collect::<Vec<_>>());
+        let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        if job[1] == "lm" {
+            assert_eq!(last["step"], 6, "a language model has its losses alone");
+            continue;
+        }
+        let eval = ["eval", "--model", &out, "--data", &job[3], "--device", "cpu", "--json"];
+        let measured: Value = serde_json::from_str(&good(&eval).0).unwrap();
+        assert_eq!(keys(&last["validation"]), keys(&measured), "{}", job[1]);
+    }
+}
+
 /// A folder says what it is, and no other task takes it.
 #[test]
 fn no_task_takes_anothers_folder() {
@@ -628,7 +648,9 @@ fn no_task_takes_anothers_folder() {
         assert_eq!(config["task"], job[1].as_str());
         for other in jobs.iter().filter(|other| other[1] != job[1]) {
             let own = format!("task '{}'", job[1]);
-            fails(&["train", &other[1], "--resume", out], 1, &[&own, &format!("'{}'", other[1])]);
+            let hint = format!("recurra train {} --resume", job[1]);
+            let wanted = format!("'{}'", other[1]);
+            fails(&["train", &other[1], "--resume", out], 1, &[&own, &wanted, &hint]);
         }
         // Weights of another model are refused by name.
         std::fs::write(file(out), &weights[(number + 1) % weights.len()]).unwrap();

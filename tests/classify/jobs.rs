@@ -307,14 +307,19 @@ fn a_whole_job_on_texts() {
     assert!(again.contains("is complete") && again.contains(&told), "{again}");
     let bad = path("bad.tsv");
     std::fs::write(&bad, "w1 north\tnorth\nw2 south\twest\n").unwrap();
-    fails(
-        &["eval", "--model", &out, "--data", &bad],
-        1,
-        &["bad.tsv", "line 2, column 10", "'west'", "'south'"],
-    );
+    // What was not learned is wrong, and the first of it is named.
+    let (json, said) = good(&["eval", "--model", &out, "--data", &bad, "--json"]);
+    for words in ["bad.tsv", "line 2, column 10", "'west'", "'south'"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let score: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&score["sequences"], &score["unknown_labels"]), (&2.into(), &1.into()));
+    assert_eq!(score["accuracy"], 0.5);
+    let (table, _) = good(&["eval", "--model", &out, "--data", &bad]);
+    assert!(table.contains("1 of 2 have labels that the model did not learn"), "{table}");
     let named = path("named.csv");
-    std::fs::write(&named, "label,text\nnorth,w1 north\nwest,w2 south\n").unwrap();
-    fails(&["eval", "--model", &out, "--data", &named], 1, &["named.csv", "line 3, column 1: "]);
+    std::fs::write(&named, "label,text\nwest,w1 north\nwest,w2 south\n").unwrap();
+    fails(&["eval", "--model", &out, "--data", &named], 1, &["named.csv", "line 2, column 1: "]);
     fails(&["train", "classify", "--resume", &out, "--data", &bad], 1, &["not the file"]);
     std::fs::write(&bad, b"w1 north\nw2 \xff\n").unwrap();
     fails(&["predict", &bad, "--model", &out], 1, &["bad.tsv", "line 2", "UTF-8"]);
@@ -324,6 +329,8 @@ fn a_whole_job_on_texts() {
     fails(&["train", "classify"], 2, &["--data"]);
     fails(&["train", "classify", "--data", &data, "--pool", "middle"], 2, &["last, mean or max"]);
     fails(&["train", "classify", "--data", &data, "--format", "xml"], 2, &["xml", "fasttext"]);
+    fails(&["train", "classify", "--data", &data, "--format", "lines"], 2, &["there are tsv"]);
+    fails(&["train", "classify", "--data", &data, "--label", "x"], 1, &["--label", "'tsv'"]);
 }
 
 #[derive(serde::Deserialize)]

@@ -143,15 +143,22 @@ fn a_tagger_from_columns_to_predictions() {
     let (table, _) = good(&["microscope", "--model", &out, "--device", "cpu"]);
     assert!(table.contains("spelling") && table.contains("gate f"), "{table}");
 
-    // Another model's data.
-    std::fs::write(&own, "# intent = music\nplay X O\n\n# intent = music\nit X B-nose\n").unwrap();
-    fails(
-        &["eval", "--model", &out, "--data", &own],
-        1,
-        &["own.txt: line 5, column 3", "'B-nose'"],
-    );
-    std::fs::write(&own, "# intent = sport\nplay X O\n").unwrap();
-    fails(&["eval", "--model", &out, "--data", &own], 1, &["own.txt: line 1", "'sport'"]);
+    // What was not learned is wrong, and the first of it is named.
+    let strange = "# intent = music\nplay X O\n\n# intent = sport\nit X B-nose\n";
+    std::fs::write(&own, strange).unwrap();
+    let eval = ["eval", "--model", &out, "--data", &own];
+    let (json, said) = good(&[&eval[..], &["--json"]].concat());
+    assert!(said.contains("own.txt: line 5, column 3") && said.contains("'B-nose'"), "{said}");
+    let score: Value = serde_json::from_str(&json).unwrap();
+    for of in [&score, &score["baseline"]] {
+        assert_eq!((&of["unknown_tags"], &of["unknown_intents"]), (&1.into(), &1.into()));
+        assert_eq!(of["entities"]["recall"], 0.0);
+        assert!(
+            of["accuracy"].as_f64() <= Some(0.5) && of["intent_accuracy"].as_f64() <= Some(0.5)
+        );
+    }
+    let (table, _) = good(&eval);
+    assert!(table.contains("1 words have tags that the model did not learn"), "{table}");
     std::fs::write(&own, "play X O\n").unwrap();
     fails(&["eval", "--model", &out, "--data", &own], 1, &["own.txt: line 1", "no intent"]);
     // The run is complete, and other sentences are noticed.
@@ -192,7 +199,12 @@ fn bad_sentences_are_named() {
     let other = path("other.txt");
     std::fs::write(&other, "a O\nb I-x\n").unwrap();
     train(fine, &["--validation", &other], &["other.txt: line 2, column 2", "'I-x'"]);
-    train(fine, &["--held-out", "0", "--test", &other], &["other.txt: line 2, column 2"]);
+    std::fs::write(&data, fine).unwrap();
+    let tested = path("tested");
+    let mut all = vec!["train", "tag", "--data", &data, "--out", &tested, "--steps", "1"];
+    all.extend(SMALL);
+    let (_, said) = good(&[&all[..], &["--held-out", "0", "--test", &other]].concat());
+    assert!(said.contains("1 words have tags that the model did not learn"), "{said}");
     std::fs::write(&data, b"a O\nb\xff O\n").unwrap();
     fails(&["train", "tag", "--data", &data], 1, &["UTF-8", "line 2"]);
     fails(&["train", "tag", "--data", &path("absent")], 1, &["absent", "read"]);

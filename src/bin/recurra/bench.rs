@@ -90,7 +90,7 @@ impl ShapeArgs {
     }
 }
 
-/// Options of `recurra bench`.
+/// Measure a recurrent layer, forward and backward.
 #[derive(Args)]
 pub struct BenchArgs {
     #[command(flatten)]

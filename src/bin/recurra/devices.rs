@@ -7,7 +7,7 @@ use recurra::engine::{CpuEngine, DeviceInfo, GpuEngine};
 use serde::Serialize;
 use std::process::ExitCode;
 
-/// Options of `recurra devices`.
+/// List the devices, what they offer, and which one would be used.
 #[derive(Args)]
 pub struct DevicesArgs {
     /// A line of JSON for each device instead of the table

@@ -10,7 +10,7 @@ use recurra::recording::Recording;
 use serde::Serialize;
 use std::process::ExitCode;
 
-/// Options of `recurra explain`.
+/// Say what a recurrent layer costs on a device, kernel by kernel.
 #[derive(Args)]
 pub struct ExplainArgs {
     #[command(flatten)]

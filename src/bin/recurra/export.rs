@@ -13,8 +13,10 @@ use recurra::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Write a trained language model, or the recurrent layers of a file that `recurra import` reads (a trained model's
-/// model.safetensors is one, whatever its task), as ONNX (operator set 22) or as safetensors in PyTorch's names.
+/// Write a language model, or the recurrent layers of a file, as ONNX or as safetensors in PyTorch's names.
+///
+/// A trained language model's folder goes out whole; of other files that `recurra import` reads the recurrent layers do
+/// (a trained model's model.safetensors is one, whatever its task). ONNX has operator set 22.
 #[derive(Args)]
 pub struct ExportArgs {
     /// A language model's folder, or a file

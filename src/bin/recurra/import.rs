@@ -25,8 +25,9 @@ impl CellArgs {
     }
 }
 
-/// List the recurrent layers of a PyTorch state dict (safetensors), a Keras model's arrays (npz) or an
-/// ONNX model, and convert them exactly.
+/// List the recurrent layers of PyTorch's, Keras' or ONNX's files, and convert them.
+///
+/// Of a PyTorch state dict (safetensors), a Keras model's arrays (npz) or an ONNX model; exactly, to the bit.
 #[derive(Args)]
 pub struct ImportArgs {
     /// The file; its content tells the format

@@ -34,31 +34,20 @@ struct Cli {
     command: Option<Command>,
 }
 
+/// What each does, its options say: a comment here would take the place of theirs in the help.
 #[derive(Subcommand)]
 enum Command {
-    /// Train a model and save it as a folder.
     Train(Box<train::TrainArgs>),
-    /// Let a trained model write.
     Sample(sample::SampleArgs),
-    /// Measure how well a trained model does on a file.
     Eval(eval::EvalArgs),
-    /// Say what a trained model makes of each line of a file or of standard input.
     Predict(predict::PredictArgs),
-    /// Look at what flows through each time step of a trained model, forward and back.
     Microscope(microscope::MicroscopeArgs),
-    /// List the devices, what they offer, and which one would be used.
     Devices(devices::DevicesArgs),
-    /// Check every kernel on a device against the float64 oracle.
     Verify(verify::VerifyArgs),
-    /// Measure a recurrent layer, forward and backward.
     Bench(bench::BenchArgs),
-    /// Say what a recurrent layer costs on a device, kernel by kernel.
     Explain(explain::ExplainArgs),
-    /// Run an ONNX model.
     Run(run::RunArgs),
-    /// List the recurrent layers of PyTorch's, Keras' or ONNX's files, and convert them.
     Import(import::ImportArgs),
-    /// Write a model as ONNX, or as safetensors in PyTorch's names.
     Export(export::ExportArgs),
 }
 

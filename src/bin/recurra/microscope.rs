@@ -16,8 +16,9 @@ use recurra::train::{Microscope, Phase, Task, View};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Look at what flows through each time step of a trained model: gradients, gates, spectral radii, and what is
-/// wrong, in words.
+/// Look at what flows through each time step of a trained model, forward and back.
+///
+/// Gradients, gates, spectral radii, and what is wrong, in words.
 #[derive(Args)]
 pub struct MicroscopeArgs {
     /// The model's folder

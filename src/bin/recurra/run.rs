@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Run an ONNX model: recurrent operators on the device, the small ones around them on the host.
+/// Run an ONNX model.
 ///
-/// Without --output, each output's name, type, shape and range are printed.
+/// Recurrent operators run on the device, the small ones around them on the host. Without --output, each output's name, type, shape and range are printed.
 #[derive(Args)]
 pub struct RunArgs {
     /// The model, an .onnx file

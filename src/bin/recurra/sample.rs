@@ -12,7 +12,9 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Let a trained model write, streaming as it goes; a model of notes plays, into a MIDI file.
+/// Let a trained model write.
+///
+/// A text streams as it goes; a model of notes plays, into a MIDI file.
 #[derive(Args)]
 pub struct SampleArgs {
     /// The model's folder

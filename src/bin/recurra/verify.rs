@@ -7,7 +7,9 @@ use recurra::{Error, Result};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-/// Check every kernel on a device against the float64 oracle. Exit code 1 if one is wrong.
+/// Check every kernel on a device against the float64 oracle.
+///
+/// Exit code 1 if one is wrong.
 #[derive(Args)]
 pub struct VerifyArgs {
     #[command(flatten)]

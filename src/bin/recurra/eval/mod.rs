@@ -17,7 +17,9 @@ use recurra::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// How well a trained model does on a file, by its task's own measures.
+/// Measure how well a trained model does on a file, by its task's own measures.
+///
+/// Of classes, tags and forecasts beside simple baselines.
 #[derive(Args)]
 pub struct EvalArgs {
     /// The model's folder

@@ -17,10 +17,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What a trained model says of each line of a file or of standard input. A language model: how likely the
-/// line is, and what would come next; of notes, the same of each tune; of classes, the likeliest ones of each line of
-/// text, or of each sequence of a file of numbers; of forecasts, what comes behind the end of a CSV file; of a tagger,
-/// the tags of each sentence, a line of words.
+/// Say what a trained model makes of each line of a file or of standard input.
+///
+/// A language model: how likely the line is, and what would come next; of notes, the same of each tune; of classes, the
+/// likeliest ones of each line of text, or of each sequence of a file of numbers, or of each row of a table like the
+/// one it was trained with; of forecasts, what comes behind the end of a CSV file; of a tagger, the tags of each
+/// sentence, a line of words.
 #[derive(Args)]
 pub struct PredictArgs {
     /// Lines; - or nothing is standard input

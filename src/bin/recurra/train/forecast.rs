@@ -25,8 +25,9 @@ const DEFAULT_EPOCHS: u64 = 60;
 /// Its steps, at least: of short series a pass is one.
 const LEAST_STEPS: u64 = 600;
 
-/// Train a model of forecasts: recurrent layers over the columns of a CSV file. Without --steps or --epochs: 60 passes,
-/// 600 steps at least.
+/// Forecasts of the columns of a CSV file.
+///
+/// Recurrent layers over the columns. Without --steps or --epochs: 60 passes, 600 steps at least.
 #[derive(Args)]
 pub struct ForecastArgs {
     /// A CSV file with a header; empty cells and NA are missing

@@ -40,7 +40,7 @@ impl TokensName {
     }
 }
 
-/// Train a language model: embedding, recurrent layers, linear.
+/// A language model: embedding, recurrent layers, linear.
 #[derive(Args)]
 pub struct LmArgs {
     /// A text; the last tenth is held out for validation [default: this program's own sources]

@@ -20,7 +20,9 @@ use clap::{Args, Subcommand};
 use recurra::Result;
 use std::process::ExitCode;
 
-/// Train a model and save it as a folder. Without a task: a language model.
+/// Train a model and save it as a folder.
+///
+/// Without a task: a language model.
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct TrainArgs {
@@ -32,15 +34,10 @@ pub struct TrainArgs {
 
 #[derive(Subcommand)]
 enum TaskArgs {
-    /// A language model: embedding, recurrent layers, linear
     Lm(Box<lm::LmArgs>),
-    /// A label for each sequence, of text or of numbers
     Classify(Box<classify::ClassArgs>),
-    /// Forecasts of the columns of a CSV file
     Forecast(Box<forecast::ForecastArgs>),
-    /// Which notes sound at each step of tunes
     Music(Box<music::MusicArgs>),
-    /// A tag for each word of a sentence, and an intent for the sentence
     Tag(Box<tag::TagArgs>),
 }
 

@@ -20,7 +20,9 @@ use std::process::ExitCode;
 /// Passes over the tunes of the default job.
 const DEFAULT_EPOCHS: u64 = 60;
 
-/// Train a model of which notes sound at each step: recurrent layers over 88 keys, linear.
+/// Which notes sound at each step of tunes.
+///
+/// Recurrent layers over 88 keys, linear.
 #[derive(Args)]
 pub struct MusicArgs {
     /// A folder of MIDI files (in it, or in folders train, valid, test), or tunes as JSON: {"train": [[[60, 72], …], …],

@@ -21,8 +21,10 @@ use std::process::ExitCode;
 /// Passes over the sentences of the default job.
 const DEFAULT_EPOCHS: u64 = 20;
 
-/// Train a tagger: a tag for each word, and an intent for each sentence where there are some; words and their
-/// characters, recurrent layers both ways, a conditional random field.
+/// A tag for each word of a sentence, and an intent for the sentence.
+///
+/// Words and their characters, recurrent layers both ways, a conditional random field; an intent where sentences have
+/// some.
 #[derive(Args)]
 pub struct TagArgs {
     /// Sentences: files of columns, a word a line and an empty line behind each sentence (`# intent = NAME` before one

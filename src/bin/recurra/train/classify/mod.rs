@@ -27,8 +27,9 @@ use std::str::FromStr;
 /// Passes over the sequences of the default job.
 const DEFAULT_EPOCHS: u64 = 60;
 
-/// Train a model of classes: a label for each sequence, of text or of numbers. Embedding or scaled numbers, recurrent
-/// layers, pooling over time, linear.
+/// A label for each sequence, of text or of numbers.
+///
+/// Embedding or scaled numbers, recurrent layers, pooling over time, linear.
 #[derive(Args)]
 pub struct ClassArgs {
     /// Sequences with labels: text TAB label; a table (.csv) with a column of texts, or of numbers; __label__x text;
