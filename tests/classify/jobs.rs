@@ -306,7 +306,7 @@ fn a_whole_job_on_texts() {
     let (_, again) = good(&["train", "classify", "--resume", &out, "--device", "cpu"]);
     assert!(again.contains("is complete") && again.contains(&told), "{again}");
     let bad = path("bad.tsv");
-    std::fs::write(&bad, "w1 north\tnorth\nw2 south\twest\n").unwrap();
+    std::fs::write(&bad, "w1 north w2 w0 south\tnorth\nw2 south\twest\n").unwrap();
     // What was not learned is wrong, and the first of it is named.
     let (json, said) = good(&["eval", "--model", &out, "--data", &bad, "--json"]);
     for words in ["bad.tsv", "line 2, column 10", "'west'", "'south'"] {

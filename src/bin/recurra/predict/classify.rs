@@ -74,7 +74,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             table.parse(&name, bytes, None, false)?
         }
     };
-    if !is_text && found.format == Format::Lines {
+    if file.is_none() && found.format == Format::Lines {
         let what = "line 1: these are no numbers that the model could read";
         return Err(Error::format(name, what));
     }
