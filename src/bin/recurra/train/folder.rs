@@ -104,7 +104,7 @@ pub fn take_up<M: TaskModel, C: DeserializeOwned>(
     if task != M::TASK {
         let own = folder.display();
         let reason = format!(
-            "a model of task '{task}', not of '{}': recurra train {task} --resume {own}",
+            "a model of task '{task}', not of '{}': go on with recurra train {task} --resume {own}",
             M::TASK
         );
         return Err(Error::format(folder, reason));

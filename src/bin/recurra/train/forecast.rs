@@ -243,7 +243,7 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
             let (model, training, resumed) =
                 take_up(folder, |_: &ForecastModel, training: &mut ForecastTraining| {
                     if let Some(data) = data {
-                        training.data.clone_from(data);
+                        training.data = kept(data)?;
                     }
                     check_same(folder, &training.data, &training.data_hash)
                 })?;

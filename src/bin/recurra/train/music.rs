@@ -59,7 +59,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
             let (model, training, resumed) =
                 take_up(folder, |_: &MusicModel, training: &mut MusicTraining| {
                     if let Some(data) = data {
-                        training.data.clone_from(data);
+                        training.data = kept(data)?;
                     }
                     check_same(folder, &training.data, &training.data_hash)
                 })?;

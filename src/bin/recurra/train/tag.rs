@@ -224,7 +224,7 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
                         (&mut training.test, &args.test),
                     ] {
                         if !given.is_empty() {
-                            own.clone_from(given);
+                            *own = kept_all(given)?;
                         }
                     }
                     let same = hash_of(&training.data)? == training.data_hash

@@ -25,12 +25,13 @@ impl Files {
     }
 
     /// The same files elsewhere.
-    pub fn take(&mut self, files: &[PathBuf], labels: &[PathBuf]) {
+    pub fn take(&mut self, files: &[PathBuf], labels: &[PathBuf]) -> Result<()> {
         for (own, other) in [(&mut self.files, files), (&mut self.labels, labels)] {
             if !other.is_empty() {
-                *own = other.to_vec();
+                *own = kept_all(other)?;
             }
         }
+        Ok(())
     }
 
     fn check_same(&self, folder: &Path) -> Result<()> {

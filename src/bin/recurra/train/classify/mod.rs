@@ -286,9 +286,9 @@ pub fn run(args: &ClassArgs) -> Result<ExitCode> {
         Some(folder) => {
             let (model, training, resumed) =
                 take_up(folder, |_: &ClassModel, training: &mut ClassTraining| {
-                    training.data.take(&args.data, &args.labels);
-                    training.validation.take(&args.validation, &args.validation_labels);
-                    training.test.take(&args.test, &args.test_labels);
+                    training.data.take(&args.data, &args.labels)?;
+                    training.validation.take(&args.validation, &args.validation_labels)?;
+                    training.test.take(&args.test, &args.test_labels)?;
                     training.check_same(folder)
                 })?;
             (training, Some(model), Some(resumed))
