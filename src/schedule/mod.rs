@@ -4,7 +4,9 @@
 //! append the gradient of each; [`Recorder::backward`] walks the tape. [`Recurrence`] unrolls a
 //! recurrent layer over time. None of it knows a device, or a cell beyond its sizes.
 
+mod gradients;
 mod micro_batches;
+mod operations;
 mod recorder;
 mod unroll;
 
