@@ -22,7 +22,8 @@ fn cases() -> Vec<RecurrentCase> {
         {
             let mut stack = Recurrent::new("rnn", cell, 5, hidden);
             stack.direction = Direction::Both(Merge::Concat);
-            let plain = RecurrentCase::new(stack, 6, batch);
+            // As many steps as are worth asking other threads for.
+            let plain = RecurrentCase::new(stack, 24, batch);
             let mut all =
                 RecurrentCase { given: true, lengths: true, resets: true, ..plain.clone() };
             all.stack.zoneout = [0.2, 0.1];

@@ -1,15 +1,12 @@
 //! `matmul`: the large products, on all threads.
 
 use super::cell::activate;
-use super::panel::{ALONE, Column, Panels, Start, WIDTH, pack_panels, product_with_panels};
+use super::panel::{Column, Panels, Start, WIDTH, is_for_one, pack_panels, product_with_panels};
 use super::product::{Strided, product};
 use super::{Bound, Context, Scratch};
 use crate::engine::WeightFormat;
 use crate::kernel::{Matmul, SequenceSide, VALID};
 use rayon::prelude::*;
-
-/// Products of fewer multiply-adds stay on one thread.
-const PARALLEL_FROM: usize = 1 << 18;
 
 /// Rows that a product with flags gathers at once.
 const GATHER: usize = 512;
@@ -86,11 +83,6 @@ struct Operands<'a> {
     bias: &'a [f32],
 }
 
-fn multiply_adds(kernel: &Matmul) -> usize {
-    let p = &kernel.params;
-    [p.m, p.n, p.k].iter().map(|&x| x as usize).product()
-}
-
 /// Rows that are too few for a product that packs its weights each time; and terms of which a panel comes from the
 /// second-level cache fast enough, so that panels are faster for any number of rows.
 const FEW_ROWS: u32 = 512;
@@ -129,9 +121,9 @@ fn has_wide_vectors() -> bool {
 }
 
 /// It never asks for other threads.
-pub fn is_small(kernel: &Matmul, lasting: bool, format: WeightFormat) -> bool {
-    let bound = if lasting && keeps_weights(kernel, format) { ALONE } else { PARALLEL_FROM };
-    multiply_adds(kernel) < bound
+pub fn is_small(kernel: &Matmul) -> bool {
+    let p = &kernel.params;
+    is_for_one([p.m, p.n, p.k].map(|x| x as usize))
 }
 
 /// Sums have the same order whatever rows stand beside a row, but for products that crate gemm takes for vectors, dot
@@ -169,7 +161,7 @@ pub fn keeps_bits(whole: &Matmul, part: &Matmul, lasting: bool) -> bool {
 }
 
 fn threads(context: &Context, shape: [usize; 3]) -> usize {
-    if shape.iter().product::<usize>() >= PARALLEL_FROM { context.threads } else { 1 }
+    if is_for_one(shape) { 1 } else { context.threads }
 }
 
 /// C is bias, or C + bias; returns whether the product is to be added.

@@ -55,11 +55,11 @@ impl CpuLaunch {
     /// One thread does it, and no other need be asked.
     pub fn is_small(&self, threads: usize) -> bool {
         match &self.ops[..] {
-            [Op::Matmul(k)] => matmul::is_small(k, self.weights.is_some(), self.format),
+            [Op::Matmul(k)] => matmul::is_small(k),
             [Op::Combine(k)] => memory::is_small(k),
             [Op::EmbeddingForward(k)] => embedding::is_small(k),
             [Op::SelectRows(_) | Op::SequenceFlags(_) | Op::Fill(_)] => true,
-            ops @ [Op::StepForward(_), ..] => {
+            ops @ [Op::StepForward(_) | Op::StepBackward(_), ..] => {
                 step::members(ops, self.weights.is_some(), threads) == 1
             }
             _ => false,

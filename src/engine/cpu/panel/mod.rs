@@ -16,7 +16,7 @@ mod whole;
 pub use holds::panel_words;
 pub use round::{Column, MOST_TERMS, pack_panels};
 pub use rows::{Packed, Rows};
-pub use whole::{ALONE, Room, Start, product_with_panels};
+pub use whole::{Room, Start, is_for_one, product_with_panels};
 
 use crate::engine::WeightFormat;
 use holds::{Bf16, F32, Holds, Int8, add_vectors};

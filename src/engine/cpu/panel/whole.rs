@@ -5,8 +5,13 @@ use crate::engine::cpu::Context;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// The multiply-adds up to which one thread makes a product of weights that are kept.
-pub const ALONE: usize = 1 << 20;
+/// The multiply-adds up to which one thread makes a product: what asking another takes, which may sleep, is as long.
+const ALONE: usize = 1 << 20;
+
+/// One thread makes a product of this shape.
+pub fn is_for_one([m, n, k]: [usize; 3]) -> bool {
+    m * n * k < ALONE
+}
 
 /// What the sums of a product begin with: what is there, if it accumulates, and a bias.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +46,7 @@ pub fn product_with_panels(
     start: Start,
     room: &mut Room,
 ) {
-    let alone = m * n * k < ALONE;
+    let alone = is_for_one([m, n, k]);
     if m == 1 && !alone {
         // Its columns are shared out.
         let columns = (n / context.threads).next_multiple_of(WIDTH);

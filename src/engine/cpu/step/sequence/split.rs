@@ -60,9 +60,11 @@ const MANY_WORDS: usize = 1 << 21;
 /// lie in rows that are read one after another.
 const BAND: usize = 24;
 
-/// Multiply-adds of a step that are worth telling each other; and of a single step that are worth waking anybody.
+/// Multiply-adds of a step that are worth telling each other; and of all steps, or of a single one, that are worth waking
+/// anybody.
 const WORTH: usize = 1 << 15;
-const WORTH_WAKING: usize = 1 << 19;
+const WORTH_WAKING: usize = 1 << 20;
+const WORTH_WAKING_ONCE: usize = 1 << 19;
 
 /// Multiply-adds that telling each other takes the time of, on a machine that has other work now and then.
 const TELLING: usize = 1 << 15;
@@ -79,7 +81,8 @@ impl Split {
     ) -> Self {
         let blocks = hidden.div_ceil(WIDTH);
         let weights = products * hidden * hidden;
-        let wakes = steps > 1 || batch * weights >= WORTH_WAKING;
+        let worth = if steps > 1 { WORTH_WAKING } else { WORTH_WAKING_ONCE };
+        let wakes = steps * batch * weights >= worth;
         let threads = if wakes { threads } else { 1 };
         let rows = if weights > MANY_WORDS { MANY_ROWS } else { ROWS };
         let groups = if even { threads.min(batch / rows).max(1) } else { 1 };
@@ -228,7 +231,7 @@ mod tests {
                 [[1, 1], [1, 300], [3, 7], [7, 129], [40, 64], [16, 300], [100, 20]]
             {
                 for even in [false, true] {
-                    let split = Split::new(threads, batch, hidden, 4, even, 2);
+                    let split = Split::new(threads, batch, hidden, 4, even, 1 << 12);
                     let split = if threads == 5 { split.without_shares() } else { split };
                     assert!(threads != 5 || split.shares() == 1);
                     let mut owners = vec![0; batch * hidden];
