@@ -7,6 +7,8 @@ pub mod forecast;
 pub mod lm;
 pub mod music;
 mod network;
+#[cfg(feature = "files")]
+mod records;
 pub mod tag;
 
 pub use folder::{

@@ -214,6 +214,8 @@ fn what_is_wrong_is_placed() {
             &["line 3, column 3", "'x2'", "'o2'"],
         ),
         (&plain, "f.csv", "label,x1,x2\na,,2\n".into(), &["line 2, column 2", "''"]),
+        // Empty lines and ends of two characters are lines too.
+        (&plain, "f.csv", "label,x1,x2\r\n\r\na,1,2\r\nb,,2\r\n".into(), &["line 4, column 2"]),
         (&plain, "f.csv", "label,x1\na,inf\n".into(), &["line 2, column 2", "'inf'"]),
         (&plain, "f.csv", "label,x1\na,\n".into(), &["line 2", "no value"]),
         (&plain, "f.csv", "label,x1\na,1,2\n".into(), &["line 2, column 3", "3 columns, not 2"]),

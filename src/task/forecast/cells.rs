@@ -3,6 +3,7 @@
 use super::times::{form_of, parse};
 use super::{Clock, Covariate, Layout, Request, Rows, Table};
 use crate::error::{Error, Result};
+use crate::task::records::records;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
@@ -36,35 +37,10 @@ impl Cells {
     pub(super) fn read(mut from: impl Read, name: &Path) -> Result<Self> {
         let mut bytes = Vec::new();
         from.read_to_end(&mut bytes).map_err(|e| Error::io(name, "read", e))?;
-        let first = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
-        let often = |c: u8| first.iter().filter(|&&b| b == c).count();
-        let delimiter = [b',', b';', b'\t'].into_iter().rev().max_by_key(|&c| often(c));
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .trim(csv::Trim::All)
-            .delimiter(delimiter.unwrap_or(b','))
-            .from_reader(bytes);
         let (mut header, mut rows) = (None, Vec::new());
-        // The reader's own count is behind at empty lines and at ends of two characters.
-        let mut reached = (0, 1u64);
-        let mut line_of = |position: Option<&csv::Position>| {
-            let mut at = position.map_or(0, |p| p.byte() as usize).max(reached.0);
-            while bytes.get(at).is_some_and(|b| b"\r\n".contains(b)) {
-                at += 1;
-            }
-            let passed = bytes.get(reached.0..at).unwrap_or_default();
-            let lines = passed.iter().filter(|&&b| b == b'\n').count() as u64;
-            reached = (at, reached.1 + lines);
-            reached.1
-        };
-        for record in reader.records() {
-            let record = record.map_err(|e| {
-                let line = line_of(e.position());
-                Error::invalid(format!("line {line}: {}", no_text(&e)))
-            })?;
-            let line = line_of(record.position());
+        for (line, record) in records(&bytes, csv::Trim::All) {
+            let record =
+                record.map_err(|e| Error::invalid(format!("line {line}: {}", no_text(&e))))?;
             let Some(names) = &header else {
                 header = Some(record.iter().map(str::to_string).collect::<Vec<_>>());
                 continue;

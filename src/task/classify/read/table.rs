@@ -3,19 +3,13 @@
 use super::{Source, number};
 use crate::error::{Error, Result};
 use crate::task::classify::Examples;
+use crate::task::records::{records, separator};
 use csv::StringRecord;
 use std::collections::HashMap;
 
 /// Names that columns have where nobody said which it is.
 const TEXTS: [&str; 4] = ["text", "sentence", "review", "comment"];
 const LABELS: [&str; 5] = ["label", "class", "target", "y", "category"];
-
-/// What stands between the fields of a line: of comma, semicolon and TAB the most frequent.
-fn separator(line: &str) -> u8 {
-    let count = |c: char| line.matches(c).count();
-    let all = [(count(','), 0, b','), (count('\t'), 1, b'\t'), (count(';'), 2, b';')];
-    all.into_iter().max_by_key(|&(n, rank, _)| (n, -rank)).map_or(b',', |best| best.2)
-}
 
 /// Whether a first line names a column of texts: this one, or one that is usual.
 pub(super) fn has_text_column(first: &str, given: Option<&str>) -> bool {
@@ -27,7 +21,7 @@ pub(super) fn has_text_column(first: &str, given: Option<&str>) -> bool {
 
 /// The names in a first line.
 pub(super) fn named_columns(first: &str) -> Vec<String> {
-    let fields = first.trim_end().split(char::from(separator(first)));
+    let fields = first.trim_end().split(char::from(separator(first.as_bytes())));
     fields.map(|name| name.trim().trim_matches('"').to_string()).collect()
 }
 
@@ -49,19 +43,10 @@ impl<'a> Rows<'a> {
         text: &str,
         is_header: impl FnOnce(&StringRecord) -> bool,
     ) -> Result<Self> {
-        let first = text.split('\n').find(|line| !line.trim().is_empty()).unwrap_or("");
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(separator(first))
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(text.as_bytes());
         let (mut rows, mut width) = (Vec::new(), None);
-        for record in reader.records() {
-            let record = record.map_err(|e| {
-                let line = e.position().map_or(1, |position| position.line() as usize);
-                source.bad(line, None, &e.to_string())
-            })?;
-            let line = record.position().map_or(1, |position| position.line() as usize);
+        for (line, record) in records(text.as_bytes(), csv::Trim::None) {
+            let line = line as usize;
+            let record = record.map_err(|e| source.bad(line, None, &e.to_string()))?;
             let wanted = *width.get_or_insert(record.len());
             if record.len() != wanted {
                 let n = record.len();
