@@ -293,4 +293,10 @@ fn cooperative_tiles_are_measured() {
     assert!(names().all(|name| gpu.tuning().tiles[name].many > 0.0));
     gpu.set_tuning(&assumed).unwrap();
     assert_eq!(gpu.tuning(), assumed);
+    // A driver that multiplies wrongly is fast at best: its tiles are not taken.
+    let (old, new) = ("coopMultiplyAdd(a_#{R}, b_#{C}, sum_#{R}_#{C})", "sum_#{R}_#{C}");
+    let wrong = gpu.with_fault(Fault { stem: "matmul", old, new });
+    let found = wrong.tune(std::time::Duration::from_secs(60)).unwrap();
+    assert!(names().all(|name| found.tiles[name].many < 1e-20), "{:?}", found.tiles);
+    gpu.set_tuning(&assumed).unwrap();
 }

@@ -112,6 +112,9 @@ pub(super) fn offered(
     sizes.map(|&size| of_size(size)).find(|tiles| !tiles.is_empty()).unwrap_or_default()
 }
 
+/// The rate of a tile that a driver refuses, or multiplies wrongly with.
+const REFUSED: f64 = 1e-30;
+
 /// A tile of either table.
 #[derive(Clone, Copy)]
 enum Way {
@@ -151,7 +154,7 @@ impl GpuEngine {
                 Way::Matrices(i) => {
                     // What drivers are young in has to prove itself; one that refuses it has the others.
                     let proven = self.multiplies(i).unwrap_or(false);
-                    let none = TileRate { many: f64::MIN_POSITIVE, one: f64::MIN_POSITIVE };
+                    let none = TileRate { many: REFUSED, one: REFUSED };
                     let rate = if proven { self.rate_of(way) } else { Ok(none) };
                     rates.cooperative[i] = rate.unwrap_or(none);
                     missing -= 1;
