@@ -29,17 +29,16 @@ pub(super) struct Table {
     sums: Option<Var>,
 }
 
-/// Whether x is read by its table. In 16 bits the sums of many rows' gradients would overflow before the gradients do.
-pub(super) fn is_table(rec: &Recorder, layer: &Recurrent, x: Var) -> bool {
+/// The table that x is read by, and the ids. In 16 bits the sums of many rows' gradients would overflow before the gradients do.
+fn table_of(rec: &Recorder, layer: &Recurrent, x: Var) -> Option<(Var, View)> {
     let may = layer.convolution.is_none() && rec.precision() == Precision::F32;
-    may && rec.gathered(x).is_some_and(|(table, _)| 2 * table.rows < x.rows)
+    rec.gathered(x).filter(|(table, _)| may && 2 * table.rows < x.rows)
 }
 
 /// Bytes that a layer and direction keeps of such a table.
 pub(super) fn table_bytes(rec: &Recorder, layer: &Recurrent, x: Var) -> u64 {
     let words = |(table, _): (Var, View)| 2 * table.rows * layer.cell.gates() * layer.hidden;
-    let all = if is_table(rec, layer, x) { rec.gathered(x).map_or(0, words) } else { 0 };
-    (all * WORD_BYTES) as u64
+    (table_of(rec, layer, x).map_or(0, words) * WORD_BYTES) as u64
 }
 
 impl Input {
@@ -51,7 +50,7 @@ impl Input {
         w: Var,
         b: Option<Var>,
     ) -> Result<Self> {
-        let Some((table, ids)) = rec.gathered(x).filter(|_| is_table(rec, layer, x)) else {
+        let Some((table, ids)) = table_of(rec, layer, x) else {
             return Ok(Input::Rows(x));
         };
         let shape = [table.rows, layer.cell.gates() * layer.hidden];
