@@ -331,6 +331,8 @@ fn a_whole_job_on_texts() {
     fails(&["train", "classify", "--data", &data, "--format", "xml"], 2, &["xml", "fasttext"]);
     fails(&["train", "classify", "--data", &data, "--format", "lines"], 2, &["there are tsv"]);
     fails(&["train", "classify", "--data", &data, "--label", "x"], 1, &["--label", "'tsv'"]);
+    let scaled = ["train", "classify", "--data", &data, "--scaling", "all"];
+    fails(&scaled, 1, &["--scaling is of numbers, and the data are texts"]);
 }
 
 #[derive(serde::Deserialize)]
@@ -417,6 +419,11 @@ fn a_whole_job_on_numbers() {
     let words = path("words.txt");
     std::fs::write(&words, "up and down\n").unwrap();
     fails(&["predict", &words, "--model", &out], 1, &["words.txt", "values a step"]);
+    for of_texts in [&["--embedding", "8"][..], &["--keep-case"], &["--token-dropout", "0.1"]] {
+        let run = ["train", "classify", "--data", &data, "--label", "what"];
+        let expected = format!("{} is of texts, and the data are numbers", of_texts[0]);
+        fails(&[&run[..], of_texts].concat(), 1, &[&expected]);
+    }
     let two = path("two.csv");
     std::fs::write(&two, "id,label,a,b\n1,up,1,2\n1,up,3,4\n").unwrap();
     let run = ["train", "classify", "--data", &data, "--label", "what", "--test", &two];

@@ -113,6 +113,7 @@ fn a_tagger_from_columns_to_predictions() {
         assert!(output.status.success());
         text(&output.stdout)
     };
+    fails(&["predict", "--model", &out, "--next", "2"], 1, &["--next is of texts", "'tag'"]);
     let written = predict(&["--probabilities"]);
     let again = parse(&written, Path::new("p"), Default::default(), true).unwrap();
     let sentences = language(78, 60);

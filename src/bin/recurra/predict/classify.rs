@@ -163,7 +163,7 @@ impl Predictor<'_> {
                 sequence: (!is_line).then_some(place),
                 label,
                 probability,
-                classes: all.into_iter().take(self.args.next).collect(),
+                classes: all.into_iter().take(self.args.likeliest()).collect(),
             };
             if self.args.json {
                 print_line(&json_line(&result)?)?;

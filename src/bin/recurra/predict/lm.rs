@@ -51,7 +51,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         let line = String::from_utf8_lossy(&line);
         let mut order: Vec<usize> = (0..score.next.len()).collect();
         order.sort_by(|&a, &b| score.next[b].total_cmp(&score.next[a]));
-        let next = order.into_iter().take(args.next).map(|token| NextToken {
+        let next = order.into_iter().take(args.likeliest()).map(|token| NextToken {
             token: vocabulary.name(token).unwrap_or_default(),
             probability: score.next[token],
         });

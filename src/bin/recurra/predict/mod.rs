@@ -31,9 +31,9 @@ pub struct PredictArgs {
     /// The model's folder
     #[arg(long, value_name = "DIR", default_value = "recurra-model")]
     model: PathBuf,
-    /// So many of the likeliest next tokens or notes, or classes
-    #[arg(long, value_name = "N", default_value = "3")]
-    next: usize,
+    /// Of texts, notes and classes: so many of the likeliest next tokens or notes, or classes [default: 3]
+    #[arg(long, value_name = "N")]
+    next: Option<usize>,
     /// Of a tagger: the input has columns, a word a line, and this one (from 1) is the word
     #[arg(long, value_name = "N", value_parser = crate::train::size)]
     token_column: Option<usize>,
@@ -50,6 +50,11 @@ pub struct PredictArgs {
 }
 
 impl PredictArgs {
+    /// So many of the likeliest are told.
+    fn likeliest(&self) -> usize {
+        self.next.unwrap_or(3)
+    }
+
     fn engine(&self) -> Result<Engine> {
         self.weights.engine(&self.device)
     }
@@ -57,15 +62,18 @@ impl PredictArgs {
 
 pub fn run(args: &PredictArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
-    let of_taggers =
-        [(args.token_column.is_some(), "--token-column"), (args.probabilities, "--probabilities")];
-    if description.task != task::tag::NAME
-        && let Some((_, option)) = of_taggers.into_iter().find(|asked| asked.0)
-    {
-        let task = &description.task;
-        return Err(Error::Invalid(format!(
-            "{option} is of taggers, and this is a model of '{task}'"
-        )));
+    let task = description.task.as_str();
+    let tags = task == task::tag::NAME;
+    let ranked = [task::lm::NAME, task::music::NAME, task::classify::NAME].contains(&task);
+    for (asked, served, option, whose) in [
+        (args.token_column.is_some(), tags, "--token-column", "taggers"),
+        (args.probabilities, tags, "--probabilities", "taggers"),
+        (args.next.is_some(), ranked, "--next", "texts, notes and classes"),
+    ] {
+        if asked && !served {
+            let what = format!("{option} is of {whose}, and this is a model of '{task}'");
+            return Err(Error::Invalid(what));
+        }
     }
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,

@@ -45,7 +45,7 @@ pub fn run(args: &PredictArgs) -> Result<()> {
             tune: number + 1,
             steps: score.steps,
             loss: (score.steps > 0).then_some(score.loss),
-            next: order.into_iter().take(args.next).map(note).collect(),
+            next: order.into_iter().take(args.likeliest()).map(note).collect(),
         };
         if args.json {
             print_line(&json_line(&result)?)?;

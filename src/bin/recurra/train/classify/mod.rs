@@ -119,26 +119,22 @@ struct ReadingArgs {
 /// What a model reads at each step.
 #[derive(Args)]
 struct InputArgs {
-    /// How texts are cut: words, characters, bytes
-    #[arg(long, default_value = "words", value_name = "TOKENS", value_parser = tokens,
-          conflicts_with = "resume")]
-    tokens: Tokens,
+    /// How texts are cut: words, characters, bytes [default: words]
+    #[arg(long, value_name = "TOKENS", value_parser = tokens, conflicts_with = "resume")]
+    tokens: Option<Tokens>,
     /// Capital letters stay as they are
     #[arg(long, conflicts_with = "resume")]
     keep_case: bool,
-    /// Words or characters at most, the most frequent ones
-    #[arg(long, value_name = "N", default_value = "20000", value_parser = size,
-          conflicts_with = "resume")]
-    vocabulary: usize,
-    /// How often a word or character must occur
-    #[arg(long, value_name = "N", default_value = "2", value_parser = size,
-          conflicts_with = "resume")]
-    least: usize,
-    /// Width of a token's vector
-    #[arg(long, value_name = "E", default_value = "64", value_parser = size,
-          conflicts_with = "resume")]
-    embedding: usize,
-    /// What is brought to mean 0 and deviation 1: each of a step's values by itself, all alike, none [default: each;
+    /// Words or characters at most, the most frequent ones [default: 20000]
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
+    vocabulary: Option<usize>,
+    /// How often a word or character must occur [default: 2]
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
+    least: Option<usize>,
+    /// Width of a token's vector [default: 64]
+    #[arg(long, value_name = "E", value_parser = size, conflicts_with = "resume")]
+    embedding: Option<usize>,
+    /// Of numbers, what is brought to mean 0 and deviation 1: each of a step's values by itself, all alike, none [default: each;
     /// of IDX all]
     #[arg(long, value_name = "each|all|none", value_parser = scaling, conflicts_with = "resume")]
     scaling: Option<ScalingKind>,
@@ -219,14 +215,26 @@ impl ClassArgs {
     fn model(&self, training: &Examples, format: Format) -> Result<ClassModel> {
         let own = &self.input;
         let input = match training.content() {
-            Content::Texts(list) => InputConfig::Text(TextConfig::over(
-                list,
-                own.tokens,
-                own.keep_case,
-                [own.vocabulary, own.least],
-                own.embedding,
-            )?),
+            Content::Texts(list) => {
+                refuse(&[(own.scaling.is_some(), "--scaling")], "numbers", "texts")?;
+                InputConfig::Text(TextConfig::over(
+                    list,
+                    own.tokens.unwrap_or(Tokens::Words),
+                    own.keep_case,
+                    [own.vocabulary.unwrap_or(20_000), own.least.unwrap_or(2)],
+                    own.embedding.unwrap_or(64),
+                )?)
+            }
             Content::Numbers { width, list } => {
+                let of_texts = [
+                    (own.tokens.is_some(), "--tokens"),
+                    (own.keep_case, "--keep-case"),
+                    (own.vocabulary.is_some(), "--vocabulary"),
+                    (own.least.is_some(), "--least"),
+                    (own.embedding.is_some(), "--embedding"),
+                    (self.learning.token_dropout > 0.0, "--token-dropout"),
+                ];
+                refuse(&of_texts, "texts", "numbers")?;
                 // Pixels at the border are nearly always black: by themselves they would be blown up.
                 let usual =
                     if format == Format::Idx { ScalingKind::All } else { ScalingKind::Each };
@@ -244,6 +252,16 @@ impl ClassArgs {
             classes,
             counts,
         })
+    }
+}
+
+/// Refuses the first option that is asked for, as it is of `these`.
+fn refuse(asked: &[(bool, &str)], these: &str, data: &str) -> Result<()> {
+    match asked.iter().find(|(asked, _)| *asked) {
+        None => Ok(()),
+        Some((_, option)) => {
+            Err(Error::Invalid(format!("{option} is of {these}, and the data are {data}")))
+        }
     }
 }
 
