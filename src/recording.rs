@@ -9,6 +9,7 @@ use crate::tensor::{DType, WORD_BYTES};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 /// Who owns a buffer's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,16 @@ impl Launch {
     }
 }
 
+/// What a recording has in the place of a buffer of another one: no kernel can touch an element of it.
+static STRANGER: LazyLock<Buffer> = LazyLock::new(|| Buffer {
+    name: "(of another recording)".to_string(),
+    len: 0,
+    dtype: DType::F32,
+    role: Role::Temporary,
+    most: u32::MAX,
+    except: None,
+});
+
 /// A flat list of launches over named buffers.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
@@ -135,7 +146,7 @@ impl Recording {
     }
 
     fn restrict(&mut self, ids: View, most: usize, except: Option<u32>) {
-        let buffer = &mut self.buffers[ids.buffer.0];
+        let Some(buffer) = self.buffers.get_mut(ids.buffer.0) else { return };
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let allowed = |value: &u32| *value <= most || except == Some(*value);
         let kept = buffer.except.filter(allowed);
@@ -174,7 +185,7 @@ impl Recording {
             )));
         }
         for (i, (binding, view)) in bindings.iter().zip(buffers).enumerate() {
-            let buffer = &self.buffers[view.buffer.0];
+            let buffer = self.get(view.buffer);
             if binding.extent > buffer.len {
                 return Err(Error::invalid(format!(
                     "kernel {kernel} would touch element {} of '{}', which has {} ({})",
@@ -238,9 +249,9 @@ impl Recording {
         &self.launches
     }
 
-    /// The buffer behind an identifier.
+    /// The buffer behind an identifier; behind one that only another recording can have, a buffer without elements.
     pub fn get(&self, id: BufferId) -> &Buffer {
-        &self.buffers[id.0]
+        self.buffers.get(id.0).unwrap_or(&STRANGER)
     }
 
     /// The buffer of that name.

@@ -86,6 +86,29 @@ fn runs_in_the_hosts_device_buffers_and_encoder() {
     }
     assert!(want.iter().any(|x| x.abs() > 0.1));
 
+    // What the engine keeps itself is in the host's reach too: its weights and its outputs.
+    let (name, weight) = weights().into_iter().next().unwrap();
+    let words = weight.len() as u64 * 4;
+    let weight_back =
+        buffer(weight.len(), wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+    let y_back = buffer(want.len(), wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+    let own = engine.load_with(&recording, &store, &external[..1]).unwrap();
+    let mut encoder = device.create_command_encoder(&Default::default());
+    own.gpu().unwrap().encode(&mut encoder);
+    let kept = own.gpu().unwrap().buffer(y_id).unwrap();
+    encoder.copy_buffer_to_buffer(kept, 0, &y_back, 0, want.len() as u64 * 4);
+    encoder.copy_buffer_to_buffer(&store.wgpu_buffer(&name).unwrap(), 0, &weight_back, 0, words);
+    queue.submit([encoder.finish()]);
+    let read = |buffer: &wgpu::Buffer| -> Vec<f32> {
+        buffer.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+        device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        bytemuck::pod_collect_to_vec(&buffer.get_mapped_range(..).unwrap())
+    };
+    assert_eq!(read(&y_back), got);
+    assert_eq!(read(&weight_back), weight.as_slice().unwrap());
+    assert!(store.wgpu_buffer("no such").is_none());
+    assert!(set(&cpu).wgpu_buffer(&name).is_none());
+
     // Wrong buffers are named.
     let small = buffer(3, usage);
     let message = engine.load_with(&recording, &store, &[(x_id, small)]).err().unwrap();

@@ -1,9 +1,8 @@
 //! Sequences of many lengths in batches of few shapes.
 
+use super::{Draw, random};
 use crate::error::{Error, Result};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -98,8 +97,7 @@ impl Buckets {
     /// The batches of a pass: who is with whom, and in which order they come, is drawn from the seed and the
     /// number of the pass alone.
     pub fn shuffled(&self, seed: u64, epoch: u64) -> Vec<Batch> {
-        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ epoch;
-        let mut random = ChaCha8Rng::seed_from_u64(mixed);
+        let mut random = random(Draw::Order, seed, epoch);
         let mut list = Vec::new();
         for (shape, (own, [_, batch])) in self.members.iter().zip(&self.shapes).enumerate() {
             let mut own = own.clone();

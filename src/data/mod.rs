@@ -2,6 +2,7 @@
 
 mod buckets;
 mod corpus;
+mod random;
 mod streams;
 mod text;
 mod vocabulary;
@@ -10,6 +11,7 @@ mod vocabulary;
 pub(crate) use buckets::LastPass;
 pub use buckets::{Batch, Buckets, Passes};
 pub use corpus::own_sources;
+pub(crate) use random::{Draw, random};
 pub use streams::Streams;
 #[cfg(feature = "files")]
 pub(crate) use text::text_of;

@@ -138,7 +138,7 @@ impl Inputs<'_> {
     }
 
     fn check_range(&self, id: BufferId, values: &[u32]) -> Result<()> {
-        let buffer = &self.program.buffers[id.0];
+        let buffer = self.program.buffer(id)?;
         if let Some(place) = values.iter().position(|&value| !buffer.allows(value)) {
             let Buffer { name, most, except, .. } = buffer;
             let value = values[place];
@@ -201,7 +201,7 @@ impl Inputs<'_> {
     }
 
     fn check_words(&self, id: BufferId, dtype: DType, words: usize) -> Result<()> {
-        let buffer = &self.program.buffers[id.0];
+        let buffer = self.program.buffer(id)?;
         if buffer.role != Role::Input || buffer.dtype != dtype {
             return Err(Error::invalid(format!("'{}' is no input of type {dtype:?}", buffer.name)));
         }
@@ -438,8 +438,13 @@ impl Program {
         Ok(())
     }
 
+    fn buffer(&self, id: BufferId) -> Result<&Buffer> {
+        let stranger = || Error::invalid("that buffer is one of another recording");
+        self.buffers.get(id.0).ok_or_else(stranger)
+    }
+
     fn output(&self, id: BufferId) -> Result<&Buffer> {
-        let buffer = &self.buffers[id.0];
+        let buffer = self.buffer(id)?;
         match buffer.role {
             Role::Output => Ok(buffer),
             _ => Err(Error::invalid(format!("'{}' is no output", buffer.name))),

@@ -91,8 +91,8 @@ pub fn slice(call: &Call<'_>) -> Result<Value> {
     Ok(result)
 }
 
-/// What a slice of an axis takes: bounds count from the end where they are negative, and are cut to
-/// what there is.
+/// What a slice of an axis takes: bounds count from the end where they are negative, and are cut to what there is.
+/// Backwards a start before the first element is the first (ONNX), where NumPy takes nothing.
 fn places(extent: i64, start: i64, end: i64, step: i64) -> Vec<usize> {
     let at = |bound: i64| if bound < 0 { bound.saturating_add(extent) } else { bound };
     let mut list = Vec::new();
@@ -103,7 +103,8 @@ fn places(extent: i64, start: i64, end: i64, step: i64) -> Vec<usize> {
             place = place.saturating_add(step);
         }
     } else {
-        let (mut place, end) = (at(start).clamp(-1, extent - 1), at(end).clamp(-1, extent - 1));
+        let end = at(end).clamp(-1, extent - 1);
+        let mut place = if extent > 0 { at(start).clamp(0, extent - 1) } else { -1 };
         while place > end {
             list.push(place as usize);
             place = place.saturating_add(step);
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_as_numpy_has_them() {
+    fn slices_as_onnx_has_them() {
         assert_eq!(places(5, 1, 4, 2), [1, 3]);
         assert_eq!(places(5, -3, i64::MAX, 1), [2, 3, 4]);
         assert_eq!(places(5, -1, i64::MIN, -1), [4, 3, 2, 1, 0]);
@@ -259,5 +260,8 @@ mod tests {
         assert_eq!(places(0, 0, 9, 1), [0usize; 0]);
         assert_eq!(places(0, -1, i64::MIN, -1), [0usize; 0]);
         assert_eq!(places(3, 0, 9, i64::MAX), [0]);
+        assert_eq!(places(3, -100, i64::MIN, -1), [0]);
+        assert_eq!(places(5, -6, -100, -2), [0]);
+        assert_eq!(places(0, 3, i64::MIN, -1), [0usize; 0]);
     }
 }

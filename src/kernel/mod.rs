@@ -1,8 +1,7 @@
-//! Each kernel once: its buffers, its parameters, its launch size, its shader, its CPU twin's name.
+//! Each kernel once: its buffers, its parameters, its launch size, its shader.
 //!
 //! A kernel is plain data. [`Op`] says which kernel with which parameters; the GPU engine compiles
-//! `shaders/{name}.wgsl` with [`Kernel::defines`], the CPU engine calls the function of the same
-//! name in `engine/cpu/`.
+//! `shaders/{name}.wgsl` with [`Kernel::defines`], the CPU engine calls its function in `engine/cpu/`.
 //!
 //! Tensors are rows of words inside a buffer: a [`View`] is a buffer, the offset of the first
 //! element and the number of elements.

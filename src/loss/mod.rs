@@ -193,7 +193,7 @@ pub fn record_value(
     if losses.offset > 0 || total.is_some_and(|total| total.offset > 0) {
         return Err(Error::invalid("losses and their total must begin at their buffers' start"));
     }
-    let (ring, accumulate) = match rec.loss_to_add_to() {
+    let (ring, accumulate) = match rec.loss_to_add_to(LOSS) {
         Some(ring) => (ring, true),
         None => (rec.output_buffer(LOSS, [1, RING])?.view, false),
     };

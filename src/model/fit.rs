@@ -3,7 +3,7 @@
 use super::samples::Content;
 use super::shape::{Shapes, TARGETS};
 use super::{Form, IGNORE, Model, Samples, Sequences, Trained};
-use crate::data::{Batch, Buckets, Passes};
+use crate::data::{Batch, Buckets, Draw, Passes, random};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::layer::Recurrent;
@@ -12,7 +12,7 @@ use crate::optim::averaged;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 use crate::train::{Event, Feed, Phase, Task, TrainOptions, Trainer};
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 
@@ -244,14 +244,13 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// `drawn`: what decides which tokens of a training batch aren't read.
-    fn batch(&self, phase: Phase, batch: &Batch, drawn: u64) -> Feed {
+    /// `drawn`: decides which tokens of a training batch aren't read.
+    fn batch(&self, phase: Phase, batch: &Batch, mut drawn: ChaCha8Rng) -> Feed {
         let Part { samples, shapes, .. } = self.part(phase);
         let (rate, unknown) = self.unread;
         let mut feed = match &samples.inputs.0 {
             Content::Ids(list) if phase == Phase::Training && rate > 0.0 => {
-                let mut random = ChaCha8Rng::seed_from_u64(drawn);
-                let mut some = |&id: &u32| if random.random::<f32>() < rate { unknown } else { id };
+                let mut some = |&id: &u32| if drawn.random::<f32>() < rate { unknown } else { id };
                 let read = |&row: &usize| list[row].iter().map(&mut some).collect();
                 let rows: Vec<Vec<u32>> = batch.rows.iter().map(read).collect();
                 let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
@@ -358,12 +357,10 @@ impl Task for Fit<'_> {
 
     fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
         let part = self.part(phase);
+        let drawn = random(Draw::Tokens, seed, batch);
         Ok(match phase {
-            Phase::Training => {
-                let drawn = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ batch;
-                self.batch(phase, &part.passes.batch(batch, seed), drawn)
-            }
-            Phase::Validation => self.batch(phase, &part.batches[batch as usize], 0),
+            Phase::Training => self.batch(phase, &part.passes.batch(batch, seed), drawn),
+            Phase::Validation => self.batch(phase, &part.batches[batch as usize], drawn),
         })
     }
 

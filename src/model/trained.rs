@@ -8,9 +8,9 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, write_tensors};
 use crate::schedule::Recorder;
-use crate::task::{Description, load_recording, load_weights};
 use crate::tensor::NamedTensors;
 use crate::train::{CONFIG, MODEL};
+use crate::train::{Description, load_recording, load_weights};
 use serde_json::Value;
 use std::path::Path;
 

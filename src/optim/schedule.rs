@@ -211,7 +211,8 @@ impl Shape {
                     true => from + (to - from) * part,
                     false => to + (from - to) / 2.0 * (1.0 + (PI * part).cos()),
                 };
-                let (top, last) = ((rise * n as f64 - 1.0).max(0.0), n as f64 - 1.0);
+                // Of very short runs the rise ends before the first step, as PyTorch has it.
+                let (top, last) = (rise * n as f64 - 1.0, n as f64 - 1.0);
                 let first = 1.0 / division;
                 if (k as f64) < top {
                     return between(first, 1.0, k_of_n(top));
@@ -419,6 +420,35 @@ mod tests {
         ] {
             let got = text.parse::<Schedule>().unwrap_err().to_string();
             assert!(got.contains(what) && got.contains(&format!("'{text}'")), "{text}: {got}");
+        }
+    }
+
+    /// PyTorch 2.15's factors of runs that are too short for a rise.
+    #[test]
+    fn short_cycles_are_pytorchs() {
+        let pytorch: [(&str, &[f64]); 2] = [
+            ("one-cycle:0.3", &[0.9944154354509117, 0.46263710266697505, 4e-6]),
+            (
+                "one-cycle:0.05",
+                &[
+                    0.9847001941691333,
+                    0.894570676417178,
+                    0.7379747446237508,
+                    0.5412915075774754,
+                    0.3376529147965967,
+                    0.16136256875027283,
+                    0.042117168219124555,
+                    4e-6,
+                ],
+            ),
+        ];
+        let state = ScheduleState::default();
+        for (text, factors) in pytorch {
+            let schedule: Schedule = text.parse().unwrap();
+            for (k, factor) in factors.iter().enumerate() {
+                let ours = schedule.factor(k as u64, factors.len() as u64, &state);
+                assert!((ours - factor).abs() < 1e-12, "{text} {k}: {ours}, {factor}");
+            }
         }
     }
 

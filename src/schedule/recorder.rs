@@ -339,9 +339,9 @@ impl Recorder {
         self.adds_losses = true;
     }
 
-    /// The loss's ring, where there is one and others may be added to it.
-    pub(crate) fn loss_to_add_to(&self) -> Option<View> {
-        let name = self.micro.name(crate::loss::LOSS);
+    /// The ring of a loss of that name, where there is one and others may be added to it.
+    pub(crate) fn loss_to_add_to(&self, name: &str) -> Option<View> {
+        let name = self.micro.name(name);
         let buffer = self.adds_losses.then(|| self.recording.find(&name)).flatten()?;
         Some(View { buffer, offset: 0, len: self.recording.get(buffer).len })
     }

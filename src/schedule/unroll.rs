@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{
     BackwardPhase, CellKind, ColumnsForward, ColumnsParams, Convolution, ForwardPhase, NONE,
     NORM_WORDS, NormBackward, NormForward, Op, ScanBackward, ScanForward, StepBackward,
-    StepForward, StepKind, StepParams, View, Zoneout,
+    StepForward, StepKind, StepParams, View,
 };
 use bytemuck::Zeroable;
 
@@ -557,10 +557,5 @@ impl Recurrence {
     /// Whether h̃ differs from h: masks of the recurrent dropout, or resets.
     pub fn hears_masked(&self, resets: bool) -> bool {
         resets || self.masks.is_some()
-    }
-
-    /// Whether the zoneout draws.
-    pub fn draws(&self) -> bool {
-        self.kind.zoneout == Zoneout::Draw
     }
 }

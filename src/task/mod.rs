@@ -1,7 +1,6 @@
 //! Whole jobs: data, model, loss and what is done with the result.
 
 pub mod classify;
-mod folder;
 #[cfg(feature = "files")]
 pub mod forecast;
 pub mod lm;
@@ -11,7 +10,7 @@ mod network;
 mod records;
 pub mod tag;
 
-pub use folder::{
+pub use crate::train::{
     Description, TaskModel, holds_members, is_ensemble, load_recording, load_weights,
 };
 pub use network::RecurrentConfig;

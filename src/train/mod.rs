@@ -6,6 +6,7 @@
 mod checkpoint;
 mod event;
 mod feed;
+mod folder;
 mod log;
 mod lr_finder;
 mod microscope;
@@ -23,6 +24,9 @@ mod watcher;
 pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
 pub use event::{Event, MemberLosses, Outcome, Progress};
 pub use feed::{Feed, Values};
+pub use folder::{
+    Description, TaskModel, holds_members, is_ensemble, load_recording, load_weights,
+};
 pub use log::{LOG, LogLine, TrainLog};
 pub use lr_finder::{RateFinding, RateSweep, StopRule, find_rate};
 pub use microscope::{

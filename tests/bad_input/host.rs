@@ -4,11 +4,38 @@ use crate::common::{engines, gpu_engine};
 use crate::{says, stack};
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
+use recurra::kernel::Fill;
 use recurra::kernel::shader::Fault;
 use recurra::layer::{Embedding, InitialState, Initializer, Sequence};
 use recurra::loss::cross_entropy;
+use recurra::recording::{Recording, Role};
 use recurra::schedule::Recorder;
-use recurra::tensor::NamedTensors;
+use recurra::tensor::{DType, NamedTensors};
+
+/// A buffer of another, larger recording.
+#[test]
+fn buffers_of_other_recordings_are_refused() {
+    let mut larger = Recording::new();
+    for name in ["a", "b", "c"] {
+        larger.buffer(name, 4, DType::F32, Role::Input).unwrap();
+    }
+    let foreign = larger.buffer("d", 4, DType::U32, Role::Input).unwrap();
+    let mut own = Recording::new();
+    let a = own.buffer("a", 4, DType::F32, Role::Input).unwrap();
+    let refused = own.launch(Fill::new(foreign, 0.0), &[foreign]).unwrap_err();
+    says("launch", refused, &["another recording"]);
+    own.bound(foreign, 3);
+    assert_eq!(own.get(foreign.buffer).len, 0);
+    own.launch(Fill::new(a, 0.0), &[a]).unwrap();
+    for engine in engines() {
+        let mut program = engine.load(&own, &engine.store()).unwrap();
+        let mut inputs = program.inputs();
+        says("write", inputs.write(foreign.buffer, &[0.0; 4]).unwrap_err(), &["another recording"]);
+        says("give", inputs.give_u32(foreign.buffer, vec![0; 4]).unwrap_err(), &["another"]);
+        says("write_u32", program.write_u32(foreign.buffer, &[0; 4]).unwrap_err(), &["another"]);
+        says("read", program.read(foreign.buffer).unwrap_err(), &["another recording"]);
+    }
+}
 
 #[test]
 fn what_the_host_writes_is_checked() {

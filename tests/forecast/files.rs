@@ -58,6 +58,7 @@ fn what_is_wrong_with_a_file_is_named() {
         (&["--split", "100/1/1"], &["bad.csv", "30 rows are fewer than the 102"]),
         (&["--quantiles", "0.5,0.1"], &["quantile levels rise"]),
         (&["--quantiles", "0,1"], &["quantile levels"]),
+        (&["--quantiles", "0.7,0.9"], &["both sides of 0.5", "the median"]),
         (&["--calendar", "day,moon"], &["'moon'", "week"]),
         (&["--warm-up", "96"], &["warm-up of 96"]),
         (&["--lags", "9999999"], &["9999999"]),

@@ -214,6 +214,10 @@ impl CpuEngine {
                 "weights in {format} are for inference, and this program has gradients: take an engine that keeps them in f32"
             )));
         }
+        if recording.launches().iter().any(|launch| matches!(launch.op, Op::Resident(_))) {
+            let what = "kernel resident counts the workgroups of a GPU; the CPU engine has none";
+            return Err(Error::Device(what.to_string()));
+        }
         let arranged = self.arrange(recording)?;
         let available = memory::available_bytes();
         let needed = arranged.plan.clone().times(self.members).peak_bytes();

@@ -131,8 +131,12 @@ impl GpuProgram {
     }
 
     /// The device buffer behind an input, output, parameter or state.
-    pub fn buffer(&self, id: BufferId) -> &wgpu::Buffer {
-        &self.buffers[id.0]
+    ///
+    /// # Errors
+    /// The identifier is one of another recording.
+    pub fn buffer(&self, id: BufferId) -> Result<&wgpu::Buffer> {
+        let stranger = || Error::invalid("that buffer is one of another recording");
+        self.buffers.get(id.0).ok_or_else(stranger)
     }
 
     /// Submits the launches. At most [`IN_FLIGHT`] runs wait on the device: a host that is faster

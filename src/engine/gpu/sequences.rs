@@ -487,10 +487,10 @@ pub(super) fn candidate(context: &Context, run: &Run, way: Way) -> Option<Op> {
         _ => return None,
     };
     let most = context.limits.max_compute_workgroups_per_dimension;
-    let (kernel, bound) = (op.kernel(), context.limits.max_storage_buffers_per_shader_stage);
+    let kernel = op.kernel();
     let groups = kernel.groups();
     let fits = groups.into_iter().all(|groups| groups <= most)
-        && kernel.bindings().len() <= bound as usize;
+        && kernel.bindings().len() <= context.most_bound();
     // Those of all members wait side by side.
     let kept = groups.into_iter().map(|n| n as usize).product::<usize>() * context.members();
     (fits && (!grid || kept <= limits.resident)).then_some(op)

@@ -267,6 +267,13 @@ impl ForecastConfig {
         {
             return refuse("quantile levels rise, and lie between 0 and 1");
         }
+        if let Head::Quantiles(levels) = &self.head
+            && !(levels.first() <= Some(&0.5) && levels.last() >= Some(&0.5))
+        {
+            return refuse(
+                "quantile levels lie on both sides of 0.5, or one is 0.5: the forecast is the median",
+            );
+        }
         if self.mode == Mode::Recursive && !self.layout.past.is_empty() {
             let past: Vec<&str> = self.layout.past.iter().map(|c| c.name.as_str()).collect();
             return Err(Error::invalid(format!(

@@ -2,7 +2,7 @@
 
 use super::series::ForecastData;
 use super::{ForecastModel, Parts, Split, Table};
-use crate::data::LastPass;
+use crate::data::{Draw, LastPass, random};
 use crate::error::{Error, Result};
 use crate::layer::{InitialState, Recurrent};
 use crate::loss::{Objective, Target};
@@ -10,9 +10,8 @@ use crate::schedule::Recorder;
 use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
 use crate::train::{Feed, Phase, Task};
+use rand::RngExt;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -150,8 +149,7 @@ impl ForecastTask {
     }
 
     fn pass(&self, [seed, epoch]: [u64; 2]) -> Batches {
-        let mut random =
-            ChaCha8Rng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ epoch);
+        let mut random = random(Draw::Order, seed, epoch);
         let stride = self.windows.time - self.windows.warm_up;
         let mut all = Vec::new();
         for (series, parts) in self.parts.iter().enumerate() {

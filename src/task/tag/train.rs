@@ -2,7 +2,7 @@
 
 use super::batch::{Encoded, Shapes, check_lengths, put_targets, words};
 use super::{Sentence, TagModel};
-use crate::data::{Batch, Buckets, Passes};
+use crate::data::{Batch, Buckets, Draw, Passes, random};
 use crate::error::{Error, Result};
 use crate::layer::Recurrent;
 use crate::loss::{CrossEntropyOptions, Loss, Objective, Target};
@@ -10,8 +10,7 @@ use crate::schedule::Recorder;
 use crate::task::TaskModel;
 use crate::tensor::NamedTensors;
 use crate::train::{Feed, Phase, Task};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 use std::collections::BTreeMap;
 
 /// How sentences become batches.
@@ -130,12 +129,11 @@ impl Task for TagTask {
     }
 
     fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
-        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ batch;
         let (rows, rate) = match phase {
             Phase::Training => (self.passes.batch(batch, seed), self.word_dropout),
             Phase::Validation => (self.validation[batch as usize].clone(), 0.0),
         };
-        let mut random = ChaCha8Rng::seed_from_u64(mixed);
+        let mut random = random(Draw::Tokens, seed, batch);
         let drops = || rate > 0.0 && random.random::<f32>() < rate;
         let sentences = &self.sentences[usize::from(phase == Phase::Validation)];
         let mut feed = words(&self.model, sentences, self.shapes_of(phase), &rows, drops);

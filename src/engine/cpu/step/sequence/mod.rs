@@ -1,8 +1,8 @@
 //! All steps of a layer and direction, for cells whose step is one phase with dense weights: the twins of the shaders
 //! `sequence_forward` and `sequence_backward`.
 //!
-//! The weights are packed in panels once (`engine/cpu/panel.rs`), the threads stay together over time
-//! (`engine/cpu/team.rs`), and the gates of sixteen units follow their product while it is in the first-level cache.
+//! The weights are packed in panels once (`engine/cpu/panel/`), the threads stay together over time
+//! (`engine/cpu/team.rs`), and the gates of a chunk of units follow their product while it is in cache.
 //! Members of a team have batch rows of their own, which are independent, or share the units of the same rows and tell
 //! each other after each step what they made. An element's sum is in the order of its terms either way, so the bits
 //! depend neither on the number of threads nor on the batch.

@@ -1,12 +1,12 @@
 //! A trained model's folder: what it says of itself, and its weights.
 
+use super::{CONFIG, MODEL, TRAINING};
 use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::format::{read_tensors, write_atomic};
 use crate::recording::Role;
 use crate::schedule::Recorder;
 use crate::tensor::{NamedTensors, require_finite};
-use crate::train::{CONFIG, MODEL, TRAINING};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
