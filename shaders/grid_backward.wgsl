@@ -22,12 +22,74 @@ fn at_step(s: u32) {
     p.later = select(p.t + stride, given.later, s == 0u);
 }
 
-#ifndef BY_GATE
-// The gradients of the recurrent products of the later step, of all units of the workgroup's rows.
-fn read_gradients(group: vec3<u32>, index: u32) {
+#ifndef REST
+// What was handed over from a place on, into the tile. Several reads are under way at once; what is no unit, or no row,
+// was handed over by none and is 0.
+#ifdef MATRICES
+fn read_handed(begin_at: u32, index: u32) {
+    for (var first = index; first < TILE; first += 8u * THREADS) {
+#for N in 0 1 2 3 4 5 6 7
+        let d_#{N} = handed(begin_at + min(first + #{N}u * THREADS, TILE - 1u));
+#end
+#for N in 0 1 2 3 4 5 6 7
+        if first + #{N}u * THREADS < TILE {
+            d_tile[first + #{N}u * THREADS] = f16(d_#{N});
+        }
+#end
+    }
+}
+#else
+fn handed_gates(at: u32) -> Sum {
+    return Sum(#{HANDED_GATES});
+}
+
+fn read_handed(begin_at: u32, index: u32) {
+    for (var first = index; first < TILE; first += 2u * THREADS) {
+        let d_0 = handed_gates(begin_at + first);
+        let d_1 = handed_gates(begin_at + min(first + THREADS, TILE - 1u));
+        d_tile[first] = d_0;
+        if first + THREADS < TILE {
+            d_tile[first + THREADS] = d_1;
+        }
+    }
+}
+#endif
+#endif
+
+#ifdef BY_GATE
+// The gradient of the recurrent product of gate `gate` of the later step, in the saved block `block`, of all units of the
+// workgroup's rows: one gate after another takes the tile.
+fn read_gate(group: vec3<u32>, index: u32, s: u32, gate: u32, block: u32) {
     if p.later == NONE {
         return;
     }
+#ifndef REST
+    if s > 0u {
+        read_handed(handed_from(group.y, s - 1u) + gate * MASK, index);
+        return;
+    }
+#endif
+    for (var i = index; i < ROWS * p.head; i += THREADS) {
+        let row = i / p.head;
+        let at = At(group.y * ROWS + row, i % p.head);
+        if at.row >= p.batch {
+            break;
+        }
+        d_tile[row * WIDTH + at.unit] = f16(gates[gate_index(p.later, block, at)]);
+    }
+}
+#else
+// The gradients of the recurrent products of the later step, of all units of the workgroup's rows.
+fn read_gradients(group: vec3<u32>, index: u32, s: u32) {
+    if p.later == NONE {
+        return;
+    }
+#ifndef REST
+    if s > 0u {
+        read_handed(handed_from(group.y, s - 1u), index);
+        return;
+    }
+#endif
     for (var i = index; i < ROWS * p.head; i += THREADS) {
         let row = i / p.head;
         let at = At(group.y * ROWS + row, i % p.head);
@@ -73,7 +135,7 @@ fn main(
         storageBarrier();
         workgroupBarrier();
 #ifndef BY_GATE
-        read_gradients(group, index);
+        read_gradients(group, index, s);
 #endif
         for (var tile = 0u; tile < TILES; tile++) {
             if workgroupUniformLoad(&made[tile]) > s {
@@ -105,11 +167,12 @@ fn main(
                 break;
             }
 #ifndef BY_GATE
-            read_gradients(group, index);
+            read_gradients(group, index, s);
 #endif
 #ifdef TAKES_TURNS
 #paste shared/grid_carry
 #endif
+            let to = handed_from(group.y, s);
 #paste shared/grid_backward_step
 #ifdef TAKES_TURNS
 #paste shared/grid_leave

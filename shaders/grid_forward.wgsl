@@ -19,7 +19,41 @@ fn at_step(s: u32) {
     p.new_slot = given.new_slot + s * stride;
 }
 
-// The old h of all units of the workgroup's rows.
+// h under each mask, as the step of a row hears it.
+fn put_h(tile: u32, at: At, value: f32) {
+    let h = select(value, 0.0, has_flag(p.t, at.row, RESET));
+    for (var mask = 0u; mask < SOURCES; mask++) {
+        var term = h;
+#ifdef HAS_hidden_mask
+        term *= hidden_mask[(mask * p.batch + at.row) * p.width + at.unit];
+#endif
+        put_term(mask, tile, term);
+    }
+}
+
+#ifndef REST
+// h that the step before handed over, of all units of the workgroup's rows. Several reads are under way at once. What
+// is no unit, or no row, was handed over by none and is 0.
+fn read_handed(group: vec3<u32>, index: u32, s: u32) {
+    let begin_at = handed_from(group.y, s - 1u);
+    for (var first = index; first < HANDED; first += 8u * THREADS) {
+#for N in 0 1 2 3 4 5 6 7
+        let h_#{N} = handed(begin_at + min(first + #{N}u * THREADS, HANDED - 1u));
+#end
+#for N in 0 1 2 3 4 5 6 7
+        {
+            let tile = first + #{N}u * THREADS;
+            let at = At(group.y * ROWS + tile / WIDTH, tile % WIDTH);
+            if tile < HANDED && at.row < p.batch && at.unit < p.head {
+                put_h(tile, at, h_#{N});
+            }
+        }
+#end
+    }
+}
+#endif
+
+// The old h of all units of the workgroup's rows, from before the launch.
 fn read_h(group: vec3<u32>, index: u32) {
     for (var i = index; i < ROWS * p.head; i += THREADS) {
         let row = i / p.head;
@@ -27,15 +61,7 @@ fn read_h(group: vec3<u32>, index: u32) {
         if at.row >= p.batch {
             break;
         }
-        let old = states[state_index(0u, p.old_slot, at)];
-        let h = select(old, 0.0, has_flag(p.t, at.row, RESET));
-        for (var mask = 0u; mask < SOURCES; mask++) {
-            var value = h;
-#ifdef HAS_hidden_mask
-            value *= hidden_mask[(mask * p.batch + at.row) * p.width + at.unit];
-#endif
-            put_term(mask, row * WIDTH + at.unit, value);
-        }
+        put_h(row * WIDTH + at.unit, at, states[state_index(0u, p.old_slot, at)]);
     }
 }
 
@@ -95,7 +121,12 @@ fn main(
                 left = true;
                 break;
             }
-            read_h(group, index);
+            if s == 0u {
+                read_h(group, index);
+            } else {
+                read_handed(group, index, s);
+            }
+            let to = handed_from(group.y, s);
 #paste shared/grid_forward_step
             tell(first + group.x, s + 1u, index);
         }

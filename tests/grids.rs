@@ -175,6 +175,10 @@ fn faults_in_what_is_made_up_for_are_noticed() {
             text.replacen(old, new, 1)
         })
     };
+    // Not that of one gate after another, which is for matrices.
+    let (text, odd) = ("index: u32, s: u32) {\n    if p.later == NONE {", "p.later % 2u == 1u");
+    let later: &str = &text.replace("p.later == NONE", odd);
+    let gradients: &str = text;
     let made = "if workgroupUniformLoad(&made[tile]) > s {";
     let faults: [(&str, &'static str, (&str, &str)); 11] = [
         ("grid_forward", forward, (made, "if workgroupUniformLoad(&made[tile]) >= s {")),
@@ -190,7 +194,7 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         ("grid_backward", backward, ("#ifdef TAKES_TURNS\n#paste shared/grid_leave\n#endif\n", "")),
         ("grid_backward", backward, (made, "if false {")),
         ("grid_backward", backward, ("select(p.t + stride,", "select(p.t,")),
-        ("grid_backward", backward, ("if p.later == NONE {", "if p.later % 2u == 1u {")),
+        ("grid_backward", backward, (gradients, later)),
         ("grid_backward", backward, ("given.count + TAIL; s++", "given.count; s++")),
     ];
     for (stem, old, fault) in faults {
@@ -208,6 +212,16 @@ fn faults_in_what_is_made_up_for_are_noticed() {
             "return group.x * (UNITS - 1u) + place;",
         ),
         ("shared/write_carry", "held_carry[state];", "held_carry[0];"),
+        ("shared/grid_forward_step", "own.at.unit, held_states[0]", "own.at.unit, held_states[1]"),
+        ("shared/grid_forward_step", "own.row * WIDTH + own.at.unit,", "own.at.unit,"),
+        ("shared/grid_backward_step", "#{G}u * MASK", "(3u - #{G}u) * MASK"),
+        ("grid_forward", "handed_from(group.y, s - 1u)", "handed_from(group.y, s)"),
+        (
+            "grid_backward",
+            "(handed_from(group.y, s - 1u), index)",
+            "(handed_from(group.y, s), index)",
+        ),
+        ("shared/grid", "+ row_group) * HANDED", "+ row_group) * TILES"),
     ] {
         // With patience: a second workgroup that comes too late makes no step, and so none that is wrong.
         let Some(got) = results_within(60_000, Some(Fault { stem, old, new })) else { return };

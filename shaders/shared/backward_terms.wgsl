@@ -14,36 +14,21 @@ const TAIL = 1u;
 #else
 const TAIL = 0u;
 #endif
-#ifdef MATRICES
 const MASK = ROWS * WIDTH;
+const HANDED = PRODUCTS * MASK; // the gradients of the recurrent products of all units, one gate behind another
+#ifdef MATRICES
 #ifdef BY_GATE
 const TILE = MASK;
 #else
-const TILE = PRODUCTS * MASK;
+const TILE = HANDED;
 #endif
 var<workgroup> d_tile: array<f16, ROOM>;     // [gate][row][term]
 #else
-const TILE = ROWS * WIDTH;
+const TILE = MASK;
 var<workgroup> d_tile: array<Sum, TILE>;        // [row][head, term], the gates side by side
 #endif
 
-#ifdef BY_GATE
-// The gradient of a gate's recurrent product of the later step, of all units of the workgroup's rows: one gate
-// after another takes the tile.
-fn read_gate(group: vec3<u32>, index: u32, block: u32) {
-    if p.later == NONE {
-        return;
-    }
-    for (var i = index; i < ROWS * p.head; i += THREADS) {
-        let row = i / p.head;
-        let at = At(group.y * ROWS + row, i % p.head);
-        if at.row >= p.batch {
-            break;
-        }
-        d_tile[row * WIDTH + at.unit] = f16(gates[gate_index(p.later, block, at)]);
-    }
-}
-#else
+#ifndef BY_GATE
 fn put_terms(tile: u32, left: Sum) {
 #ifdef MATRICES
     let shares = spread_gates(left);

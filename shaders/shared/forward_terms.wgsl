@@ -10,6 +10,7 @@ alias Part = Sum;
 
 const MASK = ROWS * WIDTH;
 const TILE = SOURCES * MASK;
+const HANDED = MASK;            // h of all units
 #ifdef MATRICES
 var<workgroup> h_tile: array<f16, ROOM>;     // [mask][row][term]
 #else

@@ -2,7 +2,7 @@
         // have done with the one before.
         var sum_0: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
 #for C in #{COLUMNS}
-        read_gate(group, index, #{LEFT_BLOCK_#{C}}u);
+        read_gate(group, index, s, #{C}u, #{LEFT_BLOCK_#{C}}u);
         workgroupBarrier();
 #for K in #{PINNED_MATRICES}
         {

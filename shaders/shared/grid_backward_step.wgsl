@@ -27,6 +27,11 @@
 #paste shared/total_gradient
                     if s < given.count {
                         settle(at, total);
+#ifndef REST
+#for G in #{LEFT_LIST}
+                        hand_over(to + #{G}u * MASK + own.row * WIDTH + at.unit, held_words[#{LEFT_BLOCK_#{G}}]);
+#end
+#endif
                     } else {
                         held_carry[0] = total;
                     }

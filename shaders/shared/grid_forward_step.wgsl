@@ -30,6 +30,9 @@
                     held_words = kept_words_#{E};
 #endif
                     settle(own.at, spread_gates(added(own.row, own.place)));
+#ifndef REST
+                    hand_over(to + own.row * WIDTH + own.at.unit, held_states[0]);
+#endif
                 }
             }
 #end

@@ -1,16 +1,26 @@
 #ifdef MATRICES
-        // A step's products, a slice of the terms of some columns by each subgroup, into parts.
+        // A step's products, a slice of the terms of some columns by each subgroup, into parts. SAME_TERMS: all columns
+        // read h, under no mask of a gate's own, and once is enough.
 #for C in #{COLUMNS}
         let from_#{C} = terms_from(column_of(share, #{C}u)) + share.first_k;
         var sum_#{C}: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
 #end
 #for K in #{PINNED_MATRICES}
+#ifdef SAME_TERMS
+        {
+            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_0 + #{K}u * MATRIX], WIDTH);
+#for C in #{COLUMNS}
+            sum_#{C} = coopMultiplyAdd(terms, w_#{C}_#{K}, sum_#{C});
+#end
+        }
+#else
 #for C in #{COLUMNS}
         {
             let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_#{C} + #{K}u * MATRIX], WIDTH);
             sum_#{C} = coopMultiplyAdd(terms, w_#{C}_#{K}, sum_#{C});
         }
 #end
+#endif
 #end
 #ifdef STREAMED
         for (var k = 0u; k < PLACES; k += MATRIX) {

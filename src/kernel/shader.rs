@@ -144,9 +144,8 @@ fn declarations(bindings: &[Binding]) -> String {
             Access::Write => "read_write",
         };
         let (number, name, element) = (i + 1, beside::variable(bindings, i), element(binding));
-        let coherent = if binding.shared { "@coherent " } else { "" };
         text.push_str(&format!(
-            "@group(0) @binding({number}) {coherent}var<storage, {access}> {name}: array<{element}>;\n"
+            "@group(0) @binding({number}) var<storage, {access}> {name}: array<{element}>;\n"
         ));
     }
     text
@@ -159,7 +158,7 @@ pub(super) fn element(binding: &Binding) -> &'static str {
         (DType::F32, true) => "vec4<f32>",
         (DType::F16, false) => "f16",
         (DType::F16, true) => "vec4<f16>",
-        // Integers that are shared are counters.
+        // What is handed over: atomics alone are seen by other workgroups under every memory model.
         (DType::U32, false) if binding.shared => "atomic<u32>",
         (DType::U32, false) => "u32",
         (DType::U32, true) => "vec4<u32>",

@@ -446,7 +446,7 @@ mod tests {
         for (text, factors) in pytorch {
             let schedule: Schedule = text.parse().unwrap();
             for (k, factor) in factors.iter().enumerate() {
-                let ours = schedule.factor(k as u64, factors.len() as u64, &state);
+                let ours = schedule.factor(k as u64 + 1, factors.len() as u64, &state);
                 assert!((ours - factor).abs() < 1e-12, "{text} {k}: {ours}, {factor}");
             }
         }

@@ -97,9 +97,9 @@ impl Interface {
             if binding.access == Access::Write && !writes && !counts {
                 return fail("the kernel says it is written, the shader only reads it");
             }
-            let coherent = global.memory_decorations.contains(naga::MemoryDecorations::COHERENT);
-            if coherent != binding.shared {
-                return fail("it is shared by workgroups here and not there");
+            // Vulkan's memory model, which cooperative matrices ask for, forbids the decoration.
+            if !global.memory_decorations.is_empty() {
+                return fail("it is decorated: what is shared by workgroups is atomic");
             }
             let count = if binding.vectors { 4 } else { 1 };
             let bytes = binding.dtype.bytes() as u32;

@@ -18,22 +18,27 @@ pub fn check_limits(module: &Module) -> Checked<()> {
     check_limits_with(module, MAX_WORKGROUP_BYTES)
 }
 
+/// Bytes of all variables in workgroup memory, side by side.
+pub fn workgroup_bytes(module: &Module) -> Checked<u32> {
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
+    let globals = module.global_variables.iter().map(|(_, global)| global);
+    let shared = globals.filter(|global| global.space == AddressSpace::WorkGroup);
+    Ok(shared.map(|global| layouter[global.ty].size).sum())
+}
+
 /// The same with so much workgroup memory.
-pub fn check_limits_with(module: &Module, workgroup_bytes: u32) -> Checked<()> {
+pub fn check_limits_with(module: &Module, most_bytes: u32) -> Checked<()> {
     for entry in &module.entry_points {
         let size @ [x, y, z] = entry.workgroup_size;
         let fits = x * y * z <= MAX_THREADS && z <= MAX_THREADS_Z;
         expect(fits, || format!("workgroups of {size:?} threads"))?;
     }
-    let mut layouter = Layouter::default();
-    layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
-    let spaces = |wanted: fn(AddressSpace) -> bool| {
-        module.global_variables.iter().filter(move |(_, global)| wanted(global.space))
-    };
-    let shared = spaces(|space| space == AddressSpace::WorkGroup);
-    let bytes: u32 = shared.map(|(_, global)| layouter[global.ty].size).sum();
-    expect(bytes <= workgroup_bytes, || format!("{bytes} bytes of workgroup memory"))?;
-    let buffers = spaces(|space| matches!(space, AddressSpace::Storage { .. })).count();
+    let bytes = workgroup_bytes(module)?;
+    expect(bytes <= most_bytes, || format!("{bytes} bytes of workgroup memory"))?;
+    let is_storage = |space: AddressSpace| matches!(space, AddressSpace::Storage { .. });
+    let globals = module.global_variables.iter();
+    let buffers = globals.filter(|(_, global)| is_storage(global.space)).count();
     let named = |name: &str| {
         module.global_variables.iter().any(|(_, global)| global.name.as_deref() == Some(name))
     };

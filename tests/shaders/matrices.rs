@@ -1,7 +1,7 @@
 //! Kernels that multiply matrices in subgroups.
 
 use crate::interface::{Interface, short_bindings};
-use crate::limits::check_limits_with;
+use crate::limits::{check_limits_with, workgroup_bytes};
 use crate::permutations::{PROMISED, grids, title};
 use crate::reading::{Checked, expect, read_with, to_msl, to_spirv};
 use naga::Module;
@@ -53,7 +53,6 @@ fn cooperative_products_are_valid() {
 #[test]
 fn recurrences_in_matrices_are_valid() {
     let capabilities = Capabilities::COOPERATIVE_MATRIX
-        | Capabilities::MEMORY_DECORATION_COHERENT
         | Capabilities::SHADER_FLOAT16
         | Capabilities::SHADER_FLOAT16_IN_FLOAT32
         | Capabilities::SUBGROUP;
@@ -126,7 +125,6 @@ pub const CARD: GroupLimits = GroupLimits {
 #[test]
 fn wide_layers_are_grids_of_matrices_on_a_card() {
     let capabilities = Capabilities::COOPERATIVE_MATRIX
-        | Capabilities::MEMORY_DECORATION_COHERENT
         | Capabilities::SHADER_FLOAT16
         | Capabilities::SHADER_FLOAT16_IN_FLOAT32
         | Capabilities::SUBGROUP;
@@ -175,6 +173,59 @@ fn wide_layers_are_grids_of_matrices_on_a_card() {
         }
         assert_eq!(passes.len(), 2, "{cell:?} of {hidden}");
     }
+}
+
+/// What a large card's driver is given fits into the workgroup memory that it told of, whatever the width: wgpu doesn't
+/// check it, and a driver may refuse the pipeline or break.
+#[test]
+fn every_width_fits_a_cards_workgroups() {
+    let capabilities = Capabilities::COOPERATIVE_MATRIX
+        | Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SUBGROUP;
+    let (mut seen, mut widest, mut complaints) = (BTreeSet::new(), 0, Vec::new());
+    let widths = (16..=528).step_by(16).chain((640..=2048).step_by(128));
+    for (cell, hidden) in widths.flat_map(|hidden| {
+        [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru, CellKind::Slstm].map(|c| (c, hidden))
+    }) {
+        let stack = Recurrent::new("rnn", cell, 8, hidden);
+        let case = RecurrentCase { precision: Precision::F16, ..RecurrentCase::new(stack, 2, 32) };
+        let recording = record_case(&case).unwrap();
+        let threads = GroupLimits { matrix: 0, lanes: 0, ..CARD };
+        let mut all: Vec<Op> = Vec::new();
+        for launch in recording.launches() {
+            for limits in [CARD, threads] {
+                match &launch.op {
+                    Op::StepForward(step) => {
+                        all.extend(SequenceForward::new(step, 2, &limits).map(Op::from));
+                        let grid = SequenceForward::grid(step, 2, &limits);
+                        all.extend(
+                            grid.iter().flat_map(|op| [op.clone().into(), op.rest().into()]),
+                        );
+                    }
+                    Op::StepBackward(step) => {
+                        all.extend(SequenceBackward::new(step, 2, false, &limits).map(Op::from));
+                        let grid = SequenceBackward::grid(step, 2, false, &limits);
+                        all.extend(
+                            grid.iter().flat_map(|op| [op.clone().into(), op.rest().into()]),
+                        );
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for op in all.into_iter().filter(|op| seen.insert(title(op))) {
+            let source = shader::source_with(op.kernel(), &short_bindings(&op), 1, None).unwrap();
+            let (module, _) = read_with(&source, capabilities).unwrap();
+            let bytes = workgroup_bytes(&module).unwrap();
+            widest = widest.max(bytes);
+            if bytes > CARD.bytes as u32 {
+                complaints.push(format!("{cell:?} of {hidden}: {bytes} bytes: {}", title(&op)));
+            }
+        }
+    }
+    assert!(seen.len() > 200 && widest > 48_000, "{} kernels, {widest} bytes", seen.len());
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
 /// A thread's share of the matrices, so many words of f32 each, and what it keeps of its units fit the registers that a

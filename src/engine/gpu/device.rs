@@ -1,8 +1,9 @@
 //! Finding adapters and opening devices.
 
-use super::experimental;
+use super::{experimental, lock};
 use crate::error::{Error, Result};
 use serde::Serialize;
+use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, DeviceType, Instance, InstanceDescriptor};
 
 /// What products of cooperative matrices need.
@@ -104,8 +105,61 @@ pub(super) fn adapters() -> Vec<Adapter> {
     list
 }
 
+/// A device that this crate opened.
+#[derive(Clone)]
+pub(super) struct Opened {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    /// The first error that no scope caught, or why the device was lost.
+    pub failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Opened {
+    fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let failure = Arc::new(Mutex::new(None));
+        let heard = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&heard).get_or_insert_with(|| error.to_string());
+        }));
+        let heard = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&heard).get_or_insert_with(|| format!("device lost: {message}"));
+            }
+        });
+        Opened { device, queue, failure }
+    }
+}
+
+/// Where kernels are tried that a driver may refuse: a second device of the same adapter, opened when something is tried
+/// first. wgpu gives a whole device up for lost where its driver refuses a pipeline (wgpu issue 10027), and
+/// what runs on the first one must not be lost with it.
+#[derive(Clone)]
+pub(super) struct Scratch {
+    adapter: Adapter,
+    opened: Arc<Mutex<Option<Opened>>>,
+}
+
+impl Scratch {
+    pub fn new(adapter: &Adapter) -> Self {
+        Scratch { adapter: adapter.clone(), opened: Arc::default() }
+    }
+
+    /// The device, another one if it was lost; none where the adapter gives no further one.
+    pub fn device(&self) -> Option<Opened> {
+        let mut kept = lock(&self.opened);
+        if kept.as_ref().is_some_and(|opened| lock(&opened.failure).is_some()) {
+            *kept = None;
+        }
+        if kept.is_none() {
+            *kept = open(&self.adapter).ok();
+        }
+        kept.clone()
+    }
+}
+
 /// Opens an adapter with all its limits.
-pub(super) fn open(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
+pub(super) fn open(adapter: &Adapter) -> Result<Opened> {
     let available = adapter.features();
     // What profiling, 16-bit storage and launches without a buffer of parameters need, where it is there.
     // Workgroups of a grid hand over what they compute.
@@ -127,7 +181,31 @@ pub(super) fn open(adapter: &Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
         memory_hints: wgpu::MemoryHints::Performance,
         ..Default::default()
     };
-    pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
+    let opened = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
         Error::Device(format!("the device '{}' could not be opened: {e}", adapter.get_info().name))
-    })
+    });
+    opened.map(|(device, queue)| Opened::new(device, queue))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One device serves all trials until it is lost; then there is another one, and the engine's own goes on.
+    #[test]
+    fn a_lost_device_for_trials_is_replaced() {
+        let Some(adapter) = adapters().into_iter().next() else {
+            println!("SKIPPED: no GPU adapter was found");
+            return;
+        };
+        let scratch = Scratch::new(&adapter);
+        let first = scratch.device().unwrap();
+        assert!(first.device == scratch.clone().device().unwrap().device);
+        lock(&first.failure).get_or_insert_with(|| "device lost".to_string());
+        let second = scratch.device().unwrap();
+        assert!(second.device != first.device && lock(&second.failure).is_none());
+        let engine = super::super::GpuEngine::open(|_| Some(0)).unwrap().unwrap();
+        assert!(engine.alone().device() != engine.device());
+        assert!(engine.alone().device() == engine.copy(|_| ()).alone().device());
+    }
 }

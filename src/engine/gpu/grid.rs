@@ -33,6 +33,9 @@ pub(super) fn set_known_resident(info: &DeviceInfo, groups: Option<usize>) {
 }
 
 impl GpuEngine {
+    /// What workgroups hand over is atomic and goes over storageBarrier: that orders memory for the whole device where wgpu
+    /// runs on Vulkan itself, which is where it offers coherent memory.
+    ///
     /// # Errors
     /// The device has no memory that workgroups share.
     pub(super) fn check_coherent(&self) -> Result<()> {

@@ -19,6 +19,7 @@ mod tuning;
 mod wavefront;
 
 pub use device::DeviceInfo;
+use device::{Opened, Scratch};
 pub use products::Cooperative;
 pub use program::GpuProgram;
 pub(super) use store::GpuStore;
@@ -57,8 +58,8 @@ struct Context {
     queue: wgpu::Queue,
     limits: wgpu::Limits,
     pipelines: Pipelines,
-    /// This crate opened the device.
-    own: bool,
+    /// Where kernels are tried, if this crate opened the device: a host's has no second one.
+    scratch: Option<Scratch>,
     /// All products take this tile.
     tile: Option<usize>,
     /// Tiles of cooperative matrices that the device takes, and whether products of f16 take one.
@@ -104,33 +105,19 @@ impl GpuEngine {
         let Some(adapter) = choose(&infos).and_then(|index| adapters.get(index)) else {
             return Ok(None);
         };
-        let (device, queue) = device::open(adapter)?;
-        let failure = Arc::new(Mutex::new(None));
-        let heard = failure.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&heard).get_or_insert_with(|| error.to_string());
-        }));
-        let heard = failure.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&heard).get_or_insert_with(|| format!("device lost: {message}"));
-            }
-        });
-        Ok(Some(Self::new(DeviceInfo::new(adapter), device, queue, true, failure)))
+        let opened = device::open(adapter)?;
+        Ok(Some(Self::new(DeviceInfo::new(adapter), opened, Some(Scratch::new(adapter)))))
     }
 
     /// Runs in a host program's device. Its error handlers stay as they are.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::new(DeviceInfo::new(adapter), device, queue, false, Arc::default())
+        let opened = Opened { device, queue, failure: Arc::default() };
+        Self::new(DeviceInfo::new(adapter), opened, None)
     }
 
-    fn new(
-        info: DeviceInfo,
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-        own: bool,
-        failure: Arc<Mutex<Option<String>>>,
-    ) -> Self {
+    /// `scratch`: of a device that this crate opened.
+    fn new(info: DeviceInfo, opened: Opened, scratch: Option<Scratch>) -> Self {
+        let Opened { device, queue, failure } = opened;
         let limits = device.limits();
         let immediates = device.features().contains(wgpu::Features::IMMEDIATES)
             && limits.max_immediate_size >= MOST_PARAMS;
@@ -139,14 +126,14 @@ impl GpuEngine {
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
         let offered = products::offered(&info, device.features(), &limits);
         let group_limits = sequences::group_limits(&limits, info.software);
-        let measures = own && !info.software;
+        let measures = scratch.is_some() && !info.software;
         let context = Context {
             info,
             device,
             queue,
             limits,
             pipelines,
-            own,
+            scratch,
             tile,
             offered,
             cooperative: Cooperative::Measured,
@@ -191,6 +178,7 @@ impl GpuEngine {
             pipelines: from.pipelines.fresh(),
             failure: from.failure.clone(),
             zero_tick: from.zero_tick.clone(),
+            scratch: from.scratch.clone(),
             offered: from.offered.clone(),
             cache: from.cache.clone(),
             ..*from
@@ -239,9 +227,16 @@ impl GpuEngine {
         Ok(self.copy(|context| context.pipelines.members = members as u32))
     }
 
-    /// The same device without an ensemble, with pipelines of its own: for what is measured.
+    /// The same without an ensemble, with pipelines of its own, on the device for trials: for what is measured.
     fn alone(&self) -> Self {
-        self.copy(|context| context.pipelines.members = 1)
+        self.copy(|context| {
+            context.pipelines.members = 1;
+            if let Some(opened) = context.scratch.as_ref().and_then(Scratch::device) {
+                let Opened { device, queue, failure } = opened;
+                (context.device, context.queue, context.failure) = (device, queue, failure);
+                context.zero_tick = Arc::default();
+            }
+        })
     }
 
     pub(super) fn members(&self) -> usize {

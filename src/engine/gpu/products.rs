@@ -225,7 +225,7 @@ impl GpuEngine {
         let forced = context.tile.is_some() || context.cooperative != Cooperative::Measured;
         let half = !context.offered.is_empty() && recording.find_half().is_some();
         let known = self.known_rates().is_some_and(|rates| rates.complete || !half);
-        if forced || !context.own || context.info.software || known {
+        if forced || context.scratch.is_none() || context.info.software || known {
             return Ok(());
         }
         let products = recording.launches().iter().filter(|l| matches!(l.op, Op::Matmul(_)));

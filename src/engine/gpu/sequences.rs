@@ -504,12 +504,8 @@ pub(super) fn together(run: &Run, op: Op, out: &mut Recording) -> Option<Vec<Lau
         return Some(vec![Launch { op, buffers }]);
     }
     let (rest, words): (Op, usize) = match &op {
-        Op::SequenceForward(grid) => {
-            (grid.rest().into(), grid.cut.progress_words(&grid.step.params))
-        }
-        Op::SequenceBackward(grid) => {
-            (grid.rest().into(), grid.cut.progress_words(&grid.step.params))
-        }
+        Op::SequenceForward(grid) => (grid.rest().into(), grid.progress_words()),
+        Op::SequenceBackward(grid) => (grid.rest().into(), grid.progress_words()),
         _ => return None,
     };
     let progress = out.scratch(words).ok()?;

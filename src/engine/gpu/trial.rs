@@ -25,7 +25,7 @@ const BUDGET: Duration = Duration::from_millis(200);
 const APART: [f32; 2] = [1e-4, 2e-2];
 
 /// How often a way has to compute the same.
-const TRIES: usize = 3;
+const TRIES: usize = 8;
 
 /// Rounds that workgroups of a grid wait in all while it is tried: some ten milliseconds, many times what they need.
 const SPINS: usize = 512;

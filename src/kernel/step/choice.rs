@@ -184,8 +184,7 @@ impl SequenceCut {
                 && cut.rows <= cut.slices
                 && cut.slices <= limits.slices
                 && cut.threads() <= limits.threads
-                // And who has come how far.
-                && cut.workgroup_bytes(products, kind.masks, pass) + 4 * cut.tiles + 16 <= limits.bytes
+                && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
         };
         // The fewest rows and the most slices that fit; of more than one row half in a turn, the others in another.
         let of = |tiles: usize| {

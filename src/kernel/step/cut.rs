@@ -10,7 +10,7 @@ use std::fmt;
 pub struct GroupLimits {
     /// Threads.
     pub threads: usize,
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory; of a grid the launch behind it has as many.
     pub bytes: usize,
     /// Words of weights that a thread should keep in registers, at most.
     pub registers: usize,
@@ -103,9 +103,23 @@ impl SequenceCut {
         SequenceCut { pinned: 0, ..*self }
     }
 
-    /// Words of `progress`: one a tile of each group of rows.
-    pub fn progress_words(&self, params: &StepParams) -> usize {
-        self.tiles * (params.batch as usize).div_ceil(self.rows)
+    /// Words of `progress`: a counter a tile of each group of rows, and what two steps hand over, so many values a unit
+    /// (`shaders/shared/grid.wgsl`).
+    pub(super) fn progress_words(&self, params: &StepParams, handed: usize) -> usize {
+        let groups = (params.batch as usize).div_ceil(self.rows);
+        groups * (self.tiles + 2 * handed * self.rows * self.width())
+    }
+
+    /// Terms of a row as they lie in workgroup memory.
+    fn width(&self) -> usize {
+        // Of matrices lines begin in other banks of the memory.
+        let apart = if self.matrices.is_some() { 8 } else { 0 };
+        self.heads * self.slices * self.places + apart
+    }
+
+    /// Bytes of workgroup memory in which a grid, and the launch behind it, keep who has come how far.
+    fn counter_bytes(&self) -> usize {
+        if self.tiles > 1 { 4 * self.tiles + 16 } else { 0 }
     }
 
     /// Steps that a launch may have within the limits.
@@ -163,26 +177,26 @@ impl SequenceCut {
         self.keeps(products) + sums + self.each() * unit
     }
 
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory; of a grid the launch behind it has as many.
     pub(super) fn workgroup_bytes(&self, products: usize, masks: usize, pass: Pass) -> usize {
         if let Some(matrices) = &self.matrices {
             let products = if matrices.by_gate { 1 } else { products };
             let planes = if pass == Pass::Forward { masks.max(1) } else { products };
-            let tile = planes * self.rows * (self.slices * self.places + 8);
+            let tile = planes * self.rows * self.width();
             // Weights on their way into matrices; behind the tile where that goes on.
             let stage = matrices.subgroups * matrices.size * matrices.size;
             let room =
                 if self.pinned > 0 && self.tiles == 1 { tile.max(stage) } else { tile + stage };
-            return 2 * room + 4 * self.slices * products * self.rows * self.units;
+            let sums = 4 * self.slices * products * self.rows * self.units;
+            return 2 * room + sums + self.counter_bytes();
         }
         let sum = if products == 3 { 16 } else { 4 * products };
-        let line = self.heads * self.slices * self.places;
         // The tile holds h under each mask, or the gate gradients side by side.
         let (tile, part) = match pass {
             Pass::Forward => (4 * masks.max(1), sum),
             Pass::Backward => (sum, if masks > 1 { sum } else { 4 }),
         };
-        self.rows * (line * tile + self.slices * self.units * part)
+        self.rows * (self.width() * tile + self.slices * self.units * part) + self.counter_bytes()
     }
 
     /// Weights that a thread reads again at every step.

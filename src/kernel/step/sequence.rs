@@ -45,15 +45,12 @@ impl Team {
         [parts as u32, params.batch.div_ceil((cut.rows * turns) as u32), 1]
     }
 
-    /// What the workgroups of a grid hand over, and how far each has come.
-    fn bindings(self, list: &mut Vec<Binding>, handed: &str, cut: &SequenceCut, p: &StepParams) {
+    /// How far each workgroup of a grid has come, and what they hand over.
+    fn bindings(self, list: &mut Vec<Binding>, words: usize) {
         if self == Team::Alone {
             return;
         }
-        for binding in list.iter_mut().filter(|binding| binding.name == handed) {
-            *binding = binding.shared();
-        }
-        list.push(Binding::write_u32("progress", cut.progress_words(p)).shared());
+        list.push(Binding::write_u32("progress", words).shared());
         // As a rule there is nothing left to do.
         if self == Team::Rest {
             list.iter_mut().for_each(|binding| binding.moved = 0);
@@ -146,6 +143,11 @@ fn one_phase(kind: &StepKind) -> bool {
 }
 
 impl SequenceForward {
+    /// Words of a grid's `progress`: h is handed over.
+    pub fn progress_words(&self) -> usize {
+        self.cut.progress_words(&self.step.params, 1)
+    }
+
     /// The launch behind a grid, which makes what the grid has not made and reads all weights again.
     pub fn rest(&self) -> Self {
         SequenceForward { cut: self.cut.streamed(), team: Team::Rest, ..self.clone() }
@@ -171,13 +173,16 @@ impl Kernel for SequenceForward {
     }
     fn bindings(&self) -> Vec<Binding> {
         let mut list = all_steps(self.step.bindings(), &self.step.params);
-        self.team.bindings(&mut list, "states", &self.cut, &self.step.params);
+        self.team.bindings(&mut list, self.progress_words());
         self.cut.bindings(&mut list);
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
         list.extend(self.cut.defines(self.step.products(), Pass::Forward));
+        if self.step.sources() == 1 {
+            list.push(("SAME_TERMS", String::new()));
+        }
         list.extend(self.team.defines(&self.cut));
         list
     }
@@ -260,6 +265,11 @@ impl SequenceBackward {
 }
 
 impl SequenceBackward {
+    /// Words of a grid's `progress`: the gradients of the recurrent products are handed over.
+    pub fn progress_words(&self) -> usize {
+        self.cut.progress_words(&self.step.params, self.step.products())
+    }
+
     /// The launch behind a grid, which makes what the grid has not made and reads all weights again.
     pub fn rest(&self) -> Self {
         SequenceBackward { cut: self.cut.streamed(), team: Team::Rest, ..self.clone() }
@@ -292,7 +302,7 @@ impl Kernel for SequenceBackward {
         for weights in list.iter_mut().filter(|binding| binding.name == "w") {
             weights.moved = step.products() * p.words(&[p.terms, p.depth]) * p.heads();
         }
-        self.team.bindings(&mut list, "gates", &self.cut, p);
+        self.team.bindings(&mut list, self.progress_words());
         self.cut.bindings(&mut list);
         list
     }
@@ -302,6 +312,11 @@ impl Kernel for SequenceBackward {
         list.extend(self.team.defines(&self.cut));
         let blocks = self.step.kind.cell.recurrent_blocks();
         let blocks = blocks.iter().flat_map(|&(saved, _, count)| saved..saved + count);
+        let gates: Vec<usize> = (0..blocks.clone().count()).collect();
+        let numbers: Vec<String> = gates.iter().map(usize::to_string).collect();
+        list.push(("LEFT_LIST", numbers.join(" ")));
+        let handed = gates.iter().map(|gate| format!("handed(at + {gate}u * MASK)"));
+        list.push(("HANDED_GATES", handed.collect::<Vec<_>>().join(", ")));
         let names = ["LEFT_BLOCK_0", "LEFT_BLOCK_1", "LEFT_BLOCK_2", "LEFT_BLOCK_3"];
         list.extend(names.into_iter().zip(blocks.clone().map(|block| block.to_string())));
         if self.step.kind.masks > 1 {
