@@ -110,6 +110,7 @@ pub const CARD: GroupLimits = GroupLimits {
     threads: 512,
     bytes: 49_152,
     registers: 64,
+    spills: true,
     groups: 128,
     slices: 32,
     steps: 16_384,
@@ -173,6 +174,36 @@ fn wide_layers_are_grids_of_matrices_on_a_card() {
         }
         assert_eq!(passes.len(), 2, "{cell:?} of {hidden}");
     }
+}
+
+/// Sums of many rows and the weights beside them fit the registers that a multiprocessor of 65,536 gives a thread.
+#[test]
+fn many_rows_spill_nothing_on_a_card() {
+    let limits = GroupLimits { matrix: 0, lanes: 0, ..CARD };
+    let mut most_rows = 0;
+    for (cell, hidden) in (16..=512)
+        .step_by(16)
+        .flat_map(|hidden| [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru].map(|c| (c, hidden)))
+    {
+        for batch in [32, 1200, 5000] {
+            let case = RecurrentCase::new(Recurrent::new("rnn", cell, 8, hidden), 2, batch);
+            for launch in record_case(&case).unwrap().launches() {
+                let cut = match &launch.op {
+                    Op::StepForward(step) => SequenceForward::new(step, 2, &limits)
+                        .map(|op| (op.cut, op.step.products())),
+                    Op::StepBackward(step) => SequenceBackward::new(step, 2, false, &limits)
+                        .map(|op| (op.cut, op.step.products())),
+                    _ => None,
+                };
+                let Some((cut, products)) = cut else { continue };
+                most_rows = most_rows.max(cut.rows);
+                let words = (cut.rows + cut.pinned) * products * cut.span;
+                let most = (65_536 / cut.threads()).min(255) - 8;
+                assert!(words <= most, "{cell:?} of {hidden}: {words} of {most} words: {cut:?}");
+            }
+        }
+    }
+    assert_eq!(most_rows, 8);
 }
 
 /// What a large card's driver is given fits into the workgroup memory that it told of, whatever the width: wgpu doesn't

@@ -39,6 +39,7 @@ pub const PROMISED: GroupLimits = GroupLimits {
     threads: 256,
     bytes: 16_384,
     registers: 64,
+    spills: true,
     groups: 2,
     slices: 32,
     steps: 99,

@@ -331,6 +331,7 @@ pub(super) fn group_limits(limits: &wgpu::Limits, software: bool) -> GroupLimits
         bytes: limits.max_compute_workgroup_storage_size as usize,
         // With 512 threads of a few dozen words besides, what a multiprocessor of today's GPUs has.
         registers: 64,
+        spills: !software,
         groups: if software { 2 } else { 128 },
         slices: 32,
         steps: MOST_STEPS,

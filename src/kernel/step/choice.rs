@@ -64,6 +64,7 @@ impl SequenceCut {
         let fits = |cut: &SequenceCut| {
             cut.threads() <= limits.threads
                 && cut.slices <= limits.slices
+                && (!limits.spills || cut.is_kept(kind, products, pass, limits))
                 && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
         };
         // Threads a unit, and units a thread.
@@ -79,6 +80,17 @@ impl SequenceCut {
         let rows = [8, 4, 2].into_iter().filter(|&rows| rows <= threads && rows < 2 * wanted);
         let one = with(threads, span, 1);
         Some(rows.map(|rows| with(threads, span, rows)).find(fits).unwrap_or(one))
+    }
+
+    /// Threads that share what registers there are.
+    fn sharing(&self) -> usize {
+        self.threads().clamp(MANY_THREADS / 2, MANY_THREADS)
+    }
+
+    /// Whether registers hold all that a thread keeps from step to step, and its sums.
+    fn is_kept(&self, kind: &StepKind, products: usize, pass: Pass, limits: &GroupLimits) -> bool {
+        let most = (limits.registers + BESIDE) * MANY_THREADS;
+        self.words(kind, products, pass) * self.sharing() <= most
     }
 
     /// A cut of so many units into matrices, one head a workgroup, with all weights in registers; backward, on
@@ -112,13 +124,11 @@ impl SequenceCut {
                 by_gate,
             }),
         };
-        let sharing = |cut: &SequenceCut| cut.threads().clamp(MANY_THREADS / 2, MANY_THREADS);
         let fits = |cut: &SequenceCut| {
             cut.threads() <= limits.threads
                 && cut.each() <= MOST_EACH
-                && cut.keeps(products) * sharing(cut) <= limits.registers * MANY_THREADS
-                && cut.words(kind, products, pass) * sharing(cut)
-                    <= (limits.registers + BESIDE) * MANY_THREADS
+                && cut.keeps(products) * cut.sharing() <= limits.registers * MANY_THREADS
+                && cut.is_kept(kind, products, pass, limits)
                 && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
         };
         // As many subgroups as there is room for, and no more slices than that takes.

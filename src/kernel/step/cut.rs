@@ -14,6 +14,8 @@ pub struct GroupLimits {
     pub bytes: usize,
     /// Words of weights that a thread should keep in registers, at most.
     pub registers: usize,
+    /// What a thread keeps beside its weights has to fit registers too: not where a driver computes on the CPU.
+    pub spills: bool,
     /// Slices of a product, at most.
     pub slices: usize,
     /// Steps of a launch, at most.
