@@ -381,8 +381,8 @@ impl fmt::Display for Recording {
 mod tests {
     use super::*;
     use crate::kernel::{
-        Cell, CellKind, Combine, Fill, ForwardPhase, Matmul, Operand, RecordLoss, Rows,
-        StepForward, StepKind, StepParams,
+        Cell, CellKind, Combine, ForwardPhase, Matmul, Operand, RecordLoss, Rows, StepForward,
+        StepKind, StepParams,
     };
 
     /// target += source.
