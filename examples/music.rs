@@ -1,4 +1,5 @@
-//! Which notes sound next: a GRU over tunes of many lengths, in batches of like lengths, and what it expects behind one.
+//! Which notes sound next: a GRU over tunes of many lengths, in batches of like lengths, and what
+//! it expects behind one.
 //!
 //!     cargo run --release --example music
 //!

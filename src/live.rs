@@ -121,8 +121,8 @@ impl LiveBatch {
         Ok(output)
     }
 
-    /// The same, to where the caller says. On the CPU a step of a small stack asks for no memory and no other thread: this
-    /// is the way for a single stream in real time.
+    /// The same, to where the caller says. On the CPU a step of a small stack asks for no memory
+    /// and no other thread: this is the way for a single stream in real time.
     ///
     /// # Errors
     /// As [`LiveBatch::step`], and another size of the output.

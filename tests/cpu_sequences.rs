@@ -83,8 +83,8 @@ fn stream(live: &mut LiveBatch, x: &[f32], input: usize) -> Vec<f32> {
     outputs
 }
 
-/// A sequence in one run has the bits of a stream, on one thread and on several: so short, its input product is made as a
-/// stream's is.
+/// A sequence in one run has the bits of a stream, on one thread and on several: so short, its
+/// input product is made as a stream's is.
 #[test]
 fn streams_have_the_bits_of_sequences() {
     let cases = kinds_and_formats().flat_map(|case| [(case, 21), (case, 128)]);
@@ -136,8 +136,9 @@ fn infer(
     (program.read(output.view.buffer).unwrap(), own)
 }
 
-/// From eight rows on each step multiplies its own input. Each row has the bits that it has alone, where one product makes
-/// the input of all steps: of all cells and formats, one layer upon another and both directions, on any threads.
+/// From eight rows on each step multiplies its own input. Each row has the bits that it has alone,
+/// where one product makes the input of all steps: of all cells and formats, one layer upon another
+/// and both directions, on any threads.
 #[test]
 fn steps_that_multiply_their_input_have_the_bits_of_one_product() {
     for ((cell, format), hidden) in kinds_and_formats().flat_map(|c| [(c, 21), (c, 64)]) {
@@ -243,8 +244,9 @@ fn a_streams_step_asks_for_no_memory() {
     assert!(allocation_counter::measure(|| drop(std::hint::black_box(vec![1; 3]))).count_total > 0);
 }
 
-/// The same cases against the float64 oracle: rows that take part beside rows that don't, units that fill their blocks and
-/// units that don't, as many words as a block has in all (4 rows of 4 units).
+/// The same cases against the float64 oracle: rows that take part beside rows that don't, units
+/// that fill their blocks and units that don't, as many words as a block has in all (4 rows of 4
+/// units).
 #[test]
 fn cases_conform() {
     let engine = Engine::cpu(Some(2)).unwrap().with_strategy(Strategy::Step).unwrap();
@@ -255,8 +257,8 @@ fn cases_conform() {
     }
 }
 
-/// Products with kept weights, small ones and shared ones, by rows and by columns: the bits of any number of threads, and
-/// the numbers of a training program, which keeps nothing.
+/// Products with kept weights, small ones and shared ones, by rows and by columns: the bits of any
+/// number of threads, and the numbers of a training program, which keeps nothing.
 #[test]
 fn products_of_few_rows_are_those_of_training() {
     for (time, batch, input, hidden) in

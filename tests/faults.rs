@@ -13,9 +13,10 @@ use recurra::tensor::Precision;
 use std::collections::BTreeSet;
 
 /// Cases that a fault is looked for in.
-const MOST: usize = 3;
+const MOST_CASES: usize = 3;
 
-/// The shader (`f16`: all, after they were made ones over buffers of f16), words of cases, what the fault is; the text that stands there, what takes its place.
+/// The shader (`f16`: all, after they were made ones over buffers of f16), words of cases, what the
+/// fault is; the text that stands there, what takes its place.
 #[rustfmt::skip]
 const FAULTS: [[&str; 5]; 135] = [
     ["cell/lstm", "lstm given", "two saved gates swapped",
@@ -454,7 +455,7 @@ fn cases(precision: Precision, words: &str) -> Vec<RecurrentCase> {
         Precision::F32 => recurrent_cases(),
         Precision::F16 => recurrent_cases_in_f16(),
     };
-    let cases: Vec<_> = all.into_iter().filter(named).take(MOST).collect();
+    let cases: Vec<_> = all.into_iter().filter(named).take(MOST_CASES).collect();
     assert!(!cases.is_empty(), "no case has the words '{words}'");
     cases
 }

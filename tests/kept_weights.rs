@@ -87,7 +87,8 @@ fn bf16(values: &[f64]) -> Vec<f64> {
     values.iter().map(round).collect()
 }
 
-/// One layer over one sequence in float64, with weights, and what they are multiplied with, rounded as the format has it.
+/// One layer over one sequence in float64, with weights, and what they are multiplied with, rounded
+/// as the format has it.
 fn reference(
     format: WeightFormat,
     stack: &Recurrent,
@@ -163,8 +164,8 @@ fn layers_meet_the_same_rounding_in_float64() {
     }
 }
 
-/// How far whole sequences are from f32 at most: two layers as they are initialised, 64 steps of 128 units, whose states are
-/// below 1. Measured: half as much.
+/// How far whole sequences are from f32 at most: two layers as they are initialised, 64 steps of
+/// 128 units, whose states are below 1. Measured: half as much.
 #[test]
 fn sequences_stay_near_f32() {
     for (cell, bounds) in CELLS.into_iter().zip([[5e-3, 2e-2], [4e-4, 1.3e-3], [1.3e-3, 4e-3]]) {

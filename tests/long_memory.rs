@@ -1,4 +1,5 @@
-//! Long memory: tasks that gated cells learn and a tanh RNN does not in the same time, and that the microscope sees why.
+//! Long memory: tasks that gated cells learn and a tanh RNN does not in the same time, and that the
+//! microscope sees why.
 
 #[path = "../examples/common/long_memory.rs"]
 mod long_memory;

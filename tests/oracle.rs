@@ -2,35 +2,15 @@
 //! and hand-computed answers. (`oracle_recurrent` has the recurrent layers; `goldens_oracle.rs`
 //! compares both with PyTorch.)
 
-use ndarray::{Array, Array1, Array2, Dimension, ShapeBuilder, arr1, arr2};
+mod common;
+
+use common::random::Generator;
+use ndarray::{Array1, Array2, arr1, arr2};
 use recurra::Error;
 use recurra::oracle::{
     Adam, AdamW, Sgd, clip_norm, embedding, embedding_backward, linear, linear_backward,
     softmax_cross_entropy,
 };
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Generator(u64);
-
-impl Generator {
-    /// Uniform between −1 and 1.
-    fn value(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-
-    /// Uniform between −scale and scale.
-    fn array<D: Dimension, S: ShapeBuilder<Dim = D>>(
-        &mut self,
-        shape: S,
-        scale: f64,
-    ) -> Array<f64, D> {
-        Array::from_shape_simple_fn(shape, || scale * self.value())
-    }
-}
 
 /// df/dv at 0 by the five-point central difference, whose error is of fourth order.
 fn derivative(mut f: impl FnMut(f64) -> f64) -> f64 {

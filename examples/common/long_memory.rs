@@ -26,9 +26,10 @@ pub fn adding(count: usize, time: usize, seed: u64) -> Result<Samples> {
 /// Who always says 1 in the adding problem.
 pub const ADDING_BASELINE: f32 = 1.0 / 6.0;
 
-/// The copying problem (Hochreiter and Schmidhuber 1997, section 5.1; the form of Arjovsky 2016, "Unitary evolution
-/// recurrent neural networks"): `length` symbols of `kinds`, blanks, a sign, and then as many steps in which the symbols
-/// are wanted again, which alone count. Who remembers nothing has a cross-entropy of ln(kinds).
+/// The copying problem (Hochreiter and Schmidhuber 1997, section 5.1; the form of Arjovsky 2016,
+/// "Unitary evolution recurrent neural networks"): `length` symbols of `kinds`, blanks, a sign, and
+/// then as many steps in which the symbols are wanted again, which alone count. Who remembers
+/// nothing has a cross-entropy of ln(kinds).
 pub fn copying(count: usize, [length, kinds, blanks]: [usize; 3], seed: u64) -> Result<Samples> {
     let mut random = Initializer::new(seed);
     let (blank, sign) = (kinds as u32, kinds as u32 + 1);

@@ -92,8 +92,8 @@ pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
     recurrent(engine, || recurrent_cases().into_iter().chain(short.iter().flatten().cloned()), each)
 }
 
-/// The stacks with random options of these seeds ([`random_case`]), each in so many shapes ([`random_shape`]), as [`run`]
-/// does its own.
+/// The stacks with random options of these seeds ([`random_case`]), each in so many shapes
+/// ([`random_shape`]), as [`run`] does its own.
 ///
 /// # Errors
 /// The engine failed.

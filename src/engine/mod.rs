@@ -71,10 +71,10 @@ impl Engine {
         }
     }
 
-    /// The same engine with another way of launching the steps of recurrences. The CPU engine makes all steps of a
-    /// layer and direction together in any case; runs that don't depend on one another go beside one another where that
-    /// is taken to be faster: with [`Strategy::Step`] each has all threads, with [`Strategy::Wavefront`] they do wherever
-    /// they can.
+    /// The same engine with another way of launching the steps of recurrences. The CPU engine makes
+    /// all steps of a layer and direction together in any case; runs that don't depend on one
+    /// another go beside one another where that is taken to be faster: with [`Strategy::Step`] each
+    /// has all threads, with [`Strategy::Wavefront`] they do wherever they can.
     ///
     /// # Errors
     /// A strategy that the engine does not have.
@@ -89,12 +89,14 @@ impl Engine {
         }
     }
 
-    /// The same engine with another way of keeping weights that last from run to run: inference with fewer bits a weight.
-    /// It holds for every recording that it loads from then on, the products of which [`Engine::kept_weights`] lists. The
-    /// store keeps its f32; what is packed comes on top, once a program (1, 2 or 4 bytes a weight).
+    /// The same engine with another way of keeping weights that last from run to run: inference
+    /// with fewer bits a weight. It holds for every recording that it loads from then on, the
+    /// products of which [`Engine::kept_weights`] lists. The store keeps its f32; what is packed
+    /// comes on top, once a program (1, 2 or 4 bytes a weight).
     ///
     /// # Errors
-    /// A GPU, other than with f32. Loading a recording with gradients is one too, as their weights change with every run.
+    /// A GPU, other than with f32. Loading a recording with gradients is one too, as their weights
+    /// change with every run.
     pub fn with_weights(&self, format: WeightFormat) -> Result<Self> {
         match self {
             Engine::Cpu(cpu) => Ok(Engine::Cpu(cpu.with_weights(format))),
@@ -114,8 +116,9 @@ impl Engine {
         }
     }
 
-    /// How the weights of a recording's products are kept on the CPU engine, each tensor and kernel once, and why where it
-    /// is not [`Engine::weights`]. An embedding's rows are looked up in the store's f32. On a GPU nothing: products read the store's.
+    /// How the weights of a recording's products are kept on the CPU engine, each tensor and kernel
+    /// once, and why where it is not [`Engine::weights`]. An embedding's rows are looked up in the
+    /// store's f32. On a GPU nothing: products read the store's.
     pub fn kept_weights(&self, recording: &Recording) -> Vec<KeptWeights> {
         match self {
             Engine::Cpu(cpu) => cpu.kept_weights(&recording.apart()),
@@ -140,8 +143,9 @@ impl Engine {
         }
     }
 
-    /// A recording as this engine runs it: a GPU may put the steps of a recurrence together, and either engine puts
-    /// launches in another order. Nothing is measured: before [`Engine::load`] or [`Engine::choices`] did, it is what would be assumed.
+    /// A recording as this engine runs it: a GPU may put the steps of a recurrence together, and
+    /// either engine puts launches in another order. Nothing is measured: before [`Engine::load`]
+    /// or [`Engine::choices`] did, it is what would be assumed.
     pub fn arranged<'a>(&self, recording: &'a Recording) -> Cow<'a, Recording> {
         match self {
             // What is no recording is not run.
@@ -173,7 +177,8 @@ impl Engine {
     }
 
     /// `auto` ([`Engine::best`]), `cpu`, `gpu` ([`Engine::gpu`]), or a device of
-    /// [`GpuEngine::devices`]: `#N` counted from 1, its name, `name (backend)`, or a part of either. `threads` counts where the CPU is taken.
+    /// [`GpuEngine::devices`]: `#N` counted from 1, its name, `name (backend)`, or a part of
+    /// either. `threads` counts where the CPU is taken.
     ///
     /// # Errors
     /// No device of that name: the error lists those that exist.

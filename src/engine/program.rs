@@ -154,7 +154,8 @@ impl Inputs<'_> {
         Ok(())
     }
 
-    /// As [`Inputs::write`], with values that are not needed any more: the CPU engine takes them as they are, without a copy.
+    /// As [`Inputs::write`], with values that are not needed any more: the CPU engine takes them as
+    /// they are, without a copy.
     ///
     /// # Errors
     /// As [`Program::write`].

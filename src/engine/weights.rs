@@ -1,19 +1,22 @@
 //! How the CPU engine keeps weights that last from run to run.
 
-/// How weights that last from run to run are kept where they are multiplied with: those of programs without gradients, on
-/// the CPU engine. States, gates, biases, norms and the store's own tensors are f32 in any case.
+/// How weights that last from run to run are kept where they are multiplied with: those of programs
+/// without gradients, on the CPU engine. States, gates, biases, norms and the store's own tensors
+/// are f32 in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightFormat {
     /// As they are: four bytes a weight.
     #[default]
     F32,
-    /// bfloat16, rounded to nearest, ties to even: two bytes a weight, eight significant bits, f32's range. Products and
-    /// sums are f32's, in the same order: the bits are those of f32 with weights that were rounded so.
+    /// bfloat16, rounded to nearest, ties to even: two bytes a weight, eight significant bits,
+    /// f32's range. Products and sums are f32's, in the same order: the bits are those of f32 with
+    /// weights that were rounded so.
     Bf16,
-    /// Eight bits, one byte a weight, with a scale for each output channel o (a row of W, a gate of a unit); what the
-    /// weights are multiplied with is rounded to eight bits too, with a scale for each row (a step of a sequence), found
-    /// anew each time. Symmetric, ties to even (Jacob et al. 2018, "Quantization and training of neural networks for
-    /// efficient integer-arithmetic-only inference", with zero points of 0):
+    /// Eight bits, one byte a weight, with a scale for each output channel o (a row of W, a gate of
+    /// a unit); what the weights are multiplied with is rounded to eight bits too, with a scale for
+    /// each row (a step of a sequence), found anew each time. Symmetric, ties to even (Jacob et al.
+    /// 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only
+    /// inference", with zero points of 0):
     ///
     /// ```text
     /// s(o) = max_k |W(o,k)| / 127    w(o,k) = round(W(o,k) / s(o))
@@ -21,9 +24,9 @@ pub enum WeightFormat {
     /// y(o) = a·s(o)·Σ_k w(o,k)·q(k)
     /// ```
     ///
-    /// The sum is of integers of 32 bits, and exact: the same bits on every machine. It differs from that of W and x by at
-    /// most Σ_k (|W(o,k)|·a + |x(k)|·s(o) + a·s(o)/2)/2, but for f32's own rounding. A row with an element that is not finite gives NaN
-    /// throughout.
+    /// The sum is of integers of 32 bits, and exact: the same bits on every machine. It differs
+    /// from that of W and x by at most Σ_k (|W(o,k)|·a + |x(k)|·s(o) + a·s(o)/2)/2, but for f32's
+    /// own rounding. A row with an element that is not finite gives NaN throughout.
     Int8,
 }
 

@@ -40,8 +40,8 @@ pub fn write_tensors(path: &Path, file: &TensorFile) -> Result<()> {
     write_atomic(path, &ordered)
 }
 
-/// The same file with its header in the order of names, so that equal contents are equal files: the metadata come out of
-/// a map without an order.
+/// The same file with its header in the order of names, so that equal contents are equal files: the
+/// metadata come out of a map without an order.
 fn in_order(whole: &[u8]) -> serde_json::Result<Vec<u8>> {
     let (length, rest) = whole.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
     let (header, data) = rest.split_at(rest.len().min(u64::from_le_bytes(*length) as usize));

@@ -28,9 +28,10 @@ pub type Reference = dyn Fn(&[f64], &[f64], &[f64], &mut [f64]) + Send + Sync;
 /// fn cell_backward(saved: array<f32, SAVED>, old: array<f32, STATES>,
 ///                  d_new: array<f32, STATES>) -> CellOut
 /// ```
-/// A variable of the text that is indexed must have another name than a buffer of the steps' kernels (`w`, `b`, `gates`,
-/// `states`, `carry`, `flags` and the like). In what backward returns, `saved` holds the gradients of x and `states` what reaches the old
-/// states other than through r. `sigmoid` and `tanh_stable` are there to be used.
+/// A variable of the text that is indexed must have another name than a buffer of the steps'
+/// kernels (`w`, `b`, `gates`, `states`, `carry`, `flags` and the like). In what backward returns,
+/// `saved` holds the gradients of x and `states` what reaches the old states other than through r.
+/// `sigmoid` and `tanh_stable` are there to be used.
 #[derive(Clone)]
 pub struct CustomCell {
     /// The name in reports, and of the pipelines.

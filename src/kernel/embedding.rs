@@ -51,7 +51,8 @@ impl EmbeddingParams {
         EmbeddingParams { output_stride: output_stride as u32, ..self }
     }
 
-    /// The tokens are rows of a sequence: as many blocks of it, in the same order, have the same sums however it is cut.
+    /// The tokens are rows of a sequence: as many blocks of it, in the same order, have the same
+    /// sums however it is cut.
     pub fn over(self, rows: &SequenceRows) -> Self {
         let block = if rows.block == 0 { self.count } else { rows.block as u32 };
         EmbeddingParams { block, descending: rows.descending.into(), ..self }

@@ -17,12 +17,12 @@ mod dropout;
 mod embedding;
 mod ensemble;
 mod half;
+mod input_norm;
 mod loss_scale;
 mod losses;
 mod matmul;
 mod memory;
 mod norm;
-mod normalise;
 mod of_steps;
 mod optimizer;
 mod penalty;
@@ -50,6 +50,9 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyParams};
 pub use custom::{BackwardTwin, CustomCell, ForwardTwin, Reference};
 pub use dropout::{Dropout, DropoutParams};
 pub use embedding::{EmbeddingBackward, EmbeddingForward, EmbeddingParams};
+pub use input_norm::{
+    ColumnSum, ColumnSumParams, InputNormBackward, InputNormForward, InputNormParams, NormAxis,
+};
 pub use loss_scale::LossScale;
 pub(crate) use losses::CHUNK as LOSS_CHUNK;
 pub use losses::{ElementForm, ElementLoss, ElementLossParams, LossTotal, LossTotalParams};
@@ -60,9 +63,6 @@ pub use memory::{
 };
 pub(crate) use norm::NORM_WORDS;
 pub use norm::{NormBackward, NormForward};
-pub use normalise::{
-    ColumnSum, ColumnSumParams, NormAxis, NormaliseBackward, NormaliseForward, NormaliseParams,
-};
 pub use optimizer::{
     Adam, AdamParams, Average, AverageParams, ClipValue, ClipValueParams, RmsProp, RmsPropParams,
     Sgd, SgdParams,
@@ -139,45 +139,25 @@ pub struct Binding {
 }
 
 impl Binding {
+    fn new(name: &'static str, access: Access, dtype: DType, extent: usize) -> Self {
+        let (vectors, shared, from, moved) = (false, false, 0, extent);
+        Binding { name, access, dtype, vectors, shared, from, extent, moved }
+    }
+
     pub(crate) fn read(name: &'static str, extent: usize) -> Self {
-        Binding {
-            name,
-            access: Access::Read,
-            dtype: DType::F32,
-            vectors: false,
-            shared: false,
-            from: 0,
-            extent,
-            moved: extent,
-        }
+        Self::new(name, Access::Read, DType::F32, extent)
     }
+
     pub(crate) fn read_u32(name: &'static str, extent: usize) -> Self {
-        Binding {
-            name,
-            access: Access::Read,
-            dtype: DType::U32,
-            vectors: false,
-            shared: false,
-            from: 0,
-            extent,
-            moved: extent,
-        }
+        Self::new(name, Access::Read, DType::U32, extent)
     }
+
     pub(crate) fn write(name: &'static str, extent: usize) -> Self {
-        Binding {
-            name,
-            access: Access::Write,
-            dtype: DType::F32,
-            vectors: false,
-            shared: false,
-            from: 0,
-            extent,
-            moved: extent,
-        }
+        Self::new(name, Access::Write, DType::F32, extent)
     }
 
     pub(crate) fn write_u32(name: &'static str, extent: usize) -> Self {
-        Binding { access: Access::Write, ..Self::read_u32(name, extent) }
+        Self::new(name, Access::Write, DType::U32, extent)
     }
 
     /// The same, of which the launch moves so many elements, or reads and writes them, counted twice.
@@ -305,8 +285,8 @@ ops!(
     Fill,
     ColumnsForward,
     ColumnsBackward,
-    NormaliseForward,
-    NormaliseBackward,
+    InputNormForward,
+    InputNormBackward,
     ColumnSum,
     MaxOverTime,
     MaxOverTimeBackward,

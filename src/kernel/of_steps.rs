@@ -2,7 +2,7 @@
 //! and computes each for itself.
 
 use super::{
-    Combine, Dropout, EmbeddingForward, Matmul, NormAxis, NormaliseForward, Op, SelectRows,
+    Combine, Dropout, EmbeddingForward, InputNormForward, Matmul, NormAxis, Op, SelectRows,
     SequenceSide,
 };
 use std::ops::Range;
@@ -16,7 +16,7 @@ impl Op {
             Op::SelectRows(op) => Some(of_select(op, time, steps)?.into()),
             Op::Dropout(op) => Some(of_dropout(op, time, steps)?.into()),
             Op::EmbeddingForward(op) => Some(of_gather(op, time, steps)?.into()),
-            Op::NormaliseForward(op) => Some(of_norm(op, time, steps)?.into()),
+            Op::InputNormForward(op) => Some(of_norm(op, time, steps)?.into()),
             _ => None,
         }
     }
@@ -101,7 +101,7 @@ fn of_gather(op: &EmbeddingForward, time: usize, steps: &Range<usize>) -> Option
     Some(part)
 }
 
-fn of_norm(op: &NormaliseForward, time: usize, steps: &Range<usize>) -> Option<NormaliseForward> {
+fn of_norm(op: &InputNormForward, time: usize, steps: &Range<usize>) -> Option<InputNormForward> {
     let mut part = op.clone();
     let p = &mut part.params;
     let [first, count] = share(p.rows, time, steps).filter(|_| op.axis == NormAxis::Row)?;

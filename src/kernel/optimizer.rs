@@ -55,6 +55,29 @@ fn defined(flags: &[(&'static str, bool)]) -> Vec<(&'static str, String)> {
     flags.iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
 }
 
+/// What an update of so many elements touches: the parameter, its gradient, what the optimizer keeps, the control
+/// words, and the clipping factor where the gradient is clipped.
+fn update_bindings(
+    count: u32,
+    gradient_offset: u32,
+    kept: &[&'static str],
+    clip: Option<usize>,
+) -> Vec<Binding> {
+    let n = count as usize;
+    let updated = |name: &'static str| Binding::write(name, n).moving(2 * n);
+    let gradient = Binding::read("gradient", gradient_offset as usize + n).moving(n);
+    let mut list = vec![updated("parameter"), gradient];
+    list.extend(kept.iter().map(|name| updated(name)));
+    list.push(Binding::read_u32("control", Control::WORDS));
+    list.extend(clip.map(|words| Binding::read("clip", words)));
+    list
+}
+
+/// The words of the clipping factor, if there is one.
+fn clip_words(clip: bool, scaled: bool) -> Option<usize> {
+    clip.then(|| ClipScale::words(scaled))
+}
+
 impl Kernel for Sgd {
     fn name(&self) -> &'static str {
         "sgd"
@@ -63,17 +86,9 @@ impl Kernel for Sgd {
         check_scaled(self.clip, self.scaled)
     }
     fn bindings(&self) -> Vec<Binding> {
-        let n = self.params.count as usize;
-        let mut list = vec![
-            Binding::write("parameter", n).moving(2 * n),
-            Binding::read("gradient", self.params.gradient_offset as usize + n).moving(n),
-            Binding::write("velocity", n).moving(2 * n),
-            Binding::read_u32("control", Control::WORDS),
-        ];
-        if self.clip {
-            list.push(Binding::read("clip", ClipScale::words(self.scaled)));
-        }
-        list
+        let p = &self.params;
+        let clip = clip_words(self.clip, self.scaled);
+        update_bindings(p.count, p.gradient_offset, &["velocity"], clip)
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         defined(&[("CLIP", self.clip), ("SCALED", self.scaled), ("NESTEROV", self.nesterov)])
@@ -136,18 +151,9 @@ impl Kernel for Adam {
         check_scaled(self.clip, self.scaled)
     }
     fn bindings(&self) -> Vec<Binding> {
-        let n = self.params.count as usize;
-        let mut list = vec![
-            Binding::write("parameter", n).moving(2 * n),
-            Binding::read("gradient", self.params.gradient_offset as usize + n).moving(n),
-            Binding::write("first", n).moving(2 * n),
-            Binding::write("second", n).moving(2 * n),
-            Binding::read_u32("control", Control::WORDS),
-        ];
-        if self.clip {
-            list.push(Binding::read("clip", ClipScale::words(self.scaled)));
-        }
-        list
+        let p = &self.params;
+        let clip = clip_words(self.clip, self.scaled);
+        update_bindings(p.count, p.gradient_offset, &["first", "second"], clip)
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         defined(&[("CLIP", self.clip), ("SCALED", self.scaled), ("DECOUPLED", self.decoupled)])
@@ -211,23 +217,11 @@ impl Kernel for RmsProp {
         check_scaled(self.clip, self.scaled)
     }
     fn bindings(&self) -> Vec<Binding> {
-        let n = self.params.count as usize;
-        let mut list = vec![
-            Binding::write("parameter", n).moving(2 * n),
-            Binding::read("gradient", self.params.gradient_offset as usize + n).moving(n),
-            Binding::write("second", n).moving(2 * n),
-        ];
-        if self.centered {
-            list.push(Binding::write("mean", n).moving(2 * n));
-        }
-        if self.momentum {
-            list.push(Binding::write("velocity", n).moving(2 * n));
-        }
-        list.push(Binding::read_u32("control", Control::WORDS));
-        if self.clip {
-            list.push(Binding::read("clip", ClipScale::words(self.scaled)));
-        }
-        list
+        let p = &self.params;
+        let mut kept = vec!["second"];
+        kept.extend(self.centered.then_some("mean"));
+        kept.extend(self.momentum.then_some("velocity"));
+        update_bindings(p.count, p.gradient_offset, &kept, clip_words(self.clip, self.scaled))
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
         defined(&[

@@ -111,12 +111,12 @@ pub fn permutations() -> Vec<Op> {
             list.push(ColumnsForward { params, flags: flag, mask }.into());
         }
         list.push(ColumnsBackward { params, accumulate: flag }.into());
-        let params = NormaliseParams { places: 1, ..NormaliseParams::zeroed() };
+        let params = InputNormParams { places: 1, ..InputNormParams::zeroed() };
         let column = |running| NormAxis::Column { flags: flag, running };
         for axis in [column(false), column(true)] {
-            list.push(NormaliseForward { params, axis }.into());
+            list.push(InputNormForward { params, axis }.into());
         }
-        list.push(NormaliseBackward { params, axis: column(false) }.into());
+        list.push(InputNormBackward { params, axis: column(false) }.into());
         for (side, flags, descending) in [
             (SequenceSide::Rows, Some(view), false),
             (SequenceSide::Terms, Some(view), false),
@@ -150,9 +150,9 @@ pub fn permutations() -> Vec<Op> {
         };
         list.push(op.into());
     }
-    let params = NormaliseParams::zeroed();
-    list.push(NormaliseForward { params, axis: NormAxis::Row }.into());
-    list.push(NormaliseBackward { params, axis: NormAxis::Row }.into());
+    let params = InputNormParams::zeroed();
+    list.push(InputNormForward { params, axis: NormAxis::Row }.into());
+    list.push(InputNormBackward { params, axis: NormAxis::Row }.into());
     list
 }
 

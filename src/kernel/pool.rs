@@ -43,8 +43,9 @@ impl MaxOverTimeParams {
     }
 }
 
-/// y\[b,c\] = max over t < length(b) of x\[t,b,c\], and places\[b,c\], the first t where it is; 0 and T of a row without a
-/// step. A launch over x \[T·B, C\], y and places \[B, C\], on request lengths \[B\].
+/// y\[b,c\] = max over t < length(b) of x\[t,b,c\], and places\[b,c\], the first t where it is; 0
+/// and T of a row without a step. A launch over x \[T·B, C\], y and places \[B, C\], on request
+/// lengths \[B\].
 #[derive(Clone, Debug)]
 pub struct MaxOverTime {
     /// Sizes and offsets.

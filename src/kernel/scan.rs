@@ -46,6 +46,18 @@ fn groups(params: &StepParams) -> [u32; 3] {
     spread(params.batch as usize * (params.hidden as usize).div_ceil(UNITS))
 }
 
+/// What both passes read beside the numbers: the flags, what has a gradient of its own, the seed of masks.
+fn rest(p: &StepParams, kind: &StepKind, d_output: bool) -> impl Iterator<Item = Binding> {
+    let flags = kind.flags.then(|| Binding::read_u32("flags", p.flag_words()));
+    let d_output = d_output.then(|| {
+        let words = p.words(&[p.time, p.batch, p.width]);
+        Binding::read("d_output", p.d_output_offset as usize + words)
+    });
+    let draws = kind.zoneout == Zoneout::Draw;
+    let control = draws.then(|| Binding::read_u32("control", Control::WORDS));
+    [flags, d_output, control].into_iter().flatten()
+}
+
 fn flops(params: &StepParams, kind: &StepKind) -> u64 {
     let units = params.words(&[params.time, params.batch, params.hidden]);
     2 * units as u64 * kind.cell.epilogue_flops()
@@ -64,12 +76,7 @@ impl Kernel for ScanForward {
             Binding::read("gates", p.gate_words(cell)),
             Binding::write("states", p.state_words(cell)),
         ];
-        if self.kind.flags {
-            list.push(Binding::read_u32("flags", p.flag_words()));
-        }
-        if self.kind.zoneout == Zoneout::Draw {
-            list.push(Binding::read_u32("control", Control::WORDS));
-        }
+        list.extend(rest(p, &self.kind, false));
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {
@@ -101,16 +108,7 @@ impl Kernel for ScanBackward {
             Binding::write("d_initial", p.carry_words(cell)),
             Binding::read("states", p.state_words(cell)),
         ];
-        if self.kind.flags {
-            list.push(Binding::read_u32("flags", p.flag_words()));
-        }
-        if self.d_output {
-            let words = p.words(&[p.time, p.batch, p.width]);
-            list.push(Binding::read("d_output", p.d_output_offset as usize + words));
-        }
-        if self.kind.zoneout == Zoneout::Draw {
-            list.push(Binding::read_u32("control", Control::WORDS));
-        }
+        list.extend(rest(p, &self.kind, self.d_output));
         list
     }
     fn defines(&self) -> Vec<(&'static str, String)> {

@@ -62,9 +62,10 @@ impl Crf {
         ]
     }
 
-    /// Records −log of the probability of `targets` (u32 \[T·B\], time-major) over `emissions` \[T·B, K\], the mean over
-    /// the rows that have any step, in nats, with its gradient to emissions and scores. Its value goes to the output
-    /// [`LOSS`](crate::loss::LOSS). Writing a target that is no tag is an error, at padding too.
+    /// Records −log of the probability of `targets` (u32 \[T·B\], time-major) over `emissions`
+    /// \[T·B, K\], the mean over the rows that have any step, in nats, with its gradient to
+    /// emissions and scores. Its value goes to the output [`LOSS`](crate::loss::LOSS). Writing a
+    /// target that is no tag is an error, at padding too.
     ///
     /// # Errors
     /// Shapes that do not belong together; no tags, or more than 1024; a sequence with resets.

@@ -204,7 +204,8 @@ impl Samples {
         &self.inputs
     }
 
-    /// A part for training, and `held_out` of all to validate with, drawn from a seed. Either has one sequence at least.
+    /// A part for training, and `held_out` of all to validate with, drawn from a seed. Either has
+    /// one sequence at least.
     ///
     /// # Errors
     /// A share outside (0, 1); fewer than two sequences.

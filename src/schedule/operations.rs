@@ -204,7 +204,8 @@ impl Recorder {
         self.launch(EmbeddingForward { params }, &[ids, table.view, to.view])
     }
 
-    /// sums\[v\] = Σ over n with ids\[n\] = v of rows\[n\], or added to it, of a sequence's rows in the order of its blocks.
+    /// sums\[v\] = Σ over n with ids\[n\] = v of rows\[n\], or added to it, of a sequence's rows in
+    /// the order of its blocks.
     pub(crate) fn sum_by_id(
         &mut self,
         rows: Operand,

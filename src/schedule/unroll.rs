@@ -295,7 +295,7 @@ impl Recurrence {
                 _ => None,
             };
             let given = others.iter().find(|o| o.0 == binding.name).map(|o| o.1);
-            let missing = || crate::error::Error::Missing {
+            let missing = || Error::Missing {
                 tensor: binding.name.to_string(),
                 place: format!("the layer for kernel {}", op.kernel().name()),
             };

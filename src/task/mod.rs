@@ -4,6 +4,7 @@ pub mod classify;
 #[cfg(feature = "files")]
 pub mod forecast;
 pub mod lm;
+mod logits;
 pub mod music;
 mod network;
 #[cfg(feature = "files")]

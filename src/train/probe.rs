@@ -99,9 +99,10 @@ const CHANGE: f64 = 4e-3;
 /// How far a parameter is moved at most, as a part of its norm.
 const FARTHEST: f64 = 0.02;
 
-/// Compares every parameter's gradient of a task's first batch, with freshly drawn weights, with central
-/// differences of the loss (over two distances; the one that is nearer to the gradient is told), along the gradient itself and along a random half of it. In f32, with the masks that
-/// the step draws.
+/// Compares every parameter's gradient of a task's first batch, with freshly drawn weights, with
+/// central differences of the loss (over two distances; the one that is nearer to the gradient is
+/// told), along the gradient itself and along a random half of it. In f32, with the masks that the
+/// step draws.
 ///
 /// # Errors
 /// What recording and loading the task fail with; an ensemble; a gradient that is no number.

@@ -39,9 +39,10 @@ pub trait Task: Sync {
     fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>>;
     /// Training batches in one pass over the data.
     fn batches_per_epoch(&self) -> u64;
-    /// A batch: of training number `batch` (from 0, counted over all passes) under a seed, or of validation data, of
-    /// which every evaluation has the same. What it holds depends on these alone, as another thread makes batches before
-    /// their steps, and a run that is resumed makes them again.
+    /// A batch: of training number `batch` (from 0, counted over all passes) under a seed, or of
+    /// validation data, of which every evaluation has the same. What it holds depends on these
+    /// alone, as another thread makes batches before their steps, and a run that is resumed makes
+    /// them again.
     ///
     /// # Errors
     /// The data can't be read.

@@ -2,6 +2,7 @@
 
 use crate::common::command::{fails, good};
 use crate::common::outside::{browse, chromium};
+use crate::common::random::drawn;
 use recurra::data::Tokens;
 use recurra::engine::Engine;
 use recurra::task::classify::*;
@@ -13,12 +14,6 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-/// A number that looks drawn.
-fn drawn(seed: usize, below: usize) -> usize {
-    let mixed = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) as usize % below
-}
 
 /// A text in which "north" and "south" both occur once: the label is the one that comes first. What the words are tells
 /// nothing, only their order does.
@@ -121,8 +116,9 @@ fn texts_are_told_apart_by_the_order_of_their_words() {
     }
 }
 
-/// Where inputs tell nothing, a model learns how frequent classes are: as they are, or evened out by weights. Where they
-/// tell all, smoothing leaves the rest of the probability; and what is not read can't be learned.
+/// Where inputs tell nothing, a model learns how frequent classes are: as they are, or evened out
+/// by weights. Where they tell all, smoothing leaves the rest of the probability; and what is not
+/// read can't be learned.
 #[test]
 fn options_do_to_losses_what_they_say() {
     let engine = Engine::cpu(Some(1)).unwrap();
@@ -419,9 +415,16 @@ fn a_whole_job_on_numbers() {
     let words = path("words.txt");
     std::fs::write(&words, "up and down\n").unwrap();
     fails(&["predict", &words, "--model", &out], 1, &["words.txt", "values a step"]);
-    for of_texts in [&["--embedding", "8"][..], &["--keep-case"], &["--token-dropout", "0.1"]] {
+    for (of_texts, name) in [
+        (&["--embedding", "8"][..], "--embedding"),
+        (&["--keep-case"], "--keep-case"),
+        (&["--token-dropout", "0.1"], "--token-dropout"),
+        (&["--min-count", "3"], "--min-count"),
+        // An earlier word for it.
+        (&["--least", "3"], "--min-count"),
+    ] {
         let run = ["train", "classify", "--data", &data, "--label", "what"];
-        let expected = format!("{} is of texts, and the data are numbers", of_texts[0]);
+        let expected = format!("{name} is of texts, and the data are numbers");
         fails(&[&run[..], of_texts].concat(), 1, &[&expected]);
     }
     let two = path("two.csv");

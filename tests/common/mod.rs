@@ -4,6 +4,7 @@
 pub mod command;
 pub mod golden;
 pub mod outside;
+pub mod random;
 pub mod reference;
 pub mod seeded;
 pub mod stack;

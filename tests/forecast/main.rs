@@ -9,17 +9,13 @@ mod leakage;
 mod learning;
 mod measures;
 
+use common::random::noise;
 use recurra::CellKind;
 use recurra::engine::Engine;
 use recurra::task::forecast::*;
 use recurra::task::{RecurrentConfig, TaskModel};
 use recurra::train::{TrainOptions, Trainer};
 use std::path::Path;
-/// Numbers between 0 and 1 that look random.
-fn noise(i: usize) -> f64 {
-    let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f64 / (1u64 << 24) as f64
-}
 
 const ROWS: usize = 90;
 const HORIZON: usize = 4;

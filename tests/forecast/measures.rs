@@ -47,8 +47,8 @@ fn measures_are_those_of_the_papers() {
     close(own.smape, 200.0 / 3.0 * (1.0 / 9.0 + 2.0 / 12.0 + 3.0 / 15.0));
     close(own.standard_mse, 14.0 / 3.0 / 3.5);
     close(own.standard_mae, 2.0 / 3.5f64.sqrt());
-    // The last value that is known is 6 behind either origin: errors 1, 1, 3. Two steps before the values that are known
-    // stand 6, the hole, for which the 6 before it is taken, and 6 again.
+    // The last value that is known is 6 behind either origin: errors 1, 1, 3. Two steps before the
+    // values that are known stand 6, the hole, for which the 6 before it is taken, and 6 again.
     close(scores.naive.mae, 5.0 / 3.0);
     close(scores.seasonal_naive.mae, 5.0 / 3.0);
     close(data.baselines(&model, [0, 4, 1, 0]).unwrap()[1], 7.0);

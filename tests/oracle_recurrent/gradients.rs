@@ -3,7 +3,8 @@
 use recurra::oracle::recurrent::{Activation, Cell, Convolution, Merge, Options, Padding};
 use std::sync::Arc;
 
-use crate::problem::{Case, Generator, Odd, Variational, both, check_gradients, plain_stack, spec};
+use crate::common::random::Generator;
+use crate::problem::{Case, Odd, Variational, both, check_gradients, plain_stack, spec};
 
 const ALL: usize = usize::MAX;
 

@@ -2,6 +2,9 @@
 //! equations written out once more by hand, and the properties that a recurrent network has.
 //! (`goldens_oracle.rs` compares it with PyTorch.)
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod by_hand;
 mod errors;
 mod gradients;

@@ -58,7 +58,7 @@ fn an_interrupted_run_gives_the_same_bits() {
         let (mut losses, mut checkpoint) = (Vec::new(), None);
         let options = TrainOptions { save_every: 15, ..options.clone() };
         for cut in cut.into_iter().map(Some).chain([None]) {
-            let batches = Batches { words: 80, shapes: 4, word_dropout: 0.3 };
+            let batches = Batches { words: 80, shapes: 4, token_dropout: 0.3 };
             let task = TagTask::new(model.clone(), &sentences, &sentences[..9], batches).unwrap();
             assert!(task.buckets().shapes().len() > 2);
             let mut trainer = Trainer::new(&engine, &task, options.clone(), checkpoint).unwrap();

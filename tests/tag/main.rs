@@ -31,8 +31,9 @@ impl Draw {
     }
 }
 
-/// Sentences of a little language. Artists and songs are told apart by the endings of their names alone, and nearly each
-/// name is new, so that a model has to spell; `tomorrow` is a day or a song, so that it has to read.
+/// Sentences of a little language. Artists and songs are told apart by the endings of their names
+/// alone, and nearly each name is new, so that a model has to spell; `tomorrow` is a day or a song,
+/// so that it has to read.
 fn language(seed: u64, count: usize) -> Vec<Sentence> {
     let mut draw = Draw(seed);
     (0..count).map(|_| sentence(&mut draw)).collect()

@@ -69,9 +69,10 @@ fn cache_folder() -> Option<PathBuf> {
 /// How weights are kept, for inference.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct WeightArgs {
-    /// What the CPU engine keeps weights in while it multiplies with them: as they are; in bfloat16, half the bytes; or in
-    /// eight bits with a scale for each row of a matrix, a quarter of the bytes, where what they are multiplied with is
-    /// rounded to eight bits too. A GPU has f32 alone
+    /// What the CPU engine keeps weights in while it multiplies with them: as they are; in
+    /// bfloat16, half the bytes; or in eight bits with a scale for each row of a matrix, a quarter
+    /// of the bytes, where what they are multiplied with is rounded to eight bits too. A GPU has
+    /// f32 alone
     #[arg(long, default_value = "f32", value_name = "f32|bf16|int8", value_parser = weights_parser())]
     pub weights: WeightFormat,
 }

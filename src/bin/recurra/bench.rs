@@ -60,7 +60,7 @@ pub struct ShapeArgs {
     #[arg(long, default_value = "1", value_name = "N", value_parser = value_parser!(u32).range(1..))]
     heads: u32,
     /// Each layer in both directions
-    #[arg(long)]
+    #[arg(long = "both", alias = "bidirectional")]
     bidirectional: bool,
     /// The shortest sequence: lengths are spread from here to T, in no order [default: all are T]
     #[arg(long, value_name = "N")]

@@ -32,8 +32,8 @@ pub struct ExportArgs {
 /// Writes.
 ///
 /// # Errors
-/// As [`import`], [`export_language_model`] and [`apart`]; another task's folder; what ONNX has no operator for; a file that can't
-/// be written.
+/// As [`import`], [`export_language_model`] and [`apart`]; another task's folder; what ONNX has no
+/// operator for; a file that can't be written.
 pub fn run(args: ExportArgs) -> Result<ExitCode> {
     ends_in(&args.out, &["onnx", "safetensors"])?;
     let onnx = args.out.extension().is_some_and(|ending| ending == "onnx");

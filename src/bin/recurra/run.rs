@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 /// Run an ONNX model.
 ///
-/// Recurrent operators run on the device, the small ones around them on the host. Without --output, each output's name, type, shape and range are printed.
+/// Recurrent operators run on the device, the small ones around them on the host. Without --output,
+/// each output's name, type, shape and range are printed.
 #[derive(Args)]
 pub struct RunArgs {
     /// The model, an .onnx file

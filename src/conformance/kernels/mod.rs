@@ -356,7 +356,7 @@ fn largest(g: &mut Data, [t, b, c]: [usize; 3], lengths: bool) -> Result<[Case; 
     forward.want.push(("y", y));
 
     let accumulate = t % 2 == 1;
-    let mut backward = Case::new(g, "max_over_time_backward", &name, SHORT);
+    let mut backward = Case::new(g, "max_over_time_backward", &name, EXACT);
     let mut want: Vec<f64> =
         before.iter().map(|&x| if accumulate { f64::from(x) } else { 0.0 }).collect();
     for (i, &place) in places.iter().enumerate().filter(|(_, place)| **place < t as u32) {

@@ -2,9 +2,11 @@
 
 mod cases;
 mod expected;
+mod weigh;
 
 use expected::Expected;
 pub(super) use expected::activation as oracle_activation;
+use weigh::weigh;
 
 pub use cases::{random_case, random_shape, recurrent_cases, recurrent_cases_in_f16};
 
@@ -388,68 +390,3 @@ pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Re
 /// How near to a border at which a slope jumps (a clip's, a rectifier's) elements may be that float32 puts on its other
 /// side, as such elements and no others: all within the first of these distances, or all within the second, and so on.
 const CROSSINGS: [f64; 7] = [1e-7, 2e-7, 4e-7, 8e-7, 1.6e-6, 3.2e-6, 6.4e-6];
-
-/// How much further from the oracle a tensor may be than what rounding the case's data alone moves it.
-const OPERATIONS: f64 = 16.0;
-
-/// The same in f16: sums are of f32, and on its way from the data a number is stored but a few times.
-const SHORT_OPERATIONS: f64 = 2.0;
-
-/// Roundings of the data that are tried: what one of them moves a tensor by is a matter of chance.
-const ROUNDINGS: usize = 5;
-
-/// A report beyond the bounds, weighed by the case's own condition: a tensor that the rounding of the
-/// inputs alone moves far (norms of rows that hardly vary, sums that cancel) can't be known better in
-/// the case's precision. The data are moved by half a unit of their last place, up or down at random, and the oracle
-/// runs once more for each of some such moves; the median counts (Higham 2002, section 1.6: the forward
-/// error of a stable computation).
-fn weigh(
-    mut report: Report,
-    case: &RecurrentCase,
-    data: &Tensors,
-    [lengths, ids]: [&[u32]; 2],
-    expected: &Expected,
-    differences: &[(String, Difference)],
-) -> Result<Report> {
-    // 2⁻²² of a value: four times what rounding moves it, so that float32 can hold it. That of f16 it holds.
-    let (step, times, operations) = match case.precision {
-        Precision::F32 => (f32::EPSILON * 2.0, 4.0, OPERATIONS),
-        Precision::F16 => (1.0 / 2048.0, 1.0, SHORT_OPERATIONS),
-    };
-    let mut generator = Initializer::new(case.seed() ^ 0x5eed);
-    let mut again = Vec::new();
-    for _ in 0..ROUNDINGS {
-        let mut moved = Tensors::new();
-        for (name, values) in data {
-            let flags = name == "mask" || name == "resets";
-            let signs = generator.uniform(values.len(), 1.0);
-            let moves = values.iter().zip(&signs).map(|(&v, &s)| match flags {
-                true => v,
-                false => v + v * s.signum() * step,
-            });
-            moved.insert(name.clone(), moves.collect());
-        }
-        again.push(expected::expected(case, &moved, lengths, ids, 0.0)?);
-    }
-    report.pass = true;
-    let (bound, mut worst) = (report.tolerance, 0.0);
-    for (i, (name, want)) in expected.values.iter().enumerate() {
-        let Some((_, difference)) = differences.iter().find(|d| d.0 == *name) else { continue };
-        let scale = want.iter().fold(0f64, |a, x| a.max(x.abs()));
-        let apart =
-            |near: &[f64]| want.iter().zip(near).fold(0f64, |a, (x, y)| a.max((x - y).abs()));
-        let mut all: Vec<f64> = again.iter().map(|tensors| apart(&tensors.values[i].1)).collect();
-        all.sort_by(f64::total_cmp);
-        let apart = all[ROUNDINGS / 2];
-        let tolerance = bound.max(operations * apart / scale / times);
-        // Written so that NaN fails.
-        let within = difference.max_rel <= tolerance;
-        report.pass &= within;
-        if difference.max_rel / tolerance > worst || !within {
-            worst = difference.max_rel / tolerance;
-            (report.max_rel, report.tensor) = (difference.max_rel, name.clone());
-            report.tolerance = tolerance;
-        }
-    }
-    Ok(report)
-}

@@ -60,7 +60,7 @@ const SPARE: u64 = 16 << 20;
 const STARTING: usize = 1 << 15;
 
 /// How much faster large products go than the steps of a few rows.
-const LARGE: f64 = 4.0;
+const LARGE_PRODUCT_GAIN: f64 = 4.0;
 
 /// What lanes beside one another must take of the time of the same one after another to be worth it.
 pub const GAIN: f64 = 0.97;
@@ -122,7 +122,8 @@ fn time(recording: &Recording, stages: &[Stage], threads: usize) -> f64 {
 }
 
 fn time_of(launches: &[Launch], threads: usize) -> f64 {
-    let one = |one: &Launch| one.op.kernel().flops() as f64 / 2.0 / LARGE / threads as f64;
+    let one =
+        |one: &Launch| one.op.kernel().flops() as f64 / 2.0 / LARGE_PRODUCT_GAIN / threads as f64;
     match apart(launches) {
         (None, [single]) => one(single),
         (input, run) => {

@@ -10,7 +10,7 @@ pub struct Context {
     pub threads: usize,
     /// A lane of one thread stays where it is.
     pub pool: Option<rayon::ThreadPool>,
-    /// Held by the team at work: see [`super::team::Team`].
+    /// Held by the team at work: see [`super::team::ThreadTeam`].
     pub team: Mutex<()>,
     /// Whether its members find cores at once.
     pub calm: Calm,

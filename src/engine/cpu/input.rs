@@ -1,8 +1,9 @@
 //! Input products that the steps behind them make themselves, in inference.
 //!
-//! A layer's input product for all steps would go to memory and come back, the largest buffer of a recurrence. Where the
-//! rows are many enough that a panel of weights meets several of them in one step, each step multiplies its own rows of
-//! x in its tile before it adds the recurrent product there: the same sums in the same order, so the bits stay.
+//! A layer's input product for all steps would go to memory and come back, the largest buffer of a
+//! recurrence. Where the rows are many enough that a panel of weights meets several of them in one
+//! step, each step multiplies its own rows of x in its tile before it adds the recurrent product
+//! there: the same sums in the same order, so the bits stay.
 
 use super::lasting::Lasting;
 use super::{step, step_count};
@@ -43,7 +44,8 @@ impl<'a> Inputs<'a> {
         Inputs { recording, lasting: Lasting::new(recording), touched }
     }
 
-    /// How many launches from launch `at` on are one unit: a launch, steps that go together, or an input product with them.
+    /// How many launches from launch `at` on are one unit: a launch, steps that go together, or an
+    /// input product with them.
     pub fn unit(&self, at: usize) -> usize {
         let launches = &self.recording.launches()[at..];
         match launches {

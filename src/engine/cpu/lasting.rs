@@ -48,14 +48,14 @@ pub fn has_gradients(recording: &Recording) -> bool {
     recording.launches().iter().any(|launch| match &launch.op {
         Op::Matmul(k) => k.side == Some(SequenceSide::Terms),
         Op::StepBackward(_) | Op::SequenceBackward(_) | Op::ScanBackward(_) => true,
-        Op::EmbeddingBackward(_) | Op::NormBackward(_) | Op::NormaliseBackward(_) => true,
+        Op::EmbeddingBackward(_) | Op::NormBackward(_) | Op::InputNormBackward(_) => true,
         Op::Sgd(_) | Op::Adam(_) | Op::RmsProp(_) => true,
         _ => false,
     })
 }
 
-/// The format that the weights of a launch (of steps that go together, one launch) are kept in; or why it is that of the
-/// store.
+/// The format that the weights of a launch (of steps that go together, one launch) are kept in; or
+/// why it is that of the store.
 pub fn format_of(
     ops: &[Op],
     lasts: bool,
@@ -105,7 +105,8 @@ pub fn kept_weights(recording: &Recording, wanted: WeightFormat) -> Vec<KeptWeig
     list
 }
 
-/// Bytes that a product reads of its weights: of panels, with the columns that fill the last one, if it is in fewer bits.
+/// Bytes that a product reads of its weights: of panels, with the columns that fill the last one,
+/// if it is in fewer bits.
 fn weight_bytes(op: &Op, format: WeightFormat) -> usize {
     // Panels are of the units of each gate.
     let [gates, columns, terms] = match op {

@@ -1,8 +1,9 @@
 //! Activations in plain arithmetic, so that the compiler vectorises loops over them.
 //!
-//! They neither overflow nor lose small values, and they pass NaN on; what `shaders/shared/activations.wgsl` computes, with
-//! an exponential of our own. A chain of multiply-adds is half as long where they are one instruction: the cells' functions
-//! come both ways ([`Arithmetic`]).
+//! They neither overflow nor lose small values, and they pass NaN on; what
+//! `shaders/shared/activations.wgsl` computes, with an exponential of our own. A chain of
+//! multiply-adds is half as long where they are one instruction: the cells' functions come both
+//! ways ([`Arithmetic`]).
 
 /// How a·b + c is rounded.
 pub trait Arithmetic: Copy + Default {
@@ -31,8 +32,8 @@ impl Arithmetic for Fused {
     }
 }
 
-/// v and 2ⁿ, so that eˣ = (1 + v)·2ⁿ, for x in \[−87, 88\]. Range reduction by ln 2 in two parts and a polynomial of degree
-/// 5 (S. Moshier, Cephes, expf).
+/// v and 2ⁿ, so that eˣ = (1 + v)·2ⁿ, for x in \[−87, 88\]. Range reduction by ln 2 in two parts
+/// and a polynomial of degree 5 (S. Moshier, Cephes, expf).
 #[inline(always)]
 fn reduced<A: Arithmetic>(x: f32) -> [f32; 2] {
     // Adding 1.5·2²³ rounds to an integer and leaves it in the low mantissa bits.

@@ -88,8 +88,8 @@ struct Operands<'a> {
 const FEW_ROWS: u32 = 512;
 const FEW_TERMS: u32 = 1024;
 
-/// B is worth keeping in panels, if it lasts; in any case where it has fewer bits there, so that the bits don't depend on
-/// the number of rows.
+/// B is worth keeping in panels, if it lasts; in any case where it has fewer bits there, so that
+/// the bits don't depend on the number of rows.
 pub fn keeps_weights(kernel: &Matmul, format: WeightFormat) -> bool {
     let (p, is_terms) = (&kernel.params, kernel.side == Some(SequenceSide::Terms));
     let is_served = !is_terms && !kernel.a_transposed && !kernel.row_sum;
@@ -100,8 +100,8 @@ pub fn keeps_weights(kernel: &Matmul, format: WeightFormat) -> bool {
 const PACKED_ROWS: usize = 256;
 const PACKED_TERMS: std::ops::RangeInclusive<u32> = 256..=FEW_TERMS;
 
-/// A product of so many rows is faster with B in panels, though it is packed each time: measured with AVX-512 against crate
-/// gemm, of weights that lie output by output.
+/// A product of so many rows is faster with B in panels, though it is packed each time: measured
+/// with AVX-512 against crate gemm, of weights that lie output by output.
 fn packs_weights(kernel: &Matmul, rows: usize) -> bool {
     let is_served = kernel.side == Some(SequenceSide::Rows) && !kernel.a_transposed;
     let is_served = is_served && kernel.b_transposed && !kernel.row_sum;

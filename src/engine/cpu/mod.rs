@@ -13,6 +13,7 @@ mod cross_entropy;
 mod dropout;
 mod embedding;
 mod input;
+mod input_norm;
 mod lanes;
 mod lasting;
 mod load;
@@ -21,7 +22,6 @@ mod math;
 mod matmul;
 mod memory;
 mod norm;
-mod normalise;
 mod optimizer;
 mod panel;
 mod penalty;
@@ -59,7 +59,7 @@ const PARALLEL_CHUNK: usize = 1 << 14;
 struct Bound<'a> {
     names: &'a Names,
     reads: &'a [&'a [f32]],
-    writes: [&'a mut [f32]; MOST],
+    writes: [&'a mut [f32]; MOST_BINDINGS],
     /// Of a step's weights, where what was made of them can be kept until they have another.
     version: Option<u64>,
     /// The same, or one for as long as a run lasts: until then steps' packed weights can be kept.
@@ -105,7 +105,7 @@ struct Scratch {
     members: Vec<step::MemberRoom>,
     /// A product's weights and sums, where they last and it has few rows.
     kept: panel::Kept,
-    product: panel::Room,
+    product: panel::ProductRoom,
     /// A strategy was asked for: threads share units even where they lose time by waiting for one another.
     insists: bool,
 }
@@ -301,7 +301,7 @@ impl CpuEngine {
 }
 
 /// The most buffers a kernel reads, and writes.
-const MOST: usize = 10;
+const MOST_BINDINGS: usize = 10;
 
 /// How many launches at the list's start are steps that are made together. The phase Initial binds some of what the
 /// steps before it do.
@@ -340,9 +340,9 @@ fn run(context: &Context, ops: &[Op], keeps_gates: bool, bound: Bound, scratch: 
         Op::Fill(k) => memory::fill(context, k, bound),
         Op::ColumnsForward(k) => convolution::columns_forward(context, k, bound),
         Op::ColumnsBackward(k) => convolution::columns_backward(context, k, bound),
-        Op::NormaliseForward(k) => normalise::normalise_forward(context, k, bound),
-        Op::NormaliseBackward(k) => normalise::normalise_backward(context, k, bound),
-        Op::ColumnSum(k) => normalise::column_sum(context, k, bound),
+        Op::InputNormForward(k) => input_norm::input_norm_forward(context, k, bound),
+        Op::InputNormBackward(k) => input_norm::input_norm_backward(context, k, bound),
+        Op::ColumnSum(k) => input_norm::column_sum(context, k, bound),
         Op::ActivationPenalty(k) => penalty::activation_penalty(context, k, bound),
         Op::EmbeddingForward(k) => embedding::embedding_forward(context, k, bound),
         Op::EmbeddingBackward(k) => embedding::embedding_backward(context, k, bound),

@@ -4,7 +4,7 @@ use super::cell::{
     BackwardRow, Chosen, ForwardRow, STATES, cell_backward, cell_forward, gru_candidate_forward,
     output, output_backward,
 };
-use super::rows::{Rows, row, row_mut};
+use super::rows::{PartRows, row, row_mut};
 use super::step::{Shared, carries, old_slots, own_words, slots};
 use super::{Bound, Context, Scratch};
 use crate::kernel::{
@@ -74,14 +74,14 @@ pub fn norm_forward(
         false => slots(states, p, cell),
     };
     scratch_rows.resize(scratch_rows.len().max(batch * sums), 0.0);
-    let rows = Rows {
+    let rows = PartRows {
         first: 0,
         count: batch,
         read: [old[0], old[1], old[2], old[3], (recurrent, sums)],
         write: [h, c, n, m, (gates, row_words), (norms, NORM_WORDS), (scratch_rows, sums)],
     };
     let shared = &shared;
-    rows.run(context.threads, &|row| shared.valid(row), &move |mut rows: Rows<'_, 5, 7>| {
+    rows.run(context.threads, &|row| shared.valid(row), &move |mut rows: PartRows<'_, 5, 7>| {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             move || {
@@ -95,7 +95,7 @@ pub fn norm_forward(
 
 /// R = γ⊙N(U·h̃) + b′, the cell, and for the LSTM h' = o⊙h(γ_c⊙N(c') + β_c).
 #[inline(always)]
-fn forward_row(shared: &Shared, kernel: &NormForward, rows: &mut Rows<'_, 5, 7>, b: usize) {
+fn forward_row(shared: &Shared, kernel: &NormForward, rows: &mut PartRows<'_, 5, 7>, b: usize) {
     let (p, cell) = (shared.p, shared.cell);
     let (h, global) = (p.hidden as usize, rows.first + b);
     let old = shared.old(&rows.read, rows.first, b);
@@ -211,7 +211,7 @@ pub fn norm_backward(
     let [c0, c1, c2, c3] = carries(bound.write("carry"), p, cell);
     let words = 4 * hidden;
     scratch_rows.resize(scratch_rows.len().max(batch * words), 0.0);
-    let rows = Rows {
+    let rows = PartRows {
         first: 0,
         count: batch,
         read: [old[0], old[1], old[2], old[3], (norms, NORM_WORDS), given],
@@ -227,7 +227,7 @@ pub fn norm_backward(
         ],
     };
     let shared = &shared;
-    rows.run(context.threads, &|row| shared.valid(row), &move |mut rows: Rows<'_, 6, 8>| {
+    rows.run(context.threads, &|row| shared.valid(row), &move |mut rows: PartRows<'_, 6, 8>| {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             move || {
@@ -255,7 +255,7 @@ fn norm_gradient(d: &mut [f32], normal: impl Fn(usize) -> f32, scale: f32) {
 }
 
 #[inline(always)]
-fn backward_row(shared: &Shared, kernel: &NormBackward, rows: &mut Rows<'_, 6, 8>, b: usize) {
+fn backward_row(shared: &Shared, kernel: &NormBackward, rows: &mut PartRows<'_, 6, 8>, b: usize) {
     let (p, cell) = (shared.p, shared.cell);
     let h = p.hidden as usize;
     let valid = shared.valid(rows.first + b);
@@ -304,7 +304,7 @@ fn backward_row(shared: &Shared, kernel: &NormBackward, rows: &mut Rows<'_, 6, 8
 /// The cell's derivative of one row, from h's gradient: gate gradients, and the carry of the step
 /// before.
 #[inline(always)]
-fn cell_row(shared: &Shared, rows: &mut Rows<'_, 6, 8>, b: usize, valid: bool) {
+fn cell_row(shared: &Shared, rows: &mut PartRows<'_, 6, 8>, b: usize, valid: bool) {
     let (p, cell) = (shared.p, shared.cell);
     let (h, global) = (p.hidden as usize, rows.first + b);
     let old = shared.old(&rows.read, rows.first, b);

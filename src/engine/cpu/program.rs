@@ -1,8 +1,8 @@
 //! A recording with its memory, ready to run.
 
 use super::store::CpuStore;
-use super::team::Team;
-use super::{Bound, Context, MOST, Names, Scratch, embedding, matmul, memory, run, step};
+use super::team::ThreadTeam;
+use super::{Bound, Context, MOST_BINDINGS, Names, Scratch, embedding, matmul, memory, run, step};
 use crate::engine::WeightFormat;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Matmul, Op};
@@ -272,7 +272,7 @@ fn run_lanes(
         });
         launches.collect::<SmallVec<[Duration; 8]>>()
     };
-    let taken = Team::new(context, lanes.len());
+    let taken = ThreadTeam::new(context, lanes.len());
     let times: Vec<_> = if taken.size() > 1 {
         let pairs = lanes.par_iter().zip(&mut tables).with_max_len(1);
         pairs.map(|(lane, own)| lane.context.within(|| one(lane, &lane.context, own))).collect()
@@ -293,12 +293,12 @@ fn execute(context: &Context, launch: &CpuLaunch, tables: &mut Tables) {
     let scratch = &mut tables.scratches[launch.scratch];
     // Written buffers leave the table while the kernel runs, so that the rest can be read: no
     // launch binds a buffer twice.
-    let mut taken: [Vec<f32>; MOST] = Default::default();
+    let mut taken: [Vec<f32>; MOST_BINDINGS] = Default::default();
     for (vec, bound) in taken.iter_mut().zip(&launch.writes) {
         *vec = std::mem::take(&mut tables.own[bound.place]);
     }
     {
-        let mut reads: [&[f32]; MOST] = Default::default();
+        let mut reads: [&[f32]; MOST_BINDINGS] = Default::default();
         for (slice, bound) in reads.iter_mut().zip(&launch.reads) {
             let table = if bound.is_common { tables.common } else { &*tables.own };
             *slice = &table[bound.place][..bound.len];
@@ -312,7 +312,7 @@ fn execute(context: &Context, launch: &CpuLaunch, tables: &mut Tables) {
         while !rest.is_empty() {
             let ops;
             (ops, rest) = rest.split_at(step::steps_together(rest.iter()));
-            let mut writes: [&mut [f32]; MOST] = Default::default();
+            let mut writes: [&mut [f32]; MOST_BINDINGS] = Default::default();
             for ((slice, vec), bound) in writes.iter_mut().zip(&mut taken).zip(&launch.writes) {
                 *slice = &mut vec[..bound.len];
             }

@@ -1,7 +1,7 @@
 //! A step's batch rows, halved by their work until there is a part for each thread.
 
 /// Slices that have so many words for each batch row; absent ones are empty.
-pub struct Rows<'a, const R: usize, const W: usize> {
+pub struct PartRows<'a, const R: usize, const W: usize> {
     /// The first row's number in the batch.
     pub first: usize,
     /// How many rows.
@@ -10,14 +10,14 @@ pub struct Rows<'a, const R: usize, const W: usize> {
     pub write: [(&'a mut [f32], usize); W],
 }
 
-impl<'a, const R: usize, const W: usize> Rows<'a, R, W> {
+impl<'a, const R: usize, const W: usize> PartRows<'a, R, W> {
     /// Runs `part` over all rows, on up to `threads` threads of the pool; `works` says whether a row is
     /// more than copied.
     pub fn run(
         self,
         threads: usize,
         works: &(impl Fn(usize) -> bool + Sync),
-        part: &(impl Fn(Rows<'_, R, W>) + Sync),
+        part: &(impl Fn(PartRows<'_, R, W>) + Sync),
     ) {
         if threads < 2 || self.count < 2 {
             return part(self);
@@ -36,9 +36,9 @@ impl<'a, const R: usize, const W: usize> Rows<'a, R, W> {
             let (a, b) = slice.split_at_mut(at);
             (left_mut[i], right_mut[i]) = ((a, words), (b, words));
         }
-        let a = Rows { first: self.first, count: half, read: left, write: left_mut };
+        let a = PartRows { first: self.first, count: half, read: left, write: left_mut };
         let (first, count) = (self.first + half, self.count - half);
-        let b = Rows { first, count, read: right, write: right_mut };
+        let b = PartRows { first, count, read: right, write: right_mut };
         rayon::join(
             || a.run(threads / 2, works, part),
             || b.run(threads - threads / 2, works, part),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Rounds that a member waits at work, and then while it lets others have its core, before it goes to sleep: where the
 /// one that it waits for has no core, it has this one then, instead of its turn on a core that others keep busy.
-const SPINS: usize = 1 << 11;
+const ROUNDS_AWAKE: usize = 1 << 11;
 const YIELDS: usize = 1 << 3;
 
 /// The part of the time of a run that its members may lose waiting for each other; and how many times as long as a run
@@ -36,17 +36,17 @@ impl Calm {
 }
 
 /// The engine's threads, all to oneself; a single one where another program has them.
-pub struct Team<'a> {
+pub struct ThreadTeam<'a> {
     context: &'a Context,
     size: usize,
     _taken: Option<MutexGuard<'a, ()>>,
 }
 
-impl<'a> Team<'a> {
+impl<'a> ThreadTeam<'a> {
     /// A team of so many members at most. Two programs must not gather the same threads at once: each would wait for
     /// what the other has.
     pub fn new(context: &'a Context, most: usize) -> Self {
-        let alone = Team { context, size: 1, _taken: None };
+        let alone = ThreadTeam { context, size: 1, _taken: None };
         if most < 2 || context.threads < 2 {
             return alone;
         }
@@ -55,7 +55,7 @@ impl<'a> Team<'a> {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return alone,
         };
-        Team { size: most.min(context.threads), _taken: Some(taken), ..alone }
+        ThreadTeam { size: most.min(context.threads), _taken: Some(taken), ..alone }
     }
 
     pub fn size(&self) -> usize {
@@ -139,7 +139,7 @@ impl Exchange {
         self.arrived.fetch_add(1, Ordering::SeqCst);
         self.ring();
         let all = (step + 1) * self.members();
-        for _ in 0..SPINS {
+        for _ in 0..ROUNDS_AWAKE {
             if self.has_come(all) {
                 return;
             }
@@ -223,7 +223,7 @@ mod tests {
     fn members_hear_what_all_made() {
         let (context, members, steps) = (context(3), 3, 200);
         let exchange = Exchange::new(members);
-        let team = Team::new(&context, 8);
+        let team = ThreadTeam::new(&context, 8);
         assert_eq!(team.size(), 3);
         let results = Mutex::new(Vec::new());
         team.run(0..members, |member| {
@@ -248,11 +248,11 @@ mod tests {
     #[test]
     fn who_finds_the_threads_taken_works_alone() {
         let context = context(2);
-        let first = Team::new(&context, 2);
-        assert_eq!((first.size(), Team::new(&context, 2).size()), (2, 1));
+        let first = ThreadTeam::new(&context, 2);
+        assert_eq!((first.size(), ThreadTeam::new(&context, 2).size()), (2, 1));
         drop(first);
-        assert_eq!(Team::new(&context, 2).size(), 2);
-        assert_eq!(Team::new(&context, 1).size(), 1);
+        assert_eq!(ThreadTeam::new(&context, 2).size(), 2);
+        assert_eq!(ThreadTeam::new(&context, 1).size(), 1);
     }
 
     /// Whoever waits long sleeps and is woken; what was lost counts, and units are not shared for a while.
@@ -260,7 +260,7 @@ mod tests {
     fn who_waits_long_shares_no_more_for_a_while() {
         let context = context(2);
         let exchanges = [Exchange::new(2)];
-        let team = Team::new(&context, 2);
+        let team = ThreadTeam::new(&context, 2);
         assert!(team.may_share());
         let slow = Duration::from_millis(20);
         team.run_sharing(&exchanges, 0..2, |member| {
@@ -284,7 +284,7 @@ mod tests {
     fn who_fails_takes_the_others_along() {
         let context = context(2);
         let exchange = Exchange::new(2);
-        let team = Team::new(&context, 2);
+        let team = ThreadTeam::new(&context, 2);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             team.run(0..2, |member| {
                 let _attends = exchange.attend();

@@ -4,8 +4,8 @@ use super::Recurrent;
 use super::table::Input;
 use crate::error::Result;
 use crate::kernel::{
-    ColumnSum, ColumnsBackward, ColumnsForward, ColumnsParams, NormAxis, NormaliseBackward,
-    NormaliseForward, NormaliseParams, Operand, SequenceRows, SequenceSide, View,
+    ColumnSum, ColumnsBackward, ColumnsForward, ColumnsParams, InputNormBackward, InputNormForward,
+    InputNormParams, NormAxis, Operand, SequenceRows, SequenceSide, View,
 };
 use crate::schedule::{Recorder, Var};
 
@@ -19,7 +19,7 @@ pub(super) struct InputProduct {
     /// γ, and what the norm keeps: the normalised product and the inverse deviations.
     norm: Option<(Var, Var, View)>,
     axis: NormAxis,
-    params: Option<NormaliseParams>,
+    params: Option<InputNormParams>,
     gates: Operand,
     /// T·B, G·H.
     shape: [usize; 2],
@@ -61,13 +61,15 @@ impl InputProduct {
             layer: layer.clone(),
             time,
         };
-        if let Some(gain) = gain {
+        // A layer with a gain has a norm, and each norm its ε.
+        let epsilon = layer.batch_norm.or(layer.cell.layer_norm);
+        if let Some((gain, epsilon)) = gain.zip(epsilon) {
             let normal = rec.temporary("normal", shape)?;
             let scales = if axis == NormAxis::Row { shape[0] } else { shape[1] };
             let scales = rec.temporary_f32("scales", [1, scales])?.view;
             this.norm = Some((gain, normal, scales));
-            let mut params = NormaliseParams::new(shape, gates, gain.view, b.view);
-            params.epsilon = layer.batch_norm.or(layer.cell.layer_norm).unwrap_or(1e-5);
+            let mut params = InputNormParams::new(shape, gates, gain.view, b.view);
+            params.epsilon = epsilon;
             params.places = layer.places() as u32;
             this.params = Some(params);
         }
@@ -126,7 +128,7 @@ impl InputProduct {
             views.push(rec.state(name, [2, columns])?.view);
             views.extend(self.rows.flags);
         }
-        rec.launch(NormaliseForward { params, axis: self.axis }, &views)
+        rec.launch(InputNormForward { params, axis: self.axis }, &views)
     }
 
     /// From the gate gradients in the gate rows: dW = dXᵀ·x, db, dγ, and dx = dX·W into `dx` (or added
@@ -155,7 +157,7 @@ impl InputProduct {
             if let NormAxis::Column { .. } = self.axis {
                 views.extend(self.rows.flags);
             }
-            rec.launch(NormaliseBackward { params, axis: self.axis }, &views)?;
+            rec.launch(InputNormBackward { params, axis: self.axis }, &views)?;
             d = normal.operand();
         }
         let x = match self.input {

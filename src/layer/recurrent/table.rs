@@ -1,8 +1,9 @@
 //! Input that is rows of a table: an embedding in front of a layer.
 //!
-//! x\[n\] = table\[ids\[n\]\], so W·x\[n\] + b is row ids\[n\] of table·Wᵀ + b. Where the table has fewer rows than x (letters,
-//! not words), that is the smaller product; it is made once, and the steps' input is looked up in it. Backward, with S
-//! the sums by id of the gate gradients: dW = Sᵀ·table, db = Sᵀ·1, d table = S·W. x itself is never there.
+//! x\[n\] = table\[ids\[n\]\], so W·x\[n\] + b is row ids\[n\] of table·Wᵀ + b. Where the table has
+//! fewer rows than x (letters, not words), that is the smaller product; it is made once, and the
+//! steps' input is looked up in it. Backward, with S the sums by id of the gate gradients: dW =
+//! Sᵀ·table, db = Sᵀ·1, d table = S·W. x itself is never there.
 
 use super::Recurrent;
 use crate::error::Result;
@@ -29,7 +30,8 @@ pub(super) struct Table {
     sums: Option<Var>,
 }
 
-/// The table that x is read by, and the ids. In 16 bits the sums of many rows' gradients would overflow before the gradients do.
+/// The table that x is read by, and the ids. In 16 bits the sums of many rows' gradients would
+/// overflow before the gradients do.
 fn table_of(rec: &Recorder, layer: &Recurrent, x: Var) -> Option<(Var, View)> {
     let may = layer.convolution.is_none() && rec.precision() == Precision::F32;
     rec.gathered(x).filter(|(table, _)| may && 2 * table.rows < x.rows)

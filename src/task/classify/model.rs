@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::layer::Memory;
 use crate::model::{Model, Sequences, Sequential, Stack};
+use crate::task::logits::softmax;
 use crate::task::{RecurrentConfig, TaskModel};
 use crate::tensor::NamedTensors;
 use serde::{Deserialize, Serialize};
@@ -308,11 +309,4 @@ impl TaskModel for ClassModel {
     fn weight_shapes(&self) -> BTreeMap<String, Vec<usize>> {
         self.model.parameter_shapes().clone()
     }
-}
-
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let terms: Vec<f64> = logits.iter().map(|x| f64::from(x - largest).exp()).collect();
-    let sum: f64 = terms.iter().sum();
-    terms.into_iter().map(|term| term / sum).collect()
 }

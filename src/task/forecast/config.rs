@@ -172,7 +172,8 @@ impl ForecastConfig {
     /// A model of a table's columns, scaled by the training part of each series.
     ///
     /// # Errors
-    /// A series that is too short for the split, or all for a lag or a season that is asked for; a column without a value in the training part; what has no logarithm.
+    /// A series that is too short for the split, or all for a lag or a season that is asked for; a
+    /// column without a value in the training part; what has no logarithm.
     pub fn new(
         table: &Table,
         split: &Split,

@@ -95,8 +95,8 @@ impl TaskModel for ForecastModel {
     /// A model from its configuration.
     ///
     /// # Errors
-    /// As [`RecurrentConfig::build`](crate::task::RecurrentConfig::build); both directions, as what is to come would be known; options that don't fit
-    /// together.
+    /// As [`RecurrentConfig::build`](crate::task::RecurrentConfig::build); both directions, as what
+    /// is to come would be known; options that don't fit together.
     fn new(mut config: ForecastConfig) -> Result<Self> {
         config.lags.sort_unstable();
         config.lags.dedup();

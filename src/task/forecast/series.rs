@@ -198,10 +198,11 @@ impl Prepared {
         self.known.len().checked_div(width).unwrap_or(usize::MAX)
     }
 
-    /// The inputs of step `t` of which the rows to `last` are seen, with what the target values are, by row and target
-    /// (behind `last` they are forecasts). In this order: the targets, less their means; their changes against what the residual begins with; lags, as changes
-    /// where the residual is the last value; what is not known ahead; what was missing; the calendar of the next step;
-    /// what is known of the steps ahead; which series it is.
+    /// The inputs of step `t` of which the rows to `last` are seen, with what the target values
+    /// are, by row and target (behind `last` they are forecasts). In this order: the targets, less
+    /// their means; their changes against what the residual begins with; lags, as changes where the
+    /// residual is the last value; what is not known ahead; what was missing; the calendar of the
+    /// next step; what is known of the steps ahead; which series it is.
     pub fn inputs(
         &self,
         config: &ForecastConfig,

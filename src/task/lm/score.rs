@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::BufferId;
 use crate::schedule::Recorder;
 use crate::task::load_recording;
+use crate::task::logits::{log_total, softmax};
 use crate::tensor::NamedTensors;
 use std::collections::BTreeMap;
 
@@ -109,9 +110,9 @@ impl Scorer {
             }
             if at + time == tokens.len() {
                 let last = &logits[(time - 1) * classes..];
-                // The first token's surprise has the sum of them all.
-                let sum = f64::from(surprise(last, 0)?.0) + f64::from(last[0]);
-                score.next = last.iter().map(|&x| (f64::from(x) - sum).exp() as f32).collect();
+                // No text says how likely what comes next is: that it is a number at all is asked of any token.
+                surprise(last, 0)?;
+                score.next = softmax(last).into_iter().map(|p| p as f32).collect();
             }
             for name in window.store.names().into_iter().filter(|n| n.starts_with("state.")) {
                 let state = window.store.get(&name)?;
@@ -140,9 +141,7 @@ impl Scorer {
 fn surprise(logits: &[f32], target: usize) -> Result<(f32, u32)> {
     let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)));
     let best = best.unwrap_or_default();
-    let most = f64::from(logits[best]);
-    let sum: f64 = logits.iter().map(|&x| (f64::from(x) - most).exp()).sum();
-    let nats = sum.ln() + most - f64::from(logits[target]);
+    let nats = log_total(logits) - f64::from(logits[target]);
     if !nats.is_finite() {
         return Err(Error::invalid("the model's output is no number: its weights are broken"));
     }

@@ -5,6 +5,7 @@ use super::{Guess, Sentence, TagModel, TagScore};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::schedule::Recorder;
+use crate::task::logits::{log_sum, softmax};
 use crate::task::{TaskModel, load_recording};
 use crate::tensor::NamedTensors;
 
@@ -202,16 +203,6 @@ impl TagModel {
         }
         Ok(table)
     }
-}
-
-fn log_sum(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let most = values.clone().fold(f64::NEG_INFINITY, f64::max);
-    most + values.map(|x| (x - most).exp()).sum::<f64>().ln()
-}
-
-fn softmax(scores: &[f32]) -> Vec<f64> {
-    let all = log_sum(scores.iter().map(|&x| f64::from(x)));
-    scores.iter().map(|&x| (f64::from(x) - all).exp()).collect()
 }
 
 /// The probability of each tag at each step over all sequences of tags, from emissions \[T\]\[K\] and a table of

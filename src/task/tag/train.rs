@@ -21,12 +21,12 @@ pub struct Batches {
     /// Shapes of batches, at most; 1 for ensembles and micro-batches.
     pub shapes: usize,
     /// How likely a word of a training batch is taken for an unknown one, so that these are learned too.
-    pub word_dropout: f32,
+    pub token_dropout: f32,
 }
 
 impl Default for Batches {
     fn default() -> Self {
-        Batches { words: 320, shapes: 6, word_dropout: 0.05 }
+        Batches { words: 320, shapes: 6, token_dropout: 0.05 }
     }
 }
 
@@ -39,7 +39,7 @@ pub struct TagTask {
     shapes: [Shapes; 2],
     passes: Passes,
     validation: Vec<Batch>,
-    word_dropout: f32,
+    token_dropout: f32,
 }
 
 impl TagTask {
@@ -53,9 +53,9 @@ impl TagTask {
         validation: &[Sentence],
         batches: Batches,
     ) -> Result<Self> {
-        let Batches { words, shapes, word_dropout } = batches;
-        if !(0.0..1.0).contains(&word_dropout) {
-            let what = format!("the rate of word dropout must be in [0, 1), not {word_dropout}");
+        let Batches { words, shapes, token_dropout } = batches;
+        if !(0.0..1.0).contains(&token_dropout) {
+            let what = format!("the rate of token dropout must be in [0, 1), not {token_dropout}");
             return Err(Error::invalid(what));
         }
         check_lengths(training, words)?;
@@ -77,7 +77,7 @@ impl TagTask {
             shapes: [own, other],
             validation: in_order,
             model,
-            word_dropout,
+            token_dropout,
         })
     }
 
@@ -130,7 +130,7 @@ impl Task for TagTask {
 
     fn feed(&self, phase: Phase, batch: u64, seed: u64) -> Result<Feed> {
         let (rows, rate) = match phase {
-            Phase::Training => (self.passes.batch(batch, seed), self.word_dropout),
+            Phase::Training => (self.passes.batch(batch, seed), self.token_dropout),
             Phase::Validation => (self.validation[batch as usize].clone(), 0.0),
         };
         let mut random = random(Draw::Tokens, seed, batch);

@@ -46,7 +46,8 @@ impl Place<'_> {
 }
 
 impl Microscope {
-    /// Looks at a task's training step of a shape with the weights in a store. In f32, whatever precision is trained in.
+    /// Looks at a task's training step of a shape with the weights in a store. In f32, whatever
+    /// precision is trained in.
     ///
     /// # Errors
     /// The task has no recurrent layers ([`Task::recurrent`]), or one that can't be looked at: batch norm goes over

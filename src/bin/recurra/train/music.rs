@@ -25,8 +25,8 @@ const DEFAULT_EPOCHS: u64 = 60;
 /// Recurrent layers over 88 keys, linear.
 #[derive(Args)]
 pub struct MusicArgs {
-    /// A folder of MIDI files (in it, or in folders train, valid, test), or tunes as JSON: {"train": [[[60, 72], …], …],
-    /// "valid": …, "test": …}, steps of MIDI note numbers
+    /// A folder of MIDI files (in it, or in folders train, valid, test), or tunes as JSON:
+    /// {"train": [[[60, 72], …], …], "valid": …, "test": …}, steps of MIDI note numbers
     #[arg(long, value_name = "FOLDER|FILE", required_unless_present = "resume")]
     pub data: Option<PathBuf>,
     /// The length of a step of MIDI files, in quarter notes

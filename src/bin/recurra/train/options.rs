@@ -125,8 +125,9 @@ pub struct RunArgs {
     /// Go on with the run in this folder: its options hold, but for device, threads and memory
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
-    /// One JSON line a step on stdout, instead of the progress bar; at the end, where the task measures more than losses,
-    /// a line of what eval --json would say of the validation and the test part
+    /// One JSON line a step on stdout, instead of the progress bar; at the end, where the task
+    /// measures more than losses, a line of what eval --json would say of the validation and the
+    /// test part
     #[arg(long)]
     pub json: bool,
     /// Show the run as it goes, in the whole terminal: curves, speed, samples (q ends the run, saved)

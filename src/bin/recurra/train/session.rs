@@ -277,8 +277,8 @@ impl Unit {
     }
 }
 
-/// From now on the first Ctrl-C, or request of the system to end, asks the run to stop; the second one, or one behind the run (when what is returned
-/// is false), ends the program as ever.
+/// From now on the first Ctrl-C, or request of the system to end, asks the run to stop; the second
+/// one, or one behind the run (when what is returned is false), ends the program as ever.
 fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Arc<AtomicBool> {
     let running = Arc::new(AtomicBool::new(true));
     let flag = running.clone();

@@ -38,9 +38,9 @@ pub struct TagArgs {
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub test: Vec<PathBuf>,
     /// The share of the sentences that is held out for validation, drawn by the seed
-    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = rate,
+    #[arg(long, alias = "held-out", value_name = "SHARE", default_value = "0.1", value_parser = rate,
           conflicts_with_all = ["resume", "validation"])]
-    pub held_out: f32,
+    pub hold_out: f32,
     /// The column of the words, from 1
     #[arg(long, value_name = "N", default_value = "1", value_parser = size,
           conflicts_with = "resume")]
@@ -63,9 +63,9 @@ pub struct TagArgs {
           conflicts_with = "resume")]
     pub min_count: usize,
     /// How likely a word is taken for an unknown one in training
-    #[arg(long, value_name = "RATE", default_value = "0.05", value_parser = rate,
-          conflicts_with = "resume")]
-    pub word_dropout: f32,
+    #[arg(long, alias = "word-dropout", value_name = "RATE", default_value = "0.05",
+          value_parser = rate, conflicts_with = "resume")]
+    pub token_dropout: f32,
     /// Look words up as they are written, not in lower case
     #[arg(long, conflicts_with = "resume")]
     pub keep_case: bool,
@@ -141,11 +141,13 @@ pub struct TagTraining {
     /// Of the data, and of the sentences for validation, so that others are noticed.
     data_hash: String,
     validation_hash: String,
-    held_out: f32,
+    #[serde(alias = "held_out")]
+    hold_out: f32,
     pub columns: Columns,
     tags_only: bool,
     batch_words: usize,
-    word_dropout: f32,
+    #[serde(alias = "word_dropout")]
+    token_dropout: f32,
     #[serde(flatten)]
     run: RunConfig,
 }
@@ -187,10 +189,10 @@ impl TagTraining {
         let mut validation = Vec::new();
         if !self.validation.is_empty() {
             validation = self.read(&self.validation)?;
-        } else if self.held_out > 0.0 {
-            let parts = hold_out(training, self.held_out, self.run.seed);
+        } else if self.hold_out > 0.0 {
+            let parts = hold_out(training, self.hold_out, self.run.seed);
             [training, validation] = parts.map_err(|e| {
-                Error::format(&self.data[0], format!("{e} (--held-out 0 holds out none)"))
+                Error::format(&self.data[0], format!("{e} (--hold-out 0 holds out none)"))
             })?;
         }
         let test = if self.test.is_empty() { Vec::new() } else { self.read(&self.test)? };
@@ -204,7 +206,7 @@ impl TagTraining {
         Batches {
             words: self.batch_words,
             shapes: if one { 1 } else { plain.shapes },
-            word_dropout: self.word_dropout,
+            token_dropout: self.token_dropout,
         }
     }
 
@@ -247,11 +249,11 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
                 test: kept_all(&args.test)?,
                 data_hash: hash_of(&args.data)?,
                 validation_hash: hash_of(&args.validation)?,
-                held_out: args.held_out,
+                hold_out: args.hold_out,
                 columns: Columns { token: args.token_column, tag: args.tag_column },
                 tags_only: args.tags_only,
                 batch_words: args.batch_words,
-                word_dropout: args.word_dropout,
+                token_dropout: args.token_dropout,
                 run: RunConfig::new(&args.run, 1, 1),
             };
             let parts = training.parts()?;

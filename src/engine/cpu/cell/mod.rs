@@ -52,8 +52,8 @@ pub struct BackwardRow<'a> {
     pub normed: Option<[&'a [f32]; 2]>,
 }
 
-/// One cell's equations over a row, as a function of its own for the instruction set and its arithmetic: inside of a larger
-/// one the compiler runs out of patience and leaves lanes apart.
+/// One cell's equations over a row, as a function of its own for the instruction set and its
+/// arithmetic: inside of a larger one the compiler runs out of patience and leaves lanes apart.
 macro_rules! on {
     ($arch:ident, $cell:ident, $row:ident: $kind:ident $(, $arithmetic:ident)? => $call:expr) => {{
         struct Work<'a>(&'a Cell, $kind<'a>);

@@ -1,7 +1,7 @@
 //! Products of integers: bytes of weights with words of sixteen bits, summed in 32.
 //!
-//! AVX-512 and AVX2 multiply pairs of 16 bits and add the two products in one instruction; what else there is gets plain
-//! loops. Sums are exact, so the bits are the same whichever it is.
+//! AVX-512 and AVX2 multiply pairs of 16 bits and add the two products in one instruction; what
+//! else there is gets plain loops. Sums are exact, so the bits are the same whichever it is.
 
 use super::UNROLLED;
 use super::holds::{ORDER, Pairs};
@@ -16,8 +16,8 @@ fn is<T: Copy + 'static>(simd: &dyn Any) -> Option<T> {
     simd.downcast_ref::<T>().copied()
 }
 
-/// The bytes of words as pairs of 16 bits with their signs: the even ones, the odd ones. Where nothing multiplies pairs,
-/// the words as they are.
+/// The bytes of words as pairs of 16 bits with their signs: the even ones, the odd ones. Where
+/// nothing multiplies pairs, the words as they are.
 #[inline(always)]
 pub fn halves<S: Simd>(simd: S, words: S::i32s) -> [S::i32s; 2] {
     #[cfg(target_arch = "x86_64")]

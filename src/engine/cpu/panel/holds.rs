@@ -9,8 +9,8 @@ use pulp::Simd;
 /// Four integers of sixteen bits, by pairs: words, as that is how they are read.
 pub type Pairs = [i32; 2];
 
-/// How W words a column hold the weights of four terms, and how a tile of V vectors a panel, P panels and R rows adds up
-/// its products with them.
+/// How W words a column hold the weights of four terms, and how a tile of V vectors a panel, P
+/// panels and R rows adds up its products with them.
 pub trait Holds<const W: usize> {
     /// Four terms of a row.
     type Four: Pod;
@@ -138,8 +138,8 @@ impl Holds<4> for F32 {
     }
 }
 
-/// The weights of term k in words of two terms. In loops, as a closure of `array::map` is not compiled for the instruction
-/// set.
+/// The weights of term k in words of two terms. In loops, as a closure of `array::map` is not
+/// compiled for the instruction set.
 #[inline(always)]
 fn halves_of<S: Simd, const V: usize, const P: usize>(
     simd: S,

@@ -15,8 +15,8 @@ mod whole;
 
 pub use holds::panel_words;
 pub use round::{Column, MOST_TERMS, pack_panels};
-pub use rows::{Packed, Rows};
-pub use whole::{Room, Start, is_for_one, product_with_panels};
+pub use rows::{Packed, PackedRows};
+pub use whole::{ProductRoom, Start, is_for_one, product_with_panels};
 
 use crate::engine::WeightFormat;
 use holds::{Bf16, F32, Holds, Int8, add_vectors};
@@ -105,7 +105,7 @@ pub enum Base<'a> {
 
 /// The rows' products with the first `count` panels, panel `i`'s from `at(i)` on in each row of the sums.
 pub struct Product<'a, 'b> {
-    pub rows: Rows<'a>,
+    pub rows: PackedRows<'a>,
     pub panels: Panels<'a>,
     pub count: usize,
     pub base: Base<'a>,
@@ -227,7 +227,8 @@ fn tile<S, F, const W: usize, const V: usize, const P: usize, const R: usize>(
     if left > 0 {
         F::add_left(simd, part.left, weights.map(|panel| &panel[whole * W..]), &mut sum);
     }
-    // Loops of their own: the one over the sums must stay small, or it is not unrolled and the sums leave their registers.
+    // Loops of their own: the one over the sums must stay small, or it is not unrolled and the sums
+    // leave their registers.
     if let Base::Biases([before, _]) = base {
         for (i, place) in places.into_iter().enumerate() {
             let before = &before[(from + i) * WIDTH..][..WIDTH];

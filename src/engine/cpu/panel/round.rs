@@ -80,8 +80,8 @@ fn to_bf16(value: f32) -> u32 {
     (bits + 0x7fff + (bits >> 16 & 1)) >> 16
 }
 
-/// The largest absolute value; NaN where there is one. Without their signs, floats are in the order of their bits, and NaN
-/// is above all of them.
+/// The largest absolute value; NaN where there is one. Without their signs, floats are in the order
+/// of their bits, and NaN is above all of them.
 #[inline(always)]
 fn largest(values: impl Iterator<Item = f32>) -> f32 {
     let bits = values.map(|value| value.to_bits() & 0x7fff_ffff);
@@ -109,8 +109,8 @@ pub fn round(row: &[f32], words: usize, to: &mut Vec<f32>) -> f32 {
     scale(largest)
 }
 
-/// The nearest integer to a number of a few hundred at most, ties to even: f32 has no fractions at 1.5·2²³, so the sum is
-/// rounded to it. A conversion would look for numbers that have no integer.
+/// The nearest integer to a number of a few hundred at most, ties to even: f32 has no fractions at
+/// 1.5·2²³, so the sum is rounded to it. A conversion would look for numbers that have no integer.
 #[inline(always)]
 fn to_integer(value: f32) -> i16 {
     const SHIFT: f32 = 12_582_912.0;

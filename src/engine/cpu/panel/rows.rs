@@ -1,7 +1,8 @@
 //! The left side of a product with panels: some rows, packed as its tiles take them.
 //!
-//! A tile reads the terms of all its rows side by side, four of each row after four of the row before, so that one pointer
-//! serves all of them: \[four, row, term\], and behind the fours what is left of the terms, \[term, row\].
+//! A tile reads the terms of all its rows side by side, four of each row after four of the row
+//! before, so that one pointer serves all of them: \[four, row, term\], and behind the fours what
+//! is left of the terms, \[term, row\].
 
 use super::UNROLLED;
 use super::holds::Holds;
@@ -38,7 +39,7 @@ pub struct Packed {
 
 /// Rows that are multiplied with panels: in integers, rounded, if these are.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
+pub struct PackedRows<'a> {
     words: &'a [f32],
     scales: &'a [f32],
     /// Words of a row.
@@ -55,7 +56,7 @@ pub struct Part<'a, T, const R: usize> {
     pub scales: &'a [f32; R],
 }
 
-impl<'a> Rows<'a> {
+impl<'a> PackedRows<'a> {
     /// Packs so many rows, of which the first `terms` are multiplied with panels of this format.
     #[inline(always)]
     pub fn new<'r, S: Simd>(
@@ -93,7 +94,7 @@ impl<'a> Rows<'a> {
                 }
             }
         }
-        Rows { words: &words[..long], scales, line }
+        PackedRows { words: &words[..long], scales, line }
     }
 
     #[inline(always)]

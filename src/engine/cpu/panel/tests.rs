@@ -30,7 +30,7 @@ impl WithSimd for Whole<'_, '_> {
         let Whole { rows, panels, base, sums } = self;
         let (count, mut packed) = (panels.words.len() / panels.each(), Packed::default());
         let shape = [rows.len(), panels.terms];
-        let rows = Rows::new(simd, panels.format, shape, |r| rows[r], &mut packed);
+        let rows = PackedRows::new(simd, panels.format, shape, |r| rows[r], &mut packed);
         let sums = Sums { words: sums, stride: count * WIDTH };
         Product { rows, panels, count, base, at: &|i| i * WIDTH, sums }.add(simd);
     }
@@ -211,7 +211,7 @@ fn whole_products_begin_with_what_they_should() {
                 let start = Start { accumulate, bias: with_bias.then_some(&bias[..]) };
                 let mut c = vec![3.0; m * c_stride];
                 let to = (&mut c[..], c_stride);
-                let room = &mut Room::default();
+                let room = &mut ProductRoom::default();
                 product_with_panels(&context, [m, n, k], (&a, a_stride), panels, to, start, room);
                 for (i, c) in c.chunks(c_stride).enumerate() {
                     let row = &a[i * a_stride..][..k];

@@ -1,6 +1,6 @@
 //! Products of some rows with all panels of a matrix, on all threads where they are worth it.
 
-use super::{Base, Packed, Panels, Product, Rows, Sums, WIDTH};
+use super::{Base, Packed, PackedRows, Panels, Product, Sums, WIDTH};
 use crate::engine::cpu::Context;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -44,7 +44,7 @@ pub fn product_with_panels(
     panels: Panels,
     (c, c_stride): (&mut [f32], usize),
     start: Start,
-    room: &mut Room,
+    room: &mut ProductRoom,
 ) {
     let alone = is_for_one([m, n, k]);
     if m == 1 && !alone {
@@ -55,31 +55,31 @@ pub fn product_with_panels(
         return parts.enumerate().for_each(|(number, (c, words))| {
             let (panels, start) = (Panels { words, ..panels }, start.from(number * columns));
             let n = c.len();
-            add_panels((&a[..k], k), panels, (c, n), n, &mut Room::default(), start);
+            add_panels((&a[..k], k), panels, (c, n), n, &mut ProductRoom::default(), start);
         });
     }
     // The last row ends with its columns.
     let (a, c) = (&a[..(m - 1) * a_stride + k], &mut c[..(m - 1) * c_stride + n]);
-    let bands = |a: &[f32], c: &mut [f32], room: &mut Room| {
-        let bands = a.chunks(BAND * a_stride).zip(c.chunks_mut(BAND * c_stride));
+    let bands = |a: &[f32], c: &mut [f32], room: &mut ProductRoom| {
+        let bands = a.chunks(PANEL_BAND * a_stride).zip(c.chunks_mut(PANEL_BAND * c_stride));
         bands.for_each(|(a, c)| add_panels((a, a_stride), panels, (c, c_stride), n, room, start));
     };
     if alone {
         bands(a, c, room);
     } else {
-        let worth = ALONE.div_ceil(n * k).next_multiple_of(BAND);
+        let worth = ALONE.div_ceil(n * k).next_multiple_of(PANEL_BAND);
         let rows = m.div_ceil(context.threads).min(worth);
         let parts = a.par_chunks(rows * a_stride).zip(c.par_chunks_mut(rows * c_stride));
-        parts.for_each_init(Room::default, |room, (a, c)| bands(a, c, room));
+        parts.for_each_init(ProductRoom::default, |room, (a, c)| bands(a, c, room));
     }
 }
 
 /// Rows that meet a panel while it is in the first-level cache.
-const BAND: usize = 24;
+const PANEL_BAND: usize = 24;
 
 /// What a product with panels needs: the sums of columns that are no whole panel, and its rows in fewer bits.
 #[derive(Default)]
-pub struct Room {
+pub struct ProductRoom {
     sums: Vec<f32>,
     packed: Packed,
 }
@@ -90,12 +90,12 @@ fn add_panels(
     panels: Panels,
     (c, c_stride): (&mut [f32], usize),
     n: usize,
-    room: &mut Room,
+    room: &mut ProductRoom,
     start: Start,
 ) {
     // Before the product, so that its sums meet them in a cache.
     c.chunks_mut(c_stride).for_each(|row| start.set(&mut row[..n]));
-    let Room { sums, packed } = room;
+    let ProductRoom { sums, packed } = room;
     let count = c.len().div_ceil(c_stride);
     let (whole, rest) = (n / WIDTH, n % WIDTH);
     sums.clear();
@@ -110,7 +110,8 @@ fn add_panels(
     }
 }
 
-/// All rows' products with all panels: those of whole panels are added to C, those of the last, if it is none, to the tail.
+/// All rows' products with all panels: those of whole panels are added to C, those of the last, if
+/// it is none, to the tail.
 struct WholeProduct<'a> {
     a: &'a [f32],
     a_stride: usize,
@@ -130,7 +131,7 @@ impl WithSimd for WholeProduct<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let WholeProduct { a, a_stride, count, panels, whole, c, c_stride, tail, packed } = self;
         let row = |r: usize| &a[r * a_stride..];
-        let rows = Rows::new(simd, panels.format, [count, panels.terms], row, packed);
+        let rows = PackedRows::new(simd, panels.format, [count, panels.terms], row, packed);
         let ends = !tail.is_empty();
         let all = [(0, whole, c, c_stride), (whole, usize::from(ends), tail, WIDTH)];
         for (first, count, words, stride) in all {

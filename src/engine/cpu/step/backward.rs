@@ -1,11 +1,11 @@
 //! `step_backward`: the gradients of one time step.
 
 use super::product::{Blocks, backward_product};
-use super::{Active, Room, Shared, accumulate, carries, multiply, old_slots, own_words};
+use super::{Active, Shared, WorkingRows, accumulate, carries, multiply, old_slots, own_words};
 use crate::engine::cpu::cell::{
     BackwardRow, Chosen, STATES, cell_backward, gru_candidate_backward,
 };
-use crate::engine::cpu::rows::{Rows, row, row_mut};
+use crate::engine::cpu::rows::{PartRows, row, row_mut};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::{BackwardPhase, CellKind, NONE, RESET, StepBackward, StepParams, VALID};
 
@@ -15,7 +15,7 @@ const D_OUTPUT: usize = STATES + 1;
 const GATES: usize = STATES;
 const TARGET: usize = STATES + 2;
 const SCRATCH: usize = STATES + 3;
-type BackwardRows<'a> = Rows<'a, { STATES + 2 }, { STATES + 4 }>;
+type BackwardRows<'a> = PartRows<'a, { STATES + 2 }, { STATES + 4 }>;
 
 pub fn step_backward(
     context: &Context,
@@ -52,7 +52,7 @@ pub fn step_backward(
         + units.max(hidden)
         + STATES * hidden.max(width);
     scratch_rows.resize(scratch_rows.len().max(batch * scratch_words), 0.0);
-    let rows = Rows {
+    let rows = PartRows {
         first: 0,
         count: batch,
         read: [old[0], old[1], old[2], old[3], source, (d_output, width)],
@@ -137,7 +137,7 @@ fn backward_part(shared: &Shared, kernel: &StepBackward, columns: &[f32], mut ro
     let (passed, scratch) = scratch.split_at_mut(rows.count * state_words);
     let (sums, sources) = scratch.split_at_mut(rows.count * sum_words);
     let source_words = words - state_words - sum_words;
-    let mut room = Room { sources: (sources, source_words), sums: (sums, sum_words) };
+    let mut room = WorkingRows { sources: (sources, source_words), sums: (sums, sum_words) };
     if phase == BackwardPhase::Candidate {
         return candidate(shared, columns, &mut rows, &mut room);
     } else if kernel.from_columns() {
@@ -163,7 +163,7 @@ fn backward_part(shared: &Shared, kernel: &StepBackward, columns: &[f32], mut ro
 
 /// Reset-before GRU's second phase: ds = dn·U_n, with dn in block 2 of the gate rows (with a norm of the
 /// recurrent rows), or what a convolution's columns give; then what follows from s = r⊙h.
-fn candidate(shared: &Shared, columns: &[f32], rows: &mut BackwardRows, room: &mut Room) {
+fn candidate(shared: &Shared, columns: &[f32], rows: &mut BackwardRows, room: &mut WorkingRows) {
     let (first, hidden) = (rows.first, shared.p.hidden as usize);
     let active = Active::new(rows.count, !shared.flags.is_empty(), |b| shared.valid(first + b));
     if columns.is_empty() {
@@ -201,7 +201,12 @@ fn candidate(shared: &Shared, columns: &[f32], rows: &mut BackwardRows, room: &m
 
 /// The product over the later step's gate gradients, or over what the projection's phase left, of
 /// the rows that take part: added to dh, or in the phase's target, or (Unproject) in `room.sums`.
-fn products(shared: &Shared, kernel: &StepBackward, rows: &mut BackwardRows, room: &mut Room) {
+fn products(
+    shared: &Shared,
+    kernel: &StepBackward,
+    rows: &mut BackwardRows,
+    room: &mut WorkingRows,
+) {
     let (cell, first) = (shared.cell, rows.first);
     let from_later = !matches!(kernel.phase, BackwardPhase::Unproject | BackwardPhase::Raw)
         && !kernel.of_candidate();
@@ -244,7 +249,7 @@ fn straight_products(
     kernel: &StepBackward,
     blocks: &[(usize, usize, usize)],
     rows: &mut BackwardRows,
-    room: &mut Room,
+    room: &mut WorkingRows,
 ) {
     let [hidden, units] = [shared.p.hidden, shared.p.units].map(|x| x as usize);
     let (source, words) = rows.read[SOURCE];
@@ -268,7 +273,7 @@ fn gather(
     active: &Active,
     blocks: &[(usize, usize, usize)],
     rows: &BackwardRows,
-    room: &mut Room,
+    room: &mut WorkingRows,
 ) {
     let hidden = shared.p.hidden as usize;
     let whole = matches!(kernel.phase, BackwardPhase::Unproject | BackwardPhase::Raw);
@@ -289,7 +294,7 @@ fn gathered_products(
     active: &Active,
     masked: bool,
     rows: &mut BackwardRows,
-    room: &mut Room,
+    room: &mut WorkingRows,
 ) {
     let [hidden, units] = [shared.p.hidden, shared.p.units].map(|x| x as usize);
     let products = kernel.products();

@@ -1,9 +1,9 @@
 //! `step_forward`: the recurrent product and the gates of one time step.
 
 use super::product::{Blocks, forward_product, transpose};
-use super::{Active, Room, Shared, accumulate, multiply, old_slots, own_words, slots};
+use super::{Active, Shared, WorkingRows, accumulate, multiply, old_slots, own_words, slots};
 use crate::engine::cpu::cell::{Chosen, ForwardRow, STATES, cell_forward, gru_candidate_forward};
-use crate::engine::cpu::rows::{Rows, row, row_mut};
+use crate::engine::cpu::rows::{PartRows, row, row_mut};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::{CellKind, ForwardPhase, StepForward};
 
@@ -12,7 +12,7 @@ const COLUMNS: usize = STATES;
 const GATES: usize = STATES;
 const SUMS: usize = STATES + 1;
 const SCRATCH: usize = STATES + 2;
-type ForwardRows<'a> = Rows<'a, { STATES + 1 }, { STATES + 3 }>;
+type ForwardRows<'a> = PartRows<'a, { STATES + 1 }, { STATES + 3 }>;
 
 /// `scratch` is this layer's own: step 0 fills it with Rᵀ, which the product of the later steps reads
 /// in the order it lies in. A single step is not worth it.
@@ -59,7 +59,7 @@ pub fn step_forward(
     let sums = bound.write("recurrent").get_mut(at..at + batch * sums_words).unwrap_or_default();
     let scratch_words = heard.max(p.width as usize) + kernel.products() * units;
     scratch_rows.resize(scratch_rows.len().max(batch * scratch_words), 0.0);
-    let rows = Rows {
+    let rows = PartRows {
         first: 0,
         count: batch,
         read: [old[0], old[1], old[2], old[3], columns],
@@ -109,7 +109,7 @@ fn forward_part(shared: &Shared, kernel: &StepForward, mut rows: ForwardRows) {
     let sum_words = products * shared.p.units as usize;
     let source_words = scratch_words - sum_words;
     let (sources, sums) = scratch.split_at_mut(rows.count * source_words);
-    let mut room = Room { sources: (sources, source_words), sums: (sums, sum_words) };
+    let mut room = WorkingRows { sources: (sources, source_words), sums: (sums, sum_words) };
     let custom = shared.cell.kind == CellKind::Custom;
     // Which weight blocks go to which saved blocks.
     let own = [(0, 0, products)];
@@ -161,7 +161,7 @@ fn straight_products(
     kernel: &StepForward,
     blocks: &[(usize, usize, usize)],
     rows: &mut ForwardRows,
-    room: &mut Room,
+    room: &mut WorkingRows,
 ) {
     let [hidden, units] = [shared.p.hidden, shared.p.units].map(|x| x as usize);
     let (n, row_words) = (rows.count, rows.write[GATES].1);
@@ -202,7 +202,7 @@ fn gathered_products(
     kernel: &StepForward,
     active: &Active,
     rows: &ForwardRows,
-    room: &mut Room,
+    room: &mut WorkingRows,
 ) {
     let [hidden, units] = [shared.p.hidden, shared.p.units].map(|x| x as usize);
     let (products, from) = (kernel.products(), Source::of(kernel));
@@ -250,7 +250,7 @@ fn put_sums(
     active: &Active,
     blocks: &[(usize, usize, usize)],
     rows: &mut ForwardRows,
-    room: &Room,
+    room: &WorkingRows,
 ) {
     let [hidden, units] = [shared.p.hidden, shared.p.units].map(|x| x as usize);
     for i in 0..active.len() {

@@ -11,9 +11,7 @@ mod sequence;
 
 pub use backward::step_backward;
 pub use forward::step_forward;
-pub use sequence::{
-    Room as MemberRoom, goes_together, is_team, members, shared_by, steps_together, time,
-};
+pub use sequence::{MemberRoom, goes_together, is_team, members, shared_by, steps_together, time};
 use sequence::{sequence_backward, sequence_forward};
 
 use super::cell::STATES;
@@ -143,7 +141,7 @@ impl<'a> Shared<'a> {
 }
 
 /// Each state's slots before the step (read) and behind it (written), with their words a row.
-#[allow(clippy::type_complexity)]
+#[allow(clippy::type_complexity, reason = "one caller, which takes both apart at once")]
 pub(super) fn slots<'a>(
     mut states: &'a mut [f32],
     p: &StepParams,
@@ -235,7 +233,7 @@ impl Active {
 }
 
 /// Working rows of a part, with their words a row: gathered operands, and their products.
-struct Room<'a> {
+struct WorkingRows<'a> {
     sources: (&'a mut [f32], usize),
     sums: (&'a mut [f32], usize),
 }

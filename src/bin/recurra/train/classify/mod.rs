@@ -59,8 +59,8 @@ pub struct ClassArgs {
     input: InputArgs,
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// From the states of all steps to one row: the last state (of --both the last of each direction), their mean, or the
-    /// largest of each unit
+    /// From the states of all steps to one row: the last state (of --both the last of each
+    /// direction), their mean, or the largest of each unit
     #[arg(long, default_value = "mean", value_name = "last|mean|max", value_parser = Pool::from_str,
           conflicts_with = "resume")]
     pub pool: Pool,
@@ -78,7 +78,7 @@ pub struct ClassArgs {
 #[derive(Args)]
 struct ChoiceArgs {
     /// The share of each class that is held out to choose the best weights by; 0: none, the last weights are kept
-    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = rate,
+    #[arg(long, alias = "held-out", value_name = "SHARE", default_value = "0.1", value_parser = rate,
           conflicts_with_all = ["resume", "validation"])]
     hold_out: f32,
     /// The share of each class that is held out to measure by at the end
@@ -129,13 +129,13 @@ struct InputArgs {
     #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
     vocabulary: Option<usize>,
     /// How often a word or character must occur [default: 2]
-    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
-    least: Option<usize>,
+    #[arg(long, alias = "least", value_name = "N", value_parser = size, conflicts_with = "resume")]
+    min_count: Option<usize>,
     /// Width of a token's vector [default: 64]
     #[arg(long, value_name = "E", value_parser = size, conflicts_with = "resume")]
     embedding: Option<usize>,
-    /// Of numbers, what is brought to mean 0 and deviation 1: each of a step's values by itself, all alike, none [default: each;
-    /// of IDX all]
+    /// Of numbers, what is brought to mean 0 and deviation 1: each of a step's values by itself,
+    /// all alike, none [default: each; of IDX all]
     #[arg(long, value_name = "each|all|none", value_parser = scaling, conflicts_with = "resume")]
     scaling: Option<ScalingKind>,
     /// Steps of a sequence; what lies beyond is left out, and said
@@ -154,7 +154,7 @@ struct LearningArgs {
     #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
     shapes: Option<usize>,
     /// The share of words that are read as unknown ones in training
-    #[arg(long, value_name = "RATE", default_value = "0", value_parser = rate,
+    #[arg(long, alias = "word-dropout", value_name = "RATE", default_value = "0", value_parser = rate,
           conflicts_with = "resume")]
     token_dropout: f32,
     /// The share of a label that is spread over all classes
@@ -221,7 +221,7 @@ impl ClassArgs {
                     list,
                     own.tokens.unwrap_or(Tokens::Words),
                     own.keep_case,
-                    [own.vocabulary.unwrap_or(20_000), own.least.unwrap_or(2)],
+                    [own.vocabulary.unwrap_or(20_000), own.min_count.unwrap_or(2)],
                     own.embedding.unwrap_or(64),
                 )?)
             }
@@ -230,7 +230,7 @@ impl ClassArgs {
                     (own.tokens.is_some(), "--tokens"),
                     (own.keep_case, "--keep-case"),
                     (own.vocabulary.is_some(), "--vocabulary"),
-                    (own.least.is_some(), "--least"),
+                    (own.min_count.is_some(), "--min-count"),
                     (own.embedding.is_some(), "--embedding"),
                     (self.learning.token_dropout > 0.0, "--token-dropout"),
                 ];

@@ -2,13 +2,13 @@
 
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{GATES, Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
+use super::{GATES, MemberRoom, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
 use super::{of_chunk, pack_units, padded, zeros};
 use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{BackwardRow, STATES, cell_backward};
-use crate::engine::cpu::panel::{Base, Panels, Product, Rows, Sums, WIDTH};
+use crate::engine::cpu::panel::{Base, PackedRows, Panels, Product, Sums, WIDTH};
 use crate::engine::cpu::step::{Few, Shared, old_slots};
-use crate::engine::cpu::team::{Exchange, Team};
+use crate::engine::cpu::team::{Exchange, ThreadTeam};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::{BackwardPhase, NONE, RESET, StepBackward, VALID};
 use pulp::Simd;
@@ -29,7 +29,7 @@ pub fn sequence_backward(
     let steps: Vec<Shared> =
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
     let ends = kernels.iter().filter(|k| k.phase == BackwardPhase::Initial).count();
-    let team = Team::new(context, context.threads);
+    let team = ThreadTeam::new(context, context.threads);
     let shares = scratch.insists || team.may_share();
     let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), shares);
 
@@ -109,7 +109,7 @@ struct BackwardMember<'a> {
 
 impl Work for BackwardMember<'_> {
     #[inline(always)]
-    fn work<S: Simd>(mut self, simd: S, room: &mut Room) {
+    fn work<S: Simd>(mut self, simd: S, room: &mut MemberRoom) {
         let (exchange, steps) = (self.exchange, self.steps);
         let _attends = exchange.attend();
         let told = self.member.turn * (steps.len() - 1);
@@ -117,7 +117,8 @@ impl Work for BackwardMember<'_> {
         let (hidden, rows) = (self.split.hidden(), self.member.rows.clone());
         let line = self.targets.len() * hidden;
         let most = chunk_blocks(rows.len(), WIDTH);
-        // The gates of a row lie as the cell takes them: their gradients take their place, and are handed back from there.
+        // The gates of a row lie as the cell takes them: their gradients take their place, and are
+        // handed back from there.
         let direct = self.split.shares() == 1
             && hidden.is_multiple_of(WIDTH)
             && most >= self.member.blocks.len();
@@ -134,7 +135,7 @@ impl Work for BackwardMember<'_> {
                     |row: usize| step.has(flags, row, VALID) && !step.has(flags, row, RESET);
                 active.extend((0..rows.len()).filter(|row| heard(rows.start + row)));
             }
-            let mut handed: SmallVec<[Rows; GATES]> = SmallVec::new();
+            let mut handed: SmallVec<[PackedRows; GATES]> = SmallVec::new();
             let made = later.map(|t| self.gates.step(t));
             for ((gate, saved), packed) in self.targets.iter().enumerate().zip(&mut packed) {
                 let of = |i: usize| match &made {
@@ -142,7 +143,7 @@ impl Work for BackwardMember<'_> {
                     None => &source[active[i] * line + gate * hidden..],
                 };
                 let shape = [active.len(), hidden];
-                handed.push(Rows::new(simd, WeightFormat::F32, shape, of, packed));
+                handed.push(PackedRows::new(simd, WeightFormat::F32, shape, of, packed));
             }
             for some in chunks(self.member.blocks.clone(), most) {
                 self.multiply(room, simd, &some, &active, &handed);
@@ -180,7 +181,7 @@ impl BackwardMember<'_> {
     /// Packs the weights, and puts in place what comes from later; the gradients of the recurrent products, gate by
     /// gate in the order of the weights, of the later step and of this one.
     #[inline(always)]
-    fn start(&mut self, room: &mut Room) -> [Vec<f32>; 2] {
+    fn start(&mut self, room: &mut MemberRoom) -> [Vec<f32>; 2] {
         let (step, member, hidden) = (&self.steps[0], &self.member, self.split.hidden());
         let (cell, count, products) = (step.cell, member.rows.len(), self.targets.len());
         let (batch, line) = (step.p.batch as usize, products * hidden);
@@ -225,17 +226,17 @@ impl BackwardMember<'_> {
     #[inline(always)]
     fn multiply<S: Simd>(
         &mut self,
-        room: &mut Room,
+        room: &mut MemberRoom,
         simd: S,
         some: &Range<usize>,
         active: &[usize],
-        handed: &[Rows],
+        handed: &[PackedRows],
     ) {
         let (hidden, products, own) = (self.split.hidden(), handed.len(), self.own());
         let units = some.len() * WIDTH;
         let before = some.start - self.member.blocks.start;
         let whole = active.len() == self.member.rows.len();
-        let Room { tile, states: carry, weights, .. } = &mut *room;
+        let MemberRoom { tile, states: carry, weights, .. } = &mut *room;
         let panels = Panels::new(&weights.words, WeightFormat::F32, hidden);
         let panels = Panels { every: products, ..panels.from(before * products) };
         let at = |row: usize| row * own + before * WIDTH;
@@ -264,7 +265,7 @@ impl BackwardMember<'_> {
     #[inline(always)]
     fn settle(
         &mut self,
-        room: &mut Room,
+        room: &mut MemberRoom,
         step: &Shared,
         some: &Range<usize>,
         mut next: Option<&mut Vec<f32>>,
@@ -278,7 +279,7 @@ impl BackwardMember<'_> {
         let (first, count) = (some.start * WIDTH, within.len());
         let blocks_before = some.start - self.member.blocks.start;
         let rows = self.member.rows.clone();
-        let Room { states: carry, unit, zeros, row: words, before, passed, d_unit, .. } =
+        let MemberRoom { states: carry, unit, zeros, row: words, before, passed, d_unit, .. } =
             &mut *room;
         let unit = of_chunk(unit, blocks_before, vectors, units);
         let copy = &mut words[..cell.saved() * units];

@@ -3,13 +3,15 @@
 use super::input::Input;
 use super::slab::Slab;
 use super::split::{Member, Split};
-use super::{Room, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
+use super::{MemberRoom, Targets, Work, chunk_blocks, chunks, run, saved_blocks, split};
 use super::{of_chunk, pack_units, zeros};
 use crate::engine::WeightFormat;
 use crate::engine::cpu::cell::{ForwardRow, STATES, cell_forward};
-use crate::engine::cpu::panel::{Base, Column, Panels, Product, Rows, Sums, WIDTH, pack_panels};
+use crate::engine::cpu::panel::{
+    Base, Column, PackedRows, Panels, Product, Sums, WIDTH, pack_panels,
+};
 use crate::engine::cpu::step::{Few, Shared};
-use crate::engine::cpu::team::{Exchange, Team};
+use crate::engine::cpu::team::{Exchange, ThreadTeam};
 use crate::engine::cpu::{Bound, Context, Scratch};
 use crate::kernel::StepForward;
 use pulp::Simd;
@@ -28,7 +30,7 @@ pub fn sequence_forward(
     let (states, saved) = (kind.cell.states(), kind.cell.saved());
     let steps: Few<Shared> =
         kernels.iter().map(|k| Shared::new(&k.params, &k.kind, &bound, &[])).collect();
-    let team = Team::new(context, context.threads);
+    let team = ThreadTeam::new(context, context.threads);
     let shares = scratch.insists || team.may_share();
     let split = split(p, kind, kernels[0].products(), kernels.len(), team.size(), shares);
 
@@ -132,7 +134,7 @@ struct ForwardMember<'a> {
 
 impl Work for ForwardMember<'_> {
     #[inline(always)]
-    fn work<S: Simd>(mut self, simd: S, room: &mut Room) {
+    fn work<S: Simd>(mut self, simd: S, room: &mut MemberRoom) {
         let (exchange, steps) = (self.exchange, self.steps);
         let _attends = exchange.attend();
         let told = self.member.turn * (steps.len() - 1);
@@ -176,11 +178,11 @@ impl Work for ForwardMember<'_> {
                 false => &heard[active[i] * line..],
             };
             let shape = [active.len(), hidden];
-            let heard = Rows::new(simd, self.format, shape, of, &mut packed);
+            let heard = PackedRows::new(simd, self.format, shape, of, &mut packed);
             let x = self.input.map(|input| {
                 let of = |i: usize| input.row(number, rows.start + active[i]);
                 let shape = [active.len(), input.terms()];
-                Rows::new(simd, input.format, shape, of, &mut packed_input)
+                PackedRows::new(simd, input.format, shape, of, &mut packed_input)
             });
             let t = step.p.t as usize - self.first[0];
             for some in chunks(self.member.blocks.clone(), most) {
@@ -236,8 +238,8 @@ struct Gates<'r, 'a> {
     kept: Option<&'r mut Slab<'a>>,
 }
 
-/// The states of a member's rows before a step and behind it, each \[rows, units\]: h with all units, the others with the
-/// member's, all with whole blocks.
+/// The states of a member's rows before a step and behind it, each \[rows, units\]: h with all
+/// units, the others with the member's, all with whole blocks.
 struct Between<'r> {
     old: [&'r [f32]; STATES],
     new: [&'r mut [f32]; STATES],
@@ -269,7 +271,7 @@ impl<'a> ForwardMember<'a> {
 
     /// Packs the weights, and puts the initial states in place, where the cell does not find them in the buffer.
     #[inline(always)]
-    fn start(&mut self, room: &mut Room) {
+    fn start(&mut self, room: &mut MemberRoom) {
         let (step, member, hidden) = (&self.steps[0], &self.member, self.split.hidden());
         let (cell, count, line) = (step.cell, member.rows.len(), self.line());
         let products = cell.gates();
@@ -309,8 +311,8 @@ impl<'a> ForwardMember<'a> {
         }
     }
 
-    /// Rows go together where their states lie one after another and they need nothing of their own; `whole`: all rows take
-    /// part, with all units.
+    /// Rows go together where their states lie one after another and they need nothing of their
+    /// own; `whole`: all rows take part, with all units.
     #[inline(always)]
     fn layout(&self, step: &Shared, some: &Range<usize>, whole: bool) -> Layout {
         let (cell, rows) = (step.cell, self.member.rows.clone());
@@ -322,12 +324,13 @@ impl<'a> ForwardMember<'a> {
         Layout { units: some.len() * WIDTH, together, saved: cell.saved() }
     }
 
-    /// What the gates of some blocks have of x, with their biases, into the tile; zeros where a sum starts anew. The biases
-    /// come first, as often nothing is lost in their sum, and a product is rounded to it once.
+    /// What the gates of some blocks have of x, with their biases, into the tile; zeros where a sum
+    /// starts anew. The biases come first, as often nothing is lost in their sum, and a product is
+    /// rounded to it once.
     #[inline(always)]
     fn fill(
         &self,
-        room: &Room,
+        room: &MemberRoom,
         step: &Shared,
         layout: Layout,
         some: &Range<usize>,
@@ -373,11 +376,11 @@ impl<'a> ForwardMember<'a> {
     #[inline(always)]
     fn multiply<S: Simd>(
         &self,
-        room: &Room,
+        room: &MemberRoom,
         simd: S,
         layout: Layout,
         some: &Range<usize>,
-        heard: Rows,
+        heard: PackedRows,
         sums: Sums,
     ) {
         let (cell, hidden) = (self.steps[0].cell, self.split.hidden());
@@ -396,7 +399,7 @@ impl<'a> ForwardMember<'a> {
     #[allow(clippy::too_many_arguments, reason = "a step has its gates and its states")]
     fn settle(
         &self,
-        room: &Room,
+        room: &MemberRoom,
         step: &Shared,
         layout: Layout,
         some: &Range<usize>,

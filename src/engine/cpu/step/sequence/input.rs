@@ -2,11 +2,11 @@
 
 use super::forward::{Layout, pack};
 use super::split::Split;
-use super::{Room, Targets, padded};
+use super::{MemberRoom, Targets, padded};
 use crate::engine::WeightFormat;
 use crate::engine::cpu::Bound;
 use crate::engine::cpu::input::first_row;
-use crate::engine::cpu::panel::{Base, Panels, Product, Rows, Sums, WIDTH};
+use crate::engine::cpu::panel::{Base, PackedRows, Panels, Product, Sums, WIDTH};
 use crate::engine::cpu::step::{Few, Shared};
 use crate::kernel::{Matmul, StepForward};
 use pulp::Simd;
@@ -54,12 +54,12 @@ impl<'a> Input<'a> {
         &self.x[row * self.product.params.a_stride as usize..][..self.terms()]
     }
 
-    /// Packs the weights of a member's blocks of units, and its biases: that of x, and that of the recurrent product which
-    /// goes into the same gate.
+    /// Packs the weights of a member's blocks of units, and its biases: that of x, and that of the
+    /// recurrent product which goes into the same gate.
     #[inline(always)]
     pub fn pack(
         &self,
-        room: &mut Room,
+        room: &mut MemberRoom,
         split: &Split,
         blocks: &Range<usize>,
         targets: &Targets,
@@ -88,11 +88,11 @@ impl<'a> Input<'a> {
     #[inline(always)]
     pub fn multiply<S: Simd>(
         &self,
-        room: &Room,
+        room: &MemberRoom,
         simd: S,
         layout: Layout,
         blocks: &Range<usize>,
-        rows: Rows,
+        rows: PackedRows,
         sums: Sums,
     ) {
         let gates = self.gates;

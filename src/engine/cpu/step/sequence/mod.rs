@@ -21,14 +21,14 @@ use split::{Member, Split};
 use super::Few;
 use crate::engine::cpu::Scratch;
 use crate::engine::cpu::panel::{Kept, Packed, WIDTH};
-use crate::engine::cpu::team::{Exchange, Team};
+use crate::engine::cpu::team::{Exchange, ThreadTeam};
 use crate::kernel::{BackwardPhase, Cell, CellKind, ForwardPhase, Op, StepKind, StepParams};
 use pulp::{Simd, WithSimd};
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// Words of a member's tile, which is to stay in the second-level cache: the gates of all units of a band's rows, of wide
-/// layers those of some blocks of units.
+/// Words of a member's tile, which is to stay in the second-level cache: the gates of all units of
+/// a band's rows, of wide layers those of some blocks of units.
 const TILE_WORDS: usize = 1 << 15;
 
 /// Blocks of units that go together: a chunk, with so many words for each row and block.
@@ -52,7 +52,7 @@ type Targets = SmallVec<[usize; GATES]>;
 
 /// A member's memory, kept from run to run.
 #[derive(Default)]
-pub struct Room {
+pub struct MemberRoom {
     weights: Kept,
     /// Of an input product that is made step by step, weights, and what comes before it and behind it, by panels.
     input: Kept,
@@ -80,13 +80,13 @@ pub struct Room {
 
 /// What one thread makes, one band after another.
 struct Worker<'a, M> {
-    room: &'a mut Room,
+    room: &'a mut MemberRoom,
     members: Few<M>,
 }
 
 /// A member's part of all steps.
 trait Work {
-    fn work<S: Simd>(self, simd: S, room: &mut Room);
+    fn work<S: Simd>(self, simd: S, room: &mut MemberRoom);
 }
 
 impl<M: Work> WithSimd for Worker<'_, M> {
@@ -102,7 +102,7 @@ impl<M: Work> WithSimd for Worker<'_, M> {
 
 /// Gives each thread its members, and runs them.
 fn run<M: Work + Send>(
-    team: &Team,
+    team: &ThreadTeam,
     split: &Split,
     exchanges: &[Exchange],
     scratch: &mut Scratch,
@@ -145,7 +145,8 @@ pub fn steps_together<'a>(mut ops: impl Iterator<Item = &'a Op>) -> usize {
     1 + ops.take_while(is_next).count()
 }
 
-/// These operations are steps that go together; or a single step of weights that last, so that it is worth packing them.
+/// These operations are steps that go together; or a single step of weights that last, so that it
+/// is worth packing them.
 pub fn goes_together(ops: &[Op], lasting: bool) -> bool {
     is_team(&ops[0], ops.len(), lasting)
 }

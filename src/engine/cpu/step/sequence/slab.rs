@@ -49,7 +49,8 @@ impl<'a> Slab<'a> {
         }
     }
 
-    /// All rows of one step, to be read if there is one, and of another, to be written, where they lie one after another.
+    /// All rows of one step, to be read if there is one, and of another, to be written, where they
+    /// lie one after another.
     #[inline(always)]
     pub fn pair(&mut self, read: Option<usize>, written: usize) -> (Option<&[f32]>, &mut [f32]) {
         match read {

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 type Parts = SmallVec<[Range<usize>; 1]>;
 
-/// Groups of batch rows, each of which several threads make, a share of the units each. A group's rows go in bands, each
-/// through all steps before the next begins.
+/// Groups of batch rows, each of which several threads make, a share of the units each. A group's
+/// rows go in bands, each through all steps before the next begins.
 pub struct Split {
     hidden: usize,
     /// Multiply-adds of a row and unit.
@@ -56,12 +56,12 @@ const ROWS: usize = 8;
 const MANY_ROWS: usize = 32;
 const MANY_WORDS: usize = 1 << 21;
 
-/// Rows of a band at most: two tiles of twelve. Their gates stay in the second-level cache from the product to the cell, and
-/// lie in rows that are read one after another.
-const BAND: usize = 24;
+/// Rows of a band at most: two tiles of twelve. Their gates stay in the second-level cache from the
+/// product to the cell, and lie in rows that are read one after another.
+const MOST_BAND_ROWS: usize = 24;
 
-/// Multiply-adds of a step that are worth telling each other; and of all steps, or of a single one, that are worth waking
-/// anybody.
+/// Multiply-adds of a step that are worth telling each other; and of all steps, or of a single one,
+/// that are worth waking anybody.
 const WORTH: usize = 1 << 15;
 const WORTH_WAKING: usize = 1 << 20;
 const WORTH_WAKING_ONCE: usize = 1 << 19;
@@ -89,7 +89,7 @@ impl Split {
         let work = batch.div_ceil(groups) * weights;
         let shares = (threads / groups).min(blocks).min(work / WORTH).max(1);
         let groups = parts(0..batch, groups);
-        let most = if weights > MANY_WORDS { batch } else { BAND };
+        let most = if weights > MANY_WORDS { batch } else { MOST_BAND_ROWS };
         let bands = groups.iter().enumerate().flat_map(|(group, rows)| {
             let bands = parts(rows.clone(), rows.len().div_ceil(most)).into_iter().enumerate();
             bands.map(move |(turn, rows)| Band { group, turn, rows })
@@ -248,7 +248,7 @@ mod tests {
                     assert!(split.threads() <= threads);
                     let mut turns = vec![0; split.threads()];
                     for member in split.members() {
-                        assert!(member.rows.len() <= BAND);
+                        assert!(member.rows.len() <= MOST_BAND_ROWS);
                         let turn = &mut turns[split.thread(&member)];
                         assert_eq!(member.turn, *turn, "in their order");
                         *turn += 1;

@@ -9,7 +9,7 @@ const COLUMNS: u32 = 16;
 /// The uniform block of the norm shaders (`shaders/shared/normalise.wgsl`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct NormaliseParams {
+pub struct InputNormParams {
     /// Rows, T·B.
     pub rows: u32,
     /// Columns, G·H.
@@ -48,26 +48,26 @@ pub enum NormAxis {
 
 /// gates = γ⊙N(normal) + b; `normal` \[rows, columns\] keeps N(normal).
 #[derive(Clone, Debug)]
-pub struct NormaliseForward {
+pub struct InputNormForward {
     /// Sizes and offsets.
-    pub params: NormaliseParams,
+    pub params: InputNormParams,
     /// Over rows or columns.
     pub axis: NormAxis,
 }
 
 /// The gradient in `gates` → that of the product, in `normal`.
 #[derive(Clone, Debug)]
-pub struct NormaliseBackward {
+pub struct InputNormBackward {
     /// Sizes and offsets.
-    pub params: NormaliseParams,
+    pub params: InputNormParams,
     /// Over rows or columns.
     pub axis: NormAxis,
 }
 
-impl NormaliseParams {
+impl InputNormParams {
     /// `normal` \[rows, columns\] into `gates`.
     pub fn new([rows, columns]: [usize; 2], gates: Operand, gain: View, bias: View) -> Self {
-        NormaliseParams {
+        InputNormParams {
             rows: rows as u32,
             columns: columns as u32,
             gates_offset: gates.view.offset as u32,
@@ -143,7 +143,7 @@ fn defines(axis: NormAxis) -> Vec<(&'static str, String)> {
     list.into_iter().filter(|f| f.1).map(|f| (f.0, String::new())).collect()
 }
 
-impl Kernel for NormaliseForward {
+impl Kernel for InputNormForward {
     fn name(&self) -> &'static str {
         if self.axis == NormAxis::Row { "layer_norm_forward" } else { "batch_norm_forward" }
     }
@@ -167,7 +167,7 @@ impl Kernel for NormaliseForward {
     }
 }
 
-impl Kernel for NormaliseBackward {
+impl Kernel for InputNormBackward {
     fn name(&self) -> &'static str {
         if self.axis == NormAxis::Row { "layer_norm_backward" } else { "batch_norm_backward" }
     }

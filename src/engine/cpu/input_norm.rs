@@ -1,10 +1,10 @@
 //! Norms of the input product over all steps, and sums over rows.
 
 use super::{Bound, Context};
-use crate::kernel::{ColumnSum, NormAxis, NormaliseBackward, NormaliseForward, VALID};
+use crate::kernel::{ColumnSum, InputNormBackward, InputNormForward, NormAxis, VALID};
 use rayon::prelude::*;
 
-pub fn normalise_forward(_: &Context, kernel: &NormaliseForward, mut bound: Bound) {
+pub fn input_norm_forward(_: &Context, kernel: &InputNormForward, mut bound: Bound) {
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
     let [offset, stride] = [p.gates_offset, p.gates_stride].map(|x| x as usize);
@@ -76,7 +76,7 @@ pub fn normalise_forward(_: &Context, kernel: &NormaliseForward, mut bound: Boun
     }
 }
 
-pub fn normalise_backward(_: &Context, kernel: &NormaliseBackward, mut bound: Bound) {
+pub fn input_norm_backward(_: &Context, kernel: &InputNormBackward, mut bound: Bound) {
     let p = &kernel.params;
     let [rows, columns] = [p.rows, p.columns].map(|x| x as usize);
     let [offset, stride] = [p.gates_offset, p.gates_stride].map(|x| x as usize);
