@@ -1,6 +1,6 @@
 //! Numbers that look random, of tests' own, so that they stay the same whatever the library draws.
 
-use ndarray::{Array, Dimension, ShapeBuilder};
+use ndarray::{Array, Array2, Dimension, ShapeBuilder};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub struct Generator(pub u64);
@@ -35,6 +35,20 @@ impl Generator {
         scale: f64,
     ) -> Array<f64, D> {
         Array::from_shape_simple_fn(shape, || scale * self.value())
+    }
+
+    /// 0, or 1/keep with probability keep.
+    pub fn multipliers<D: Dimension, S: ShapeBuilder<Dim = D>>(
+        &mut self,
+        shape: S,
+        keep: f64,
+    ) -> Array<f64, D> {
+        let mut one = || if self.value() < 2.0 * keep - 1.0 { 1.0 / keep } else { 0.0 };
+        Array::from_shape_simple_fn(shape, &mut one)
+    }
+
+    pub fn flags(&mut self, rows: usize, columns: usize, once_in: usize) -> Array2<bool> {
+        Array2::from_shape_simple_fn((rows, columns), || self.once_in(once_in))
     }
 }
 
