@@ -359,6 +359,17 @@ fn verify_devices_bench_explain_and_help_answer() {
     assert!(stdout(&output).contains("(commit "), "{}", stdout(&output));
     let output = run(&["devices"]);
     assert!(output.status.success() && stdout(&output).contains("cpu"));
+    fails(&["devices", "--tune", "0", "--device", "cpu"], 1, &["GPU"]);
+    fails(&["devices", "--tune", "soon"], 2, &["--tune"]);
+    fails(&["devices", "--device", "gpu"], 2, &["--tune"]);
+    let output = run(&["devices", "--tune", "0", "--json"]);
+    // Where there is a GPU, or a driver that computes on the CPU.
+    if output.status.success() {
+        let line: serde_json::Value = serde_json::from_str(stdout(&output).trim()).unwrap();
+        assert_eq!(line["measured"].as_array().unwrap().len(), 1, "{line}");
+        let text = stdout(&run(&["devices", "--tune", "0"])).to_string();
+        assert!(text.contains("measured") && text.contains("estimated"), "{text}");
+    }
     for command in ["train", "sample", "devices", "verify", "bench", "explain"] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success() && stdout(&output).contains("Usage"), "{command}");

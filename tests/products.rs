@@ -110,12 +110,18 @@ fn a_device_is_measured_and_takes_what_was_measured() {
     // Another engine on the same adapter has it too.
     let again = GpuEngine::open(|all| all.iter().position(|i| i.name == found.device)).unwrap();
     assert_eq!(again.unwrap().tuning(), found);
+    // There was time for the first tile alone: the others are estimates, and are told from it.
+    assert!(assumed.measured.is_empty());
+    assert_eq!(found.measured.iter().collect::<Vec<_>>(), [TILES[0].name]);
     gpu.set_tuning(&assumed).unwrap();
     assert_eq!(gpu.tuning(), assumed);
     let text = serde_json::to_string(&found).unwrap();
     let read: Tuning = serde_json::from_str(&text).unwrap();
     assert_eq!(read, found);
     gpu.set_tuning(&read).unwrap();
+    assert_eq!(gpu.tuning(), found);
+    gpu.set_tuning(&assumed).unwrap();
+    kept_apart(&gpu);
     gpu.set_tuning(&assumed).unwrap();
     for wrong in [
         Tuning { device: "another".into(), ..found.clone() },
@@ -124,4 +130,24 @@ fn a_device_is_measured_and_takes_what_was_measured() {
     ] {
         assert!(gpu.set_tuning(&wrong).is_err());
     }
+}
+
+/// The file says which rates were measured; what another process measured takes the place of estimates.
+fn kept_apart(gpu: &GpuEngine) {
+    let folder = tempfile::tempdir().unwrap();
+    let cached = gpu.cached_in(folder.path());
+    cached.tune(Duration::ZERO).unwrap();
+    let file = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let read = || -> Tuning { serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap() };
+    let first = read();
+    assert_eq!(first.measured.iter().collect::<Vec<_>>(), [TILES[0].name]);
+    assert_eq!(first.tiles.len(), gpu.tuning().tiles.len());
+    let mut others = first.clone();
+    let other = TILES[1].name.to_string();
+    others.tiles.get_mut(&other).unwrap().many = 12345.0;
+    others.measured.insert(other.clone());
+    std::fs::write(&file, serde_json::to_string(&others).unwrap()).unwrap();
+    cached.tune(Duration::ZERO).unwrap();
+    assert_eq!(read().tiles[&other].many, 12345.0);
+    assert!(read().measured.contains(&other) && read().measured.contains(TILES[0].name));
 }

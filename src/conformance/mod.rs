@@ -83,6 +83,7 @@ const SHORT_BOUND: f64 = 2e-3;
 /// # Errors
 /// The engine failed: not a wrong number, which is a report that does not pass.
 pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
+    let engine = &unmeasured(engine);
     for precision in [Precision::F32, Precision::F16] {
         if engine.supports(precision) {
             kernel_reports(engine, precision, None, &mut each)?;
@@ -103,6 +104,7 @@ pub fn run_random(
     shapes: u64,
     each: impl FnMut(&Report),
 ) -> Result<()> {
+    let engine = &unmeasured(engine);
     let cases = || {
         seeds.clone().flat_map(|seed| {
             let case = random_case(seed);
@@ -110,6 +112,14 @@ pub fn run_random(
         })
     };
     recurrent(engine, cases, each)
+}
+
+/// Every way is asked for by its name: how fast each is need not be found out.
+fn unmeasured(engine: &Engine) -> Engine {
+    match engine {
+        Engine::Gpu(gpu) => Engine::Gpu(gpu.with_measuring(false)),
+        Engine::Cpu(_) => engine.clone(),
+    }
 }
 
 /// Cases in each way of launching the steps that serves them, or in the one that the engine was asked for.

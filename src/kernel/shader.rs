@@ -71,7 +71,7 @@ pub fn with_immediates(source: &str) -> String {
 }
 
 /// A fault to plant: in file `shaders/{stem}.wgsl`, the first `old` becomes `new`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Fault {
     /// The file; or [`Fault::CONVERTED`].
     pub stem: &'static str,

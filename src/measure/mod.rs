@@ -1,13 +1,14 @@
 //! How fast an engine runs a recurrent layer, and its own large matrix product to compare with.
 //!
-//! Inference, training and the product take turns, so that whatever else the machine does meanwhile
-//! falls on all three alike. Times are of whole runs: from the submission to the device's last
-//! word, on the host's clock.
+//! Where the CPU computes, inference, training and the product take turns, so that whatever else the machine does
+//! meanwhile falls on all three alike. A GPU's product is the one that its rates were measured with, once for all
+//! shapes. Times are of whole runs: from the submission to the device's last word, on the host's clock.
 
 mod latency;
 mod model;
 #[cfg(feature = "plot")]
 mod plot;
+mod product;
 mod profile;
 mod suites;
 mod timing;
@@ -16,24 +17,23 @@ pub use latency::{Latency, latency};
 pub use model::{DeviceRates, KernelCost, Limit};
 #[cfg(feature = "plot")]
 pub use plot::{RooflinePoint, roofline};
+pub use product::LargeProduct;
 pub(crate) use profile::median;
 pub use profile::{KernelTime, Profile};
 pub use suites::Suite;
 pub use timing::Timing;
 
 use crate::cell::CellKind;
-use crate::engine::{Engine, Program, WeightFormat};
+use crate::engine::{Engine, Program, Store, WeightFormat};
 use crate::error::{Error, Result};
 use crate::kernel::{Cost, LossScale};
 use crate::layer::{Direction, InitialState, Initializer, Memory, Merge, Recurrent, Sequence};
 use crate::recording::{Recording, Role};
-use crate::schedule::{Recorder, Var};
+use crate::schedule::Recorder;
 use crate::tensor::{DType, NamedTensors, Precision};
+use product::{is_card, numbers};
 use std::time::Duration;
-use timing::{take_turns, time};
-
-/// The product grows until one takes this long.
-const PRODUCT_TIME: Duration = Duration::from_millis(30);
+use timing::take_turns;
 
 /// The seed of weights, inputs and output gradients.
 const SEED: u64 = 1;
@@ -153,14 +153,31 @@ impl RecurrentShape {
     pub fn load(&self, engine: &Engine, training: bool) -> Result<Program> {
         let recording = self.record(training)?;
         engine.check(&recording)?;
-        let mut generator = Initializer::new(SEED);
+        let store = self.store(engine, &self.weights())?;
+        self.load_recorded(engine, &recording, &store)
+    }
+
+    fn weights(&self) -> NamedTensors {
         let mut weights = NamedTensors::new();
-        self.layer().init(&mut generator, &mut weights);
+        self.layer().init(&mut Initializer::new(SEED), &mut weights);
+        weights
+    }
+
+    fn store(&self, engine: &Engine, weights: &NamedTensors) -> Result<Store> {
         let store = engine.store();
-        store.set_all(&weights)?;
+        store.set_all(weights)?;
         // The gradient of the outputs is what it is given as.
         store.set(LossScale::NAME, &LossScale::NEUTRAL)?;
-        let mut program = load(engine, &recording, &store, &mut generator)?;
+        Ok(store)
+    }
+
+    fn load_recorded(
+        &self,
+        engine: &Engine,
+        recording: &Recording,
+        store: &Store,
+    ) -> Result<Program> {
+        let mut program = load(engine, recording, store)?;
         if let Ok(lengths) = program.find(NAMES[3]) {
             program.write_u32(lengths, &self.lengths())?;
         }
@@ -169,16 +186,11 @@ impl RecurrentShape {
 }
 
 /// Loads a recording and fills its inputs of floats with random numbers of \[−1, 1).
-fn load(
-    engine: &Engine,
-    recording: &Recording,
-    store: &crate::engine::Store,
-    generator: &mut Initializer,
-) -> Result<Program> {
+fn load(engine: &Engine, recording: &Recording, store: &Store) -> Result<Program> {
     let mut program = engine.load(recording, store)?;
     for (id, buffer) in recording.iter() {
         if buffer.role == Role::Input && buffer.dtype == DType::F32 {
-            program.write(id, &generator.uniform(buffer.len, 1.0))?;
+            program.write(id, &numbers(buffer.len))?;
         }
     }
     Ok(program)
@@ -196,7 +208,7 @@ pub struct Measurement {
     /// The rate of `forward_backward`, likewise.
     pub forward_backward_gflops: f64,
     /// Large products of square matrices on the same engine, in the shape's precision: one in f32, eight
-    /// and the copies of their operands in f16.
+    /// and the copies of their operands in f16. Of a GPU those of [`DeviceRates`], where they have them.
     pub product: Timing,
     /// The number of rows and of columns of its matrices.
     pub product_size: usize,
@@ -226,62 +238,58 @@ pub fn recurrent(
     budget: Duration,
 ) -> Result<Measurement> {
     let recordings = [shape.record(false)?, shape.record(true)?];
-    let training = shape.load(&engine.with_weights(WeightFormat::F32)?, true)?;
+    let trainer = engine.with_weights(WeightFormat::F32)?;
+    engine.check(&recordings[0])?;
+    trainer.check(&recordings[1])?;
+    let weights = shape.weights();
+    let store = shape.store(&trainer, &weights)?;
+    let training = shape.load_recorded(&trainer, &recordings[1], &store)?;
     let (launches, peak_bytes) = (training.launches(), training.plan().peak_bytes());
-    let inference = shape.load(engine, false)?;
+    // Training without an optimizer leaves the weights alone. The CPU engine keeps them in another form for inference.
+    let store = match engine {
+        Engine::Gpu(_) => store,
+        Engine::Cpu(_) => shape.store(engine, &weights)?,
+    };
+    let inference = shape.load_recorded(engine, &recordings[0], &store)?;
+    drop(weights);
     // As they were loaded: by now the strategies are measured.
     let arranged = recordings.each_ref().map(|recording| engine.arranged(recording));
     let predicted_ms = arranged.each_ref().map(|recording| rates.predicted_ms(recording));
     let cost = arranged[1].cost();
     drop(arranged);
     drop(recordings);
-    let (product_size, products, product) = large_product(engine, shape.precision)?;
-    let mut programs = [inference, training, product];
-    let [forward, forward_backward, product] = take_turns(&mut programs, budget)?;
+    let known = rates.large_product(shape.precision);
+    let (forward, forward_backward, product) = match known {
+        Some(known) if is_card(engine) => {
+            let [forward, both] = take_turns(&mut [inference, training], budget)?;
+            (forward, both, known)
+        }
+        _ => {
+            let (size, product) = match known {
+                Some(LargeProduct { size, .. }) => {
+                    (size, product::of_size(engine, shape.precision, size)?)
+                }
+                None => product::find(engine, shape.precision)?,
+            };
+            let mut programs = [inference, training, product];
+            let [forward, both, timing] = take_turns(&mut programs, budget)?;
+            let count = product::count(shape.precision);
+            (forward, both, LargeProduct { size, count, timing })
+        }
+    };
     Ok(Measurement {
         forward,
         forward_backward,
         forward_gflops: forward.gflops(shape.product_flops(false)),
         forward_backward_gflops: forward_backward.gflops(shape.product_flops(true)),
-        product,
-        product_size,
-        peak_gflops: product.gflops(2.0 * products as f64 * (product_size as f64).powi(3)),
+        product: product.timing,
+        product_size: product.size,
+        peak_gflops: product.gflops(),
         predicted_ms,
         cost,
         launches,
         peak_bytes,
     })
-}
-
-/// Products of square matrices, as large as take [`PRODUCT_TIME`] or the largest that are tried, with the
-/// matrices in `precision`: their size, and how many a run has.
-fn large_product(engine: &Engine, precision: Precision) -> Result<(usize, usize, Program)> {
-    const SIZES: [usize; 5] = [256, 512, 1024, 2048, 4096];
-    // In f16 the operands are copied first, which should not count.
-    let products = if precision == Precision::F32 { 1 } else { 8 };
-    let mut found = None;
-    for n in SIZES {
-        let rec = Recorder::inference();
-        let mut rec = rec.with_precision(precision);
-        let [a, b] = [rec.input("a", [n, n], false)?, rec.input("b", [n, n], false)?];
-        let [a, b] = [rec.in_precision(a)?, rec.in_precision(b)?];
-        let c = match precision {
-            Precision::F32 => rec.output_buffer("c", [n, n])?,
-            Precision::F16 => rec.temporary("c", [n, n])?,
-        };
-        for _ in 0..products {
-            rec.product([n; 3], [a, b, c].map(Var::operand), None, None, false)?;
-        }
-        let recording = rec.finish();
-        let mut program = load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?;
-        time(&mut program)?;
-        let took = time(&mut program)?;
-        found = Some((n, products, program));
-        if took >= PRODUCT_TIME * products as u32 {
-            break;
-        }
-    }
-    Ok(found.expect("there is a first size"))
 }
 
 #[cfg(test)]
@@ -358,6 +366,7 @@ mod tests {
         let rates = DeviceRates {
             product_gflops: 1.0,
             product_f16_gflops: None,
+            products: [None; 2],
             copy_gbs: 1.0,
             launch_us: 1.0,
             submit_us: 1.0,

@@ -1,11 +1,11 @@
 //! What a recording should take on a device: each launch's floating-point operations and bytes against
 //! what the device was measured to do.
 
-use super::{NAMES, SEED, large_product, load};
+use super::product::{LargeProduct, is_card, numbers};
+use super::{NAMES, load};
 use crate::engine::{Engine, Program};
 use crate::error::Result;
 use crate::kernel::{Combine, Cost, Fill, Op, Rows};
-use crate::layer::Initializer;
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::{DType, Precision, WORD_BYTES};
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ pub struct DeviceRates {
     pub product_gflops: f64,
     /// The same of a product in f16, where the engine has it.
     pub product_f16_gflops: Option<f64>,
+    /// The products in f32 and in f16 that these rates are of, where it is known.
+    pub products: [Option<LargeProduct>; 2],
     /// 10⁹ bytes a second, read and written, of a large copy.
     pub copy_gbs: f64,
     /// Microseconds of a launch that does nothing, one after another: the slope of the time over
@@ -86,20 +88,22 @@ impl DeviceRates {
     /// # Errors
     /// The device failed.
     pub fn measure(engine: &Engine) -> Result<Self> {
-        let product_rate = |precision| -> Result<f64> {
-            let (size, products, mut program) = large_product(engine, precision)?;
-            let flops = 2.0 * products as f64 * (size as f64).powi(3);
-            Ok(flops / (median(&mut program)? * 1e6))
-        };
-        let product_gflops = product_rate(Precision::F32)?;
-        let product_f16_gflops = match engine.supports(Precision::F16) {
-            true => Some(product_rate(Precision::F16)?),
+        let product = LargeProduct::measure(engine, Precision::F32, RUNS)?;
+        let product_f16 = match engine.supports(Precision::F16) {
+            true => Some(LargeProduct::measure(engine, Precision::F16, RUNS)?),
             false => None,
         };
+        let is_card = is_card(engine);
         let copies = |words: usize, count: usize| -> Result<Recording> {
             let mut recording = Recording::new();
-            let source = recording.buffer(NAMES[1], words, DType::F32, Role::Input)?;
-            let target = recording.buffer(NAMES[2], words, DType::F32, Role::Output)?;
+            // A parameter lies on the device once, whatever reads it; memory from which the host reads outputs would
+            // be in nobody's use.
+            let (from, to) = match is_card {
+                true => (Role::Parameter, Role::Temporary),
+                false => (Role::Input, Role::Output),
+            };
+            let source = recording.buffer(NAMES[1], words, DType::F32, from)?;
+            let target = recording.buffer(NAMES[2], words, DType::F32, to)?;
             // Rows, so that the CPU engine takes all its threads.
             let rows = |view| Rows::new(view, 4096);
             for _ in 0..count {
@@ -108,13 +112,13 @@ impl DeviceRates {
             }
             Ok(recording)
         };
-        let is_card = matches!(engine, Engine::Gpu(gpu) if !gpu.info().software);
         let fits = is_card && engine.check(&copies(LARGE_COPY, 1)?).is_ok();
         let words = if fits { LARGE_COPY } else { COPY };
-        let copied = |count: usize| -> Result<f64> {
-            let recording = copies(words, count)?;
-            median(&mut load(engine, &recording, &engine.store(), &mut Initializer::new(SEED))?)
-        };
+        let store = engine.store();
+        if is_card {
+            store.set(NAMES[1], &numbers(words))?;
+        }
+        let copied = |count: usize| median(&mut load(engine, &copies(words, count)?, &store)?);
         let copy_ms = match is_card {
             true => {
                 let [one, several] = [copied(COPIES[0])?, copied(COPIES[1])?];
@@ -138,8 +142,9 @@ impl DeviceRates {
         }
         let slope = |ms: [f64; 2]| 1e3 * (ms[1] - ms[0]) / (CHAINS[1] - CHAINS[0]) as f64;
         Ok(DeviceRates {
-            product_gflops,
-            product_f16_gflops,
+            product_gflops: product.gflops(),
+            product_f16_gflops: product_f16.map(|product| product.gflops()),
+            products: [Some(product), product_f16],
             copy_gbs: (2 * words * WORD_BYTES) as f64 / (copy_ms * 1e6),
             launch_us: slope(chains).max(0.0),
             submit_us: slope(submits).max(0.0),
@@ -152,6 +157,12 @@ impl DeviceRates {
             Precision::F32 => self.product_gflops,
             Precision::F16 => self.product_f16_gflops.unwrap_or(self.product_gflops),
         }
+    }
+
+    /// The large product in a precision, where it was measured.
+    pub fn large_product(&self, precision: Precision) -> Option<LargeProduct> {
+        let [single, half] = self.products;
+        if precision == Precision::F16 { half } else { single }
     }
 
     /// Milliseconds of one launch, and what takes the most of them: a launch costs its own time and
@@ -260,6 +271,7 @@ mod tests {
     const RATES: DeviceRates = DeviceRates {
         product_gflops: 1.0,
         product_f16_gflops: Some(2.0),
+        products: [None; 2],
         copy_gbs: 1.0,
         launch_us: 10.0,
         submit_us: 1.0,
@@ -360,6 +372,7 @@ mod tests {
     #[test]
     fn a_device_is_measured() {
         let rates = DeviceRates::measure(&Engine::cpu(Some(1)).unwrap()).unwrap();
+        assert_eq!(rates.large_product(Precision::F32).unwrap().gflops(), rates.product_gflops);
         assert!(rates.product_gflops > 0.1 && rates.copy_gbs > 0.01 && rates.launch_us >= 0.0);
     }
 }

@@ -289,6 +289,7 @@ mod tests {
     const RATES: DeviceRates = DeviceRates {
         product_gflops: 200.0,
         product_f16_gflops: None,
+        products: [None; 2],
         copy_gbs: 20.0,
         launch_us: 1.0,
         submit_us: 0.5,

@@ -25,7 +25,7 @@ pub struct Timing {
 
 impl Timing {
     /// From the times of at least one run.
-    fn new(times: &[Duration]) -> Self {
+    pub(super) fn new(times: &[Duration]) -> Self {
         let mut ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
         ms.sort_by(f64::total_cmp);
         let middle = ms.len() / 2;

@@ -128,7 +128,8 @@ pub struct BenchArgs {
     json: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// A number of seconds.
+pub fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if (0.0..=3600.0).contains(&value) => Ok(value),
         _ => Err("a number of seconds from 0 to 3600".to_string()),

@@ -1,18 +1,26 @@
 //! `recurra devices`: what there is to run on, and what would be taken.
 
-use crate::args::{json_line, print_line};
+use crate::args::{DeviceArgs, json_line, print_line};
 use clap::Args;
-use recurra::Result;
-use recurra::engine::{CpuEngine, DeviceInfo, GpuEngine};
+use recurra::engine::{CpuEngine, DeviceInfo, Engine, GpuEngine};
+use recurra::{Error, Result};
 use serde::Serialize;
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// List the devices, what they offer, and which one would be used.
+/// List the devices, what they offer, and which one would be used; or measure one.
 #[derive(Args)]
 pub struct DevicesArgs {
     /// A line of JSON for each device instead of the table
     #[arg(long)]
     json: bool,
+    /// Measure the tiles of a GPU's matrix product anew, for about so long, and keep what is found. What compiles
+    /// comes on top
+    #[arg(long, value_name = "SECONDS", value_parser = crate::bench::seconds)]
+    tune: Option<f64>,
+    /// The GPU that `--tune` measures
+    #[arg(long, default_value = "gpu", value_name = "gpu|NAME", requires = "tune")]
+    device: String,
 }
 
 /// The line of `--json` for an adapter.
@@ -35,11 +43,14 @@ struct CpuLine {
     taken_by: Vec<&'static str>,
 }
 
-/// Lists the devices.
+/// Lists the devices, or measures one.
 ///
 /// # Errors
-/// Standard output can't be written.
+/// There is no such GPU, or it failed; standard output can't be written.
 pub fn run(args: DevicesArgs) -> Result<ExitCode> {
+    if let Some(seconds) = args.tune {
+        return tune(args.device, Duration::from_secs_f64(seconds), args.json);
+    }
     let gpus = GpuEngine::devices();
     // The order and the choice of `Engine::named`.
     let auto = gpus.iter().position(|info| !info.software);
@@ -84,6 +95,35 @@ pub fn run(args: DevicesArgs) -> Result<ExitCode> {
         Some(info) => format!("--device gpu takes {}: the first", info.name),
         None => "--device gpu fails: there is none".to_string(),
     })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures how fast a device multiplies with each tile.
+fn tune(device: String, budget: Duration, json: bool) -> Result<ExitCode> {
+    let engine = DeviceArgs { device, ..DeviceArgs::default() }.engine()?;
+    let Engine::Gpu(gpu) = &engine else {
+        return Err(Error::invalid("--tune is for GPUs: of the CPU engine nothing is measured"));
+    };
+    let tuning = gpu.tune(budget)?;
+    if json {
+        print_line(&json_line(&tuning)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_line(&tuning.device)?;
+    fact("driver", &tuning.driver)?;
+    print_line(&format!(
+        "  {:<30}{:>16}{:>16}",
+        "GFLOP/s in tiles of", "many groups", "one group"
+    ))?;
+    for (name, rate) in &tuning.tiles {
+        let how = match tuning.measured.contains(name) {
+            // The rate that stands for a tile that is never taken.
+            true if rate.many < 1e-20 => "refused, or wrong",
+            true => "measured",
+            false => "estimated",
+        };
+        print_line(&format!("  {name:<30}{:>16.2}{:>16.3}  {how}", rate.many, rate.one))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,6 @@
 //! Finding adapters and opening devices.
 
+use super::pipeline::Slots;
 use super::{experimental, lock};
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -112,6 +113,8 @@ pub(super) struct Opened {
     pub queue: wgpu::Queue,
     /// The first error that no scope caught, or why the device was lost.
     pub failure: Arc<Mutex<Option<String>>>,
+    /// Its pipelines.
+    pub slots: Slots,
 }
 
 impl Opened {
@@ -127,7 +130,7 @@ impl Opened {
                 lock(&heard).get_or_insert_with(|| format!("device lost: {message}"));
             }
         });
-        Opened { device, queue, failure }
+        Opened { device, queue, failure, slots: Slots::default() }
     }
 }
 

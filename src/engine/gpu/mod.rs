@@ -11,6 +11,7 @@ mod grid;
 mod pipeline;
 mod products;
 mod program;
+mod rates;
 mod sequences;
 mod store;
 mod timestamps;
@@ -31,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost, GroupLimits};
 use crate::recording::{Recording, Role};
 use crate::tensor::WORD_BYTES;
-use pipeline::Pipelines;
+use pipeline::{Pipelines, Wanted};
 pub(in crate::engine) use program::LaterTensors;
 use program::{GpuLaunch, LaunchParams};
 use std::collections::{HashMap, VecDeque};
@@ -111,17 +112,18 @@ impl GpuEngine {
 
     /// Runs in a host program's device. Its error handlers stay as they are.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        let opened = Opened { device, queue, failure: Arc::default() };
+        let (failure, slots) = Default::default();
+        let opened = Opened { device, queue, failure, slots };
         Self::new(DeviceInfo::new(adapter), opened, None)
     }
 
     /// `scratch`: of a device that this crate opened.
     fn new(info: DeviceInfo, opened: Opened, scratch: Option<Scratch>) -> Self {
-        let Opened { device, queue, failure } = opened;
+        let Opened { device, queue, failure, slots } = opened;
         let limits = device.limits();
         let immediates = device.features().contains(wgpu::Features::IMMEDIATES)
             && limits.max_immediate_size >= MOST_PARAMS;
-        let pipelines = Pipelines::new(immediates);
+        let pipelines = Pipelines::new(immediates, slots);
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
         let offered = products::offered(&info, device.features(), &limits);
@@ -167,7 +169,7 @@ impl GpuEngine {
         self.copy(|context| context.thread_rows = rows)
     }
 
-    /// The same device with pipelines of its own.
+    /// The same device, with what it has compiled.
     fn copy(&self, change: impl FnOnce(&mut Context)) -> Self {
         let from = &*self.context;
         let mut context = Context {
@@ -175,7 +177,7 @@ impl GpuEngine {
             device: from.device.clone(),
             queue: from.queue.clone(),
             limits: from.limits.clone(),
-            pipelines: from.pipelines.fresh(),
+            pipelines: from.pipelines.clone(),
             failure: from.failure.clone(),
             zero_tick: from.zero_tick.clone(),
             scratch: from.scratch.clone(),
@@ -227,13 +229,14 @@ impl GpuEngine {
         Ok(self.copy(|context| context.pipelines.members = members as u32))
     }
 
-    /// The same without an ensemble, with pipelines of its own, on the device for trials: for what is measured.
+    /// The same without an ensemble, on the device for trials: for what is measured.
     fn alone(&self) -> Self {
         self.copy(|context| {
             context.pipelines.members = 1;
             if let Some(opened) = context.scratch.as_ref().and_then(Scratch::device) {
-                let Opened { device, queue, failure } = opened;
+                let Opened { device, queue, failure, slots } = opened;
                 (context.device, context.queue, context.failure) = (device, queue, failure);
+                context.pipelines.slots = slots;
                 context.zero_tick = Arc::default();
             }
         })
@@ -274,26 +277,13 @@ impl GpuEngine {
         external: &[(BufferId, wgpu::Buffer)],
     ) -> Result<GpuProgram> {
         let context = &self.context;
-        // A driver that can't compile a shader is an internal error.
-        let scopes = [
-            wgpu::ErrorFilter::OutOfMemory,
-            wgpu::ErrorFilter::Validation,
-            wgpu::ErrorFilter::Internal,
-        ];
-        let scopes = scopes.map(|filter| context.device.push_error_scope(filter));
         let mut states = Vec::new();
-        let mut program = self.load_unchecked(recording, store, external, &mut states);
-        // Scopes are popped in the reverse order.
-        for scope in scopes.into_iter().rev() {
-            if let Some(error) = pollster::block_on(scope.pop()) {
-                program = Err(context.failed(error.to_string()));
-            }
-        }
+        let load = || self.load_unchecked(recording, store, external, &mut states);
+        let program = context.caught(load);
         if program.is_err() {
             // What was made may be none: it is made anew when it is asked for again.
             let mut values = lock(&store.values);
             states.iter().for_each(|name| drop(values.remove(name)));
-            context.pipelines.forget();
         }
         program
     }
@@ -355,7 +345,7 @@ impl GpuEngine {
         let stride = (context.limits.min_uniform_buffer_offset_alignment as usize).max(64);
         let mut blocks: Vec<u8> = Vec::new();
         let mut offsets: HashMap<Vec<u8>, u32> = HashMap::new();
-        let mut planned = Vec::new();
+        let (mut planned, mut wanted) = (Vec::new(), Vec::<Wanted>::new());
         for launch in &arranged {
             let (kernel, bindings) = (launch.op.kernel(), recording.bindings(launch));
             let params = match context.pipelines.immediates && kernel.items() == 1 {
@@ -370,10 +360,14 @@ impl GpuEngine {
                     LaunchParams::Offset(*offset)
                 }
             };
-            let pipeline = context.pipelines.get(&context.device, kernel, &bindings)?;
+            let slot = context.pipelines.slot(kernel, &bindings);
             let cost = Cost::new(kernel, &bindings).times(self.members() as u64);
-            planned.push((pipeline, params, cost));
+            if !slot.is_made() && !wanted.iter().any(|other| Arc::ptr_eq(&other.0, &slot)) {
+                wanted.push((slot.clone(), &launch.op, bindings));
+            }
+            planned.push((slot, params, cost));
         }
+        pipeline::make(context, &wanted)?;
         // A block is bound in whole vectors, the last one too.
         blocks.resize(blocks.len().next_multiple_of(stride), 0);
         let params = (!blocks.is_empty()).then(|| {
@@ -390,15 +384,17 @@ impl GpuEngine {
         type Key = (usize, Vec<BufferId>);
         let mut groups: HashMap<Key, (usize, wgpu::BindGroup)> = HashMap::new();
         let mut launches = Vec::new();
-        for (launch, (pipeline, launch_params, cost)) in arranged.iter().zip(planned) {
+        for (launch, (slot, launch_params, cost)) in arranged.iter().zip(planned) {
+            let kernel = launch.op.kernel();
+            let pipeline = slot.get(context, kernel, || recording.bindings(launch))?;
             let key = (Arc::as_ptr(&pipeline) as usize, launch.buffers.clone());
             let bound = launch.buffers.iter().map(|id| &buffers[id.0]).collect::<Vec<_>>();
             let number = groups.len();
             let make = || (number, pipeline.bind(&context.device, params.as_ref(), &bound));
             let group = groups.entry(key).or_insert_with(make).clone();
             // No kernel has workgroups in z of its own: they are launches side by side, and the members.
-            let [x, y, z] = launch.op.kernel().groups();
-            let (kernel, size) = (launch.op.kernel().name(), [x, y, z * context.pipelines.members]);
+            let [x, y, z] = kernel.groups();
+            let (kernel, size) = (kernel.name(), [x, y, z * context.pipelines.members]);
             let params = launch_params;
             launches.push(GpuLaunch { kernel, cost, pipeline, group, params, size });
         }
@@ -435,6 +431,25 @@ type Answer = std::sync::mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyn
 impl Context {
     fn failed(&self, reason: String) -> Error {
         Error::DeviceFailed { device: self.info.name.clone(), reason }
+    }
+
+    /// What `work` makes, unless the device tells an error meanwhile on this thread.
+    fn caught<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // A driver that can't compile a shader is an internal error.
+        let scopes = [
+            wgpu::ErrorFilter::OutOfMemory,
+            wgpu::ErrorFilter::Validation,
+            wgpu::ErrorFilter::Internal,
+        ];
+        let scopes = scopes.map(|filter| self.device.push_error_scope(filter));
+        let mut made = work();
+        // Scopes are popped in the reverse order.
+        for scope in scopes.into_iter().rev() {
+            if let Some(error) = pollster::block_on(scope.pop()) {
+                made = Err(self.failed(error.to_string()));
+            }
+        }
+        made
     }
 
     /// Reports an error that came outside any scope.

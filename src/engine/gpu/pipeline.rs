@@ -1,15 +1,24 @@
-//! Compiled kernels, one a permutation, kept for the life of the engine.
+//! Compiled kernels, one a permutation, kept for the life of the device's engines.
 
-use super::lock;
+use super::{Context, lock};
 use crate::error::Result;
-use crate::kernel::{Access, Binding, Kernel, shader};
+use crate::kernel::{Access, Binding, Kernel, Op, shader};
 use crate::tensor::DType;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
-/// A kernel's name, its defines and the element types of its buffers.
-pub type Key = (&'static str, Vec<(&'static str, String)>, Vec<DType>);
+/// What a pipeline depends on besides the device.
+#[derive(PartialEq, Eq, Hash)]
+pub struct Key {
+    fault: Option<shader::Fault>,
+    immediates: bool,
+    members: u32,
+    kernel: &'static str,
+    defines: Vec<(&'static str, String)>,
+    types: Vec<DType>,
+}
 
 /// A compute pipeline with the layout of its bind group.
 pub struct Pipeline {
@@ -20,12 +29,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    fn new(
-        device: &wgpu::Device,
-        kernel: &dyn Kernel,
-        bindings: &[Binding],
-        all: &Pipelines,
-    ) -> Result<Self> {
+    fn new(context: &Context, kernel: &dyn Kernel, bindings: &[Binding]) -> Result<Self> {
+        let (device, all) = (&context.device, &context.pipelines);
         // The blocks of launches side by side are too large.
         let immediates = all.immediates && kernel.items() == 1;
         let mut source = shader::source_with(kernel, bindings, all.members, all.fault.as_ref())?;
@@ -107,7 +112,75 @@ impl Pipeline {
     }
 }
 
-/// All pipelines of an engine.
+/// The place of a pipeline, made or not yet.
+#[derive(Default)]
+pub struct Slot {
+    made: OnceLock<Arc<Pipeline>>,
+    /// Held by the thread that makes it: others wait for this one alone.
+    making: Mutex<()>,
+}
+
+impl Slot {
+    pub fn is_made(&self) -> bool {
+        self.made.get().is_some()
+    }
+
+    /// The pipeline, compiled on first use. One that the device refuses is not kept, so it is refused each time:
+    /// errors are heard where it is made, as the device's scopes are those of a thread.
+    pub fn get(
+        &self,
+        context: &Context,
+        kernel: &dyn Kernel,
+        bindings: impl FnOnce() -> Vec<Binding>,
+    ) -> Result<Arc<Pipeline>> {
+        if let Some(made) = self.made.get() {
+            return Ok(made.clone());
+        }
+        let _making = lock(&self.making);
+        if let Some(made) = self.made.get() {
+            return Ok(made.clone());
+        }
+        let made = Arc::new(context.caught(|| Pipeline::new(context, kernel, &bindings()))?);
+        Ok(self.made.get_or_init(|| made).clone())
+    }
+}
+
+/// A pipeline that is wanted: its place, and what it is made of.
+pub type Wanted<'a> = (Arc<Slot>, &'a Op, Vec<Binding>);
+
+/// Makes pipelines, several at once: a driver compiles each on the thread that asks for it. The threads are their own
+/// and not a pool's, where other work might go on between the scopes that hear errors.
+///
+/// # Errors
+/// The first of the list that the device refuses.
+pub fn make(context: &Context, wanted: &[Wanted]) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(wanted.len());
+    let next = AtomicUsize::new(0);
+    let first_failure = Mutex::new(None);
+    let work = || {
+        while let Some((slot, op, bindings)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = slot.get(context, op.kernel(), || bindings.clone()) {
+                let place = wanted.iter().position(|other| Arc::ptr_eq(&other.0, slot));
+                let mut failure = lock(&first_failure);
+                if failure.as_ref().is_none_or(|(first, _)| place < *first) {
+                    *failure = Some((place, error));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(work)));
+        work();
+    });
+    let failure = lock(&first_failure).take();
+    failure.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// What was made on a device.
+pub type Slots = Arc<Mutex<HashMap<Key, Arc<Slot>>>>;
+
+/// All pipelines of a device. Copies share what is made.
+#[derive(Clone)]
 pub struct Pipelines {
     /// Planted by a test.
     pub fault: Option<shader::Fault>,
@@ -115,39 +188,24 @@ pub struct Pipelines {
     pub immediates: bool,
     /// Members of an ensemble; 1 without one.
     pub members: u32,
-    made: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    pub slots: Slots,
 }
 
 impl Pipelines {
-    pub fn new(immediates: bool) -> Self {
-        Pipelines { fault: None, immediates, members: 1, made: Mutex::default() }
+    pub fn new(immediates: bool, slots: Slots) -> Self {
+        Pipelines { fault: None, immediates, members: 1, slots }
     }
 
-    /// None made yet, of the same kind.
-    pub fn fresh(&self) -> Self {
-        Pipelines { fault: self.fault.clone(), members: self.members, ..Self::new(self.immediates) }
-    }
-
-    /// All are compiled anew from now on: one that could not be is not kept. Programs keep their own.
-    pub fn forget(&self) {
-        lock(&self.made).clear();
-    }
-
-    /// The pipeline of the kernel's permutation over buffers of such types, compiled on first use.
-    pub fn get(
-        &self,
-        device: &wgpu::Device,
-        kernel: &dyn Kernel,
-        bindings: &[Binding],
-    ) -> Result<Arc<Pipeline>> {
-        let types = bindings.iter().map(|binding| binding.dtype).collect();
-        let key = (kernel.name(), kernel.defines(), types);
-        let mut made = lock(&self.made);
-        if let Some(pipeline) = made.get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let pipeline = Arc::new(Pipeline::new(device, kernel, bindings, self)?);
-        made.insert(key, pipeline.clone());
-        Ok(pipeline)
+    /// The place of the pipeline for a kernel's permutation over buffers of such types.
+    pub fn slot(&self, kernel: &dyn Kernel, bindings: &[Binding]) -> Arc<Slot> {
+        let key = Key {
+            fault: self.fault.clone(),
+            immediates: self.immediates,
+            members: self.members,
+            kernel: kernel.name(),
+            defines: kernel.defines(),
+            types: bindings.iter().map(|binding| binding.dtype).collect(),
+        };
+        lock(&self.slots).entry(key).or_default().clone()
     }
 }

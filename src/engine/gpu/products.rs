@@ -2,25 +2,15 @@
 
 use super::beside::largest_product;
 use super::device::COOPERATIVE;
-use super::tuning::{Tuning, key};
-use super::{DeviceInfo, GpuEngine, lock};
+use super::rates::Rates;
+use super::{DeviceInfo, GpuEngine};
 use crate::engine::Strategy;
-use crate::error::Result;
 use crate::kernel::{
-    Beside, BufferId, COOPERATIVE_TILES, Fill, Matmul, Op, Operand, StepBackward, StepForward,
-    SumParts, TILES, Tile, TileRate,
+    Beside, BufferId, COOPERATIVE_TILES, Matmul, Op, StepBackward, StepForward, SumParts, TILES,
+    Tile, TileRate,
 };
-use crate::recording::{Launch, Recording, Role};
+use crate::recording::{Launch, Recording};
 use crate::tensor::DType;
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
-
-/// A recording whose products take so many floating-point operations has its device measured first.
-const LARGE: u64 = 20_000_000_000;
-
-/// How long that may take.
-const BUDGET: Duration = Duration::from_millis(300);
 
 /// Multiply-adds below which a driver that computes on the CPU takes the smallest tile: it compiles a
 /// large one for longer than the product takes.
@@ -31,47 +21,6 @@ const PARTS_WORDS: usize = 1 << 21;
 
 /// Blocks of terms that a launch sums side by side, at most.
 const MOST_PARTS: usize = 128;
-
-/// Adapters that were measured, by name and driver: for the life of the process.
-static KNOWN: Mutex<BTreeMap<[String; 2], Rates>> = Mutex::new(BTreeMap::new());
-
-/// Sets what is known of an adapter.
-pub(super) fn set_known(info: &DeviceInfo, rates: Rates) {
-    lock(&KNOWN).insert(key(info), rates);
-}
-
-/// How fast a device multiplies with each tile.
-#[derive(Clone, Copy)]
-pub(super) struct Rates {
-    pub(super) tiles: [TileRate; TILES.len()],
-    pub(super) cooperative: [TileRate; COOPERATIVE_TILES.len()],
-    /// Those of cooperative matrices were measured too, as far as the device takes them.
-    pub(super) complete: bool,
-}
-
-impl Rates {
-    pub(super) fn assumed(software: bool) -> Self {
-        Rates {
-            tiles: TileRate::assumed(software),
-            cooperative: TileRate::assumed_cooperative(software),
-            complete: false,
-        }
-    }
-
-    /// In proportion to what the first tile was found to do.
-    pub(super) fn scaled(self, first: TileRate) -> Self {
-        let [many, one] = [first.many / self.tiles[0].many, first.one / self.tiles[0].one];
-        let scaled = |rate: TileRate| TileRate { many: rate.many * many, one: rate.one * one };
-        let (tiles, cooperative) = (self.tiles.map(scaled), self.cooperative.map(scaled));
-        Rates { tiles, cooperative, ..self }
-    }
-
-    /// Whether a device is faster with one of the tiles of cooperative matrices than with any other.
-    fn prefers_cooperative(&self, offered: &[usize]) -> bool {
-        let best = self.tiles.iter().map(|rate| rate.many).fold(0.0, f64::max);
-        offered.iter().any(|&i| self.cooperative[i].many > best)
-    }
-}
 
 /// Whether products whose operands are both f16 take tiles of cooperative matrices: for tests and
 /// measurements.
@@ -112,82 +61,7 @@ pub(super) fn offered(
     sizes.map(|&size| of_size(size)).find(|tiles| !tiles.is_empty()).unwrap_or_default()
 }
 
-/// The rate of a tile that a driver refuses, or multiplies wrongly with.
-const REFUSED: f64 = 1e-30;
-
-/// A tile of either table.
-#[derive(Clone, Copy)]
-enum Way {
-    Threads(usize),
-    Matrices(usize),
-}
-
 impl GpuEngine {
-    /// Measures the tiles of the matrix product on this device, for about as long as `budget`, and uses
-    /// what was found from the next load on, in every engine of this process on the same adapter. What
-    /// there was no time for is estimated. Without this call it happens, within 0.3 s, before a
-    /// recording with large products is loaded on a device that is neither a host program's own nor
-    /// a software one.
-    ///
-    /// # Errors
-    /// The device failed.
-    pub fn tune(&self, budget: Duration) -> Result<Tuning> {
-        self.measure(budget, true)?;
-        Ok(self.tuning())
-    }
-
-    /// The first tile sets the scale; the tiles of cooperative matrices come next, or last.
-    fn measure(&self, budget: Duration, cooperative_first: bool) -> Result<()> {
-        let offered = &self.context.offered;
-        let mut ways: Vec<Way> = (1..TILES.len()).map(Way::Threads).collect();
-        let at = if cooperative_first { 0 } else { ways.len() };
-        ways.splice(at..at, offered.iter().map(|&i| Way::Matrices(i)));
-        let start = Instant::now();
-        let mut rates = self.rates().scaled(self.rate_of(Way::Threads(0))?);
-        let mut missing = offered.len();
-        for way in ways {
-            if start.elapsed() >= budget {
-                break;
-            }
-            match way {
-                Way::Threads(i) => rates.tiles[i] = self.rate_of(way)?,
-                Way::Matrices(i) => {
-                    // What drivers are young in has to prove itself; one that refuses it has the others.
-                    let proven = self.multiplies(i).unwrap_or(false);
-                    let none = TileRate { many: REFUSED, one: REFUSED };
-                    let rate = if proven { self.rate_of(way) } else { Ok(none) };
-                    rates.cooperative[i] = rate.unwrap_or(none);
-                    missing -= 1;
-                }
-            }
-        }
-        rates.complete |= missing == 0;
-        lock(&KNOWN).insert(key(&self.context.info), rates);
-        self.keep_measured();
-        Ok(())
-    }
-
-    fn rate_of(&self, way: Way) -> Result<TileRate> {
-        let software = self.context.info.software;
-        let (engine, [rows, columns], dtype) = match way {
-            Way::Threads(i) => (self.with_tile(i), [TILES[i].rows, TILES[i].columns], DType::F32),
-            Way::Matrices(i) => {
-                let tile = &COOPERATIVE_TILES[i];
-                let engine = self.with_cooperative(Cooperative::Tile(i));
-                (engine, [tile.rows, tile.columns], DType::F16)
-            }
-        };
-        let (size, deep, launches) = match (software, way) {
-            (true, Way::Threads(_)) => ([256, 256, 64], 64, 1),
-            (true, Way::Matrices(_)) => ([128, 128, 64], 64, 1),
-            (false, Way::Threads(_)) => ([2048, 2048, 256], 2048, 4),
-            (false, Way::Matrices(_)) => ([2048, 2048, 1024], 2048, 8),
-        };
-        let many = engine.rate(size, launches, dtype)?;
-        let one = engine.rate([rows, columns, deep], if software { 1 } else { 4 }, dtype)?;
-        Ok(TileRate { many, one })
-    }
-
     /// The same device with one tile for all products: for tests and measurements.
     #[doc(hidden)]
     pub fn with_tile(&self, tile: usize) -> Self {
@@ -208,71 +82,6 @@ impl GpuEngine {
     #[doc(hidden)]
     pub fn cooperative_tiles(&self) -> &[usize] {
         &self.context.offered
-    }
-
-    /// As they were measured, or are assumed to be.
-    pub(super) fn rates(&self) -> Rates {
-        self.known_rates().unwrap_or(Rates::assumed(self.context.info.software))
-    }
-
-    pub(super) fn known_rates(&self) -> Option<Rates> {
-        lock(&KNOWN).get(&key(&self.context.info)).copied()
-    }
-
-    /// Measures where a recording is worth it and the device was not measured yet.
-    pub(super) fn tune_for(&self, recording: &Recording) -> Result<()> {
-        let context = &self.context;
-        let forced = context.tile.is_some() || context.cooperative != Cooperative::Measured;
-        let half = !context.offered.is_empty() && recording.find_half().is_some();
-        let known = self.known_rates().is_some_and(|rates| rates.complete || !half);
-        if forced || context.scratch.is_none() || context.info.software || known {
-            return Ok(());
-        }
-        let products = recording.launches().iter().filter(|l| matches!(l.op, Op::Matmul(_)));
-        let flops: u64 = products.map(|launch| launch.op.kernel().flops()).sum();
-        if flops >= LARGE { self.measure(BUDGET, half) } else { Ok(()) }
-    }
-
-    /// 10⁹ floating-point operations a second of products of a shape, padding counted in.
-    fn rate(&self, shape: [usize; 3], launches: usize, dtype: DType) -> Result<f64> {
-        let [m, n, k] = shape;
-        let half = dtype == DType::F16;
-        let operand = if half { Role::Temporary } else { Role::Input };
-        let mut recording = Recording::new();
-        let a = recording.buffer("a", m * k, dtype, operand)?;
-        let b = recording.buffer("b", k * n, dtype, operand)?;
-        let c = recording.buffer("c", m * n, DType::F32, Role::Output)?;
-        // A temporary must be written before it is read; that takes little beside the products.
-        for view in [a, b].into_iter().filter(|_| half) {
-            recording.launch(Fill::new(view, 0.0), &[view])?;
-        }
-        for _ in 0..launches {
-            let [a, b, c] = [Operand::new(a, k), Operand::new(b, n), Operand::new(c, n)];
-            recording.launch(Matmul::new(shape, a, b, c), &[a.view, b.view, c.view])?;
-        }
-        let alone = self.alone();
-        let seconds = |recording: &Recording| -> Result<f64> {
-            let mut program = alone.load(recording, &alone.store(), &[])?;
-            program.run()?;
-            program.wait()?;
-            let start = Instant::now();
-            program.run()?;
-            program.wait()?;
-            Ok(start.elapsed().as_secs_f64())
-        };
-        let flops = recording.cost().flops as f64;
-        let mut took = seconds(&recording)?;
-        // On a card submitting takes as long as a small product: what half of them take less is the other half's.
-        let mut share = 1.0;
-        if !self.context.info.software {
-            let all = recording.launches();
-            let few = recording.with_launches(all[..all.len() - launches / 2].to_vec());
-            let less = took - seconds(&few)?;
-            if less > 0.0 {
-                (took, share) = (less, (flops - few.cost().flops as f64) / flops);
-            }
-        }
-        Ok(share * flops / took.max(1e-9) * 1e-9)
     }
 
     /// The launches of a recording as this device runs them: each product with its tile, and those

@@ -303,7 +303,7 @@ impl GpuEngine {
         format!("{name} {words} groups {}", groups.map(|n| n.to_string()).join("x"))
     }
 
-    /// The same device with strategies measured, or not: for tests.
+    /// The same device with strategies measured, or not: for tests, and where each is asked for by its name.
     #[doc(hidden)]
     pub fn with_measuring(&self, measures: bool) -> Self {
         self.copy(|context| context.measures = measures)

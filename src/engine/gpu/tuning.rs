@@ -1,14 +1,14 @@
 //! What was measured of a device: handed out, handed back, kept in a file that the host names.
 
 use super::grid::{known_resident, set_known_resident};
-use super::products::{Rates, set_known};
+use super::rates::{Rates, set_known};
 use super::sequences::{REFUSED, Times, known_times, set_known_times};
 use super::{DeviceInfo, GpuEngine};
 use crate::error::{Error, Result};
 use crate::format::write_atomic;
 use crate::kernel::{COOPERATIVE_TILES, TILES, TileRate, shader};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// An adapter's name and its driver.
@@ -28,6 +28,9 @@ pub struct Tuning {
     /// Rates by the names of the tiles: all of [`TILES`], and those of [`COOPERATIVE_TILES`] that the
     /// device takes.
     pub tiles: BTreeMap<String, TileRate>,
+    /// The names of those whose rates were measured. The others are estimates, and are measured where there is time.
+    #[serde(default)]
+    pub measured: BTreeSet<String>,
     /// Milliseconds of some steps, each launched and in one launch, by kernel and shape.
     #[serde(default)]
     pub strategies: Times,
@@ -41,16 +44,24 @@ impl GpuEngine {
     pub fn tuning(&self) -> Tuning {
         let info = &self.context.info;
         let rates = self.rates();
-        let tiles = TILES.iter().zip(rates.tiles).map(|(tile, rate)| (tile.name, rate));
+        let threads = TILES.iter().map(|tile| tile.name).zip(rates.tiles).zip(rates.measured);
         let offered = self.context.offered.iter();
-        let matrices = offered.map(|&i| (COOPERATIVE_TILES[i].name, rates.cooperative[i]));
-        let tiles = tiles.chain(matrices).map(|(name, rate)| (name.to_string(), rate)).collect();
+        let matrices = offered.map(|&i| {
+            ((COOPERATIVE_TILES[i].name, rates.cooperative[i]), rates.measured_cooperative[i])
+        });
+        let (mut tiles, mut measured) = (BTreeMap::new(), BTreeSet::new());
+        for ((name, rate), is_measured) in threads.chain(matrices) {
+            tiles.insert(name.to_string(), rate);
+            if is_measured {
+                measured.insert(name.to_string());
+            }
+        }
         let [device, driver] = key(info);
         let (strategies, resident) = (known_times(info), known_resident(info));
-        Tuning { device, driver, tiles, strategies, resident }
+        Tuning { device, driver, tiles, measured, strategies, resident }
     }
 
-    /// Uses what was measured before, in the place of all that is known. Rates of cooperative matrices may be missing: they are estimated.
+    /// Uses what was measured before, in the place of all that is known. Rates of cooperative matrices may be missing: they are estimated. Which were measured [`Tuning::measured`] says.
     ///
     /// # Errors
     /// It is of another device or driver, lacks another tile, or has rates or times that are none.
@@ -69,16 +80,17 @@ impl GpuEngine {
                 .filter(|r| r.many > 0.0 && r.one > 0.0)
                 .ok_or_else(|| Error::invalid(format!("the tuning has no rates of tile '{name}'")))
         };
-        let mut rates = Rates::assumed(info.software).scaled(find(TILES[0].name)?);
-        for (rate, tile) in rates.tiles.iter_mut().zip(TILES) {
-            *rate = find(tile.name)?;
+        let first = find(TILES[0].name)?;
+        let mut rates = Rates::assumed(info.software).scaled(info.software, first);
+        for (i, tile) in TILES.iter().enumerate() {
+            rates.tiles[i] = find(tile.name)?;
+            rates.measured[i] = tuning.measured.contains(tile.name);
         }
-        rates.complete = true;
         for &i in &self.context.offered {
             let name = COOPERATIVE_TILES[i].name;
-            match tuning.tiles.contains_key(name) {
-                true => rates.cooperative[i] = find(name)?,
-                false => rates.complete = false,
+            if tuning.tiles.contains_key(name) {
+                rates.cooperative[i] = find(name)?;
+                rates.measured_cooperative[i] = tuning.measured.contains(name);
             }
         }
         check_times(&tuning.strategies)?;
@@ -132,16 +144,20 @@ impl GpuEngine {
     pub(super) fn keep_measured(&self) {
         let Some(file) = &self.context.cache else { return };
         let mut tuning = self.tuning();
-        match self.known_rates() {
-            None => tuning.tiles = self.kept().map(|kept| kept.tiles).unwrap_or_default(),
-            // Estimates would come back as if they had been measured.
-            Some(rates) if !rates.complete => {
-                tuning.tiles.retain(|name, _| TILES.iter().any(|tile| tile.name == name));
+        let kept = self.kept();
+        if self.known_rates().is_none() {
+            tuning.tiles = kept.as_ref().map(|kept| kept.tiles.clone()).unwrap_or_default();
+        }
+        // What another process measured counts more than an estimate.
+        for name in kept.iter().flat_map(|kept| &kept.measured) {
+            let rate = kept.as_ref().and_then(|kept| kept.tiles.get(name));
+            if let Some(&rate) = rate.filter(|_| !tuning.measured.contains(name)) {
+                tuning.tiles.insert(name.clone(), rate);
+                tuning.measured.insert(name.clone());
             }
-            Some(_) => {}
         }
         let measured = std::mem::take(&mut tuning.strategies);
-        let kept = self.kept().map(|kept| kept.strategies).unwrap_or_default();
+        let kept = kept.map(|kept| kept.strategies).unwrap_or_default();
         tuning.strategies = kept.into_iter().chain(measured).collect();
         tuning.strategies.retain(|_, ms| ms[1] < REFUSED);
         // On a driver that computes on the CPU it depends on cores, and on who else uses them.
