@@ -193,10 +193,18 @@ fn kept_and_used(gpu: &GpuEngine, recording: &Recording, choices: &[Choice]) {
     let times = |choices: &[Choice]| choices.iter().map(|c| c.measured_ms).collect::<Vec<_>>();
     assert_eq!(times(&first), times(&again.choices(recording).unwrap()));
     assert_ne!(times(&first), times(choices), "nothing was measured");
-    // A file that is damaged, or of another device, is none.
     let file =
         std::fs::read_dir(folder.path().join("new")).unwrap().next().unwrap().unwrap().path();
     let text = std::fs::read_to_string(&file).unwrap();
+    // A kernel whose trial a process did not survive is not tried again.
+    let mut interrupted: Tuning = serde_json::from_str(&text).unwrap();
+    let (kernel, _) = interrupted.strategies.pop_first().unwrap();
+    interrupted.trying.insert(kernel.clone());
+    std::fs::write(&file, serde_json::to_string(&interrupted).unwrap()).unwrap();
+    gpu.set_tuning(&forgotten).unwrap();
+    cached();
+    assert!(gpu.tuning().strategies[&kernel][1] >= 1e9);
+    // A file that is damaged, or of another device, is none.
     for bad in
         [text.replace(&gpu.info().driver, "another"), "{".to_string(), text.replace(':', ":-")]
     {

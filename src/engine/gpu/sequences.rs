@@ -433,6 +433,13 @@ pub(super) struct Way {
     pub matrices: bool,
 }
 
+impl Way {
+    /// Drivers are young in it: such a kernel has to prove itself.
+    pub fn is_young(self) -> bool {
+        self.grid || self.matrices
+    }
+}
+
 pub(super) fn way(op: &Op) -> Way {
     let (cut, team) = match op {
         Op::SequenceForward(op) => (op.cut, op.team),

@@ -45,9 +45,17 @@ impl GpuEngine {
             }
             for op in self.candidates(recording, &run) {
                 if self.measured(recording, &run, &op).is_none() {
+                    let key = self.key(recording, &run.steps[0].buffers, &op);
+                    let young = way(&op).is_young();
+                    if young {
+                        self.note_trial(&key, true);
+                    }
                     // A driver that refuses the kernel leaves the steps, which always work.
                     let found = self.measure_run(recording, &run, &op).unwrap_or([0.0, REFUSED]);
-                    self.set_known(self.key(recording, &run.steps[0].buffers, &op), found);
+                    if young {
+                        self.note_trial(&key, false);
+                    }
+                    self.set_known(key, found);
                     more = true;
                 }
             }
@@ -82,7 +90,7 @@ impl GpuEngine {
         let ways = [steps.clone(), one];
         // What a device's drivers are young in has to prove itself.
         let way = way(op);
-        if (way.grid || way.matrices) && !self.agree(&with, &ways)? {
+        if way.is_young() && !self.agree(&with, &ways)? {
             return Ok([0.0, REFUSED]);
         }
         let times = self.measure_ways(&with, &ways, Recording::clone)?;

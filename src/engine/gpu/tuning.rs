@@ -37,6 +37,10 @@ pub struct Tuning {
     /// Workgroups that the device keeps at work side by side; none where that was not found out.
     #[serde(default)]
     pub resident: Option<usize>,
+    /// Kernels whose trial has begun and has not ended. Where a process finds one in its file, the one before did not
+    /// survive it: the kernel counts as refused.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub trying: BTreeSet<String>,
 }
 
 impl GpuEngine {
@@ -58,7 +62,8 @@ impl GpuEngine {
         }
         let [device, driver] = key(info);
         let (strategies, resident) = (known_times(info), known_resident(info));
-        Tuning { device, driver, tiles, measured, strategies, resident }
+        let trying = BTreeSet::new();
+        Tuning { device, driver, tiles, measured, strategies, resident, trying }
     }
 
     /// Uses what was measured before, in the place of all that is known. Rates of cooperative matrices may be missing: they are estimated. Which were measured [`Tuning::measured`] says.
@@ -131,6 +136,7 @@ impl GpuEngine {
         // What this process has measured by itself stays.
         let resident = known_resident(info).or(kept.resident);
         let mut times = kept.strategies.clone();
+        times.extend(kept.trying.iter().map(|kernel| (kernel.clone(), [0.0, REFUSED])));
         times.extend(known_times(info));
         if self.known_rates().is_none() && !kept.tiles.is_empty() {
             self.set_tuning(&kept).ok()?;
@@ -157,18 +163,39 @@ impl GpuEngine {
             }
         }
         let measured = std::mem::take(&mut tuning.strategies);
+        tuning.trying = kept.as_ref().map(|kept| kept.trying.clone()).unwrap_or_default();
         let kept = kept.map(|kept| kept.strategies).unwrap_or_default();
         tuning.strategies = kept.into_iter().chain(measured).collect();
         tuning.strategies.retain(|_, ms| ms[1] < REFUSED);
         // On a driver that computes on the CPU it depends on cores, and on who else uses them.
         // One is no grid, or one that could not be found: that is looked for again.
         tuning.resident = tuning.resident.filter(|&n| n > 1 && !self.context.info.software);
-        let Ok(text) = serde_json::to_string_pretty(&tuning) else { return };
-        if let Some(folder) = file.parent() {
-            let _ = std::fs::create_dir_all(folder);
-        }
-        let _ = write_atomic(file, (text + "\n").as_bytes());
+        write(file, &tuning);
     }
+
+    /// Notes in the file that a trial begins, or that it has ended, however: a driver may end the process in between.
+    pub(super) fn note_trial(&self, kernel: &str, begins: bool) {
+        let Some(file) = &self.context.cache else { return };
+        let empty = || Tuning { tiles: BTreeMap::new(), ..self.tuning() };
+        let mut tuning = self.kept().unwrap_or_else(empty);
+        let changed = match begins {
+            true => tuning.trying.insert(kernel.to_string()),
+            false => tuning.trying.remove(kernel),
+        };
+        if changed {
+            tuning.strategies.retain(|_, ms| ms[1] < REFUSED);
+            write(file, &tuning);
+        }
+    }
+}
+
+/// A file that can't be written is no error: the device is measured anew.
+fn write(file: &Path, tuning: &Tuning) {
+    let Ok(text) = serde_json::to_string_pretty(tuning) else { return };
+    if let Some(folder) = file.parent() {
+        let _ = std::fs::create_dir_all(folder);
+    }
+    let _ = write_atomic(file, (text + "\n").as_bytes());
 }
 
 fn check_times(times: &Times) -> Result<()> {
