@@ -6,6 +6,7 @@ mod expected;
 use expected::Expected;
 pub(super) use expected::activation as oracle_activation;
 
+pub(super) use cases::recurrent_groups;
 pub use cases::{random_case, random_shape, recurrent_cases, recurrent_cases_in_f16};
 
 use super::harness::{Tensors, run_once, short};
