@@ -53,7 +53,7 @@ pub fn run_within(
     bounds: Bounds<'_>,
     each: impl FnMut(&Report),
 ) -> Result<Progress> {
-    let mut run = Run::new(engine, bounds, each)?;
+    let mut run = Run::new(engine, bounds, each);
     let precisions = [Precision::F32, Precision::F16].map(|p| (p, engine.supports(p)));
     let precisions = || precisions.into_iter().filter(|p| p.1).map(|p| p.0);
     let mut others = 0;
@@ -124,7 +124,7 @@ pub fn run_random_within(
     bounds: Bounds<'_>,
     each: impl FnMut(&Report),
 ) -> Result<Progress> {
-    let mut run = Run::new(engine, bounds, each)?;
+    let mut run = Run::new(engine, bounds, each);
     for seed in seeds {
         let case = random_case(seed);
         for number in 0..shapes.max(1) {
@@ -150,6 +150,9 @@ fn in_turn<T>(groups: Vec<Vec<T>>) -> Vec<T> {
     }
 }
 
+/// The ways that a device can have: two of the strategies with cooperative matrices and without.
+const MOST_WAYS: usize = 6;
+
 /// A way of launching the steps of a recurrence.
 struct Way {
     strategy: Strategy,
@@ -161,6 +164,8 @@ struct Way {
 /// A run of the suite.
 struct Run<'a, F> {
     engine: Engine,
+    /// Empty until they are needed: that some kernels are right is worth knowing before a device is asked how many
+    /// workgroups it has at once.
     ways: Vec<Way>,
     /// The device failed when these were asked for.
     without: Vec<Strategy>,
@@ -170,12 +175,10 @@ struct Run<'a, F> {
 }
 
 impl<'a, F: FnMut(&Report)> Run<'a, F> {
-    fn new(engine: &Engine, bounds: Bounds<'a>, each: F) -> Result<Self> {
+    fn new(engine: &Engine, bounds: Bounds<'a>, each: F) -> Self {
         let engine = engine.clone();
         let (ways, without, progress) = (Vec::new(), Vec::new(), Progress::default());
-        let mut run = Run { engine, ways, without, bounds, each, progress };
-        run.open_ways()?;
-        Ok(run)
+        Run { engine, ways, without, bounds, each, progress }
     }
 
     fn is_over(&mut self) -> bool {
@@ -199,6 +202,14 @@ impl<'a, F: FnMut(&Report)> Run<'a, F> {
 
     /// A recurrent case in each way that serves it.
     fn recurrent(&mut self, case: &RecurrentCase) -> Result<()> {
+        let reports = if case.inference { 1 } else { 2 };
+        if self.ways.is_empty() {
+            if self.is_over() {
+                self.progress.left += MOST_WAYS * reports;
+                return Ok(());
+            }
+            self.open_ways()?;
+        }
         for number in 0..self.ways.len() {
             // After the device was opened again the ways are others.
             let Some(way) = self.ways.get(number) else { break };
@@ -207,7 +218,7 @@ impl<'a, F: FnMut(&Report)> Run<'a, F> {
             }
             let (engine, strategy) = (way.engine.clone(), way.strategy);
             if self.is_over() {
-                self.progress.left += if case.inference { 1 } else { 2 };
+                self.progress.left += reports;
                 continue;
             }
             let reports = serves(&engine, strategy, case).and_then(|serves| match serves {
@@ -235,7 +246,7 @@ impl<'a, F: FnMut(&Report)> Run<'a, F> {
     /// A case that could not be run.
     fn failed(&mut self, kernel: String, case: String, error: &Error) -> Result<()> {
         self.report(&Report::failed(kernel, case, error));
-        if self.recover(error)? {
+        if self.recover(error)? && !self.ways.is_empty() {
             self.open_ways()?;
         }
         Ok(())
