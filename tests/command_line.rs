@@ -329,6 +329,15 @@ fn suites_are_listed_and_shapes_are_drawn_under_the_roofline() {
     assert_eq!(lines[0]["cell"], "lstm");
     assert_eq!((&lines[0]["time"], &lines[0]["shortest"]), (&4000.into(), &10.into()));
     fails(&["bench", "--list"], 2, &["--suite"]);
+    // What a device can't do is told of each shape, and in JSON too.
+    let output =
+        run(&["bench", "--suite", "varlen", "--device", "cpu", "--precision", "f16", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("does not fit").count(), 4, "{}", stderr(&output));
+    for line in stdout(&output).lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["error"].as_str().unwrap().contains("f16"), "{line}");
+    }
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roofline.svg");
@@ -475,6 +484,13 @@ fn verify_devices_bench_explain_and_help_answer() {
         |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["case"].clone();
     let cases: BTreeSet<String> = stdout(&output).lines().map(|l| case(l).to_string()).collect();
     assert_eq!(cases.len(), 6, "{cases:?}");
+    // It would take days.
+    let many = ["verify", "--device", "cpu", "--random", "1000000000", "--seconds", "1"];
+    let output = run(&many);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the time was over"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("step_forward/"), "{}", stdout(&output));
+    fails(&["verify", "--device", "cpu", "--seconds", "0"], 2, &["--seconds"]);
     fails(&["verify", "--device", "cpu", "--shapes", "3"], 2, &["--random"]);
     fails(&["verify", "--device", "cpu", "--random", "1", "--shapes", "0"], 2, &["--shapes"]);
 }
@@ -543,4 +559,25 @@ fn the_log_reaches_the_step_of_a_failure() {
     let step: u64 = after.split(';').next().unwrap().parse().unwrap();
     let log = std::fs::read_to_string(model.join("log.jsonl")).unwrap();
     assert_eq!(log.lines().count() as u64, step - 1, "{message}");
+}
+
+/// The script for machines with a GPU, without any time: it goes through all of its sections, and says of each that the
+/// time was over.
+#[test]
+#[cfg(unix)]
+fn the_script_for_gpus_writes_in_its_folder_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/on-gpu");
+    let mut command = Command::new("bash");
+    command.args([script, env!("CARGO_BIN_EXE_recurra")]).arg(folder.path()).arg("cpu");
+    let output = command.env("RECURRA_MINUTES", "0").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().path()).collect();
+    let report = files.iter().find(|file| file.extension().is_some_and(|end| end == "md"));
+    let report = std::fs::read_to_string(report.unwrap()).unwrap();
+    for words in ["## Verify", "## Suite deepbench", "the time was over in recurra bench"] {
+        assert!(report.contains(words), "{report}");
+    }
+    assert_eq!(files.len(), 2, "{files:?}");
 }

@@ -3,13 +3,14 @@
 mod common;
 
 use recurra::cell::CellKind;
-use recurra::conformance::{self, RecurrentCase, Report};
-use recurra::engine::{Engine, Strategy};
+use recurra::conformance::{self, Bounds, RecurrentCase, Report};
+use recurra::engine::{Engine, Strategy, WeightFormat};
 use recurra::kernel::Fill;
 use recurra::layer::Recurrent;
 use recurra::recording::{Recording, Role};
 use recurra::tensor::{DType, Precision};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// What reports say.
 #[derive(Default)]
@@ -220,4 +221,71 @@ fn what_float32_cannot_know_is_no_fault() {
             assert!(report.pass, "{report:?}");
         }
     }
+}
+
+/// Whoever ends the suite early has seen something of every kernel, and is told how much was left.
+#[test]
+fn a_suite_that_is_cut_off_has_seen_every_kernel() {
+    let engine = Engine::cpu(Some(2)).unwrap();
+    let (mut first, mut count) = (BTreeSet::new(), 0);
+    let mut last_new = 0;
+    let each = |report: &Report| {
+        count += 1;
+        if first.insert(report.kernel.clone()) {
+            last_new = count;
+        }
+    };
+    let whole = conformance::run_within(&engine, Bounds::default(), each).unwrap();
+    assert!((whole.reports, whole.left, whole.cut) == (count, 0, false), "{whole:?}");
+    assert!(last_new < count / 6, "the last kernel comes as number {last_new} of {count}");
+    // No time, and a little of it.
+    for milliseconds in [0, 100] {
+        let until = Some(Instant::now() + Duration::from_millis(milliseconds));
+        let bounds = Bounds { until, ..Bounds::default() };
+        let mut seen = 0;
+        let done = conformance::run_within(&engine, bounds, |_| seen += 1).unwrap();
+        assert!(done.cut && done.reports == seen && seen < count, "{done:?}");
+        // The ways that don't serve a case are known when its turn comes.
+        assert!(done.reports + done.left >= count, "{done:?} of {count}");
+        assert!(milliseconds > 0 || seen == 0);
+    }
+}
+
+/// A case that can't be run is a report of its own, and those that follow are run.
+#[test]
+fn a_case_that_fails_ends_no_suite() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    // Which refuses training.
+    let engine = engine.with_weights(WeightFormat::Int8).unwrap();
+    let mut reports = Vec::new();
+    conformance::run_random(&engine, 0..6, 1, |report| reports.push(report.clone())).unwrap();
+    let failed = reports.iter().filter(|report| report.error.is_some());
+    assert!(reports.len() >= 6 && failed.clone().count() > 0, "{reports:?}");
+    for report in failed {
+        assert!(!report.pass && report.error.as_ref().unwrap().contains("int8"), "{report:?}");
+    }
+}
+
+/// A device that is lost is opened again, once, and the suite goes on.
+#[test]
+fn a_device_that_is_lost_is_opened_again() {
+    let Some(engine) = common::gpu_engine() else { return };
+    let engine = engine.with_strategy(Strategy::Step).unwrap();
+    let opened = std::cell::Cell::new(0);
+    let reopen = || {
+        opened.set(opened.get() + 1);
+        common::gpu_engine().unwrap().with_strategy(Strategy::Step)
+    };
+    let bounds = Bounds { reopen: Some(&reopen), ..Bounds::default() };
+    let mut reports: Vec<Report> = Vec::new();
+    let each = |report: &Report| {
+        if let (true, Engine::Gpu(gpu)) = (reports.is_empty(), &engine) {
+            gpu.device().destroy();
+        }
+        reports.push(report.clone());
+    };
+    conformance::run_random_within(&engine, 0..3, 1, bounds, each).unwrap();
+    let failed: Vec<_> = reports.iter().filter(|report| !report.pass).collect();
+    assert!(failed.len() == 1 && failed[0].error.is_some(), "{failed:?}");
+    assert!(opened.get() == 1 && reports.last().is_some_and(|last| last.pass), "{reports:?}");
 }

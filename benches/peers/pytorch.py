@@ -2,7 +2,8 @@
 """The work of `recurra bench` in PyTorch (with CUDA: cuDNN).
 
 Shapes come in on standard input as JSON lines, as `recurra bench --suite NAME --list` prints them; a
-line of JSON about PyTorch goes out, then one for each shape, in the names of `recurra bench --json`.
+line of JSON about PyTorch goes out, then one for each shape, in the names of `recurra bench --json`. With
+`--modes` there is a line about each mode, then one for each shape in each mode: PyTorch starts but once.
 
 Forward: eval mode, no_grad. Forward and backward: train mode, from a random gradient of the
 outputs to the gradients of all weights and of the input. Initial states are zeros; there is no
@@ -27,6 +28,9 @@ except ImportError as error:
 LEAST_RUNS = 5
 # How often the seconds may be exceeded for LEAST_RUNS.
 PATIENCE = 5
+# What a mode computes in, and whether CUDA may round float32 products to tf32.
+MODES = {"float32": ("float32", False), "tf32": ("float32", True), "float16": ("float16", False),
+         "bfloat16": ("bfloat16", False)}
 NAMES = ("cell", "time", "batch", "input", "hidden", "layers", "heads", "shortest")
 
 
@@ -141,14 +145,36 @@ def measure(line, options, dtype):
     return {**shape, **found}
 
 
+def enter(mode):
+    """PyTorch computes in the mode from here on: its type."""
+    name, tf32 = MODES[mode]
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    return getattr(torch, name)
+
+
+def answer(line, mode, about, options):
+    """The answer to a line in a mode."""
+    dtype = enter(mode)
+    if "peak_gflops" not in about:
+        # Not before there is work: whoever starts several peers at once would have them disturb each other.
+        about["peak_gflops"] = product_gflops(options.device, dtype)
+    return {**measure(line, options, dtype), **about}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
     parser.add_argument("--tf32", action="store_true", help="let CUDA round float32 products to tf32")
+    parser.add_argument("--modes", metavar="LIST", help=f"each shape in several, of {','.join(MODES)}")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: PyTorch's own)")
     parser.add_argument("--seconds", type=float, default=1.0, help="for one shape")
     options = parser.parse_args()
+    modes = options.modes.split(",") if options.modes else ["tf32" if options.tf32 else options.dtype]
+    for mode in modes:
+        if mode not in MODES:
+            parser.error(f"no mode '{mode}': {', '.join(MODES)}")
     if options.threads > 0:
         torch.set_num_threads(options.threads)
     cuda = options.device == "cuda"
@@ -156,23 +182,22 @@ def main():
         sys.exit("PyTorch sees no CUDA device")
     if cuda and not torch.backends.cudnn.is_available():
         sys.exit("PyTorch has no cuDNN")
-    torch.backends.cuda.matmul.allow_tf32 = options.tf32
-    torch.backends.cudnn.allow_tf32 = options.tf32
-    dtype = getattr(torch, options.dtype)
     about = {
         "engine": "pytorch",
         "device": torch.cuda.get_device_name() if cuda else processor(),
         "driver": f"PyTorch {torch.__version__}",
-        "dtype": "tf32" if options.tf32 else options.dtype,
         "threads": 0 if cuda else torch.get_num_threads(),
     }
     if cuda:
         about["driver"] += f", cuDNN {torch.backends.cudnn.version()}"
-    about["peak_gflops"] = product_gflops(options.device, dtype)
-    print(json.dumps(about), flush=True)
+    abouts = {mode: {**about, "dtype": mode} for mode in modes}
+    for mode in modes:
+        print(json.dumps(abouts[mode]), flush=True)
     for line in sys.stdin:
-        if line.strip():
-            print(json.dumps({**measure(line, options, dtype), **about}), flush=True)
+        if not line.strip():
+            continue
+        for mode in modes:
+            print(json.dumps(answer(line, mode, abouts[mode], options)), flush=True)
             if cuda:
                 torch.cuda.empty_cache()  # the others need the memory
 

@@ -8,17 +8,18 @@ mod comparer;
 mod harness;
 mod kernels;
 mod recurrent;
+mod suite;
 
 pub use comparer::{Difference, compare};
 pub use kernels::kernel_reports;
+use recurrent::recurrent_groups;
 pub use recurrent::{
     RecurrentCase, random_case, random_shape, record_case, recurrent_cases, recurrent_cases_in_f16,
     recurrent_reports,
 };
+pub use suite::{Bounds, Progress, run, run_random, run_random_within, run_within};
 
-use crate::engine::{Cooperative, Engine, Strategy};
-use crate::error::{Error, Result};
-use crate::tensor::Precision;
+use crate::error::Error;
 use serde::Serialize;
 
 /// How one kernel did in one case.
@@ -38,6 +39,9 @@ pub struct Report {
     pub tolerance: f64,
     /// Within the bound.
     pub pass: bool,
+    /// Why the case could not be run: there are no numbers then, and it does not pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl Report {
@@ -55,6 +59,7 @@ impl Report {
             tensor: String::new(),
             tolerance: 0.0,
             pass: true,
+            error: None,
         };
         for (tensor, difference, tolerance) in differences {
             // Written so that NaN fails.
@@ -72,102 +77,16 @@ impl Report {
         }
         report
     }
+
+    /// A case that could not be run.
+    fn failed(kernel: String, case: String, error: &Error) -> Self {
+        let error = Some(error.to_string());
+        let (max_ulp, max_rel) = (f64::NAN, f64::NAN);
+        let (tensor, tolerance) = (String::new(), 0.0);
+        Report { kernel, case, max_ulp, max_rel, tensor, tolerance, pass: false, error }
+    }
 }
 
 /// The bound on tensors that are stored as f16: four times what rounding one number may do. The sums behind
 /// them are of f32.
 const SHORT_BOUND: f64 = 2e-3;
-
-/// The whole suite on an engine, in each precision that it has, calling `each` with every report as it comes.
-///
-/// # Errors
-/// The engine failed: not a wrong number, which is a report that does not pass.
-pub fn run(engine: &Engine, mut each: impl FnMut(&Report)) -> Result<()> {
-    let engine = &unmeasured(engine);
-    for precision in [Precision::F32, Precision::F16] {
-        if engine.supports(precision) {
-            kernel_reports(engine, precision, None, &mut each)?;
-        }
-    }
-    let short = engine.supports(Precision::F16).then(recurrent_cases_in_f16);
-    recurrent(engine, || recurrent_cases().into_iter().chain(short.iter().flatten().cloned()), each)
-}
-
-/// The stacks with random options of these seeds ([`random_case`]), each in so many shapes
-/// ([`random_shape`]), as [`run`] does its own.
-///
-/// # Errors
-/// The engine failed.
-pub fn run_random(
-    engine: &Engine,
-    seeds: std::ops::Range<u64>,
-    shapes: u64,
-    each: impl FnMut(&Report),
-) -> Result<()> {
-    let engine = &unmeasured(engine);
-    let cases = || {
-        seeds.clone().flat_map(|seed| {
-            let case = random_case(seed);
-            (0..shapes.max(1)).map(move |number| random_shape(&case, seed, number))
-        })
-    };
-    recurrent(engine, cases, each)
-}
-
-/// Every way is asked for by its name: how fast each is need not be found out.
-fn unmeasured(engine: &Engine) -> Engine {
-    match engine {
-        Engine::Gpu(gpu) => Engine::Gpu(gpu.with_measuring(false)),
-        Engine::Cpu(_) => engine.clone(),
-    }
-}
-
-/// Cases in each way of launching the steps that serves them, or in the one that the engine was asked for.
-fn recurrent<I: Iterator<Item = RecurrentCase>>(
-    engine: &Engine,
-    cases: impl Fn() -> I,
-    mut each: impl FnMut(&Report),
-) -> Result<()> {
-    // The steps are what serves everything.
-    for strategy in [Strategy::Step, Strategy::Sequence, Strategy::Grid, Strategy::Wavefront] {
-        if ![Strategy::Auto, strategy].contains(&engine.strategy()) {
-            continue;
-        }
-        // A device may lack what a strategy needs.
-        let engine = match engine.with_strategy(strategy) {
-            Err(Error::Device(_) | Error::Invalid(_)) => continue,
-            engine => engine?,
-        };
-        let kernels = ["forward", "backward"].map(|pass| format!("{}_{pass}", strategy.name()));
-        for (engine, only_half) in variants(&engine, strategy) {
-            for case in cases().filter(|case| !only_half || case.precision == Precision::F16) {
-                let serves = match strategy {
-                    Strategy::Step => true,
-                    Strategy::Wavefront => {
-                        let choices = engine.choices(&record_case(&case)?)?;
-                        choices.iter().any(|choice| choice.strategy == strategy)
-                    }
-                    _ => {
-                        let launched = engine.arranged(&record_case(&case)?).census();
-                        kernels.iter().any(|kernel| launched.contains_key(kernel.as_str()))
-                    }
-                };
-                if serves {
-                    recurrent_reports(&engine, &case)?.iter().for_each(&mut each);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// An engine as it multiplies, and, where it has cooperative matrices, with them and without: those are of f16 alone.
-fn variants(engine: &Engine, strategy: Strategy) -> Vec<(Engine, bool)> {
-    if let (Engine::Gpu(gpu), Strategy::Sequence | Strategy::Grid) = (engine, strategy)
-        && let Some(&tile) = gpu.cooperative_tiles().first()
-    {
-        let of = |cooperative| Engine::Gpu(gpu.with_cooperative(cooperative));
-        return vec![(of(Cooperative::Never), false), (of(Cooperative::Tile(tile)), true)];
-    }
-    vec![(engine.clone(), false)]
-}

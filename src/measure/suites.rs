@@ -34,9 +34,11 @@ fn square(cell: CellKind, time: usize, batch: usize, hidden: usize) -> Recurrent
 }
 
 impl Suite {
-    /// All suites.
+    /// All suites. One shape of each cell, width and number of heads comes first, then a second one of each, and so on: a
+    /// suite that is cut off has some of all.
     pub fn all() -> Vec<Suite> {
-        vec![flashrnn(), deepbench(), appleyard(), small(), varlen()]
+        let suites = [flashrnn(), deepbench(), appleyard(), small(), varlen()];
+        suites.map(|suite| Suite { shapes: in_turn(suite.shapes), ..suite }).into()
     }
 
     /// The same shapes with activations in another precision.
@@ -49,6 +51,19 @@ impl Suite {
     pub fn find(name: &str) -> Option<Suite> {
         Suite::all().into_iter().find(|suite| suite.name == name)
     }
+}
+
+/// The first shape of each kind, then the second of each, in the order that the kinds have.
+fn in_turn(shapes: Vec<RecurrentShape>) -> Vec<RecurrentShape> {
+    let kind = |shape: &RecurrentShape| (shape.cell, shape.hidden, shape.heads);
+    let mut placed: Vec<(usize, RecurrentShape)> = Vec::new();
+    for shape in shapes {
+        let before = placed.iter().filter(|(_, other)| kind(other) == kind(&shape)).count();
+        placed.push((before, shape));
+    }
+    // Stable: within a turn they stay in their order.
+    placed.sort_by_key(|(turn, _)| *turn);
+    placed.into_iter().map(|(_, shape)| shape).collect()
 }
 
 fn flashrnn() -> Suite {
@@ -107,6 +122,21 @@ fn varlen() -> Suite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_cell_and_width_comes_early() {
+        let suite = Suite::find("deepbench").unwrap();
+        assert_eq!(suite.shapes.len(), 51);
+        let kind = |shape: &RecurrentShape| (shape.cell, shape.hidden);
+        // 512 to 4096 and 256; 1024 to 2816; 1760 to 2560.
+        let mut first: Vec<_> = suite.shapes[..13].iter().map(kind).collect();
+        assert_eq!((first[0], suite.shapes[0].batch), ((CellKind::Lstm, 512), 16));
+        first.dedup();
+        assert_eq!(first.len(), 13);
+        for shape in &suite.shapes {
+            assert!(first.contains(&kind(shape)), "{shape:?}");
+        }
+    }
 
     #[test]
     fn every_shape_is_one_that_records() {

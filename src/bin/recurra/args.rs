@@ -9,6 +9,7 @@ use recurra::measure::{DeviceRates, KernelTime, Profile};
 use recurra::tensor::Precision;
 use recurra::{Error, Result};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where to run.
 #[derive(Args, Clone, Debug)]
@@ -27,6 +28,10 @@ pub struct DeviceArgs {
     pub strategy: Strategy,
 }
 
+/// How often a device that failed is tried to open, and the time between.
+const OPENINGS: usize = 5;
+const BETWEEN_OPENINGS: Duration = Duration::from_secs(1);
+
 impl Default for DeviceArgs {
     fn default() -> Self {
         DeviceArgs { device: "auto".to_string(), threads: None, strategy: Strategy::Auto }
@@ -41,6 +46,21 @@ fn strategy_parser() -> impl TypedValueParser<Value = Strategy> {
 }
 
 impl DeviceArgs {
+    /// Opens the device again after it failed. A driver that starts anew may take a moment.
+    ///
+    /// # Errors
+    /// It does not open.
+    pub fn reopen(&self) -> Result<Engine> {
+        eprintln!("the device failed: it is opened again");
+        for _ in 1..OPENINGS {
+            if let Ok(engine) = self.engine() {
+                return Ok(engine);
+            }
+            std::thread::sleep(BETWEEN_OPENINGS);
+        }
+        self.engine()
+    }
+
     /// Opens the device.
     ///
     /// # Errors
@@ -91,6 +111,14 @@ impl WeightArgs {
     /// As [`DeviceArgs::engine`]; fewer bits on a GPU.
     pub fn engine(self, device: &DeviceArgs) -> Result<Engine> {
         device.engine()?.with_weights(self.weights)
+    }
+
+    /// Opens it again after it failed.
+    ///
+    /// # Errors
+    /// As [`DeviceArgs::reopen`].
+    pub fn reopen(self, device: &DeviceArgs) -> Result<Engine> {
+        device.reopen()?.with_weights(self.weights)
     }
 }
 

@@ -64,9 +64,9 @@ impl Data {
 }
 
 /// One kernel's case: a recording, its data, and what the oracle wants.
-struct Case {
-    kernel: &'static str,
-    name: String,
+pub(super) struct Case {
+    pub(super) kernel: &'static str,
+    pub(super) name: String,
     precision: Precision,
     sums: Precision,
     recording: Recording,
@@ -191,7 +191,15 @@ impl Case {
         }
     }
 
-    fn report(mut self, engine: &Engine) -> Result<Report> {
+    /// The kernel as reports name it.
+    pub(super) fn title(&self) -> String {
+        match self.precision {
+            Precision::F32 => self.kernel.to_string(),
+            Precision::F16 => format!("{} f16", self.kernel),
+        }
+    }
+
+    pub(super) fn report(mut self, engine: &Engine) -> Result<Report> {
         for [inner, outer] in self.stored.clone() {
             self.copy(inner, outer)?;
         }
@@ -202,11 +210,7 @@ impl Case {
             (name.to_string(), compare(got, want), self.bound(name))
         });
         let differences: Vec<_> = differences.collect();
-        let kernel = match self.precision {
-            Precision::F32 => self.kernel.to_string(),
-            Precision::F16 => format!("{} f16", self.kernel),
-        };
-        Ok(Report::worst(kernel, self.name, differences))
+        Ok(Report::worst(self.title(), self.name, differences))
     }
 }
 
@@ -222,7 +226,7 @@ pub fn kernel_reports(
     kernel: Option<&str>,
     each: &mut impl FnMut(&Report),
 ) -> Result<()> {
-    let mut run = |case: Case| -> Result<()> {
+    cases(precision, &mut |case: Case| -> Result<()> {
         let chosen = |words: &str| match words.split_once(' ') {
             Some((kernel, words)) => case.kernel == kernel && case.name.starts_with(words),
             None => case.kernel == words,
@@ -231,11 +235,15 @@ pub fn kernel_reports(
             each(&case.report(engine)?);
         }
         Ok(())
-    };
+    })
+}
+
+/// The cases of a precision, one after another: their data are many, and most of them follow from those before.
+pub(super) fn cases(precision: Precision, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
     // Products have numbers of their own: more of their cases leave the others as they are.
-    products::cases(&mut Data::new(precision), &mut run)?;
+    products::cases(&mut Data::new(precision), run)?;
     let g = &mut Data::new(precision);
-    activations(g, &mut run)?;
+    activations(g, run)?;
     if precision == Precision::F16 {
         return Ok(());
     }

@@ -11,17 +11,27 @@ fn stack(cell: impl Into<Cell>, input: usize, hidden: usize, layers: usize) -> R
 
 /// The suite's cases.
 pub fn recurrent_cases() -> Vec<RecurrentCase> {
-    let mut cases = Vec::new();
+    groups().concat()
+}
+
+/// The suite's cases by what they are about: shapes and options of each cell, and what one cell stands for.
+fn groups() -> Vec<Vec<RecurrentCase>> {
+    let mut groups = Vec::new();
     for kind in CellKind::ALL {
-        cases.extend(shapes(kind));
-        cases.extend(options(kind));
+        groups.extend([shapes(kind), options(kind)]);
     }
-    cases.extend(lstm_options());
-    cases.extend(activations());
-    cases.extend(convolutions());
-    cases.extend(segments());
-    cases.extend(tables());
-    cases
+    groups.extend([lstm_options(), activations(), convolutions(), segments(), tables()]);
+    groups
+}
+
+/// The suite's cases of a precision in groups, each of which has something of its own.
+pub(crate) fn recurrent_groups(precision: Precision) -> Vec<Vec<RecurrentCase>> {
+    if precision == Precision::F32 {
+        return groups();
+    }
+    let cases = recurrent_cases_in_f16();
+    let of = |kind| cases.iter().filter(move |case| case.stack.cell.kind == kind).cloned();
+    CellKind::ALL.into_iter().map(|kind| of(kind).collect()).collect()
 }
 
 /// The cases that are run in f16: every cell, every option with some of them. The kernels are the same texts,

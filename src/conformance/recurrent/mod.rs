@@ -8,6 +8,7 @@ use expected::Expected;
 pub(super) use expected::activation as oracle_activation;
 use weigh::weigh;
 
+pub(super) use cases::recurrent_groups;
 pub use cases::{random_case, random_shape, recurrent_cases, recurrent_cases_in_f16};
 
 use super::harness::{Tensors, run_once, short};
