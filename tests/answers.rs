@@ -4,6 +4,8 @@
 mod common;
 
 use common::command::{fails, good, text};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use recurra::cell::CellKind;
 use recurra::convert::{CellChoice, export_language_model, import};
 use recurra::data::Vocabulary;
@@ -11,6 +13,7 @@ use recurra::format::{TensorFile, write_tensors};
 use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, ModelConfig};
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -173,7 +176,6 @@ fn runs_find_their_data_from_anywhere() {
 
 /// What a command prints of what it reads from standard input.
 fn piped(arguments: &[&str], input: &str) -> String {
-    use std::io::Write;
     let mut command = Command::new(env!("CARGO_BIN_EXE_recurra"));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -303,4 +305,136 @@ fn options_and_helps_are_the_commands_own() {
         let (help, _) = good(command);
         words.iter().for_each(|word| assert!(help.contains(word), "{word}: {help}"));
     }
+}
+
+/// A run goes on with the texts that it began with: the held-out part stays held out.
+#[test]
+fn a_run_goes_on_with_its_own_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (data, out) = (sums(folder.path()), path("model"));
+    let start = ["train", "--data", &data, "--out", &out, "--steps", "2"];
+    good(&[&start[..], &SMALL].concat());
+    let resume = ["train", "lm", "--resume", &out, "--validation", &data];
+    fails(&resume, 1, &["the last tenth", "--validation"]);
+    good(&resume[..4]);
+    let (words, test, other) = (path("words.txt"), path("test.txt"), path("other.txt"));
+    std::fs::write(&words, "a O\nb B-x\n\n".repeat(8)).unwrap();
+    std::fs::write(&test, "b B-x\n").unwrap();
+    std::fs::write(&other, "a O\n").unwrap();
+    let out = path("tagger");
+    let tag = ["train", "tag", "--data", &words, "--test", &test, "--out", &out, "--steps", "2"];
+    good(&[&tag[..], &["--hidden", "4", "--layers", "1", "--device", "cpu"]].concat());
+    fails(&["train", "tag", "--resume", &out, "--test", &other], 1, &["not those that the run"]);
+    good(&["train", "tag", "--resume", &out]);
+}
+
+/// A byte order mark is no part of a text, and neither is what packs it: in training, predictions and measures alike.
+#[test]
+fn marks_and_packing_are_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let tagged = "to O\nrome B-x\n\n".repeat(20);
+    let jobs = [
+        ("lm", "1 and 1 is 2.\n".repeat(200), "1 and 2\n2\n"),
+        ("classify", "a one\tx\nb two\ty\n".repeat(20), "a one\nb two\n"),
+        ("tag", tagged, "rome to\nto rome\n"),
+    ];
+    for (task, text, lines) in jobs {
+        let (data, marked, out) = (path("data.txt"), path("marked.txt"), path(task));
+        std::fs::write(&data, &text).unwrap();
+        std::fs::write(&marked, format!("\u{feff}{text}")).unwrap();
+        let own: &[&str] = if task == "lm" { &["--seq", "8", "--batch", "4"] } else { &[] };
+        let small = ["--hidden", "8", "--layers", "1", "--steps", "3", "--device", "cpu"];
+        let start = ["train", task, "--data", &marked, "--out", &out];
+        good(&[&start[..], &small, own].concat());
+        let config = std::fs::read_to_string(Path::new(&out).join("config.json")).unwrap();
+        assert!(!config.contains('\u{feff}'), "{task}: {config}");
+        let eval = |file: &str| good(&["eval", "--model", &out, "--data", file]).0;
+        assert_eq!(eval(&data), eval(&marked), "{task}");
+        let predict = ["predict", "--model", &out, "--device", "cpu"];
+        let plain = piped(&predict, lines);
+        assert_eq!(piped(&predict, &format!("\u{feff}{lines}")), plain, "{task}");
+        let packed = path("packed");
+        let file = std::fs::File::create(&packed).unwrap();
+        let mut packer = GzEncoder::new(file, Compression::fast());
+        packer.write_all(lines.as_bytes()).unwrap();
+        packer.finish().unwrap();
+        assert_eq!(good(&[&predict[..], &[&packed]].concat()).0, plain, "{task}");
+    }
+}
+
+/// What would have no effect, or can't be done twice, is refused before anything is trained.
+#[test]
+fn options_without_an_effect_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        std::fs::write(folder.path().join(name), content).unwrap();
+        folder.path().join(name).to_str().unwrap().to_string()
+    };
+    let text = sums(folder.path());
+    let classes = file("classes.tsv", &"a b\tx\nc d\ty\n".repeat(20));
+    let rows: String = (1..=60).map(|i| format!("2024-{i:03},{}\n", i % 7)).collect();
+    let table = file("sold.csv", &format!("date,sold\n{rows}"));
+    let (lm, classify) =
+        (["train", "lm", "--data", &text], ["train", "classify", "--data", &classes]);
+    let horizon = ["--target", "sold", "--horizon", "2"];
+    let forecast = [&["train", "forecast", "--data", &table][..], &horizon].concat();
+    for (start, more, words) in [
+        (&lm[..], &["--cell", "min_gru", "--orthogonal"][..], &["min_gru", "orthogonal"][..]),
+        (&lm, &["--check-gradients", "--precision", "f16"], &["--check-gradients", "f32"]),
+        (&lm, &["--batch", "9999"], &["training", "too short", "9999 rows"]),
+        (&classify, &["--validation-labels", &text, "--hold-out", "0.2"], &["--validation-labels"]),
+        (&classify, &["--test-labels", &text, "--test-share", "0.2"], &["--test-labels"]),
+        (&classify, &["--tokens", "bytes", "--vocabulary", "9"], &["--vocabulary", "bytes"]),
+        (&classify, &["--tokens", "bytes", "--least", "3"], &["--least", "bytes"]),
+        (&forecast, &["--head", "mean", "--quantiles", "0.1,0.5,0.9"], &["--quantiles"]),
+        (&forecast, &["--paths", "10"], &["--paths", "--recursive"]),
+        (&forecast, &["--recursive", "--head", "mean", "--paths", "10"], &["--paths"]),
+        (&["explain"], &["--time", "4", "--shortest", "9"], &["--shortest 9", "--time 4"]),
+    ] {
+        fails(&[start, more].concat(), 1, words);
+    }
+    // What was called as it is needed is no error by itself.
+    fails(&[&classify[..], &["--validation-labels", &text]].concat(), 2, &["--validation"]);
+    let slots = folder.path().join("slots");
+    std::fs::create_dir(&slots).unwrap();
+    let slots = slots.to_str().unwrap();
+    fails(&["train", "tag", "--data", slots, "--tag-column", "2"], 1, &["--tag-column", "folders"]);
+    let data = Command::new(env!("CARGO_BIN_EXE_recurra"))
+        .args(["train", "classify", "--data", "/dev/stdin"])
+        .stdin(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = common::command::text(&data.stderr);
+    assert!(said.contains("a pipe can be read once only"), "{said}");
+}
+
+/// What trains side by side or in parts has one shape of batches, whatever the lengths.
+#[test]
+fn tunes_of_all_lengths_train_side_by_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tunes.json");
+    let tunes: Vec<_> = (1..=20).map(|n| vec![[60, 64]; n]).collect();
+    std::fs::write(&file, serde_json::json!({ "train": tunes }).to_string()).unwrap();
+    let data = file.to_str().unwrap();
+    for (number, more) in [["--ensemble", "2"], ["--accumulate", "2"]].iter().enumerate() {
+        let out = folder.path().join(number.to_string());
+        let start = ["train", "music", "--data", data, "--out", out.to_str().unwrap()];
+        let small = ["--hidden", "8", "--layers", "1", "--steps", "2", "--device", "cpu"];
+        let (_, said) = good(&[&start[..], &small, more].concat());
+        assert!(said.contains("of 19x18 steps by rows"), "{said}");
+    }
+    // Notes are drawn each by itself; a file may have none that tell anything.
+    let out = folder.path().join("1");
+    let model = ["--model", out.to_str().unwrap()];
+    for share in ["1.5", "nan", "0.5"] {
+        fails(&[&["sample"][..], &model, &["--top-p", share]].concat(), 1, &["--top-p"]);
+    }
+    let one = folder.path().join("one.json");
+    std::fs::write(&one, r#"{"train": [[[60], [62]]]}"#).unwrap();
+    let eval = ["eval", "--data", one.to_str().unwrap()];
+    fails(&[&eval[..], &model].concat(), 1, &["one.json", "no tunes to test"]);
+    let ensemble = folder.path().join("0");
+    fails(&["import", ensemble.to_str().unwrap()], 1, &["an ensemble"]);
 }

@@ -117,6 +117,7 @@ fn a_run_leaves_what_there_is_to_see() {
     let (json, _) = good(&["microscope", "--model", out_name, "--json", "--device", "cpu"]);
     let view: View = serde_json::from_str(&json).unwrap();
     assert_eq!((view.layers.len(), view.layers[1].gradients.h.len()), (2, 12));
+    assert!(!json.contains("\"step\""), "the weights don't tell of which step they are");
     let page = folder.path().join("look.html");
     let arguments = ["microscope", "--model", out_name, "--out", page.to_str().unwrap()];
     let (table, _) = good(&arguments);

@@ -14,6 +14,8 @@ pub use corpus::own_sources;
 pub(crate) use random::{Draw, random};
 pub use streams::Streams;
 #[cfg(feature = "files")]
-pub(crate) use text::text_of;
+pub use text::text_lines;
 pub use text::{read_bytes, read_text};
+#[cfg(feature = "files")]
+pub(crate) use text::{text_of, unpacked};
 pub use vocabulary::{END_OF_LINE, TextWriter, Tokens, UNKNOWN, Vocabulary, VocabularyText};

@@ -24,18 +24,25 @@ pub fn is_numpy(start: &[u8]) -> bool {
 /// # Errors
 /// The file can't be read, is no such file or cut short, or an array is of another type.
 pub fn read_arrays(path: &Path) -> Result<BTreeMap<String, Value>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
+    parse_arrays(path, &std::fs::read(path).map_err(|e| Error::io(path, "read", e))?)
+}
+
+/// The same of bytes that were read already; `path` is their name in messages.
+///
+/// # Errors
+/// As [`read_arrays`].
+pub fn parse_arrays(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Value>> {
     let mut arrays = BTreeMap::new();
     if bytes.starts_with(MAGIC) {
-        let array = parse(&bytes).map_err(|reason| Error::format(path, reason))?;
+        let array = parse(bytes).map_err(|reason| Error::format(path, reason))?;
         arrays.insert(String::new(), array);
         return Ok(arrays);
     }
-    if !is_numpy(&bytes) {
+    if !is_numpy(bytes) {
         return Err(Error::format(path, "neither an npz nor an npy file"));
     }
     let cut = |e| Error::format(path, format!("no whole npz file ({e}); is it cut short?"));
-    let mut archive = ZipArchive::new(Cursor::new(&bytes[..])).map_err(cut)?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(cut)?;
     for index in 0..archive.len() {
         let mut file = archive.by_index(index).map_err(cut)?;
         let member = file.name().map_err(cut)?.into_owned();

@@ -103,6 +103,10 @@ impl RecurrentConfig {
             ..Recurrent::new(stem, cell.clone(), input, self.hidden)
         };
         stack.check()?;
+        if self.orthogonal && cell.kind.is_scan() {
+            let what = format!("cell {} has no recurrent weights to start orthogonal", self.cell);
+            return Err(Error::invalid(what));
+        }
         let mut init = RecurrentInit::PYTORCH;
         if self.orthogonal {
             init.recurrent = WeightInit::OrthogonalPerGate;

@@ -1,9 +1,12 @@
 //! People's files: every form, and all that can be wrong in one.
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use recurra::Result;
 use recurra::format::npz::write_arrays;
 use recurra::task::classify::{Content, Examples, Format, Found, Reading};
 use recurra::tensor::Value;
+use std::io::Write;
 use std::path::Path;
 
 fn parse(reading: &Reading, name: &str, text: &[u8], labels: Option<&[u8]>) -> Result<Found> {
@@ -167,10 +170,46 @@ fn images_and_arrays() {
     assert!(message.contains("a.npz") && message.contains("2 labels for 3"), "{message}");
     write_arrays(&path, [("data", &y), ("who", &y)]).unwrap();
     assert!(read(&named).unwrap_err().to_string().contains("[N, T]"));
+    // Packed, and from elsewhere than a file.
+    write_arrays(&path, [("x", &x), ("y", &y)]).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let found = parse(&Reading::default(), "standard input", &bytes, None).unwrap();
+    assert_eq!((found.format, found.examples.labels()[0].as_str()), (Format::Numpy, "1"));
+    let packed = folder.path().join("a.npz.gz");
+    let mut packer = GzEncoder::new(std::fs::File::create(&packed).unwrap(), Compression::fast());
+    packer.write_all(&bytes).unwrap();
+    packer.finish().unwrap();
+    assert_eq!(Reading::default().read(&packed, None, true).unwrap().examples.len(), 2);
     let nan = Value::F32(ndarray::arr2(&[[1.0, f32::NAN], [3.0, 4.0]]).into_dyn());
     write_arrays(&path, [("data", &nan), ("who", &y)]).unwrap();
     let message = read(&named).unwrap_err().to_string();
     assert!(message.contains("sequence 1") && message.contains("step 2"), "{message}");
+}
+
+/// A long table's columns are known by their names: in the files behind the first, and in those that come later.
+#[test]
+fn columns_are_the_same_in_any_order() {
+    let reading = Reading { sequence: Some("who".into()), ..Reading::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let a = file("a.csv", "who,class,x,z\nann,1,1,2\nann,1,3,4\n");
+    let b = file("b.csv", "z,x,class,who,note\n2,1,0,bob,-\n");
+    let found = reading.read_all(&[a.clone(), b.clone()], &[], true).unwrap();
+    assert_eq!(numbers(&found.examples), (2, &[vec![1.0, 2.0, 3.0, 4.0], vec![1.0, 2.0]][..]));
+    let first = reading.read(&a, None, true).unwrap();
+    let settled = reading.settled(first.format, &first.columns);
+    assert_eq!(settled.values, ["x", "z"]);
+    for labelled in [true, false] {
+        let later = settled.read(&b, None, labelled).unwrap();
+        assert_eq!(numbers(&later.examples).1, [vec![1.0, 2.0]]);
+    }
+    let c = file("c.csv", "who,class,x,w\nann,1,1,2\n");
+    let message = settled.read(&c, None, true).unwrap_err().to_string();
+    assert!(message.contains("c.csv") && message.contains("'z'"), "{message}");
 }
 
 /// Each wrong file is refused by its name, line and column, and by what is wrong there.
@@ -179,6 +218,9 @@ fn what_is_wrong_is_placed() {
     let plain = Reading::default();
     let form = |format| Reading { format: Some(format), ..Reading::default() };
     let long = Reading { sequence: Some("id".into()), ..Reading::default() };
+    let values = |list: &[&str]| list.iter().map(|name| name.to_string()).collect();
+    let twice = Reading { values: values(&["x", "x"]), ..long.clone() };
+    let its_own = Reading { values: values(&["id"]), ..long.clone() };
     let ts = "@classLabel true a b\n@data\n";
     let of = |text: &str| format!("{ts}{text}");
     let cases: &[(&Reading, &str, String, &[&str])] = &[
@@ -227,6 +269,12 @@ fn what_is_wrong_is_placed() {
         ),
         (&long, "f.csv", "who,label,x\n1,a,1\n".into(), &["line 1", "'id'", "--sequence"]),
         (&long, "f.csv", "id,label,x\n1,a,?\n".into(), &["line 2, column 3", "'?'"]),
+        (&long, "f.csv", "id,label,x,X\n1,a,1,2\n".into(), &["line 1, column 4", "two columns"]),
+        (&twice, "f.csv", "id,label,x\n1,a,1\n".into(), &["column 3", "'x'", "asked for twice"]),
+        (&its_own, "f.csv", "id,label\n1,a\n".into(), &["column 1", "'id'", "asked for twice"]),
+        (&plain, "f.csv", "text,text,label\na,b,1\n".into(), &["line 1, column 2", "'text'"]),
+        (&plain, "f.csv", "x,label,x,label\n1,a,2,b\n".into(), &["line 1, column 4", "'label'"]),
+        (&plain, "f.txt", "\n\n \n".into(), &["f.txt", "empty lines alone"]),
         (&plain, "f.ts", of("1,2:a\n1,2:c\n"), &["line 4, column 5", "'c'"]),
         (&plain, "f.ts", of("1,2:a\n1,2:3,4:a\n"), &["line 4", "2 dimensions"]),
         (&plain, "f.ts", of("1,2:3:a\n"), &["line 3", "dimension 2 has 1 steps"]),

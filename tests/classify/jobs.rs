@@ -427,6 +427,41 @@ fn a_whole_job_on_numbers() {
         let expected = format!("{name} is of texts, and the data are numbers");
         fails(&[&run[..], of_texts].concat(), 1, &[&expected]);
     }
+    // A step a line: columns are found by their names, in whatever order they come.
+    let steps = |order: [usize; 4], name: &str| {
+        let mut table = String::new();
+        for line in 0..=160 * 6 {
+            let (n, t) = (line.saturating_sub(1) / 6, line.saturating_sub(1) % 6);
+            // The class is in the one column alone.
+            let up = if n % 2 == 0 { 1 + t } else { 9 - t };
+            let cells = match line {
+                0 => ["who", "label", "told", "noise"].map(String::from),
+                _ => [
+                    n.to_string(),
+                    ["up", "down"][n % 2].to_string(),
+                    up.to_string(),
+                    drawn(line, 9).to_string(),
+                ],
+            };
+            writeln!(table, "{}", order.map(|column| cells[column].clone()).join(",")).unwrap();
+        }
+        std::fs::write(path(name), table).unwrap();
+        path(name)
+    };
+    let (own, other) = (steps([0, 1, 2, 3], "own.csv"), steps([3, 1, 0, 2], "other.csv"));
+    let out = path("long");
+    let train = ["train", "classify", "--data", &own, "--sequence", "who", "--out", &out];
+    let small = ["--hidden", "8", "--layers", "1", "--epochs", "12", "--lr", "0.02"];
+    let run = [&train[..], &small, &["--validation", &other, "--test", &other]].concat();
+    let (_, said) = good(&[&run[..], &["--device", "cpu", "--threads", "1"]].concat());
+    assert!(said.contains("160 for validation, 160 to test"), "{said}");
+    let accuracy = |file: &str| {
+        let (json, _) = good(&["eval", "--model", &out, "--data", file, "--json"]);
+        serde_json::from_str::<ClassRead>(&json).unwrap().accuracy
+    };
+    assert!(accuracy(&own) > 0.95 && accuracy(&own) == accuracy(&other));
+    let predicted = |file: &str| good(&["predict", file, "--model", &out]).0;
+    assert_eq!(predicted(&own), predicted(&other));
     let two = path("two.csv");
     std::fs::write(&two, "id,label,a,b\n1,up,1,2\n1,up,3,4\n").unwrap();
     let run = ["train", "classify", "--data", &data, "--label", "what", "--test", &two];

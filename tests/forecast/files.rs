@@ -25,6 +25,8 @@ fn what_is_wrong_with_a_file_is_named() {
         (with(5, "2024-01-04,1,2"), &["line 5", "3 fields"]),
         (with(7, "2024-01-06,1x"), &["line 7", "column 'y'", "'1x' is no number"]),
         (with(7, "2024-01-06,inf"), &["line 7", "column 'y'", "'inf' is no number"]),
+        (with(2, "2024-01-01,1e31"), &["line 2", "column 'y'", "'1e31' is too large"]),
+        ("2024-01-01,1.5\n2024-01-02,2\n".to_string(), &["line 1", "looks like data", "header"]),
         (
             with(8, "7.1.24,1"),
             &["line 8", "column 'day'", "'7.1.24' is no time of the form %Y-%m-%d"],
@@ -53,6 +55,10 @@ fn what_is_wrong_with_a_file_is_named() {
         (&["--log"][..], &["bad.csv", "line 2", "column 'y'", "0 has no logarithm"][..]),
         (&["--past", "x"], &["line 1", "'x'", "no such column", "day, y, kind"]),
         (&["--past", "y"], &["'y'", "asked for twice"]),
+        (&["--past", "day"], &["'day'", "the column is the time"]),
+        (&["--time-format", "%d/%m/%Y"], &["no column has times of the form %d/%m/%Y"]),
+        (&["--time", "none", "--time-format", "%d"], &["no times", "--time none"]),
+        (&["--residual", "season", "--split", "6/10/10"], &["a season of 7", "6 rows"]),
         (&["--past", "kind", "--recursive"], &["recursive", "kind"]),
         (&["--both"], &["both ways"]),
         (&["--split", "100/1/1"], &["bad.csv", "30 rows are fewer than the 102"]),
@@ -83,6 +89,27 @@ fn what_is_wrong_with_a_file_is_named() {
     fails(&train(&path("none.csv"), &out, &asked), 1, &["none.csv", "read"]);
     fails(&train(&data, &out, &with(&["--split", "7/x"])), 2, &["a split is"]);
     fails(&["train", "forecast", "--data", &data], 2, &["--target", "--horizon"]);
+    // A season that the part to train on does not have is none, and it is said.
+    std::fs::write(&data, format!("day,y\n{}\n", plain.join("\n"))).unwrap();
+    let short = path("short");
+    let (_, said) = good(&train(&data, &short, &with(&["--split", "6/10/10"])));
+    assert!(said.contains("season 1") && said.contains("a season of 7 steps is longer"), "{said}");
+    // So are times that nothing read.
+    let dates: String = (1..=30).map(|i| format!("{i}. March,{}\n", i % 7)).collect();
+    std::fs::write(&data, format!("date,y\n{dates}")).unwrap();
+    let (rows, wanted) = (path("rows"), "column 'date' ('1. March') is not read as times");
+    let (_, said) = good(&train(&data, &rows, &asked));
+    assert!(said.contains(wanted) && said.contains("--time-format"), "{said}");
+    let (_, said) = good(&train(&data, &path("meant"), &with(&["--time", "none"])));
+    assert!(!said.contains(wanted), "{said}");
+    // A part that can't be measured says why, in JSON too.
+    let json = with(&["--time", "none", "--json", "--split", "26/2/1"]);
+    let (lines, _) = good(&train(&data, &path("json"), &json));
+    let last = lines.lines().last().unwrap();
+    assert!(last.contains(r#""test":{"unscored":"the part is shorter"#), "{last}");
+    // Columns may be called by numbers that count them.
+    let numbered = Request { targets: vec!["all".to_string()], ..Request::default() };
+    assert_eq!(table("0,1\n4,5\n6,7\n", &numbered).layout.targets, ["0", "1"]);
     // Gaps are filled, and it is said.
     let gaps: String = plain
         .iter()

@@ -3,10 +3,10 @@
 use crate::args::{DeviceArgs, WeightArgs, json_line, print_line};
 use crate::bench::ShapeArgs;
 use clap::Args;
-use recurra::Result;
 use recurra::engine::{Choice, KeptWeights, Strategy, WeightFormat};
 use recurra::measure::{DeviceRates, KernelCost};
 use recurra::recording::Recording;
+use recurra::{Error, Result};
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -41,6 +41,10 @@ struct Line {
 /// # Errors
 /// No such device, or the layer does not fit it.
 pub fn run(args: ExplainArgs) -> Result<ExitCode> {
+    if let Some(shortest) = args.shape.shortest.filter(|&shortest| shortest > args.shape.time) {
+        let what = format!("--shortest {shortest} is longer than --time {}", args.shape.time);
+        return Err(Error::Invalid(what));
+    }
     let shape = args.shape.shape();
     let engine = args.weights.engine(&args.device)?;
     let mut passes = vec![("forward", shape.record(false)?)];

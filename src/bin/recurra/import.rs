@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use recurra::convert::{CellChoice, LayerFacts, import, to_tensors};
 use recurra::format::write_tensors;
 use recurra::graph::{Activation, RecurrentCell};
+use recurra::task::is_ensemble;
 use recurra::train::MODEL;
 use recurra::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -53,6 +54,11 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     }
     if args.file.is_dir() {
         let name = args.file.display();
+        if is_ensemble(&args.file) {
+            return Err(Error::invalid(format!(
+                "{name} is the folder of an ensemble: name the weights of one of its models, {name}/…/{MODEL}"
+            )));
+        }
         let hint =
             format!("its weights are in {name}/{MODEL}; recurra export takes the whole folder");
         return Err(Error::invalid(format!(

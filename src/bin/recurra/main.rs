@@ -1,5 +1,6 @@
 //! The command line: it parses, calls the library and prints. Results go to stdout, all else to
-//! stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! stderr. Exit codes: 0 done, 1 failed, 2 options that the parser refuses by themselves; what
+//! contradicts data, a model or another option may be found later, and has failed.
 
 mod args;
 mod bench;

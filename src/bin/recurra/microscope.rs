@@ -1,7 +1,7 @@
 //! `recurra microscope`.
 
 use crate::args::{DeviceArgs, json_line, print_line};
-use crate::eval::unknown_task;
+use crate::eval::{of_classes, unknown_task};
 use crate::train;
 use crate::train::folder::from_config;
 use crate::train::report::microscope as add;
@@ -27,6 +27,9 @@ pub struct MicroscopeArgs {
     /// Other data than the model was trained on
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
+    /// The labels of the data, where they lie in a file of their own
+    #[arg(long, value_name = "FILE", requires = "data")]
+    labels: Option<PathBuf>,
     /// Write heat maps as a page
     #[arg(long, value_name = "FILE.html")]
     out: Option<PathBuf>,
@@ -52,11 +55,12 @@ pub fn look(engine: &Engine, task: &impl Task, weights: &NamedTensors, seed: u64
 
 pub fn run(args: &MicroscopeArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
+    of_classes(args.labels.as_deref(), &description.task)?;
     let engine = args.device.engine()?;
-    let data = args.data.as_deref();
+    let (data, labels) = (args.data.as_deref(), args.labels.as_deref());
     let view = match description.task.as_str() {
         lm::NAME => train::lm::look(&args.model, data, &engine),
-        classify::NAME => train::classify::look(&args.model, data, &engine),
+        classify::NAME => train::classify::look(&args.model, data, labels, &engine),
         forecast::NAME => train::forecast::look(&args.model, data, &engine),
         music::NAME => train::music::look(&args.model, data, &engine),
         tag::NAME => train::tag::look(&args.model, data, &engine),

@@ -80,7 +80,7 @@ fn text(args: &SampleArgs, engine: &Engine) -> Result<()> {
 
 fn tune(args: &SampleArgs, engine: &Engine) -> Result<()> {
     let (model, weights) = MusicModel::load(&args.model)?;
-    if args.top_k > 0 || args.top_p < 1.0 {
+    if args.top_k > 0 || args.top_p != 1.0 {
         return Err(Error::invalid(
             "--top-k and --top-p are for tokens: notes are drawn each by itself",
         ));

@@ -29,6 +29,22 @@ fn number(cell: &str) -> Option<f64> {
     cell.parse::<f64>().ok().filter(|x| x.abs() <= LARGEST)
 }
 
+/// Why a cell is no number that is read.
+fn no_number(cell: &str) -> String {
+    match cell.parse::<f64>() {
+        Ok(x) if x.is_finite() => format!("'{cell}' is too large: numbers go to {LARGEST:e}"),
+        _ => format!("'{cell}' is no number"),
+    }
+}
+
+/// Whether a column is called as times are.
+fn is_named_time(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let names = "date time datetime timestamp ds day week month quarter year hour minute period";
+    let ends = ["_date", "_time", " date", " time", "_at"];
+    names.split(' ').any(|own| own == name) || ends.iter().any(|end| name.ends_with(end))
+}
+
 fn at(line: u64, column: &str, what: &str) -> Error {
     Error::invalid(format!("line {line}, column '{column}': {what}"))
 }
@@ -83,11 +99,10 @@ impl Cells {
 
     /// Whether the first cell that is not missing is a number. A column without any value is none of numbers.
     fn is_numeric(&self, column: usize) -> bool {
-        let first = self.rows.iter().filter_map(|row| row.1.get(column)).find_map(|cell| {
-            let value = number(cell);
-            (!value.is_some_and(f64::is_nan)).then_some(value)
-        });
-        first.flatten().is_some()
+        // One that is too large counts: what is wrong with it is said where it is read.
+        let mut filled = self.rows.iter().filter_map(|row| row.1.get(column));
+        let first = filled.find(|cell| !number(cell).is_some_and(f64::is_nan));
+        first.is_some_and(|cell| cell.parse::<f64>().is_ok_and(f64::is_finite))
     }
 
     /// A column as numbers or, of labels, as 0 and 1 for each.
@@ -97,9 +112,8 @@ impl Cells {
         for row in 0..self.rows.len() {
             let (line, cell) = (self.rows[row].0, self.cell(row, column));
             if labels.is_empty() {
-                let value = number(cell);
-                all[0][row] = value
-                    .ok_or_else(|| at(line, &covariate.name, &format!("'{cell}' is no number")))?;
+                all[0][row] =
+                    number(cell).ok_or_else(|| at(line, &covariate.name, &no_number(cell)))?;
                 continue;
             }
             match labels.iter().position(|label| label == cell) {
@@ -167,14 +181,23 @@ impl Cells {
 
     /// What is asked for, in the columns that are there.
     pub(super) fn resolve(&self, request: &Request) -> Result<Layout> {
+        self.check_header(request)?;
+        let form = request.time_format.as_deref();
+        if let (Some(form), true) = (form, request.untimed) {
+            let what = format!("there are no times (--time none) to have a form ({form})");
+            return Err(Error::invalid(what));
+        }
         let mut time = request.time.clone();
         if time.is_empty() && !request.untimed {
-            let form = request.time_format.as_deref();
             let looks = |column: &usize| {
                 let text = self.cell(0, *column);
                 form.map_or_else(|| form_of(text, 1).is_some(), |form| parse(text, form).is_some())
             };
             time.extend((0..self.header.len()).find(looks).map(|c| self.header[c].clone()));
+            if let (Some(form), true) = (form, time.is_empty()) {
+                let what = format!("no column has times of the form {form} (--time-format)");
+                return Err(Error::invalid(what));
+            }
         }
         let columns: Vec<usize> = time.iter().map(|n| self.column(n)).collect::<Result<_>>()?;
         let (mut form, mut clock) = (String::new(), Clock::rows());
@@ -201,7 +224,11 @@ impl Cells {
             for name in list.iter().filter(|name| *name != Request::ALL) {
                 self.column(name)?;
                 if !taken.insert(name.clone()) {
-                    return Err(at(1, name, "the column is asked for twice"));
+                    let what = match time.contains(name) {
+                        true => "the column is the time (--time names another, or none)",
+                        false => "the column is asked for twice",
+                    };
+                    return Err(at(1, name, what));
                 }
             }
         }
@@ -230,6 +257,43 @@ impl Cells {
         };
         let (known, past) = (covariates(known)?, covariates(past)?);
         Ok(Layout { time, clock, series: request.series.clone(), targets, known, past })
+    }
+
+    /// Refuses a first line that is one of data: of numbers and times alone. Numbers that count the columns are names, and
+    /// so are those that are asked for.
+    fn check_header(&self, request: &Request) -> Result<()> {
+        let is_value = |name: &String| match number(name) {
+            Some(x) => !x.is_nan(),
+            None => form_of(name, 1).is_some(),
+        };
+        let counts = |from: usize| {
+            (from..).zip(&self.header).all(|(number, name)| *name == number.to_string())
+        };
+        let lists = [&request.time, &request.targets, &request.known, &request.past];
+        let mut asked = lists.into_iter().flatten().chain(&request.series);
+        let is_asked = asked.any(|name| self.header.contains(name));
+        if is_asked || counts(0) || counts(1) || !self.header.iter().all(is_value) {
+            return Ok(());
+        }
+        let first = self.header.join(", ");
+        let what = format!(
+            "line 1: the first line, {first}, looks like data: a header with the columns' names is needed"
+        );
+        Err(Error::invalid(what))
+    }
+
+    /// A column that is called as times are and was taken for nothing, where there are no times, and how it is written.
+    pub(super) fn unread_time(&self, request: &Request, layout: &Layout) -> Option<[String; 2]> {
+        if request.untimed || !layout.time.is_empty() {
+            return None;
+        }
+        let covariates = layout.known.iter().chain(&layout.past).map(|c| &c.name);
+        let taken: Vec<&String> = covariates.chain(&layout.targets).chain(&layout.series).collect();
+        let column = (0..self.header.len()).find(|&column| {
+            let name = &self.header[column];
+            is_named_time(name) && !taken.contains(&name)
+        })?;
+        Some([self.header[column].clone(), self.cell(0, column).to_string()])
     }
 
     fn covariate(&self, name: String) -> Result<Covariate> {
@@ -285,7 +349,7 @@ impl Cells {
             let (targets, known, past) = (spread(&targets), spread(&known), spread(&past));
             series.push(Rows { name, start, targets, known, past, lines });
         }
-        Ok(Table { layout: layout.clone(), series, filled })
+        Ok(Table { layout: layout.clone(), series, filled, unread_time: None })
     }
 
     /// The steps of rising times behind the first, gaps included.

@@ -112,7 +112,7 @@ pub struct ForecastOptions {
     pub centre: usize,
     /// Cycles that are inputs; none: those that suit the spacing and are covered twice by the training part.
     pub calendar: Option<Vec<Calendar>>,
-    /// Steps after which things come again; none: by the spacing.
+    /// Steps after which things come again; none: by the spacing, or 1 where that is longer than the training part.
     pub season: Option<usize>,
 }
 
@@ -168,6 +168,21 @@ pub struct ForecastConfig {
     pub series: Vec<SeriesScale>,
 }
 
+/// An error about a series, which has a name where there are several.
+pub(super) fn in_series(name: &str, error: Error) -> Error {
+    match name {
+        "" => error,
+        name => Error::invalid(format!("series '{name}': {error}")),
+    }
+}
+
+/// What lies further back than all that is trained with.
+fn never(what: &str, steps: usize, longest: usize) -> Error {
+    Error::invalid(format!(
+        "a {what} of {steps} steps, and there are {longest} rows to train on at most: it never comes"
+    ))
+}
+
 impl ForecastConfig {
     /// A model of a table's columns, scaled by the training part of each series.
     ///
@@ -181,27 +196,29 @@ impl ForecastConfig {
         recurrent: RecurrentConfig,
     ) -> Result<Self> {
         let clock = &table.layout.clock;
-        let mut longest = 0;
-        let (mut series, mut gaps) = (Vec::new(), false);
-        let season = options.season.unwrap_or_else(|| clock.season());
+        let (mut longest, mut gaps) = (0, false);
+        let mut ends = Vec::new();
         for rows in &table.series {
-            let in_series = |e: Error| match rows.name.as_str() {
-                "" => e,
-                name => Error::invalid(format!("series '{name}': {e}")),
-            };
-            let training = split.parts(rows.observed()).map_err(in_series)?.training;
-            longest = longest.max(training.end);
-            gaps |= rows.has_gaps(training.end);
-            let scale =
-                SeriesScale::of(&table.layout, rows, training.end, season, options.transform);
-            series.push(scale.map_err(in_series)?);
+            let parts = split.parts(rows.observed()).map_err(|e| in_series(&rows.name, e))?;
+            ends.push(parts.training.end);
+            longest = longest.max(parts.training.end);
+            gaps |= rows.has_gaps(parts.training.end);
+        }
+        // A season that never comes is none.
+        let usual = Some(clock.season()).filter(|&season| season < longest);
+        if options.residual == Residual::Season && options.season.or(usual).is_none() {
+            return Err(never("season", clock.season(), longest));
+        }
+        let season = options.season.or(usual).unwrap_or(1);
+        let mut series = Vec::new();
+        for (rows, end) in table.series.iter().zip(ends) {
+            let scale = SeriesScale::of(&table.layout, rows, end, season, options.transform);
+            series.push(scale.map_err(|e| in_series(&rows.name, e))?);
         }
         let asked = options.lags.iter().map(|&lag| ("lag", lag));
         let asked = asked.chain(options.season.map(|season| ("season", season)));
         if let Some((what, steps)) = asked.into_iter().find(|asked| asked.1 >= longest) {
-            return Err(Error::invalid(format!(
-                "a {what} of {steps} steps, and there are {longest} rows to train on at most: it never comes"
-            )));
+            return Err(never(what, steps, longest));
         }
         let calendar = options.calendar.unwrap_or_else(|| clock.calendar(longest));
         Ok(ForecastConfig {
@@ -304,9 +321,8 @@ impl ForecastConfig {
                 || scale.known.len() != known
                 || !numbers.into_iter().all(sane)
             {
-                let what =
-                    format!("the scales of series '{}' are not those of the columns", scale.name);
-                return Err(Error::invalid(what));
+                let what = "the scales are not those of the columns";
+                return Err(in_series(&scale.name, Error::invalid(what)));
             }
         }
         // What a step tells and hears must fit the device's counting.

@@ -1,5 +1,6 @@
 //! Series as a model sees them: scaled, without holes, and the inputs of each step.
 
+use super::config::in_series;
 use super::{
     Distribution, ForecastConfig, ForecastModel, Layout, Mode, Residual, Rows, Scale, Table,
     Transform,
@@ -144,8 +145,8 @@ impl ForecastModel {
         let scales = &config.series[scale];
         let observed = rows.observed();
         if observed == 0 {
-            let what = format!("series '{}' has no value to forecast from", rows.name);
-            return Err(Error::invalid(what));
+            let what = "there is no value to forecast from";
+            return Err(in_series(&rows.name, Error::invalid(what)));
         }
         let names = &config.layout.targets;
         let changed: Vec<Vec<f64>> = names

@@ -15,6 +15,8 @@ pub struct Table {
     pub series: Vec<Rows>,
     /// Rows that the file lacks, and that were put between others as missing.
     pub filled: usize,
+    /// A column that is called as times are and was not read as such, where rows are counted, and its first cell.
+    pub unread_time: Option<[String; 2]>,
 }
 
 /// The rows of a series, evenly spaced. What is missing is NaN.
@@ -72,7 +74,9 @@ impl Table {
     pub fn from_reader(name: &Path, from: impl Read, request: &Request) -> Result<Self> {
         let read = || {
             let cells = Cells::read(from, name)?;
-            cells.table(&cells.resolve(request)?)
+            let layout = cells.resolve(request)?;
+            let unread_time = cells.unread_time(request, &layout);
+            Ok(Table { unread_time, ..cells.table(&layout)? })
         };
         read().map_err(|e| in_file(name, e))
     }

@@ -2,7 +2,7 @@
 
 use super::LanguageModel;
 use crate::data::Streams;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::{InitialState, Recurrent};
 use crate::loss::cross_entropy;
 use crate::schedule::Recorder;
@@ -43,8 +43,10 @@ impl LanguageTask {
         validation: Vec<u32>,
         [time, batch]: [usize; 2],
     ) -> Result<Self> {
-        let training = Streams::new(training, time, batch)?;
-        let validation = Streams::fitting(validation, time, batch)?;
+        let part = |name: &str, e: Error| Error::invalid(format!("{name}: {e}"));
+        let training = Streams::new(training, time, batch).map_err(|e| part("training", e))?;
+        let validation =
+            Streams::fitting(validation, time, batch).map_err(|e| part("validation", e))?;
         Ok(LanguageTask { model, training, validation })
     }
 

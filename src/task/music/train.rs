@@ -13,9 +13,6 @@ use crate::tensor::NamedTensors;
 use crate::train::{Feed, Phase, Task};
 use std::collections::BTreeMap;
 
-/// Shapes of batches, at most.
-const SHAPES: usize = 5;
-
 /// A model of notes with the tunes it is trained on, in batches of tunes of like lengths.
 pub struct MusicTask {
     model: MusicModel,
@@ -27,11 +24,27 @@ pub struct MusicTask {
 }
 
 impl MusicTask {
+    /// Shapes of batches, at most, where nothing needs fewer.
+    pub const SHAPES: usize = 5;
+
     /// Trains `model` on tunes, in batches of `budget` steps T·B, padding among them.
     ///
     /// # Errors
     /// No tunes to train on or to validate with; one that is longer than the budget.
     pub fn new(model: MusicModel, tunes: &Tunes, budget: usize) -> Result<Self> {
+        Self::with_shapes(model, tunes, budget, Self::SHAPES)
+    }
+
+    /// The same in batches of so many shapes at most: ensembles and micro-batches have one.
+    ///
+    /// # Errors
+    /// As [`MusicTask::new`].
+    pub fn with_shapes(
+        model: MusicModel,
+        tunes: &Tunes,
+        budget: usize,
+        shapes: usize,
+    ) -> Result<Self> {
         let tunes = [tunes.training.clone(), tunes.validation.clone()];
         tunes.iter().try_for_each(|list| check_notes(list))?;
         if !tunes[0].is_empty() && tunes[1].is_empty() {
@@ -42,7 +55,7 @@ impl MusicTask {
         let bucket = |(list, what): (&Vec<Vec<Vec<u32>>>, &str)| {
             let lengths: Vec<usize> = list.iter().map(Vec::len).collect();
             let of = |e: Error| Error::invalid(format!("tunes for {what}: {e}"));
-            Buckets::new(&lengths, budget, SHAPES).map_err(of)
+            Buckets::new(&lengths, budget, shapes).map_err(of)
         };
         let passes = Passes::new(bucket((&tunes[0], "training"))?);
         let held_out = bucket((&tunes[1], "validation"))?;

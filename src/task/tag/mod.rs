@@ -20,7 +20,7 @@ mod words;
 pub use baseline::Baseline;
 pub use model::{Features, TagConfig, TagModel};
 pub use predict::Predicted;
-pub use read::{Columns, hold_out, parse, read};
+pub use read::{Columns, hold_out, parse, read, read_tags};
 pub use scheme::{Entity, Scheme, entities};
 pub use score::{Counts, Guess, TagScore};
 pub use sentence::Sentence;

@@ -44,6 +44,26 @@ const UNIVERSAL: usize = 10;
 /// What can't be read or is no UTF-8; as [`parse`]; another number of tags than of words in a line, or of lines in
 /// the files of a folder; no sentence at all; some sentences with an intent and some without.
 pub fn read(sources: &[PathBuf], columns: Columns) -> Result<Vec<Sentence>> {
+    let all = read_any(sources, columns)?;
+    if all.iter().any(|s| s.intent.is_some())
+        && let Some(without) = all.iter().find(|s| s.intent.is_none())
+    {
+        return Err(without.error_at(0, "this sentence has no intent, and others have one"));
+    }
+    Ok(all)
+}
+
+/// The same without intents, which some of the sentences may have.
+///
+/// # Errors
+/// As [`read`], but for intents.
+pub fn read_tags(sources: &[PathBuf], columns: Columns) -> Result<Vec<Sentence>> {
+    let mut all = read_any(sources, columns)?;
+    all.iter_mut().for_each(|sentence| sentence.intent = None);
+    Ok(all)
+}
+
+fn read_any(sources: &[PathBuf], columns: Columns) -> Result<Vec<Sentence>> {
     let mut all = Vec::new();
     for source in sources {
         let some = match source.is_dir() {
@@ -57,11 +77,6 @@ pub fn read(sources: &[PathBuf], columns: Columns) -> Result<Vec<Sentence>> {
     }
     if all.is_empty() {
         return Err(Error::invalid("no file of sentences was named"));
-    }
-    if all.iter().any(|s| s.intent.is_some())
-        && let Some(without) = all.iter().find(|s| s.intent.is_none())
-    {
-        return Err(without.error_at(0, "this sentence has no intent, and others have one"));
     }
     Ok(all)
 }

@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 /// One look at a training step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct View {
-    /// The training step, from 1; 0 where it is of none.
+    /// The training step, from 1; 0 where it is of none, which is left out in files.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub step: u64,
     /// Each recurrent layer and direction, from the first on.
     pub layers: Vec<LayerView>,
     /// How far the step moved each parameter; empty where it was not taken.
     pub updates: Vec<UpdateRatio>,
+}
+
+fn is_none(step: &u64) -> bool {
+    *step == 0
 }
 
 /// A parameter's update.

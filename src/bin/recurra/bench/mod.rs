@@ -33,7 +33,7 @@ pub struct ShapeArgs {
     cell: CellKind,
     /// T, steps of a sequence
     #[arg(long, default_value = "128", value_name = "T", value_parser = value_parser!(u32).range(1..=1_000_000))]
-    time: u32,
+    pub time: u32,
     /// B, sequences side by side
     #[arg(long, default_value = "32", value_name = "B", value_parser = value_parser!(u32).range(1..))]
     batch: u32,
@@ -54,7 +54,7 @@ pub struct ShapeArgs {
     bidirectional: bool,
     /// The shortest sequence: lengths are spread from here to T, in no order [default: all are T]
     #[arg(long, value_name = "N")]
-    shortest: Option<u32>,
+    pub shortest: Option<u32>,
     #[command(flatten)]
     memory: MemoryArgs,
     #[command(flatten)]

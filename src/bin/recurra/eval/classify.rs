@@ -10,7 +10,7 @@ use recurra::task::TaskModel;
 pub fn run(args: &EvalArgs) -> Result<()> {
     let (model, training) = load(&args.model)?;
     let weights = model.load_weights(&args.model)?;
-    let found = training.reading.read(&args.data, args.labels.as_deref(), true)?;
+    let found = training.reading().read(&args.data, args.labels.as_deref(), true)?;
     let examples = found.test.unwrap_or(found.examples);
     let whole = model.sequences(examples.content());
     whole.map_err(|e| examples.error_at(0, &e.to_string()))?;

@@ -91,7 +91,7 @@ pub fn lines(scores: &Scores) -> Vec<String> {
     for (name, of) in scores.rows() {
         let mase = of.mase.map_or("-".to_string(), |mase| format!("{mase:.3}"));
         lines.push(format!(
-            "{name:<24}{:>11.4}{:>11.4}{mase:>11}{:>9.2} %{:>11.4}{:>11.4}{:>11.4}",
+            "{name:<24} {:>10.4} {:>10.4} {mase:>10} {:>8.2} % {:>10.4} {:>10.4} {:>10.4}",
             of.mae, of.rmse, of.smape, of.crps, of.standard_mse, of.standard_mae
         ));
     }

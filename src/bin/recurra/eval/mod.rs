@@ -48,10 +48,7 @@ impl EvalArgs {
 
 pub fn run(args: &EvalArgs) -> Result<ExitCode> {
     let description = Description::read(&args.model)?;
-    if args.labels.is_some() && description.task != task::classify::NAME {
-        let what = "--labels is of models of classes: of other tasks there are no files of labels";
-        return Err(Error::Invalid(what.to_string()));
-    }
+    of_classes(args.labels.as_deref(), &description.task)?;
     match description.task.as_str() {
         task::lm::NAME => lm::run(args)?,
         task::classify::NAME => classify::run(args)?,
@@ -61,6 +58,15 @@ pub fn run(args: &EvalArgs) -> Result<ExitCode> {
         other => return Err(unknown_task(&args.model, other)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses files of labels for other tasks.
+pub fn of_classes(labels: Option<&Path>, task: &str) -> Result<()> {
+    if labels.is_some() && task != task::classify::NAME {
+        let what = "--labels is of models of classes: of other tasks there are no files of labels";
+        return Err(Error::Invalid(what.to_string()));
+    }
+    Ok(())
 }
 
 /// A folder of a task that this program does not have.

@@ -14,6 +14,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         false => ("test", &tunes.test),
         true => ("validation", &tunes.validation),
     };
+    if list.is_empty() {
+        let what = "there are no tunes to test or to validate with, but some to train on alone";
+        return Err(Error::format(&args.data, what));
+    }
     let score = model.mean_score(&args.engine()?, &weights, list);
     let score = score.map_err(|e| Error::format(&args.data, e.to_string()))?;
     if args.json {

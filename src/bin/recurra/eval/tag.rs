@@ -6,7 +6,7 @@ use crate::train::folder::trained;
 use crate::train::tag::TagTraining;
 use crate::train::tag_report::{line, unknown};
 use recurra::task::TaskModel;
-use recurra::task::tag::{TagModel, TagScore, read};
+use recurra::task::tag::{TagModel, TagScore};
 use recurra::{Error, Result};
 use serde::Serialize;
 
@@ -30,14 +30,14 @@ impl TagMeasures {
 pub fn run(args: &EvalArgs) -> Result<()> {
     let (model, training): (TagModel, TagTraining) = trained(&args.model)?;
     let weights = model.load_weights(&args.model)?;
-    let sentences = read(std::slice::from_ref(&args.data), training.columns)?;
+    let sentences = training.read(std::slice::from_ref(&args.data))?;
     let engine = args.engine()?;
     let scores = model.score(&engine, &weights, &sentences).map_err(|e| {
         if let Error::Invalid(what) = e { Error::format(&args.data, what) } else { e }
     })?;
     // The first of those that can't be right, with its place.
     if let Err(unknown) = model.check(&sentences) {
-        eprintln!("{unknown}; such ones count as wrong");
+        eprintln!("{unknown}; such words and sentences count as wrong");
     }
     let measures = TagMeasures::new(scores);
     if args.json {

@@ -3,6 +3,7 @@
 use super::PredictArgs;
 use crate::args::{json_line, print_line};
 use crate::train::classify::{ClassTraining, load};
+use recurra::data::text_lines;
 use recurra::engine::Engine;
 use recurra::task::TaskModel;
 use recurra::task::classify::{ClassModel, Content, Examples, Format, InputConfig, Reading};
@@ -50,30 +51,25 @@ pub fn run(args: &PredictArgs) -> Result<()> {
         let name = file.to_string_lossy().to_lowercase();
         name.trim_end_matches(".gz").ends_with(".csv")
     });
-    let (name, mut lines) = super::lines(args.input.as_deref())?;
+    let (name, lines) = super::lines(args.input.as_deref())?;
+    let mut lines = text_lines(&name, lines)?;
     let failed = |e| Error::io(&name, "read", e);
-    let ClassTraining { reading, format, columns, .. } = training;
+    let reading = training.reading();
+    let ClassTraining { format, columns, .. } = training;
     // A table like those that were trained with, whatever it is called.
     let (mut first, mut format) = (Vec::new(), format.filter(|_| !columns.is_empty()));
     if let Some(own) = format {
         lines.read_until(b'\n', &mut first).map_err(failed)?;
         let text = String::from_utf8_lossy(&first);
-        let text = text.trim_start_matches('\u{feff}');
-        format = Some(own).filter(|&own| reading.is_header(text, &columns, own));
+        format = Some(own).filter(|&own| reading.is_header(&text, &columns, own));
     }
     let mut lines = Cursor::new(first).chain(lines);
     if is_text && !named_so && format.is_none() {
         return predictor.lines(&name, lines);
     }
-    let table = Reading { format, ..reading };
-    let found = match file {
-        Some(file) => table.read(file, None, false)?,
-        None => {
-            let mut bytes = Vec::new();
-            lines.read_to_end(&mut bytes).map_err(failed)?;
-            table.parse(&name, bytes, None, false)?
-        }
-    };
+    let mut bytes = Vec::new();
+    lines.read_to_end(&mut bytes).map_err(failed)?;
+    let found = Reading { format, ..reading }.parse(&name, bytes, None, false)?;
     if file.is_none() && found.format == Format::Lines {
         let what = "line 1: these are no numbers that the model could read";
         return Err(Error::format(name, what));

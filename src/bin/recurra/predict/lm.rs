@@ -2,7 +2,7 @@
 
 use super::PredictArgs;
 use crate::args::{json_line, print_line};
-use recurra::data::Tokens;
+use recurra::data::{Tokens, text_lines};
 use recurra::task::TaskModel;
 use recurra::task::lm::{LanguageModel, Scorer};
 use recurra::{Error, Result};
@@ -30,7 +30,11 @@ pub fn run(args: &PredictArgs) -> Result<()> {
     let (model, weights) = LanguageModel::load(&args.model)?;
     let vocabulary = model.vocabulary().clone();
     let mut scorer = Scorer::new(&args.engine()?, model, weights);
-    let (name, lines) = super::lines(args.input.as_deref())?;
+    let (name, mut lines) = super::lines(args.input.as_deref())?;
+    // Bytes are read as they are, whatever they mean.
+    if vocabulary.tokens() != Tokens::Bytes {
+        lines = text_lines(&name, lines)?;
+    }
     for (number, line) in lines.split(b'\n').enumerate() {
         let mut line = line.map_err(|e| Error::io(&name, "read", e))?;
         if line.last() == Some(&b'\r') {

@@ -2,6 +2,7 @@
 
 use super::PredictArgs;
 use crate::args::{json_line, print_line};
+use recurra::data::text_lines;
 use recurra::engine::Engine;
 use recurra::task::TaskModel;
 use recurra::task::tag::{Columns, Entity, Predicted, TagModel, entities, parse};
@@ -40,7 +41,8 @@ struct NamedIntent<'a> {
 pub fn run(args: &PredictArgs) -> Result<()> {
     let (model, weights) = TagModel::load(&args.model)?;
     let engine = args.engine()?;
-    let (name, mut lines) = super::lines(args.input.as_deref())?;
+    let (name, lines) = super::lines(args.input.as_deref())?;
+    let mut lines = text_lines(&name, lines)?;
     let tagger = Tagger { args, model, weights, engine };
     if let Some(token) = args.token_column {
         let mut bytes = Vec::new();

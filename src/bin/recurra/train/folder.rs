@@ -173,6 +173,23 @@ pub fn check_same(folder: &Path, file: &Path, hash: &str) -> Result<()> {
     Err(Error::format(folder, format!("{file} is not the file that the run began with")))
 }
 
+/// Refuses a pipe for data to train on: it can be read once only, and a run that is taken up again reads its data again.
+pub fn refuse_pipe(path: &Path) -> Result<()> {
+    let kind = std::fs::metadata(path).map_err(|e| Error::io(path, "read", e))?;
+    if kind.is_file() || kind.is_dir() {
+        return Ok(());
+    }
+    let reason =
+        "a pipe can be read once only, and a run's data are read again: write them to a file";
+    Err(Error::format(path, reason))
+}
+
+/// The [`file_hash`] of data to train on.
+pub fn hash_to_keep(path: &Path) -> Result<String> {
+    refuse_pipe(path)?;
+    file_hash(path)
+}
+
 /// The [`data_hash`] of a file; of a folder, that of the names and hashes of what is in it.
 pub fn file_hash(path: &Path) -> Result<String> {
     if !path.is_dir() {

@@ -1,6 +1,6 @@
 //! `recurra train forecast`.
 
-use super::folder::{check_same, file_hash, kept, take_up, trained};
+use super::folder::{check_same, hash_to_keep, kept, refuse_pipe, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
@@ -24,6 +24,10 @@ use std::process::ExitCode;
 const DEFAULT_EPOCHS: u64 = 60;
 /// Its steps, at least: of short series a pass is one.
 const LEAST_STEPS: u64 = 600;
+/// Paths of a recursive forecast.
+const DEFAULT_PATHS: usize = 100;
+/// Levels of quantiles.
+const DEFAULT_LEVELS: [f32; 3] = [0.1, 0.5, 0.9];
 
 /// Forecasts of the columns of a CSV file.
 ///
@@ -51,10 +55,9 @@ pub struct ForecastArgs {
     #[arg(long, value_name = "B", default_value = "16", value_parser = size,
           conflicts_with = "resume")]
     pub batch: usize,
-    /// Paths of a recursive forecast with quantiles
-    #[arg(long, value_name = "N", default_value = "100", value_parser = size,
-          conflicts_with = "resume")]
-    pub paths: usize,
+    /// Paths of a recursive forecast with quantiles [default: 100]
+    #[arg(long, value_name = "N", value_parser = size, conflicts_with = "resume")]
+    pub paths: Option<usize>,
     #[command(flatten)]
     pub network: NetworkArgs,
     #[command(flatten)]
@@ -132,9 +135,8 @@ struct WantedArgs {
     /// What is told of each value
     #[arg(long, value_enum, default_value = "quantiles", conflicts_with = "resume")]
     head: HeadName,
-    /// The levels of quantiles
-    #[arg(long, value_name = "LEVELS", value_delimiter = ',', default_values_t = [0.1, 0.5, 0.9],
-          conflicts_with = "resume")]
+    /// The levels of quantiles [default: 0.1,0.5,0.9]
+    #[arg(long, value_name = "LEVELS", value_delimiter = ',', conflicts_with = "resume")]
     quantiles: Vec<f32>,
     /// What forecasts are added to
     #[arg(long, value_enum, default_value = "last", conflicts_with = "resume")]
@@ -211,10 +213,17 @@ impl WantedArgs {
                 Some(parsed?)
             }
         };
+        if !self.quantiles.is_empty() && self.head != HeadName::Quantiles {
+            let what = "--quantiles are of --head quantiles";
+            return Err(Error::Invalid(what.to_string()));
+        }
         let head = match self.head {
             HeadName::Mean => Head::Mean,
             HeadName::Absolute => Head::Absolute,
             HeadName::Huber => Head::Huber,
+            HeadName::Quantiles if self.quantiles.is_empty() => {
+                Head::Quantiles(DEFAULT_LEVELS.to_vec())
+            }
             HeadName::Quantiles => Head::Quantiles(self.quantiles.clone()),
             HeadName::Gaussian => Head::Gaussian,
             HeadName::StudentT => Head::StudentT,
@@ -251,18 +260,23 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
             (model, table, training, Some(resumed))
         }
         (None, Some(data)) => {
+            refuse_pipe(data)?;
             let table = Table::read(data, &args.columns.request())?;
             let options = args.wanted.options()?;
+            if args.paths.is_some() && (!args.wanted.recursive || !options.head.has_spread()) {
+                let what = "--paths are of a --recursive forecast whose head tells how sure it is";
+                return Err(Error::Invalid(what.to_string()));
+            }
             let config = ForecastConfig::new(&table, &args.split, options, args.network.config());
             let config = config.map_err(|e| Error::format(data, e.to_string()))?;
             let model = ForecastModel::new(config)?;
             let warm_up = args.warm_up.unwrap_or(args.window / 4);
             let training = ForecastTraining {
                 data: kept(data)?,
-                data_hash: file_hash(data)?,
+                data_hash: hash_to_keep(data)?,
                 split: args.split,
                 windows: Windows { time: args.window, warm_up, batch: args.batch },
-                paths: args.paths,
+                paths: args.paths.unwrap_or(DEFAULT_PATHS),
                 seen: BTreeMap::new(),
                 run: RunConfig::new(&args.run, 1, 1),
             };
@@ -309,16 +323,21 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
             .map(|part| Parts::origins(part, model.config().horizon))
             .collect();
         if origins.iter().all(|range| range.is_empty()) {
+            let why = "the part is shorter than the horizon, so nothing is scored";
             if !args.run.json {
-                eprintln!("{what}: the part is shorter than the horizon, so nothing is scored");
+                eprintln!("{what}: {why}");
             }
+            measures.insert(what, Part::Unscored { unscored: why.to_string() });
             continue;
         }
         let forecasts = model.backtest(&device, &weights, data, &origins, training.backtest())?;
         let scores = match model.score(data, &forecasts) {
             Ok(scores) => scores,
             Err(e) => {
-                eprintln!("{what}: {e}");
+                if !args.run.json {
+                    eprintln!("{what}: {e}");
+                }
+                measures.insert(what, Part::Unscored { unscored: e.to_string() });
                 continue;
             }
         };
@@ -329,7 +348,7 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
         let heading = if what == "test" { "Test" } else { "Validation" };
         pictures(&mut ended.report, heading, &model, data, &forecasts, &scores);
         let rows = if what == "test" { "to test" } else { "to validate" };
-        measures.insert(what, Measured::new(rows, scores));
+        measures.insert(what, Part::Scored(Box::new(Measured::new(rows, scores))));
     }
     let report = ended.write()?;
     if args.run.json {
@@ -338,6 +357,17 @@ pub fn run(args: &ForecastArgs) -> Result<ExitCode> {
         eprintln!("the report:     {}", report.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is measured of a part, in the last line of `--json`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part {
+    Scored(Box<Measured>),
+    /// Nothing, and why.
+    Unscored {
+        unscored: String,
+    },
 }
 
 /// What is said before a run.
@@ -378,6 +408,19 @@ fn about(model: &ForecastModel, table: &Table, task: &ForecastTask, name: &str) 
         ),
         format!("windows  {time} steps, {batch} side by side"),
     ];
+    let longest = task.parts().iter().map(|p| p.training.end).max().unwrap_or(0);
+    let usual = config.layout.clock.season();
+    if config.season == 1 && usual >= longest.max(2) {
+        lines.push(format!(
+            "warning  a season of {usual} steps is longer than what is trained on: there is none, nor its baseline"
+        ));
+    }
+    if let Some([name, cell]) = &table.unread_time {
+        lines.push(format!(
+            "warning  column '{name}' ('{cell}') is not read as times, and rows are counted: --time-format says how it \
+             is written, --time none that this is meant"
+        ));
+    }
     if table.filled > 0 {
         lines.push(format!("warning  {} rows lack between others: taken as missing", table.filled));
     }

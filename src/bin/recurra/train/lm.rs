@@ -1,6 +1,6 @@
 //! `recurra train lm`.
 
-use super::folder::{Resumed, data_hash, kept, take_up, trained};
+use super::folder::{Resumed, data_hash, kept, refuse_pipe, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
@@ -147,7 +147,10 @@ struct Job {
     resumed: Option<Resumed>,
 }
 
+/// The hash of a text for validation.
 fn hash_of(tokens: Tokens, file: &Path) -> Result<String> {
+    // It is read twice, which a pipe can't be.
+    refuse_pipe(file)?;
     Ok(data_hash(load(tokens, Some(file))?.bytes()))
 }
 
@@ -266,6 +269,10 @@ impl Job {
             };
             return Err(Error::format(folder, reason));
         }
+        if args.validation.is_some() && training.validation.is_none() {
+            let reason = "the run holds out the last tenth of its text, and goes on with that: leave out --validation";
+            return Err(Error::format(folder, reason));
+        }
         let validation = args.validation.as_ref().or(training.validation.as_ref());
         if let (Some(file), Some(hash)) = (validation, &training.validation_hash)
             && hash_of(model.config().tokens, file)? != *hash
@@ -367,12 +374,17 @@ fn write_a_little(
 pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View> {
     let (model, training): (LanguageModel, LmTraining) = trained(folder)?;
     let weights = model.load_weights(folder)?;
-    let text = load(model.config().tokens, data.or(training.data.as_deref()))?;
-    let [tokens, held_out] = split(model.vocabulary(), &text, None)?;
-    let mut task =
-        LanguageTask::of_tokens(model, tokens, held_out, [training.seq, training.batch])?;
+    let file = data.or(training.data.as_deref());
+    let text = load(model.config().tokens, file)?;
+    let in_file = |e: Error| match (e, file) {
+        (Error::Invalid(what), Some(file)) => Error::format(file, what),
+        (other, _) => other,
+    };
+    let [tokens, held_out] = split(model.vocabulary(), &text, None).map_err(in_file)?;
+    let shape = [training.seq, training.batch];
+    let mut task = LanguageTask::of_tokens(model, tokens, held_out, shape).map_err(in_file)?;
     if let Some(back) = training.back {
-        task = task.with_back(back)?;
+        task = task.with_back(back).map_err(in_file)?;
     }
     crate::microscope::look(engine, &task, &weights, training.run.seed)
 }

@@ -1,6 +1,6 @@
 //! `recurra train music`.
 
-use super::folder::{check_same, file_hash, kept, take_up, trained};
+use super::folder::{check_same, hash_to_keep, kept, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, positive, size};
 use super::session::{About, Session, Unit};
@@ -53,6 +53,20 @@ struct MusicTraining {
     run: RunConfig,
 }
 
+impl MusicTraining {
+    /// The tunes of a file in batches. What trains side by side, or in parts, has one shape.
+    fn task(&self, model: MusicModel, tunes: &Tunes, file: &Path) -> Result<MusicTask> {
+        let one = self.run.ensemble > 1 || self.run.accumulate > 1;
+        let shapes = if one { 1 } else { MusicTask::SHAPES };
+        MusicTask::with_shapes(model, tunes, self.batch_steps, shapes).map_err(|e| {
+            let mut all = tunes.training.iter().chain(&tunes.validation);
+            let is_long = all.any(|tune| tune.len() > self.batch_steps);
+            let hint = if is_long { " (--batch-steps)" } else { "" };
+            Error::format(file, format!("{e}{hint}"))
+        })
+    }
+}
+
 pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let (model, training, resumed) = match (&args.run.resume, &args.data) {
         (Some(folder), data) => {
@@ -72,7 +86,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
             };
             let training = MusicTraining {
                 data: kept(data)?,
-                data_hash: file_hash(data)?,
+                data_hash: hash_to_keep(data)?,
                 batch_steps: args.batch_steps,
                 run: RunConfig::new(&args.run, 1, 1),
             };
@@ -83,12 +97,7 @@ pub fn run(args: &MusicArgs) -> Result<ExitCode> {
     let mut training = training;
     let tunes = Tunes::read(&training.data, model.config().quarters)?;
     let learner = model.clone().with_memory(args.run.memory.memory());
-    let task = MusicTask::new(learner, &tunes, training.batch_steps).map_err(|e| {
-        let mut all = tunes.training.iter().chain(&tunes.validation);
-        let is_long = all.any(|tune| tune.len() > training.batch_steps);
-        let hint = if is_long { " (--batch-steps)" } else { "" };
-        Error::format(&training.data, format!("{e}{hint}"))
-    })?;
+    let task = training.task(learner, &tunes, &training.data)?;
     if resumed.is_none() {
         let epoch = task.buckets().count() as u64;
         let steps = (epoch / args.run.accumulate as u64).max(1);
@@ -157,7 +166,6 @@ pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View>
     let weights = model.load_weights(folder)?;
     let data = data.unwrap_or(&training.data);
     let tunes = Tunes::read(data, model.config().quarters)?;
-    let task = MusicTask::new(model, &tunes, training.batch_steps)
-        .map_err(|e| Error::format(data, e.to_string()))?;
+    let task = training.task(model, &tunes, data)?;
     crate::microscope::look(engine, &task, &weights, training.run.seed)
 }

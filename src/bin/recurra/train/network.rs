@@ -20,7 +20,8 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "L", default_value = "2", value_parser = size,
           conflicts_with = "resume")]
     pub layers: usize,
-    /// Two of each layer, one over the steps from the last to the first: not for what predicts the next step
+    /// Two of each layer, one over the steps from the last to the first: not for what predicts the next step; taggers have them
+    /// anyway
     #[arg(long, conflicts_with = "resume")]
     pub both: bool,
     /// Dropout between the layers and before the linear one

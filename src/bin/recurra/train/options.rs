@@ -155,14 +155,19 @@ impl RunArgs {
         let probe = &self.probe;
         let looks = probe.dry_run || probe.find_lr.is_some() || probe.check_gradients;
         let tells = self.json || self.tensorboard || self.microscope.is_some();
+        #[cfg(feature = "dashboard")]
+        let tells = tells || self.dashboard;
         if looks && (tells || self.profile.profile.is_some()) {
             return refuse(
                 "a look at the task (--dry-run, --find-lr, --check-gradients) is no run that --json, \
-                 --tensorboard, --microscope or --profile could follow",
+                 --tensorboard, --dashboard, --microscope or --profile could follow",
             );
         }
         if resumes && (probe.find_lr.is_some() || probe.check_gradients) {
             return refuse("--find-lr and --check-gradients are of a new run: leave out --resume");
+        }
+        if probe.check_gradients && self.precision.precision == Precision::F16 {
+            return refuse("--check-gradients computes in f32: leave out --precision");
         }
         if self.precision.precision == Precision::F16 && config.precision != Precision::F16 {
             return refuse("the run began in f32 and goes on in it: leave out --precision");

@@ -1,6 +1,6 @@
 //! `recurra train tag`.
 
-use super::folder::{data_hash, kept_all, take_up, trained};
+use super::folder::{data_hash, kept_all, refuse_pipe, take_up, trained};
 use super::network::NetworkArgs;
 use super::options::{RunArgs, RunConfig, rate, size};
 use super::session::{About, Session, Unit};
@@ -96,7 +96,7 @@ pub struct TagArgs {
     /// Never predict tags that can't stand behind one another, as I-x behind O
     #[arg(long, conflicts_with_all = ["resume", "no_crf", "plain_tags"])]
     pub constrained: bool,
-    /// Read sentences from their start to their end alone
+    /// Read sentences from their start to their end alone [default: both ways]
     #[arg(long, conflicts_with_all = ["resume", "both"])]
     pub one_way: bool,
     /// Words of a batch, sentences times the longest, padding among them
@@ -112,6 +112,22 @@ pub struct TagArgs {
 impl TagArgs {
     fn recurrent(&self) -> RecurrentConfig {
         RecurrentConfig { both: !self.one_way, ..self.network.config() }
+    }
+
+    /// Refuses columns where none of the sources has any.
+    fn check_columns(&self) -> Result<()> {
+        let sources = || self.data.iter().chain(&self.validation).chain(&self.test);
+        let asked = [
+            (self.token_column != Columns::default().token, "--token-column"),
+            (self.tag_column.is_some(), "--tag-column"),
+        ];
+        match asked.into_iter().find(|(asked, _)| *asked) {
+            Some((_, option)) if sources().all(|source| source.is_dir()) => {
+                let what = format!("{option} is of files of columns, and the data are folders");
+                Err(Error::Invalid(what))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn features(&self) -> Features {
@@ -138,9 +154,12 @@ pub struct TagTraining {
     validation: Vec<PathBuf>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     test: Vec<PathBuf>,
-    /// Of the data, and of the sentences for validation, so that others are noticed.
+    /// Of the data, of the sentences for validation, and of those to test, so that others are noticed.
     data_hash: String,
     validation_hash: String,
+    /// Absent in folders of versions that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    test_hash: Option<String>,
     #[serde(alias = "held_out")]
     hold_out: f32,
     pub columns: Columns,
@@ -156,6 +175,7 @@ pub struct TagTraining {
 fn hash_of(sources: &[PathBuf]) -> Result<String> {
     let mut all = Vec::new();
     for source in sources {
+        refuse_pipe(source)?;
         let files = match source.is_dir() {
             true => ["seq.in", "seq.out", "label"].map(|name| source.join(name)).to_vec(),
             false => vec![source.clone()],
@@ -175,12 +195,12 @@ struct Parts {
 }
 
 impl TagTraining {
-    fn read(&self, sources: &[PathBuf]) -> Result<Vec<Sentence>> {
-        let mut sentences = tag::read(sources, self.columns)?;
-        if self.tags_only {
-            sentences.iter_mut().for_each(|sentence| sentence.intent = None);
+    /// Sentences as those that were trained with are read.
+    pub fn read(&self, sources: &[PathBuf]) -> Result<Vec<Sentence>> {
+        match self.tags_only {
+            true => tag::read_tags(sources, self.columns),
+            false => tag::read(sources, self.columns),
         }
-        Ok(sentences)
     }
 
     /// All of them; what is held out is drawn by the seed.
@@ -211,7 +231,15 @@ impl TagTraining {
     }
 
     fn task(&self, model: TagModel, parts: &Parts) -> Result<TagTask> {
-        TagTask::new(model, &parts.training, &parts.validation, self.batches())
+        let mut all = parts.training.iter().chain(&parts.validation);
+        let is_long = all.any(|sentence| sentence.tokens.len() > self.batch_words);
+        let task = TagTask::new(model, &parts.training, &parts.validation, self.batches());
+        task.map_err(|e| match e {
+            Error::Format { path, reason } if is_long => {
+                Error::format(path, format!("{reason} (--batch-words)"))
+            }
+            other => other,
+        })
     }
 }
 
@@ -229,8 +257,13 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
                             *own = kept_all(given)?;
                         }
                     }
+                    let same_test = match &training.test_hash {
+                        Some(hash) => hash_of(&training.test)? == *hash,
+                        None => true,
+                    };
                     let same = hash_of(&training.data)? == training.data_hash
-                        && hash_of(&training.validation)? == training.validation_hash;
+                        && hash_of(&training.validation)? == training.validation_hash
+                        && same_test;
                     match same {
                         true => Ok(()),
                         false => Err(Error::format(
@@ -243,12 +276,14 @@ pub fn run(args: &TagArgs) -> Result<ExitCode> {
             (model, training, parts, Some(resumed))
         }
         None => {
+            args.check_columns()?;
             let training = TagTraining {
                 data: kept_all(&args.data)?,
                 validation: kept_all(&args.validation)?,
                 test: kept_all(&args.test)?,
                 data_hash: hash_of(&args.data)?,
                 validation_hash: hash_of(&args.validation)?,
+                test_hash: Some(hash_of(&args.test)?),
                 hold_out: args.hold_out,
                 columns: Columns { token: args.token_column, tag: args.tag_column },
                 tags_only: args.tags_only,

@@ -117,7 +117,8 @@ pub fn unknown(score: &TagScore) -> Option<String> {
     let &TagScore { unknown_tags: tags, unknown_intents: intents, .. } = score;
     (tags + intents > 0).then(|| {
         format!(
-            "{tags} words have tags that the model did not learn, {intents} sentences such intents: they count as wrong"
+            "{tags} words have tags that the model did not learn, {intents} sentences such intents: these words and \
+             sentences count as wrong; an entity counts as right by its type and its words alone"
         )
     })
 }

@@ -61,7 +61,7 @@ pub(super) fn labels(path: &Path, bytes: &[u8]) -> Result<Vec<String>> {
     }
     #[cfg(feature = "onnx")]
     if crate::format::npz::is_numpy(bytes) {
-        let arrays = crate::format::npz::read_arrays(path)?;
+        let arrays = crate::format::npz::parse_arrays(path, bytes)?;
         return match arrays.values().next() {
             Some(array) if arrays.len() == 1 => numpy::label_list(path, "labels", array),
             _ => Err(Error::format(path, "labels are one array")),
@@ -97,7 +97,7 @@ pub(super) use numpy::numpy;
 #[cfg(feature = "onnx")]
 mod numpy {
     use super::*;
-    use crate::format::npz::read_arrays;
+    use crate::format::npz::parse_arrays;
     use crate::task::classify::Format;
     use crate::tensor::Value;
     use std::collections::BTreeMap;
@@ -110,8 +110,8 @@ mod numpy {
     const TEST_LABELS: [&str; 2] = ["y_test", "Y_test"];
 
     /// An archive with arrays of sequences and labels, perhaps others to test; or one array, with labels elsewhere.
-    pub(in super::super) fn numpy(source: &Source, _bytes: &[u8]) -> Result<Found> {
-        let arrays = read_arrays(source.path)?;
+    pub(in super::super) fn numpy(source: &Source, bytes: &[u8]) -> Result<Found> {
+        let arrays = parse_arrays(source.path, bytes)?;
         let find = |names: &[&str]| {
             names
                 .iter()

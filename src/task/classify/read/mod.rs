@@ -7,10 +7,9 @@ mod table;
 mod ts;
 
 use super::{Examples, Format, Reading};
-use crate::data::text_of;
+use crate::data::{text_of, unpacked};
 use crate::error::{Error, Result};
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What a file holds.
@@ -86,8 +85,11 @@ impl Reading {
             return Err(Error::invalid(what));
         }
         let mut all: Option<Found> = None;
+        let mut reading = self.clone();
         for (i, file) in files.iter().enumerate() {
-            let found = self.read(file, labels.get(i).map(PathBuf::as_path), labelled)?;
+            let found = reading.read(file, labels.get(i).map(PathBuf::as_path), labelled)?;
+            // The files behind the first have its columns, in whatever order.
+            reading = reading.settled(found.format, &found.columns);
             all = Some(match all {
                 None => found,
                 Some(before) => {
@@ -146,14 +148,13 @@ impl Reading {
             Format::Numpy => arrays::numpy(&source, &bytes)?,
             _ => {
                 let text = text_of(file, bytes)?;
-                let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
                 let (examples, columns) = match format {
-                    Format::Csv => table::texts(&source, text)?,
-                    Format::Wide => table::wide(&source, text)?,
-                    Format::Long => table::long(&source, text)?,
-                    Format::Ts => (ts::read(&source, text)?, Vec::new()),
-                    Format::Blocks => (blocks::read(&source, text)?, Vec::new()),
-                    _ => (lines::read(&source, text, format)?, Vec::new()),
+                    Format::Csv => table::texts(&source, &text)?,
+                    Format::Wide => table::wide(&source, &text)?,
+                    Format::Long => table::long(&source, &text)?,
+                    Format::Ts => (ts::read(&source, &text)?, Vec::new()),
+                    Format::Blocks => (blocks::read(&source, &text)?, Vec::new()),
+                    _ => (lines::read(&source, &text, format)?, Vec::new()),
                 };
                 Found { columns, ..Found::plain(examples, format) }
             }
@@ -162,6 +163,16 @@ impl Reading {
             true => Err(Error::format(file, "there is no sequence in it")),
             false => Ok(found),
         }
+    }
+
+    /// How other files are read like one of this form that had these columns: the columns of values are known by their
+    /// names then, so that another table may have them in another order.
+    pub fn settled(&self, format: Format, columns: &[String]) -> Reading {
+        let mut settled = self.clone();
+        if format == Format::Long && self.values.is_empty() {
+            settled.values = table::values_among(self, columns);
+        }
+        settled
     }
 
     /// Whether a line names columns of a table that had these: whoever reads another one without its name, from
@@ -187,7 +198,10 @@ impl Reading {
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(1 << 16)]);
         let start = start.trim_start_matches('\u{feff}');
         let mut filled = start.split('\n').filter(|line| !line.trim().is_empty());
-        let first = filled.next().unwrap_or("").trim_end_matches('\r');
+        let Some(first) = filled.next() else {
+            return Err(Error::format(file, "there is no sequence in it, but empty lines alone"));
+        };
+        let first = first.trim_end_matches('\r');
         let numbers = |text: &str| {
             text.split([' ', ',', '\t', ';']).all(|x| x.is_empty() || x.parse::<f64>().is_ok())
         };
@@ -239,17 +253,6 @@ impl Reading {
              (--text) or of numbers; __label__; .ts; IDX; NumPy; blocks of numbers. --format names one",
         ))
     }
-}
-
-/// What gzip packed, or what wasn't packed.
-fn unpacked(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes);
-    }
-    let mut all = Vec::new();
-    let read = flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut all);
-    read.map_err(|e| Error::format(path, format!("no whole gzip file ({e}); is it cut short?")))?;
-    Ok(all)
 }
 
 /// A finite number.

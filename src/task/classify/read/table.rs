@@ -2,14 +2,15 @@
 
 use super::{Source, number};
 use crate::error::{Error, Result};
-use crate::task::classify::Examples;
+use crate::task::classify::{Examples, Reading};
 use crate::task::records::{records, separator};
 use csv::StringRecord;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Names that columns have where nobody said which it is.
 const TEXTS: [&str; 4] = ["text", "sentence", "review", "comment"];
 const LABELS: [&str; 5] = ["label", "class", "target", "y", "category"];
+const SEQUENCES: [&str; 2] = ["sequence", "id"];
 
 /// Whether a first line names a column of texts: this one, or one that is usual.
 pub(super) fn has_text_column(first: &str, given: Option<&str>) -> bool {
@@ -27,6 +28,29 @@ pub(super) fn named_columns(first: &str) -> Vec<String> {
 
 pub(super) fn plain(name: &str) -> String {
     name.trim().trim_matches('"').to_lowercase()
+}
+
+/// The column of this name among others, or of one of these where none is given.
+fn column_of<'a>(
+    names: impl Iterator<Item = &'a str> + Clone,
+    given: Option<&str>,
+    usual: &[&str],
+) -> Option<usize> {
+    let at = |name: &str| names.clone().position(|own| plain(own) == plain(name));
+    match given {
+        Some(name) => at(name),
+        None => usual.iter().find_map(|name| at(name)),
+    }
+}
+
+/// The columns of a long table that are values where none were named: all but those of the sequence and the label.
+pub(super) fn values_among(reading: &Reading, columns: &[String]) -> Vec<String> {
+    let find = |given: &Option<String>, usual: &[&str]| {
+        column_of(columns.iter().map(String::as_str), given.as_deref(), usual)
+    };
+    let others = [find(&reading.sequence, &SEQUENCES), find(&reading.label, &LABELS)];
+    let values = columns.iter().enumerate().filter(|(c, _)| !others.contains(&Some(*c)));
+    values.map(|(_, name)| name.clone()).collect()
 }
 
 /// The lines of a table, with the line of the file that each begins at.
@@ -64,11 +88,32 @@ impl<'a> Rows<'a> {
 
     /// The column of this name, or of one of these where none is given.
     fn find(&self, given: Option<&str>, usual: &[&str]) -> Option<usize> {
-        let header = self.header.as_ref()?;
-        let at = |name: &str| header.iter().position(|own| plain(own) == plain(name));
-        match given {
-            Some(name) => at(name),
-            None => usual.iter().find_map(|name| at(name)),
+        column_of(self.header.as_ref()?.iter(), given, usual)
+    }
+
+    /// Refuses two columns of one name, where it is one that counts.
+    fn check_names(&self, counts: impl Fn(&str) -> bool) -> Result<()> {
+        let mut seen = HashSet::new();
+        for (at, name) in self.header.iter().flatten().enumerate() {
+            let own = plain(name);
+            if !own.is_empty() && counts(&own) && !seen.insert(own) {
+                let what = format!("there are two columns of the name '{}'", name.trim());
+                return Err(self.source.bad(1, Some(at + 1), &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a column that is asked for twice.
+    fn check_apart(&self, asked: &[usize]) -> Result<()> {
+        let mut seen = HashSet::new();
+        match asked.iter().find(|&&column| !seen.insert(column)) {
+            None => Ok(()),
+            Some(&column) => {
+                let name = self.header.as_ref().and_then(|header| header.get(column));
+                let what = format!("the column '{}' is asked for twice", name.unwrap_or("").trim());
+                Err(self.source.bad(1, Some(column + 1), &what))
+            }
         }
     }
 
@@ -117,11 +162,13 @@ fn placed(examples: Examples, rows: &Rows, places: Vec<usize>, label: Option<usi
 /// A column of texts and one of labels.
 pub(super) fn texts(source: &Source, text: &str) -> Result<Named> {
     let rows = Rows::read(source, text, |_| true)?;
+    rows.check_names(|_| true)?;
     let column = rows.need(source.reading.text.as_deref(), &TEXTS, "--text")?;
     let label = match source.labelled {
         true => Some(rows.need(source.reading.label.as_deref(), &LABELS, "--label")?),
         false => None,
     };
+    rows.check_apart(&[Some(column), label].into_iter().flatten().collect::<Vec<_>>())?;
     let (mut list, mut labels, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for (line, record) in &rows.rows {
         list.push(record.get(column).unwrap_or("").to_string());
@@ -145,6 +192,11 @@ pub(super) fn wide(source: &Source, text: &str) -> Result<Named> {
         first.iter().all(|field| number(field).is_none()) || first.iter().any(named)
     };
     let rows = Rows::read(source, text, names)?;
+    // Values have their places, whatever they are called.
+    rows.check_names(|name| match given {
+        Some(given) => name == plain(given),
+        None => LABELS.contains(&name),
+    })?;
     let label = match (&rows.header, source.labelled) {
         (Some(_), true) => Some(rows.need(given, &LABELS, "--label")?),
         (Some(_), false) => rows.find(given, &LABELS),
@@ -175,8 +227,9 @@ pub(super) fn wide(source: &Source, text: &str) -> Result<Named> {
 /// A step a line: a column says of which sequence, one its label, the others are values.
 pub(super) fn long(source: &Source, text: &str) -> Result<Named> {
     let rows = Rows::read(source, text, |_| true)?;
+    rows.check_names(|_| true)?;
     let reading = source.reading;
-    let sequence = rows.need(reading.sequence.as_deref(), &["sequence", "id"], "--sequence")?;
+    let sequence = rows.need(reading.sequence.as_deref(), &SEQUENCES, "--sequence")?;
     let label = match source.labelled {
         true => Some(rows.need(reading.label.as_deref(), &LABELS, "--label")?),
         false => rows.find(reading.label.as_deref(), &LABELS),
@@ -194,15 +247,16 @@ pub(super) fn long(source: &Source, text: &str) -> Result<Named> {
     if columns.is_empty() {
         return Err(Error::format(source.path, "line 1: there is no column of values"));
     }
+    // Where labels are left out, a column of values may have one of their usual names.
+    let label = label.filter(|_| source.labelled);
+    rows.check_apart(&[&columns[..], &[sequence], label.as_slice()].concat())?;
     let (mut lists, mut labels, mut places) = (Vec::<Vec<f32>>::new(), Vec::new(), Vec::new());
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     for (line, record) in &rows.rows {
         let name = record.get(sequence).unwrap_or("");
         let next = lists.len();
         let at = *numbers.entry(name).or_insert(next);
-        let own = label
-            .filter(|_| source.labelled)
-            .map(|c| Ok::<_, Error>((c, rows.label(*line, record, c)?)));
+        let own = label.map(|c| Ok::<_, Error>((c, rows.label(*line, record, c)?)));
         let own = own.transpose()?;
         if at == next {
             lists.push(Vec::new());

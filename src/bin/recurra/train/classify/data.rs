@@ -1,6 +1,6 @@
 //! The sequences of a run: which files they come from, and what is held out.
 
-use crate::train::folder::{check_same, file_hash, kept_all};
+use crate::train::folder::{check_same, hash_to_keep, kept_all};
 use crate::train::options::RunConfig;
 use recurra::task::classify::{Examples, Format, Reading};
 use recurra::{Error, Result};
@@ -20,7 +20,7 @@ pub struct Files {
 impl Files {
     pub fn new(files: &[PathBuf], labels: &[PathBuf]) -> Result<Self> {
         let hashes =
-            files.iter().chain(labels).map(|file| file_hash(file)).collect::<Result<_>>()?;
+            files.iter().chain(labels).map(|file| hash_to_keep(file)).collect::<Result<_>>()?;
         Ok(Files { files: kept_all(files)?, labels: kept_all(labels)?, hashes })
     }
 
@@ -94,6 +94,14 @@ impl ClassTraining {
             .into_iter()
             .try_for_each(|files| files.check_same(folder))
     }
+
+    /// How other files are read that are like those that were trained with.
+    pub fn reading(&self) -> Reading {
+        match self.format {
+            Some(format) => self.reading.settled(format, &self.columns),
+            None => self.reading.clone(),
+        }
+    }
 }
 
 /// What is learned, what the best weights are chosen by, and what is measured by.
@@ -108,8 +116,10 @@ pub struct Parts {
 
 impl Parts {
     pub fn read(training: &ClassTraining) -> Result<Self> {
-        let read = |files: &Files| training.reading.read_all(&files.files, &files.labels, true);
-        let found = read(&training.data)?;
+        let Files { files, labels, .. } = &training.data;
+        let found = training.reading.read_all(files, labels, true)?;
+        let reading = training.reading.settled(found.format, &found.columns);
+        let read = |files: &Files| reading.read_all(&files.files, &files.labels, true);
         let hold_out = |all: Examples, share: f32, seed: u64| -> Result<_> {
             if share == 0.0 {
                 return Ok((all, None));

@@ -190,6 +190,17 @@ impl ClassArgs {
             sequence: sequence.clone(),
             values: values.clone(),
         };
+        // The parser looks over what another option needs where that one stands against a third.
+        for (labels, files, what) in [
+            (&self.validation_labels, &self.validation, "--validation"),
+            (&self.test_labels, &self.test, "--test"),
+        ] {
+            if !labels.is_empty() && files.is_empty() {
+                return Err(Error::Invalid(format!(
+                    "{what}-labels are of {what}, which is not there"
+                )));
+            }
+        }
         let learning = &self.learning;
         let one = self.run.ensemble > 1 || self.run.accumulate > 1;
         Ok(ClassTraining {
@@ -217,6 +228,13 @@ impl ClassArgs {
         let input = match training.content() {
             Content::Texts(list) => {
                 refuse(&[(own.scaling.is_some(), "--scaling")], "numbers", "texts")?;
+                if own.tokens == Some(Tokens::Bytes) {
+                    let listed = [
+                        (own.vocabulary.is_some(), "--vocabulary"),
+                        (own.least.is_some(), "--least"),
+                    ];
+                    refuse(&listed, "words and characters", "read as bytes")?;
+                }
                 InputConfig::Text(TextConfig::over(
                     list,
                     own.tokens.unwrap_or(Tokens::Words),
@@ -383,11 +401,16 @@ pub fn run(args: &ClassArgs) -> Result<ExitCode> {
 }
 
 /// What flows through a trained model in the first batch of its sequences, or of others.
-pub fn look(folder: &Path, data: Option<&Path>, engine: &Engine) -> Result<View> {
+pub fn look(
+    folder: &Path,
+    data: Option<&Path>,
+    labels: Option<&Path>,
+    engine: &Engine,
+) -> Result<View> {
     let (model, training): (ClassModel, ClassTraining) = trained(folder)?;
     let weights = model.load_weights(folder)?;
     let examples = match data {
-        Some(file) => training.reading.read(file, None, true)?.examples,
+        Some(file) => training.reading().read(file, labels, true)?.examples,
         None => Parts::read(&training)?.training,
     };
     let data = ClassData::new(&model, &examples, None, loss(&training))?;
