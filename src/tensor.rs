@@ -79,6 +79,26 @@ pub(crate) fn require_finite(name: &str, tensor: ArrayViewD<'_, f32>) -> Result<
     Err(Error::invalid(what))
 }
 
+/// Whether weights have all tensors of these names, in these shapes: others may be among them.
+///
+/// # Errors
+/// The tensor that is missing or has another shape.
+pub(crate) fn require_shapes(
+    shapes: &BTreeMap<String, Vec<usize>>,
+    weights: &NamedTensors,
+) -> Result<()> {
+    for (name, shape) in shapes {
+        let tensor = weights.get(name).ok_or_else(|| Error::Missing {
+            tensor: name.clone(),
+            place: "the weights".to_string(),
+        })?;
+        if tensor.shape() != shape.as_slice() {
+            return Err(Error::shape(name, shape, tensor.shape()));
+        }
+    }
+    Ok(())
+}
+
 /// A host tensor of one of the types that files hold: floats are float32, all integers are int64.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

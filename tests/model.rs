@@ -7,13 +7,13 @@ use common::{apart, engines};
 use recurra::cell::CellKind;
 use recurra::engine::Engine;
 use recurra::kernel::Activation;
-use recurra::layer::{Direction, Initializer, Linear, Merge};
+use recurra::layer::{Direction, Initializer, Linear, Merge, Recurrent};
 use recurra::model::{Fit, Flow, IGNORE, Layer, Model, Samples, Sequences, Sequential, Targets};
-use recurra::optim::Averaging;
+use recurra::optim::{Averaging, Optimizer, Update};
 use recurra::schedule::Recorder;
 use recurra::tensor::{NamedTensors, Precision};
 use recurra::train::{TrainOptions, Trainer, check_gradients};
-use recurra::{Loss, Result};
+use recurra::{Error, Loss, Result};
 
 const LENGTHS: [usize; 9] = [4, 1, 7, 0, 3, 7, 2, 5, 4];
 
@@ -316,6 +316,20 @@ fn what_does_not_fit_is_named() {
     refused(values().gru(4).layer(Linear::new("head", 5, 2)), &["layer 2, 'head'", "5", "4"]);
     refused(values().linear(0), &["layer 1, 'linear'"]);
     refused(values().dropout(1.0), &["layer 1, 'dropout'", "[0, 1)"]);
+    // Sizes that no list of parameters would fit in memory for, or whose products wrap.
+    for layers in [1 << 40, usize::MAX] {
+        let deep = Recurrent { layers, ..Recurrent::new("deep", CellKind::Gru, 2, 2) };
+        refused(values().layer(deep), &["layer 1, 'deep'", "number of layers"]);
+    }
+    refused(values().lstm(1 << 62), &["layer 1, 'lstm'", "hidden size of 4611686018427387904"]);
+    refused(Sequential::values(1 << 62).lstm(2), &["elements"]);
+    refused(values().linear(1 << 62), &["layer 1, 'linear'", "elements"]);
+    // One direction, or a sum of both, has no second end.
+    refused(values().gru(4).both_ends(), &["layer 2, 'both_ends'", "last step"]);
+    let summed = values().recurrent_with(CellKind::Gru, 4, |stack| {
+        stack.recurrent.direction = Direction::Both(Merge::Sum);
+    });
+    refused(summed.dropout(0.5).both_ends(), &["layer 3, 'both_ends'"]);
     let twice = Linear::new("linear", 3, 3);
     refused(values().linear(3).layer(twice), &["layer 2, 'linear'", "'linear.weight' already"]);
     let uses = Careless { uses: "other", starts: true };
@@ -349,6 +363,13 @@ fn what_does_not_fit_is_named() {
     let error = message(trained.predict(&engine, &Sequences::tokens(vec![vec![1], vec![3, 4]])));
     assert!(error.contains("sequence 2, step 2: token 4"), "{error}");
     assert!(trained.predict(&engine, &Sequences::tokens(vec![])).unwrap().is_empty());
+    // Weights that were changed into another shape of as many numbers.
+    let mut trained = model.with_weights(model.initial_weights(1).unwrap()).unwrap();
+    let name = "gru.weight_ih_l0";
+    let turned = trained.weights[name].clone().reversed_axes();
+    trained.weights.insert(name.to_string(), turned);
+    let error = message(trained.predict(&engine, &Sequences::values(2, vec![vec![0.0; 4]])));
+    assert!(error.contains(name) && error.contains("[12, 2]"), "{error}");
     // A loss of another kind of targets.
     let fit = Fit::new(&model, &classes).unwrap().with_loss(&Loss::MeanSquared);
     assert!(fit.run(&engine, TrainOptions::new(2), |_| Ok(())).is_err());
@@ -367,4 +388,111 @@ fn a_summary_counts() {
         assert!(summary.contains(words), "{words}: {summary}");
     }
     assert_eq!(model.recurrent().len(), 1);
+}
+
+/// An sLSTM's learned c, n and m have gradients from the first step on, which central differences agree with.
+#[test]
+fn an_slstm_learns_its_initial_states() {
+    let samples = {
+        let inputs = Sequences::values(2, values(2, &LENGTHS));
+        Samples::new(inputs, Targets::value(2, values(2, &[1; LENGTHS.len()]))).unwrap()
+    };
+    let model = Sequential::values(2).recurrent_with(CellKind::Slstm, 3, |stack| {
+        stack.recurrent.learned_initial = true;
+    });
+    let model = model.last_step().linear(2).build().unwrap();
+    let name = "slstm.initial_l0";
+    let start = model.initial_weights(1).unwrap()[name].clone();
+    assert_eq!(start.as_slice().unwrap(), [0., 0., 0., 0., 0., 0., 1., 1., 1., 0., 0., 0.]);
+    for engine in engines() {
+        let options = TrainOptions::new(3);
+        let fit = Fit::new(&model, &samples).unwrap().with_shapes(1).unwrap();
+        for check in check_gradients(&engine, &fit, &options).unwrap() {
+            assert!(check.error() < 2e-3, "{} {check:?}", engine.name());
+        }
+        let trained = fit.run(&engine, options, |_| Ok(())).unwrap();
+        let ended = &trained.weights[name];
+        for (part, what) in ["h", "c", "n", "m"].into_iter().enumerate() {
+            let own = 3 * part..3 * (part + 1);
+            let moved = own.into_iter().filter(|&i| ended[[i]] != start[[i]]).count();
+            assert_eq!(moved, 3, "{} {what}: {ended:?}", engine.name());
+        }
+    }
+}
+
+/// A last step that breaks the weights has a loss from before it: it is an error nevertheless.
+#[test]
+fn weights_that_are_no_numbers_are_no_fit() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let inputs = Sequences::values(2, values(2, &[4, 4]));
+    let wanted = vec![vec![1e3, 1e3], vec![-1e3, 1e3]];
+    let samples = Samples::new(inputs, Targets::value(2, wanted)).unwrap();
+    let model = Sequential::values(2).gru(4).last_step().linear(2).build().unwrap();
+    let update = Update::new(Optimizer::sgd(0.0));
+    let options = TrainOptions { learning_rate: 3e38, update, ..TrainOptions::new(1) };
+    let error = model.fit(&engine, &samples, None, options).unwrap_err();
+    assert!(matches!(&error, Error::NotFinite { step: 1, .. }), "{error}");
+    // There is no folder, so there is no checkpoint to go back to.
+    let error = error.to_string();
+    assert!(error.contains("linear.") && !error.contains("checkpoint"), "{error}");
+}
+
+/// Options and targets that can't be trained with are named before the first step, targets with whose they are.
+#[test]
+fn what_cannot_be_trained_is_told_before_the_first_step() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let inputs = || Sequences::values(2, values(2, &[2, 3]));
+    let samples = |targets| Samples::new(inputs(), targets).unwrap();
+    let model = Sequential::values(2).gru(4).linear(3).build().unwrap();
+    let good = samples(Targets::classes(vec![vec![0, 1], vec![2, IGNORE, 0]]));
+    let refused = |options: TrainOptions| message(model.fit(&engine, &good, None, options));
+    let plain = || TrainOptions::new(2);
+    for learning_rate in [0.0, -0.1, f32::NAN, f32::INFINITY] {
+        let error = refused(TrainOptions { learning_rate, ..plain() });
+        assert!(error.contains("learning rate") && error.contains("above 0"), "{error}");
+    }
+    let counts = [
+        (TrainOptions { steps: 0, ..plain() }, "number of steps"),
+        (TrainOptions { evaluate_every: 0, ..plain() }, "evaluate_every"),
+        (TrainOptions { save_every: 0, ..plain() }, "save_every"),
+        (TrainOptions { micro_batches: 0, ..plain() }, "micro-batches"),
+        (TrainOptions { patience: Some(0), ..plain() }, "patience"),
+        (TrainOptions { overfit: Some(0), ..plain() }, "by heart"),
+        (TrainOptions { micro_batches: 2, ..plain() }, "Fit::with_shapes(1)"),
+    ];
+    for (options, word) in counts {
+        let error = refused(options);
+        assert!(error.contains(word), "{word}: {error}");
+    }
+
+    let ran = |fit: Result<Fit>| message(fit.and_then(|fit| fit.run(&engine, plain(), |_| Ok(()))));
+    let fit = |samples| Fit::new(&model, samples);
+    let bad = samples(Targets::classes(vec![vec![0, 1], vec![2, 3, 0]]));
+    let place = "sequence 2, step 2: class 3 of a model that gives 3 classes";
+    assert!(ran(fit(&bad)).contains(&format!("training samples: {place}")));
+    let error = ran(fit(&good).and_then(|fit| fit.with_validation(&bad)));
+    assert!(error.contains(&format!("validation samples: {place}")), "{error}");
+    // The same by a loss that was given.
+    let cross = Loss::CrossEntropy(Default::default());
+    let error = ran(fit(&bad).map(|fit| fit.with_loss(&cross)));
+    assert!(error.contains(place), "{error}");
+    let error = ran(fit(&good).map(|fit| fit.with_loss(&cross)));
+    assert!(error.contains("sequence 2, step 2: class 4294967295"), "{error}");
+
+    let wanted = |width, value| {
+        let list = [2, 3].map(|steps: usize| vec![value; steps * width]);
+        samples(Targets::values(width, list.to_vec()))
+    };
+    let two = wanted(2, 0.5);
+    let error = ran(fit(&two));
+    assert!(error.contains("2 values are wanted of a model that gives rows of 3"), "{error}");
+    let quantiles = Loss::Quantile { levels: vec![0.1, 0.5, 0.9] };
+    assert!(ran(fit(&two).map(|fit| fit.with_loss(&quantiles))).contains("3 for each"));
+    let questions = Loss::BinaryCrossEntropy { positive: None };
+    let (inside, outside) = (wanted(3, 1.0), wanted(3, 1.5));
+    fit(&inside).unwrap().with_loss(&questions).run(&engine, plain(), |_| Ok(())).unwrap();
+    let error = ran(fit(&outside).map(|fit| fit.with_loss(&questions)));
+    assert!(error.contains("training samples: sequence 1, step 1: a value of 1.5"), "{error}");
+    let error = ran(Fit::new(&model, &samples(Targets::class(vec![0, 1]))));
+    assert!(error.contains("training samples") && error.contains("one a sequence"), "{error}");
 }

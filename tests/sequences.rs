@@ -3,7 +3,7 @@
 mod common;
 
 use common::engines;
-use recurra::cell::CellKind;
+use recurra::cell::{Cell, CellKind};
 use recurra::engine::Engine;
 use recurra::kernel::BufferId;
 use recurra::layer::{
@@ -257,6 +257,11 @@ fn a_live_batch_refuses_what_it_cannot_do() {
     assert!(live.step(&[f32::NAN; 6]).unwrap_err().to_string().contains("slot 0"));
     live.leave(b).unwrap();
     assert!(live.leave(b).is_err());
+    // A handle that ended says so when another session has its slot, and ends nothing.
+    let later = live.join().unwrap();
+    assert_eq!(later.slot(), b.slot());
+    assert!(live.leave(b).unwrap_err().to_string().contains("has ended"));
+    live.leave(later).unwrap();
     live.step(&[0.5, 0.5, 0.5, f32::NAN, 0.0, 0.0]).unwrap();
     live.leave(a).unwrap();
     assert!(LiveBatch::new(&engine, &stack, &weights, 0).is_err());
@@ -265,6 +270,75 @@ fn a_live_batch_refuses_what_it_cannot_do() {
         ..Recurrent::new("rnn", CellKind::Gru, INPUT, HIDDEN)
     };
     assert!(LiveBatch::new(&engine, &both, &weights, 2).is_err());
+    let refused = |engine: &Engine, weights: &NamedTensors| {
+        LiveBatch::new(engine, &stack, weights, 2).err().unwrap().to_string()
+    };
+    let ensemble = engine.ensemble(2).unwrap();
+    assert!(refused(&ensemble, &weights).contains("engine for one"));
+    // As many numbers, in another shape.
+    let mut turned = weights.clone();
+    let name = "rnn.weight_ih_l0";
+    turned.insert(name.to_string(), weights[name].clone().reversed_axes());
+    assert!(refused(&engine, &turned).contains(name));
+}
+
+/// Sessions of a stack with learned initial states start from them, whenever they join and whoever was in their slot
+/// before; states that are carried without a live batch are refused.
+#[test]
+fn sessions_start_from_learned_states() {
+    let steps = 5;
+    let mut cells = [CellKind::Lstm, CellKind::Gru, CellKind::Slstm].map(Cell::from);
+    cells[0].projection = Some(3);
+    for engine in engines() {
+        for cell in cells.clone() {
+            let stack = Recurrent {
+                layers: 2,
+                learned_initial: true,
+                ..Recurrent::new("rnn", cell, INPUT, HIDDEN)
+            };
+            let mut weights = weights(&stack);
+            for (name, tensor) in &mut weights {
+                if name.contains("initial") {
+                    // sLSTM's n has to be positive.
+                    tensor.iter_mut().enumerate().for_each(|(i, x)| *x = 0.3 + 0.1 * i as f32);
+                }
+            }
+            let x = values(steps * INPUT);
+            let mut rec = Recorder::inference();
+            let input = rec.input("x", [steps, INPUT], false).unwrap();
+            let y = stack.record(&mut rec, input, [steps, 1], &InitialState::Zero).unwrap().output;
+            let width = y.columns;
+            rec.output("y", y).unwrap();
+            let store = engine.store();
+            store.set_all(&weights).unwrap();
+            let mut program = engine.load(&rec.finish(), &store).unwrap();
+            program.write(input.view.buffer, &x).unwrap();
+            program.run().unwrap();
+            let whole = program.read(program.find("y").unwrap()).unwrap();
+
+            let mut live = LiveBatch::new(&engine, &stack, &weights, 2).unwrap();
+            let other = live.join().unwrap();
+            let first = live.join().unwrap();
+            live.step(&values(2 * INPUT)).unwrap();
+            live.leave(first).unwrap();
+            live.step(&values(2 * INPUT)).unwrap();
+            let own = live.join().unwrap();
+            assert_eq!((own.slot(), other.slot()), (1, 0));
+            for (t, want) in whole.chunks(width).enumerate() {
+                let mut rows = values(2 * INPUT);
+                rows[INPUT..].copy_from_slice(&x[t * INPUT..][..INPUT]);
+                let y = live.step(&rows).unwrap();
+                let apart = y[width..].iter().zip(want).map(|(a, b)| (a - b).abs());
+                let apart = apart.fold(0.0, f32::max);
+                assert!(apart < 2e-6, "{engine:?} {:?} step {t}: {apart}", stack.cell);
+            }
+            let mut rec = Recorder::training();
+            let input = rec.input("x", [steps, INPUT], false).unwrap();
+            let carried = InitialState::Carried("state".to_string());
+            let error = stack.record(&mut rec, input, [steps, 1], &carried).unwrap_err();
+            assert!(error.to_string().contains("learned initial states"), "{error}");
+        }
+    }
 }
 
 /// Initial weights of other frameworks: what their definitions say of them.

@@ -672,3 +672,35 @@ fn the_norm_is_that_of_all_gradients() {
         assert!(error < 1e-5 && norms[0] != norms[2], "{}: {norms:?} {want}", engine.name());
     }
 }
+
+/// What one optimizer has kept of the gradients is nothing for another, even where the names are the same; a folder that
+/// doesn't say whose it is, is taken as before. A folder is made before the first step, or refused there.
+#[test]
+fn a_checkpoint_is_of_its_optimizer() {
+    use recurra::optim::{Optimizer, Update};
+    let text = sums();
+    let task = task(&text);
+    let by = |optimizer| TrainOptions { update: Update::new(optimizer), ..options(4) };
+    let folder = tempfile::tempdir().unwrap();
+    let inside = folder.path().join("a/b");
+    let momentum = Optimizer::sgd(0.9);
+    let mut trainer = Trainer::new(&engine(), &task, by(momentum), None).unwrap();
+    trainer.run(Some(&inside), |_| Ok(())).unwrap();
+    let saved = || Checkpoint::load(&inside).unwrap();
+    assert_eq!(saved().optimizer.as_deref(), Some("sgd"));
+    let resumed = |optimizer, checkpoint| {
+        Trainer::new(&engine(), &task, by(optimizer), Some(checkpoint)).map(|_| ())
+    };
+    resumed(momentum, saved()).unwrap();
+    // Both have a velocity for each parameter.
+    let error = resumed(Optimizer::nesterov(0.9), saved()).unwrap_err().to_string();
+    assert!(error.contains("optimizer is sgd, not nesterov"), "{error}");
+    resumed(Optimizer::nesterov(0.9), Checkpoint { optimizer: None, ..saved() }).unwrap();
+
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").unwrap();
+    let mut trainer = Trainer::new(&engine(), &task, by(momentum), None).unwrap();
+    let error = trainer.run(Some(&file), |_| Ok(())).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert_eq!(trainer.step(), 0);
+}

@@ -209,6 +209,13 @@ impl Engine {
     }
 
     /// Runs in a host program's device, beside the host's own work.
+    ///
+    /// What the device was opened with is what there is: its limits (a recording that needs more is refused by
+    /// [`Engine::check`] and [`Engine::load`]), and its features, without which f16, profiles by timestamps and
+    /// cooperative matrices are refused or left out. `adapter` has to be the one that the device is of, as it tells the
+    /// device's name and kind, and `queue` the device's own: nothing can compare them here. The handlers of errors stay the
+    /// host's: without any, wgpu panics on an error that nobody waited for, a lost device among them. Nothing is tried out
+    /// on the host's device to find the fastest way.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         Engine::Gpu(GpuEngine::from_wgpu(adapter, device, queue))
     }

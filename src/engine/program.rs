@@ -269,7 +269,8 @@ impl Program {
         Ok(Inputs { program: self, member: Some(member), suffix: String::new() })
     }
 
-    /// Writes an input; in every member the same.
+    /// Writes an input; in every member the same. The values aren't looked at, which would take as long as a copy: a NaN
+    /// or an infinity is computed with, and comes out again where the recording lets it through.
     ///
     /// # Errors
     /// Not an input of 32-bit floats, or another length.

@@ -51,7 +51,10 @@ impl Store {
         Ok(Store { kind: self.kind.clone(), member: Some(member) })
     }
 
-    /// Sets a tensor, in every member. Programs that are loaded see the new values if the size stayed the same.
+    /// Sets a tensor, in every member; one of any name and size, as a store knows of no recording. Programs that are
+    /// loaded see the new values if the size stayed the same. With another size they don't: on the CPU their next run is
+    /// an error, on a GPU they keep the tensor that they were loaded with. A shape is not kept, so that a transposed matrix
+    /// can't be told; [`load_recording`](crate::train::load_recording) compares shapes.
     ///
     /// # Errors
     /// A value that is NaN or infinite; too large for the device.
@@ -60,7 +63,8 @@ impl Store {
         self.put(name, value)
     }
 
-    fn put(&self, name: &str, value: &[f32]) -> Result<()> {
+    /// The same, whatever the values are: states of a run that went astray among them.
+    pub(crate) fn put(&self, name: &str, value: &[f32]) -> Result<()> {
         match &self.kind {
             StoreKind::Cpu(stores) => {
                 for store in self.of_members(stores) {

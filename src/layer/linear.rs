@@ -35,7 +35,8 @@ impl Linear {
     /// Initial weights as PyTorch's: U(±1/√I), the bias too. Shared weights start so as well, whatever their
     /// owner gave them before.
     pub fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
-        let bound = 1.0 / (self.input as f32).sqrt();
+        // A layer without inputs is refused when it is recorded; an infinite bias would only hide that.
+        let bound = 1.0 / (self.input.max(1) as f32).sqrt();
         let weight = generator.uniform(self.output * self.input, bound);
         insert(into, self.weight_name(), &[self.output, self.input], weight);
         let bias = generator.uniform(self.output, bound);
@@ -47,6 +48,7 @@ impl Linear {
     /// # Errors
     /// Another width of x, a size of zero, or an activation's parameter out of its range.
     pub fn record(&self, rec: &mut Recorder, x: Var) -> Result<Var> {
+        positive("a linear layer's input", self.input)?;
         positive("a linear layer's output", self.output)?;
         let (n, i, o) = (x.rows, self.input, self.output);
         if x.columns != i {

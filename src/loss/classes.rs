@@ -30,8 +30,8 @@ pub struct CrossEntropyOptions {
     pub weights: Option<View>,
 }
 
-/// [`cross_entropy`] over the rows whose `mask` is set ([`Objective`](super::Objective) says how masks look), with
-/// options: the sum over these of
+/// [`cross_entropy`] over the rows whose `mask` is set (one flag a row;
+/// [`Objective::record`](super::Objective::record) says how masks look), with options: the sum over these of
 ///
 /// (1 − ε)·w(target)·(−log softmax(x)\[target\]) + ε/V·Σᵥ w(v)·(−log softmax(x)\[v\])
 ///

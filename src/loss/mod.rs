@@ -74,7 +74,9 @@ impl Target {
 pub trait Objective: Sync {
     /// Records the loss of `prediction` \[N, C\] against `target`, over the rows (or elements) whose `mask` is set:
     /// a view of u32, whose lowest bit counts (as
-    /// [`RecurrentOutput::flags`](crate::layer::RecurrentOutput)), or of f32, which count where they are not 0.
+    /// [`RecurrentOutput::flags`](crate::layer::RecurrentOutput)), or of f32, which count where they are not 0. It has
+    /// one flag a row \[N\], or one an element of the target; fewer are refused: which rows they were of would be a
+    /// guess.
     /// In a recording without gradients it records the value alone.
     ///
     /// # Errors
@@ -86,6 +88,24 @@ pub trait Objective: Sync {
         target: Target,
         mask: Option<View>,
     ) -> Result<()>;
+
+    /// What it asks of targets, for those who have them at hand before anything runs. Nothing, unless it says so.
+    fn asks(&self) -> Asks {
+        Asks::default()
+    }
+}
+
+/// What an [`Objective`] asks of targets. The default asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Asks {
+    /// Predictions for each wanted value.
+    pub predictions: Option<usize>,
+    /// The lowest and the highest wanted value.
+    pub range: Option<[f32; 2]>,
+    /// Classes lie below the predictions' width.
+    pub classes: bool,
+    /// A class that may lie beyond.
+    pub ignore: Option<u32>,
 }
 
 /// A loss by its name. N rows, D wanted values a row, V classes.
@@ -94,7 +114,8 @@ pub enum Loss {
     /// −log softmax(x)\[target\] of logits \[N, V\] against class ids, in nats, with options.
     CrossEntropy(CrossEntropyOptions),
     /// −y·w·log σ(x) − (1 − y)·log(1 − σ(x)) of logits \[N, D\] against y in \[0, 1\], in nats: D yes-or-no questions
-    /// a row (PyTorch's `BCEWithLogitsLoss`).
+    /// a row (PyTorch's `BCEWithLogitsLoss`). On the device nothing looks whether y is; a [`Fit`](crate::model::Fit)
+    /// does before the first step.
     BinaryCrossEntropy {
         /// The weight w of the positive class by column, f32 \[D\]; none: 1.
         positive: Option<View>,
@@ -175,6 +196,19 @@ impl Objective for Loss {
         let targets = target.values(form.name())?;
         elements(rec, prediction, targets, form, options)
     }
+
+    fn asks(&self) -> Asks {
+        match self {
+            Loss::CrossEntropy(options) => {
+                Asks { classes: true, ignore: options.ignore, ..Asks::default() }
+            }
+            _ => Asks {
+                predictions: Some(self.predictions()),
+                range: matches!(self, Loss::BinaryCrossEntropy { .. }).then_some([0.0, 1.0]),
+                ..Asks::default()
+            },
+        }
+    }
 }
 
 /// Puts a loss into the output [`LOSS`]: scale·Σ `losses`, divided by `total` (one number on the device) where there
@@ -207,12 +241,12 @@ pub fn record_value(
 /// A mask as flags of u32, one for so many of `terms` neighbouring terms of rows of `width`, and how many that are.
 ///
 /// # Errors
-/// Another number of flags than one a row, one a term, or one for a whole number of rows.
+/// Another number of flags than one a row or one a term.
 fn flags_of(rec: &mut Recorder, mask: View, terms: usize, width: usize) -> Result<(View, usize)> {
     let rows = terms / width.max(1);
-    let by_row = mask.len > 0 && rows.is_multiple_of(mask.len);
-    if !by_row && mask.len != terms {
-        return Err(Error::shape("mask", &[rows], &[mask.len]));
+    // Rows of sequences are time-major: a flag for each sequence would be spread over blocks of time, not sequences.
+    if mask.len == 0 || (mask.len != rows && mask.len != terms) {
+        return Err(Error::shape("mask (one a row)", &[rows], &[mask.len]));
     }
     let run = terms / mask.len;
     if rec.dtype(mask) == DType::U32 {

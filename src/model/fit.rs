@@ -7,7 +7,7 @@ use crate::data::{Batch, Buckets, Draw, Passes, random};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::layer::Recurrent;
-use crate::loss::{CrossEntropyOptions, Loss, Objective, Target};
+use crate::loss::{Asks, CrossEntropyOptions, Loss, Objective, Target};
 use crate::optim::averaged;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
@@ -85,8 +85,8 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// No sequence that is not empty; inputs of another kind or width than the model's; targets of another form.
     pub fn new(model: &'a Model, training: &'a Samples) -> Result<Self> {
-        model.check(training)?;
-        let training = Part::new(training, BATCH, SHAPES, false)?;
+        let part = model.check(training).and_then(|_| Part::new(training, BATCH, SHAPES, false));
+        let training = part.map_err(|error| of_samples("training", error))?;
         Ok(Fit {
             model,
             training,
@@ -105,8 +105,9 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// As [`Fit::new`].
     pub fn with_validation(mut self, samples: &'a Samples) -> Result<Self> {
-        self.model.check(samples)?;
-        self.validation = Some(Part::new(samples, self.batch, self.shapes, self.equal)?);
+        let part = self.model.check(samples);
+        let part = part.and_then(|_| Part::new(samples, self.batch, self.shapes, self.equal));
+        self.validation = Some(part.map_err(|error| of_samples("validation", error))?);
         Ok(self)
     }
 
@@ -194,8 +195,9 @@ impl<'a> Fit<'a> {
     /// happens and may end it by an error.
     ///
     /// # Errors
-    /// What the device refuses; a loss that is no number any more; an engine for an ensemble, which a [`Trainer`] is
-    /// for; classes beyond the model's width.
+    /// What the device refuses; a loss or a weight that is no number any more; an engine for an ensemble, which a
+    /// [`Trainer`] is for; before the first step, targets that the loss can't be of: classes beyond the model's width,
+    /// values of another width, or outside the loss's range ([`Objective::asks`](crate::loss::Objective::asks)).
     pub fn run(
         &self,
         engine: &Engine,
@@ -220,7 +222,9 @@ impl<'a> Fit<'a> {
             on_event(event)
         })?;
         let mut weights = trainer.best_weights().clone();
+        let mut step = trainer.state().best.first().map_or(0, |best| best.step);
         if weights.is_empty() {
+            step = trainer.step();
             // Nothing was evaluated: the last ones, or their averages where there are some.
             let mut all = trainer.checkpoint()?.tensors;
             all.extend(averaged(&all, ""));
@@ -234,7 +238,28 @@ impl<'a> Fit<'a> {
                 weights.insert(name.clone(), tensor.into_owned());
             }
         }
+        // The last step may have broken what its loss, from before it, doesn't show.
+        trainer.require_numbers(&weights, step)?;
         Ok(Trained { model, weights, losses, validation })
+    }
+
+    /// Whether the targets are what the loss is of. Not before the loss is known, and the host has all of them before
+    /// the first step.
+    fn check_targets(&self) -> Result<()> {
+        let parts = [(Some(&self.training), "training"), (self.validation.as_ref(), "validation")];
+        for (part, whose) in parts {
+            let Some(Part { samples, .. }) = part else { continue };
+            let asks = match (self.loss, &samples.targets.content) {
+                (Some(loss), _) => loss.asks(),
+                (None, Content::Ids(_)) => {
+                    Asks { classes: true, ignore: Some(IGNORE), ..Asks::default() }
+                }
+                (None, Content::Values { .. }) => Loss::MeanSquared.asks(),
+            };
+            let checked = samples.check_targets(&asks, self.model.width);
+            checked.map_err(|error| of_samples(whose, error))?;
+        }
+        Ok(())
     }
 
     fn part(&self, phase: Phase) -> &Part<'a> {
@@ -266,6 +291,11 @@ impl<'a> Fit<'a> {
         feed.put(TARGETS, shapes.targets(samples, batch));
         feed
     }
+}
+
+/// An error with whose samples it is about.
+fn of_samples(whose: &str, error: Error) -> Error {
+    Error::invalid(format!("the {whose} samples: {error}"))
 }
 
 impl Model {
@@ -308,6 +338,9 @@ impl Model {
 
 impl Task for Fit<'_> {
     fn record(&self, rec: &mut Recorder, phase: Phase, shape: usize) -> Result<()> {
+        if phase == Phase::Training && shape == 0 {
+            self.check_targets()?;
+        }
         let Part { samples, shapes, .. } = self.part(phase);
         let flow = shapes.record(rec, self.model, shape)?;
         let (prediction, flags) = (flow.rows()?, flow.flags(rec)?);
@@ -323,13 +356,6 @@ impl Task for Fit<'_> {
         }
         let loss = match target {
             Target::Classes(_) => {
-                if let Some(class) =
-                    samples.largest_class().filter(|&c| c as usize >= self.model.width)
-                {
-                    let width = self.model.width;
-                    let what = format!("class {class} of a model that gives {width} classes");
-                    return Err(Error::invalid(what));
-                }
                 let ignore = targets.ignores().then_some(IGNORE);
                 Loss::CrossEntropy(CrossEntropyOptions { ignore, ..CrossEntropyOptions::default() })
             }

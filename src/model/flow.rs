@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{SequenceFlags, SequenceFlagsParams, View};
-use crate::layer::Sequence;
+use crate::layer::{Direction, Sequence};
 use crate::schedule::{Recorder, Var};
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -40,6 +40,8 @@ pub struct Flow {
     content: Content,
     form: Form,
     sequence: Sequence,
+    /// Of the last recurrent layers so far.
+    direction: Option<Direction>,
     /// What several layers read is recorded once.
     shared: Rc<Shared>,
 }
@@ -60,7 +62,7 @@ impl Flow {
     /// Another number of ids.
     pub fn tokens(ids: View, sequence: impl Into<Sequence>) -> Result<Self> {
         let sequence = sequence.into();
-        let rows = sequence.time * sequence.batch;
+        let rows = sequence.time.saturating_mul(sequence.batch);
         if ids.len != rows {
             return Err(Error::shape("token ids", &[rows], &[ids.len]));
         }
@@ -73,7 +75,7 @@ impl Flow {
     /// Another number of rows.
     pub fn values(x: Var, sequence: impl Into<Sequence>) -> Result<Self> {
         let sequence = sequence.into();
-        let rows = sequence.time * sequence.batch;
+        let rows = sequence.time.saturating_mul(sequence.batch);
         if x.rows != rows {
             return Err(Error::shape("values", &[rows, x.columns], &[x.rows, x.columns]));
         }
@@ -81,7 +83,17 @@ impl Flow {
     }
 
     fn new(content: Content, sequence: Sequence) -> Self {
-        Flow { content, form: Form::Steps, sequence, shared: Rc::default() }
+        Flow { content, form: Form::Steps, sequence, direction: None, shared: Rc::default() }
+    }
+
+    /// The same behind recurrent layers that go so.
+    pub(super) fn behind(self, direction: Direction) -> Self {
+        Flow { direction: Some(direction), ..self }
+    }
+
+    /// How the last recurrent layers so far go; none where there were none.
+    pub(super) fn direction(&self) -> Option<Direction> {
+        self.direction
     }
 
     /// T.

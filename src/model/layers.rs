@@ -74,6 +74,14 @@ pub trait Layer: Send + Sync {
         Vec::new()
     }
 
+    /// Whether its own options make sense, before its parameters are listed or anything is recorded.
+    ///
+    /// # Errors
+    /// The option that does not.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Initial values of all its parameters.
     fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
         let _ = (generator, into);
@@ -167,6 +175,10 @@ impl Layer for Recurrent {
         format!("{layers}{} {} → {width}{both}{options}", self.cell.name(), self.input)
     }
 
+    fn check(&self) -> Result<()> {
+        Recurrent::check(self)
+    }
+
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         self.all_parameters().into_iter().map(|p| (p.name, p.shape)).collect()
     }
@@ -186,7 +198,7 @@ impl Layer for Recurrent {
         }
         let x = flow.steps()?;
         let h = Recurrent::record(self, rec, x, flow.sequence(), &InitialState::Zero)?;
-        flow.with(h.output)
+        flow.with(h.output).map(|flow| flow.behind(self.direction))
     }
 
     fn recurrent(&self) -> Vec<&Recurrent> {
@@ -240,6 +252,10 @@ impl Layer for Stack {
 
     fn describe(&self) -> String {
         self.recurrent.describe()
+    }
+
+    fn check(&self) -> Result<()> {
+        self.recurrent.check()
     }
 
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {

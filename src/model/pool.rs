@@ -6,6 +6,7 @@ use crate::kernel::{
     ColumnSum, Combine, MaxOverTime, MaxOverTimeBackward, MaxOverTimeParams, Operand, Rows,
     SelectRows, SelectRowsParams, VALID, View,
 };
+use crate::layer::{Direction, Merge};
 use crate::schedule::{Recorder, Var};
 
 /// The last step of each sequence: y(b) = x(length(b) − 1, b), \[B, C\]. Of a sequence without a step it is what stands
@@ -38,7 +39,8 @@ impl Layer for LastStep {
 
 /// The last state of each direction of layers that go both ways, side by side: of columns \[→ C/2, ← C/2\] the first
 /// half at the last step, the second at step 0, where the reverse direction has read all, \[B, C\]. Of a sequence
-/// without a step it is what stands at step 0.
+/// without a step it is what stands at step 0. Behind recurrent layers whose directions don't lie side by side it is
+/// refused: of one direction, or a sum of both, half of the columns at step 0 have read that step alone.
 #[derive(Clone, Copy, Debug)]
 pub struct BothEnds;
 
@@ -55,6 +57,11 @@ impl Layer for BothEnds {
         let x = flow.steps()?;
         if !x.columns.is_multiple_of(2) {
             let what = format!("{} columns are no two directions side by side", x.columns);
+            return Err(Error::invalid(what));
+        }
+        if flow.direction().is_some_and(|d| d != Direction::Both(Merge::Concat)) {
+            let what = "both ends are of two directions side by side, and the recurrent layers before have \
+                        none such: take the last step, or a mean";
             return Err(Error::invalid(what));
         }
         // As lengths say where the last step is.

@@ -2,6 +2,7 @@
 
 use super::Form;
 use crate::error::{Error, Result};
+use crate::loss::Asks;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -220,6 +221,52 @@ impl Samples {
         let count = (f64::from(held_out) * self.len() as f64).round() as usize;
         let (held, rest) = order.split_at(count.clamp(1, self.len() - 1));
         Ok((self.choose(rest), self.choose(held)))
+    }
+
+    /// Whether the targets are what a loss asks for, of a model that gives rows of `width`.
+    ///
+    /// # Errors
+    /// The first sequence, and of several rows the row, whose target isn't; values of another width.
+    pub(super) fn check_targets(&self, asks: &Asks, width: usize) -> Result<()> {
+        let place = |sequence: usize, row: usize| match self.targets.form {
+            Form::Steps => format!("sequence {}, step {}", sequence + 1, row + 1),
+            Form::Rows => format!("sequence {}", sequence + 1),
+        };
+        match &self.targets.content {
+            Content::Ids(list) if asks.classes => {
+                let beyond = |id: &u32| *id as usize >= width && asks.ignore != Some(*id);
+                for (sequence, own) in list.iter().enumerate() {
+                    if let Some(row) = own.iter().position(beyond) {
+                        let (place, class) = (place(sequence, row), own[row]);
+                        return Err(Error::invalid(format!(
+                            "{place}: class {class} of a model that gives {width} classes"
+                        )));
+                    }
+                }
+                Ok(())
+            }
+            Content::Ids(_) => Ok(()),
+            Content::Values { width: wanted, list } => {
+                if let Some(each) =
+                    asks.predictions.filter(|each| wanted.checked_mul(*each) != Some(width))
+                {
+                    let of = if each == 1 { String::new() } else { format!(", {each} for each") };
+                    return Err(Error::invalid(format!(
+                        "{wanted} values are wanted of a model that gives rows of {width}{of}"
+                    )));
+                }
+                let Some([least, most]) = asks.range else { return Ok(()) };
+                for (sequence, own) in list.iter().enumerate() {
+                    if let Some(at) = own.iter().position(|x| !(least..=most).contains(x)) {
+                        let (place, value) = (place(sequence, at / wanted), own[at]);
+                        return Err(Error::invalid(format!(
+                            "{place}: a value of {value} is wanted, and the loss is of {least} to {most}"
+                        )));
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     fn choose(&self, which: &[usize]) -> Self {

@@ -148,7 +148,7 @@ impl Sequential {
         self.layer(LastStep)
     }
 
-    /// From steps to the last state of either direction.
+    /// From steps to the last state of either direction; refused behind layers of one direction ([`BothEnds`]).
     pub fn both_ends(self) -> Self {
         self.layer(BothEnds)
     }
@@ -175,6 +175,8 @@ impl Sequential {
     }
 
     fn add(&mut self, layer: &dyn Layer, flow: Flow) -> Result<Flow> {
+        // A list of the parameters of a stack of far too many layers would not fit in memory.
+        layer.check()?;
         let own = layer.parameters();
         for (name, shape) in &own {
             if self.shapes.insert(name.clone(), shape.clone()).is_some() {

@@ -2,7 +2,7 @@
 
 use super::samples::{Content, Samples};
 use super::sequential::{INPUT, input};
-use super::{ENDS, Flow, Form, IGNORE, LAST, LENGTHS, Model, SHARES, Sequences, Targets};
+use super::{ENDS, Flow, Form, LAST, LENGTHS, Model, SHARES, Sequences, Targets};
 use crate::data::{Batch, Buckets};
 use crate::error::Result;
 use crate::layer::Sequence;
@@ -103,13 +103,5 @@ impl Samples {
     /// What a batch's mean loss counts: its rows, or its steps that count.
     pub(super) fn weight(&self, batch: &Batch) -> f64 {
         batch.rows.iter().map(|&row| self.targets.counted(row)).sum::<usize>() as f64
-    }
-
-    /// The largest class that is wanted.
-    pub(super) fn largest_class(&self) -> Option<u32> {
-        match &self.targets.content {
-            Content::Ids(list) => list.iter().flatten().copied().filter(|&c| c != IGNORE).max(),
-            Content::Values { .. } => None,
-        }
     }
 }

@@ -43,12 +43,15 @@ impl<'a> Trained<'a> {
     /// other, or C values where it gives one row a sequence. Of a sequence without steps nothing.
     ///
     /// # Errors
-    /// Inputs of another kind or width than the model's; ids beyond its vocabulary; the device failed.
+    /// Inputs of another kind or width than the model's; ids beyond its vocabulary; an ensemble's engine; weights that
+    /// are missing, unknown or of another shape; the device failed.
     pub fn predict(&self, engine: &Engine, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
         self.model.check_inputs(sequences)?;
         if engine.members() > 1 {
             return Err(Error::invalid("one model predicts, on an engine for one"));
         }
+        // They may have been changed since they were checked: the field is everyone's.
+        self.model.check_weights(&self.weights)?;
         let lengths = sequences.lengths()?;
         let mut all = vec![Vec::new(); lengths.len()];
         let longest = lengths.iter().copied().max().unwrap_or(0);

@@ -5,7 +5,7 @@ use super::{Flow, Form, Layer};
 use crate::error::{Error, Result};
 use crate::layer::{Initializer, Recurrent};
 use crate::schedule::Recorder;
-use crate::tensor::NamedTensors;
+use crate::tensor::{NamedTensors, require_shapes};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
@@ -80,15 +80,7 @@ impl Model {
 
     /// Whether weights are this model's, all of them.
     pub(super) fn check_weights(&self, weights: &NamedTensors) -> Result<()> {
-        for (name, shape) in &self.shapes {
-            let tensor = weights.get(name).ok_or_else(|| Error::Missing {
-                tensor: name.clone(),
-                place: "the weights".to_string(),
-            })?;
-            if tensor.shape() != shape.as_slice() {
-                return Err(Error::shape(name, shape, tensor.shape()));
-            }
-        }
+        require_shapes(&self.shapes, weights)?;
         match weights.keys().find(|name| !self.shapes.contains_key(*name)) {
             Some(name) => Err(Error::invalid(format!("weights of an unknown parameter '{name}'"))),
             None => Ok(()),

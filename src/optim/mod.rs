@@ -116,6 +116,17 @@ impl Optimizer {
         control
     }
 
+    /// The name on the command line, without numbers: what a checkpoint says of its moments.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Optimizer::Sgd { .. } => "sgd",
+            Optimizer::Nesterov { .. } => "nesterov",
+            Optimizer::RmsProp { .. } => "rms-prop",
+            Optimizer::Adam { decoupled: false, .. } => "adam",
+            Optimizer::Adam { decoupled: true, .. } => "adamw",
+        }
+    }
+
     /// The names of what is kept for a parameter, as suffixes of its name.
     pub fn moments(&self) -> &'static [&'static str] {
         match *self {

@@ -115,6 +115,7 @@ mod tests {
             ("adamw:0.05", Optimizer::adamw(0.05)),
         ] {
             assert_eq!(text.parse::<Optimizer>().unwrap(), wanted, "{text}");
+            assert_eq!(text.split(':').next(), Some(wanted.name()), "{text}");
         }
         let refused = |text: &str| text.parse::<Optimizer>().unwrap_err().to_string();
         for (text, what) in [

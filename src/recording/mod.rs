@@ -106,8 +106,8 @@ impl Recording {
     /// Adds a buffer of `len` elements and returns the view of all of it.
     ///
     /// # Errors
-    /// A name that is taken, a length of zero, or more elements than 32 bits can count; binary16 in a
-    /// buffer that is not temporary.
+    /// A name that is taken, or that of the control buffer; a length of zero, or more elements than 32 bits can
+    /// count; binary16 in a buffer that is not temporary.
     pub fn buffer(
         &mut self,
         name: impl Into<String>,
@@ -116,6 +116,14 @@ impl Recording {
         role: Role,
     ) -> Result<View> {
         let name = name.into();
+        if name == CONTROL {
+            let what = format!("the name '{CONTROL}' is that of the control words: take another");
+            return Err(Error::invalid(what));
+        }
+        self.declare(name, len, dtype, role)
+    }
+
+    fn declare(&mut self, name: String, len: usize, dtype: DType, role: Role) -> Result<View> {
         if len == 0 {
             return Err(Error::invalid(format!("buffer '{name}' would be empty")));
         }
@@ -164,8 +172,9 @@ impl Recording {
         match self.names.get(CONTROL) {
             Some(&buffer) => View { buffer, offset: 0, len: Control::WORDS },
             None => {
-                let made = self.buffer(CONTROL, Control::WORDS, DType::U32, Role::Input);
-                made.expect("the name is free and the length is fixed")
+                let name = CONTROL.to_string();
+                let made = self.declare(name, Control::WORDS, DType::U32, Role::Input);
+                made.expect("the name is reserved and the length is fixed")
             }
         }
     }
@@ -426,6 +435,12 @@ mod tests {
         assert!(message(r.launch(add(a, a), &[a])).contains("2 bindings"));
         assert!(r.buffer("a", 1, DType::F32, Role::Input).is_err());
         assert!(r.buffer("empty", 0, DType::F32, Role::Input).is_err());
+        // Launches that read the control words would read it.
+        for (len, dtype) in [(4, DType::F32), (Control::WORDS, DType::U32)] {
+            let made = r.buffer(CONTROL, len, dtype, Role::Input);
+            assert!(message(made.map(|_| ())).contains("'control'"));
+        }
+        assert_eq!(r.control(), r.control());
         // Sizes of zero and rows that overlap never reach an engine.
         let operand = |columns| Operand::new(a, columns);
         for (shape, columns) in [([0, 2, 2], 2), ([2, 2, 0], 2), ([2, 2, 2], 1)] {

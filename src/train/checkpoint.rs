@@ -26,6 +26,7 @@ pub const TRAINING: &str = "training.safetensors";
 const STEP: &str = "step";
 const SEED: &str = "seed";
 const MEMBERS: &str = "members";
+const OPTIMIZER: &str = "optimizer";
 const LOOP: &str = "loop";
 /// What the names of the best weights begin with.
 const BEST: &str = "best/";
@@ -51,6 +52,9 @@ pub struct Checkpoint {
     pub seed: u64,
     /// Members of the ensemble; 1 without one.
     pub members: usize,
+    /// The optimizer whose moments are among the tensors ([`Optimizer::name`](crate::optim::Optimizer::name)); none:
+    /// the file is of a version that didn't say so.
+    pub optimizer: Option<String>,
     /// What the loop remembers.
     pub state: LoopState,
     /// Weights, moments and states, by their names in the store; see [`member_tensor`].
@@ -73,6 +77,9 @@ impl Checkpoint {
         file.metadata.insert(SEED.to_string(), self.seed.to_string());
         if self.members > 1 {
             file.metadata.insert(MEMBERS.to_string(), self.members.to_string());
+        }
+        if let Some(optimizer) = &self.optimizer {
+            file.metadata.insert(OPTIMIZER.to_string(), optimizer.clone());
         }
         let state =
             serde_json::to_string(&self.state).map_err(|e| Error::invalid(e.to_string()))?;
@@ -125,6 +132,7 @@ impl Checkpoint {
             false => 1,
         };
         let (step, seed) = (number(STEP)?, number(SEED)?);
+        let optimizer = file.metadata.get(OPTIMIZER).cloned();
         // Absent in folders of version 0.1.
         let state = file.metadata.get(LOOP).map_or("{}", String::as_str);
         let state = serde_json::from_str(state)
@@ -136,7 +144,7 @@ impl Checkpoint {
                 None => tensors.insert(name, tensor),
             };
         }
-        Ok(Checkpoint { step, seed, members, state, tensors, best })
+        Ok(Checkpoint { step, seed, members, optimizer, state, tensors, best })
     }
 }
 

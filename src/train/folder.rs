@@ -5,7 +5,7 @@ use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::format::{read_tensors, write_atomic};
 use crate::recording::Role;
-use crate::schedule::Recorder;
+use crate::schedule::{Recorder, Var};
 use crate::tensor::{NamedTensors, require_finite};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -226,12 +226,14 @@ pub fn holds_members(folder: &Path) -> bool {
 /// Loads a recording with a model's weights.
 ///
 /// # Errors
-/// A parameter that the weights lack; what the device refuses.
+/// A parameter that the weights lack or have in another shape: a matrix's rows and columns must be those that were
+/// recorded, of a vector the number of elements. What the device refuses.
 pub fn load_recording(
     engine: &Engine,
     rec: Recorder,
     weights: &NamedTensors,
 ) -> Result<(Program, Store)> {
+    let recorded: BTreeMap<String, Var> = rec.parameters().into_iter().collect();
     let recording = rec.finish();
     let store = engine.store();
     for buffer in recording.buffers().iter().filter(|b| b.role == Role::Parameter) {
@@ -239,6 +241,17 @@ pub fn load_recording(
             tensor: buffer.name.clone(),
             place: "the model".to_string(),
         })?;
+        let same = match (recorded.get(&buffer.name), tensor.shape()) {
+            // A vector may be recorded as a row or a column, and weights of more sides as any matrix.
+            (Some(var), own @ [_, _]) if var.rows > 1 && var.columns > 1 => {
+                own == [var.rows, var.columns]
+            }
+            _ => tensor.len() == buffer.len,
+        };
+        if !same {
+            let want = recorded.get(&buffer.name).map_or([1, buffer.len], |v| [v.rows, v.columns]);
+            return Err(Error::shape(&buffer.name, &want, tensor.shape()));
+        }
         store.set(&buffer.name, &tensor.iter().copied().collect::<Vec<_>>())?;
     }
     Ok((engine.load(&recording, &store)?, store))

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 pub struct TrainOptions {
     /// Steps in all.
     pub steps: u64,
-    /// The learning rate at its highest.
+    /// The learning rate at its highest, above 0. (A group's factor of 0 is what leaves parameters as they are.)
     pub learning_rate: f32,
     /// How the rate goes over the steps.
     pub schedule: Schedule,
@@ -74,12 +74,22 @@ impl TrainOptions {
         if let Shape::Plateau(Plateau { mode: Mode::Max, .. }) = self.schedule.shape {
             return Err(Error::invalid("what a run validates is a loss: it gets better downwards"));
         }
-        let counts = [self.steps, self.evaluate_every, self.save_every, self.micro_batches as u64];
-        let given = [self.patience, self.overfit].into_iter().flatten();
-        if counts.into_iter().chain(given).any(|n| n == 0) {
-            return Err(Error::invalid(
-                "the numbers of steps, batches and evaluations must be at least 1",
-            ));
+        let rate = self.learning_rate;
+        if !(rate > 0.0 && rate.is_finite()) {
+            let what = format!("the learning rate must be a finite number above 0, not {rate}");
+            return Err(Error::invalid(what));
+        }
+        for (count, what) in [
+            (Some(self.steps), "the number of steps"),
+            (Some(self.evaluate_every), "evaluate_every"),
+            (Some(self.save_every), "save_every"),
+            (Some(self.micro_batches as u64), "the number of micro-batches"),
+            (self.patience, "the patience, in evaluations,"),
+            (self.overfit, "the number of batches to learn by heart"),
+        ] {
+            if count == Some(0) {
+                return Err(Error::invalid(format!("{what} must be at least 1")));
+            }
         }
         if self.overfit.is_some_and(|batches| batches < self.micro_batches as u64) {
             return Err(Error::invalid(

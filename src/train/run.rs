@@ -11,17 +11,23 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 impl<T: Task> Trainer<'_, T> {
-    /// Trains to the last step, or until it should end. Saves to `folder` at intervals and at the end: the
-    /// weights with the lowest validation loss as the model, and all that it takes to go on.
+    /// Trains to the last step, or until it should end. Saves to `folder`, which is made where there is none, at
+    /// intervals and at the end: the weights with the lowest validation loss as the model, and all that it takes to go
+    /// on.
     ///
     /// # Errors
-    /// The loss is no number any more: the last good checkpoint is kept. The device or the disk
-    /// failed.
+    /// The folder can't be made: before any step. The loss is no number any more: the last good checkpoint is kept.
+    /// The device or the disk failed.
     pub fn run(
         &mut self,
         folder: Option<&Path>,
         on_event: impl FnMut(&Event) -> Result<()>,
     ) -> Result<Outcome> {
+        if let Some(folder) = folder {
+            // Not at the first save, when the work would be lost.
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
+        }
+        self.saves = folder.is_some();
         std::thread::scope(|scope| {
             let steps = self.step..self.options.steps;
             let mut feeds = Ahead::start(scope, steps, self.maker());

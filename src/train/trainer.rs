@@ -29,6 +29,8 @@ pub struct Trainer<'a, T: Task> {
     pub(super) best: NamedTensors,
     pub(super) members: usize,
     pub(super) watcher: Option<Watcher>,
+    /// The run has a folder, which holds a checkpoint of before.
+    pub(super) saves: bool,
 }
 
 /// A recording, and what runs it.
@@ -74,8 +76,9 @@ impl<'a, T: Task> Trainer<'a, T> {
     /// Loads a task. Without a checkpoint, weights are drawn from the seed.
     ///
     /// # Errors
-    /// What the recordings or the device refuse; a checkpoint of another model; batches of several shapes in an
-    /// ensemble or as micro-batches; more micro-batches than a pass has batches.
+    /// What the recordings or the device refuse; a checkpoint of another model, seed, number of members or optimizer
+    /// (where it says which: folders of version 0.1 don't); batches of several shapes in an ensemble or as
+    /// micro-batches; more micro-batches than a pass has batches.
     pub fn new(
         engine: &Engine,
         task: &'a T,
@@ -86,7 +89,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         let several = task.shapes(Phase::Training) > 1;
         if several && (engine.members() > 1 || options.micro_batches > 1) {
             return Err(Error::invalid(
-                "batches of several shapes can't be an ensemble's or micro-batches of one step",
+                "batches of several shapes can't be an ensemble's or micro-batches of one step: \
+                 batches need one shape here (Fit::with_shapes(1))",
             ));
         }
         let all = task.batches_per_epoch();
@@ -122,6 +126,15 @@ impl<'a, T: Task> Trainer<'a, T> {
                 };
                 if checkpoint.seed != options.seed || checkpoint.members != members {
                     return Err(Error::invalid(format!("the checkpoint's {reason}")));
+                }
+                let optimizer = options.update.optimizer.name();
+                if let Some(found) = checkpoint.optimizer.filter(|found| found != optimizer)
+                    && checkpoint.step > 0
+                {
+                    return Err(Error::invalid(format!(
+                        "the checkpoint's optimizer is {found}, not {optimizer}: what it has kept of the \
+                         gradients means something else"
+                    )));
                 }
                 (checkpoint.step, checkpoint.state, checkpoint.tensors, checkpoint.best)
             }
@@ -169,6 +182,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             best,
             members,
             watcher: None,
+            saves: false,
         })
     }
 
@@ -311,7 +325,8 @@ impl<'a, T: Task> Trainer<'a, T> {
         }
         let (seed, members, state) = (self.options.seed, self.members, self.state.clone());
         let best = self.best.clone();
-        Ok(Checkpoint { step: self.step, seed, members, state, tensors, best })
+        let optimizer = Some(self.options.update.optimizer.name().to_string());
+        Ok(Checkpoint { step: self.step, seed, members, optimizer, state, tensors, best })
     }
 
     /// Writes a checkpoint of now: at the start of a run, before anything says that the folder holds
@@ -350,19 +365,28 @@ impl<'a, T: Task> Trainer<'a, T> {
 
     fn finite_checkpoint(&self) -> Result<Checkpoint> {
         let checkpoint = self.checkpoint()?;
-        let bad = checkpoint.tensors.iter().find(|t| t.1.iter().any(|x| !x.is_finite()));
-        match bad {
-            Some((name, _)) => {
-                let what = format!("'{name}'");
-                Err(self.not_finite(&what, self.step, f32::NAN, self.members))
+        self.require_numbers(&checkpoint.tensors, self.step)?;
+        Ok(checkpoint)
+    }
+
+    /// Whether all tensors, as they were after a step, are numbers.
+    pub(crate) fn require_numbers(&self, tensors: &NamedTensors, step: u64) -> Result<()> {
+        for (name, tensor) in tensors {
+            if let Some(&value) = tensor.iter().find(|x| !x.is_finite()) {
+                return Err(self.not_finite(&format!("'{name}'"), step, value, self.members));
             }
-            None => Ok(checkpoint),
         }
+        Ok(())
     }
 
     pub(super) fn not_finite(&self, what: &str, step: u64, value: f32, member: usize) -> Error {
-        let hint = "the last checkpoint holds the weights from before; \
-                    try a smaller learning rate or clipping norm";
+        let hint = match self.saves {
+            true => {
+                "the last checkpoint holds the weights from before; try a smaller learning rate or \
+                 clipping norm"
+            }
+            false => "try a smaller learning rate or clipping norm",
+        };
         let of = match seeds(self.options.seed, self.members).nth(member) {
             Some(seed) if self.members > 1 => format!(" of seed {seed}"),
             _ => String::new(),

@@ -430,7 +430,7 @@ fn a_whole_job_on_numbers() {
     // A step a line: columns are found by their names, in whatever order they come.
     let steps = |order: [usize; 4], name: &str| {
         let mut table = String::new();
-        for line in 0..=160 * 6 {
+        for line in 0..=160usize * 6 {
             let (n, t) = (line.saturating_sub(1) / 6, line.saturating_sub(1) % 6);
             // The class is in the one column alone.
             let up = if n % 2 == 0 { 1 + t } else { 9 - t };

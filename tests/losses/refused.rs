@@ -43,6 +43,8 @@ fn losses_refuse_what_makes_no_sense() {
     assert!(text.contains("class weights"), "{text}");
     let masked = Given { mask: Some(vec![1.0; 2]), ..classes.clone() };
     assert!(message(&masked, &cross(default)).contains("mask"));
+    let masked = Given { mask: Some(vec![1.0]), ..classes.clone() };
+    assert!(message(&masked, &cross(default)).contains("mask (one a row)"));
     let short = Given { classes: Some(vec![0, 1]), ..classes.clone() };
     assert!(message(&short, &cross(ignoring(9))).contains("targets"));
     assert!(message(&classes, &|_| Loss::MeanSquared).contains("numbers"));
@@ -65,7 +67,8 @@ fn losses_refuse_what_makes_no_sense() {
     for levels in [vec![], vec![0.5, 1.0], vec![0.0], vec![f32::NAN]] {
         assert!(message(&values, &|_| Loss::Quantile { levels: levels.clone() }).contains("level"));
     }
-    for mask in [2, 4, 24] {
+    // One flag for all rows, too: of time-major rows it would be one for a block of time.
+    for mask in [1, 2, 4, 24] {
         let masked = Given { mask: Some(vec![1.0; mask]), ..values.clone() };
         assert!(message(&masked, &|_| Loss::MeanSquared).contains("mask"), "{mask}");
     }

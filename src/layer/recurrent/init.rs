@@ -75,31 +75,33 @@ impl RecurrentInit {
 }
 
 impl Recurrent {
-    /// Initial weights as PyTorch's: U(±1/√H), the biases too. Gains of norms start at 1.
+    /// Initial weights as PyTorch's: U(±1/√H), the biases too. Gains of norms start at 1, learned initial states at 0
+    /// (an sLSTM's n at 1). Of a stack that [`Recurrent::check`] refuses it makes nothing.
     pub fn init(&self, generator: &mut Initializer, into: &mut NamedTensors) {
-        // Nothing in it can be refused.
+        // A stack that is refused here is refused again, in words, where it is recorded.
         let _ = self.init_with(RecurrentInit::PYTORCH, generator, into);
     }
 
     /// Initial weights of another kind.
     ///
     /// # Errors
-    /// A forget bias for a cell without such a gate, or of a length that is not above 2.
+    /// What [`Recurrent::check`] refuses; a forget bias for a cell without such a gate, or of a length that is not
+    /// above 2.
     pub fn init_with(
         &self,
         init: RecurrentInit,
         generator: &mut Initializer,
         into: &mut NamedTensors,
     ) -> Result<()> {
+        self.check()?;
         self.check_forget(init.forget)?;
         let bound = 1.0 / (self.hidden as f32).sqrt();
         for parameter in self.all_parameters() {
             let own = parameter.name.strip_prefix(&self.name).unwrap_or_default();
             let n: usize = parameter.shape.iter().product();
             let mut values = match own.trim_start_matches('.') {
-                name if name.starts_with("norm_cell_bias") || name.starts_with("initial") => {
-                    vec![0.0; n]
-                }
+                name if name.starts_with("norm_cell_bias") => vec![0.0; n],
+                name if name.starts_with("initial") => self.initial(),
                 name if name.starts_with("norm_") || name.starts_with("batch_norm_") => {
                     vec![1.0; n]
                 }
@@ -118,6 +120,18 @@ impl Recurrent {
             insert(into, parameter.name, &parameter.shape, values);
         }
         Ok(())
+    }
+
+    /// Learned initial states as they start: zeros. An sLSTM whose n is 0 is empty: it forgets its c and m whatever they
+    /// are, so that they would have no gradient ever. With n = 1 and c = m = 0 it has a past of zeros that weighs as
+    /// much as one step with an input gate of e^0.
+    fn initial(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.cell.state_words(self.hidden)];
+        if self.cell.kind == CellKind::Slstm {
+            // h, c, n, m.
+            values[2 * self.hidden..3 * self.hidden].fill(1.0);
+        }
+        values
     }
 
     fn check_forget(&self, forget: ForgetBias) -> Result<()> {

@@ -25,6 +25,11 @@ use table::table_bytes;
 
 /// The most launches of one pass, over all layers.
 const MOST_STEPS: usize = 1 << 21;
+/// The largest width of anything, and the most layers and taps: sizes of parameters are products of a few of them, which
+/// must not wrap, and a list of all parameters must fit in memory before anything looks at their elements.
+const MOST_UNITS: usize = 1 << 22;
+const MOST_LAYERS: usize = 1 << 12;
+const MOST_TAPS: usize = 1 << 12;
 
 /// L layers of one cell, each over the outputs of the one below. All fields but the first four have
 /// a neutral value in [`Recurrent::new`].
@@ -64,7 +69,8 @@ pub struct Recurrent {
     pub residual: bool,
     /// Every layer but the first sees the network's input beside the output below.
     pub skip: bool,
-    /// Initial states are parameters `{name}.initial_l0` …, the same for all rows.
+    /// Initial states are parameters `{name}.initial_l0` …, the same for all rows: h, then the other states. They
+    /// start at 0, an sLSTM's n at 1, as no gradient flows into an empty state. States that are carried have none.
     pub learned_initial: bool,
     /// What is kept between forward and backward.
     pub memory: Memory,
@@ -117,7 +123,8 @@ pub enum InitialState {
     Given(Vec<Var>),
     /// States of the store named `{prefix}.l{layer}` (`{prefix}.l{layer}_reverse`): the final state
     /// of a run is the initial state of the next, on the device (truncated backpropagation through
-    /// time). Zeros at first.
+    /// time). Zeros at first; a stack with learned initial states is refused, as no run could tell whether a row's
+    /// state is its first ([`LiveBatch`](crate::live::LiveBatch) can, and starts from them).
     Carried(String),
     /// The same with the state after so many steps in the direction's order in the place of the final one: the
     /// next run goes over the others once more. In segments ([`Memory`]) one has to end there.
@@ -249,6 +256,23 @@ impl Recurrent {
         positive("the hidden size", self.hidden)?;
         positive("the number of layers", self.layers)?;
         positive("the number of heads", self.heads)?;
+        let projection = self.cell.projection.unwrap_or(1);
+        let [map, kernel] = self.convolution.map_or([[1; 2]; 2], |c| [c.map, c.kernel]);
+        for (size, most, what) in [
+            (self.input, MOST_UNITS, "an input size"),
+            (self.hidden, MOST_UNITS, "a hidden size"),
+            (projection, MOST_UNITS, "a projection"),
+            (self.heads, MOST_UNITS, "a number of heads"),
+            (self.layers, MOST_LAYERS, "a number of layers"),
+            (map[0].saturating_mul(map[1]), MOST_UNITS, "a map's number of places"),
+            (kernel[0].saturating_mul(kernel[1]), MOST_TAPS, "a kernel's number of taps"),
+        ] {
+            if size > most {
+                let name = &self.name;
+                let what = format!("'{name}': {what} of {size} is too large: {most} at most");
+                return Err(Error::invalid(what));
+            }
+        }
         self.cell.check()?;
         for (rate, what) in [
             (self.dropout, "dropout"),
@@ -297,7 +321,8 @@ impl Recurrent {
     /// Records the stack over x \[T·B, I\], time slowest (with a convolution \[T·B·S, I\]).
     ///
     /// # Errors
-    /// What [`Recurrent::check`] refuses; an input, states or flags of another shape.
+    /// What [`Recurrent::check`] refuses; an input, states or flags of another shape; carried states of a stack that
+    /// learns its initial ones.
     pub fn record(
         &self,
         rec: &mut Recorder,
@@ -326,6 +351,15 @@ impl Recurrent {
         }
         if let InitialState::Given(given) = initial {
             self.check_given(given, batch)?;
+        }
+        if let (InitialState::Carried(_) | InitialState::CarriedFrom(..), true) =
+            (initial, self.learned_initial)
+        {
+            return Err(Error::invalid(format!(
+                "'{}': states that are carried from run to run begin at zeros, and learned initial states would \
+                 never be read: leave out one of the two",
+                self.name
+            )));
         }
         let flags = sequence.record_flags_of(rec, self.places())?;
         let table = table_bytes(rec, self, x);

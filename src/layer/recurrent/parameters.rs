@@ -11,24 +11,31 @@ impl Recurrent {
     /// stack's own name: weight_ih \[G·H, I\], weight_hh \[G·H, P/heads\], bias_ih and bias_hh \[G·H\],
     /// weight_hr \[P, H\]; weight_peephole, norm_ih_weight, norm_hh_weight, norm_cell_weight,
     /// norm_cell_bias, batch_norm_weight. A convolution's columns are \[I·taps\] and \[P·taps\], taps
-    /// fastest.
+    /// fastest. Of sizes that [`Recurrent::check`] refuses it says no more than that they are large.
     pub fn parameters(&self, layer: usize, direction: usize) -> Vec<ParameterShape> {
         let (cell, h) = (&self.cell, self.hidden);
-        let rows = cell.gates() * h;
+        let rows = cell.gates().saturating_mul(h);
         let width = cell.width(h);
         let taps = self.convolution.map_or(1, |c| c.taps());
         let mut list = vec![
-            ("weight_ih", vec![rows, self.layer_input(layer) * taps]),
+            ("weight_ih", vec![rows, self.layer_input(layer).saturating_mul(taps)]),
             ("bias_ih", vec![rows]),
         ];
         let normed = cell.layer_norm.is_some();
         if !cell.kind.is_scan() {
-            list.insert(1, ("weight_hh", vec![rows, width * taps / self.heads.max(1)]));
+            list.insert(
+                1,
+                ("weight_hh", vec![rows, width.saturating_mul(taps) / self.heads.max(1)]),
+            );
             list.push(("bias_hh", vec![rows]));
             if cell.projection.is_some() {
                 list.push(("weight_hr", vec![width, h]));
             }
-            list.extend(cell.unit_parameters().into_iter().map(|(name, n)| (name, vec![n * h])));
+            list.extend(
+                cell.unit_parameters()
+                    .into_iter()
+                    .map(|(name, n)| (name, vec![h.saturating_mul(n)])),
+            );
         }
         if normed {
             list.push(("norm_ih_weight", vec![rows]));

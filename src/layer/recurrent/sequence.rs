@@ -18,7 +18,8 @@ pub struct Sequence {
     pub lengths: Option<View>,
     /// 1 where a row takes part in a step, else 0, \[T,B\].
     pub mask: Option<View>,
-    /// 1 where a row's states are 0 before a step (in the direction's order), else 0, \[T,B\].
+    /// 1 where a row's states are 0 before a step (in the direction's order; learned initial states are for a
+    /// sequence's beginning alone), else 0, \[T,B\].
     pub resets: Option<View>,
     /// What the outputs of steps that take no part are.
     pub padding: Padding,
@@ -64,6 +65,15 @@ impl Sequence {
     pub(super) fn check(&self, places: usize) -> Result<[usize; 2]> {
         super::positive("the number of time steps", self.time)?;
         super::positive("the batch", self.batch)?;
+        let rows = self.time.checked_mul(self.batch);
+        if rows.is_none_or(|rows| u32::try_from(rows).is_err()) {
+            return Err(Error::invalid(format!(
+                "{} time steps of {} rows are more than kernels count to: {} at most",
+                self.time,
+                self.batch,
+                u32::MAX
+            )));
+        }
         if !self.batch.is_multiple_of(places) {
             return Err(Error::invalid(format!(
                 "a batch of {} rows is no whole number of maps of {places} places",

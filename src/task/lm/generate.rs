@@ -5,8 +5,8 @@ use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::BufferId;
 use crate::schedule::Recorder;
-use crate::task::load_recording;
-use crate::tensor::NamedTensors;
+use crate::task::{TaskModel, load_recording};
+use crate::tensor::{NamedTensors, require_shapes};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -102,7 +102,8 @@ impl Generator {
     /// Loads the model for one row and one step.
     ///
     /// # Errors
-    /// A temperature that is negative or no number, top-p outside (0, 1]; what the device refuses.
+    /// A temperature that is negative or no number, top-p outside (0, 1]; an ensemble's engine; weights that are
+    /// missing or of another shape; what the device refuses.
     pub fn new(
         engine: &Engine,
         model: LanguageModel,
@@ -110,6 +111,10 @@ impl Generator {
         options: SampleOptions,
     ) -> Result<Self> {
         options.check()?;
+        if engine.members() > 1 {
+            return Err(Error::invalid("one model writes, on an engine for one"));
+        }
+        require_shapes(&model.weight_shapes(), weights)?;
         let mut rec = Recorder::inference();
         let ids = rec.input_ids("ids", 1)?;
         let logits = model.record(&mut rec, ids, [1, 1], "state")?;

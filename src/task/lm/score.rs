@@ -5,9 +5,9 @@ use crate::engine::{Engine, Program, Store};
 use crate::error::{Error, Result};
 use crate::kernel::BufferId;
 use crate::schedule::Recorder;
-use crate::task::load_recording;
 use crate::task::logits::{log_total, softmax};
-use crate::tensor::NamedTensors;
+use crate::task::{TaskModel, load_recording};
+use crate::tensor::{NamedTensors, require_shapes};
 use std::collections::BTreeMap;
 
 /// Steps of a run.
@@ -84,9 +84,19 @@ impl Scorer {
     /// The same of tokens, which stand for so many bytes but for the first one's.
     ///
     /// # Errors
-    /// A token beyond the vocabulary; the device failed; weights that give no numbers.
+    /// A token beyond the vocabulary; an ensemble's engine; weights that are missing or of another shape, or give no
+    /// numbers; the device failed.
     pub fn score_tokens(&mut self, tokens: &[u32], bytes: usize) -> Result<Score> {
         let classes = self.model.vocabulary().len();
+        // The last token is only ever a target, which no input's bound would look at.
+        if let Some(at) = tokens.iter().position(|&token| token as usize >= classes) {
+            let token = tokens[at];
+            let what = format!("token {}: {token} of a vocabulary of {classes}", at + 1);
+            return Err(Error::invalid(what));
+        }
+        if self.engine.members() > 1 {
+            return Err(Error::invalid("one model scores, on an engine for one"));
+        }
         let mut score = Score { nats: Vec::new(), likeliest: Vec::new(), next: Vec::new(), bytes };
         let mut states: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         let mut at = 0;
@@ -129,6 +139,7 @@ impl Scorer {
             let ids = rec.input_ids("ids", time)?;
             let logits = self.model.record(&mut rec, ids, [time, 1], "state")?;
             let logits = rec.output("logits", logits)?.view.buffer;
+            require_shapes(&self.model.weight_shapes(), &self.weights)?;
             let (program, store) = load_recording(&self.engine, rec, &self.weights)?;
             self.programs.insert(time, Window { program, store, ids: ids.buffer, logits });
         }
@@ -152,7 +163,6 @@ fn surprise(logits: &[f32], target: usize) -> Result<(f32, u32)> {
 mod tests {
     use super::*;
     use crate::data::Vocabulary;
-    use crate::task::TaskModel;
     use crate::task::lm::ModelConfig;
 
     /// Windows of all sizes give what one token after another gives.
@@ -184,5 +194,19 @@ mod tests {
         assert!((part.next.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert_eq!(scorer.score("").unwrap().mean(), None);
         assert!(scorer.score("ax").unwrap_err().to_string().contains("'x'"));
+        // Beyond the vocabulary, in the last place too, which is no input.
+        for tokens in [[1, 2, 99], [99, 1, 2]] {
+            let error = scorer.score_tokens(&tokens, 0).unwrap_err().to_string();
+            assert!(error.contains("99 of a vocabulary of 4"), "{error}");
+        }
+        let mut ensemble =
+            Scorer::new(&engine.ensemble(2).unwrap(), model.clone(), weights.clone());
+        assert!(ensemble.score("ab").unwrap_err().to_string().contains("engine for one"));
+        // As many numbers, in another shape.
+        let mut turned = weights.clone();
+        let name = "lstm.weight_ih_l0";
+        turned.insert(name.to_string(), weights[name].clone().reversed_axes());
+        let mut turned = Scorer::new(&engine, model.clone(), turned);
+        assert!(turned.score("ab").unwrap_err().to_string().contains(name));
     }
 }

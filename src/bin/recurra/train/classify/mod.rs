@@ -231,7 +231,7 @@ impl ClassArgs {
                 if own.tokens == Some(Tokens::Bytes) {
                     let listed = [
                         (own.vocabulary.is_some(), "--vocabulary"),
-                        (own.least.is_some(), "--least"),
+                        (own.min_count.is_some(), "--min-count"),
                     ];
                     refuse(&listed, "words and characters", "read as bytes")?;
                 }
