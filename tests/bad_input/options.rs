@@ -50,8 +50,8 @@ fn options_that_make_no_sense_are_named() {
         // Three rows are no maps of two places.
         (|s| s.convolution = Some(Convolution { map: [1, 2], ..LINE }), "maps of 2 places"),
         (|s| s.cell.kind = CellKind::Custom, "equations are missing"),
-        (|s| s.layers = 1 << 21, "a number of layers of 2097152"),
-        (|s| s.layers = usize::MAX / 2, "a number of layers of"),
+        (|s| s.layers = 1 << 21, "2097152 layers"),
+        (|s| s.layers = usize::MAX / 2, "layers are too many"),
     ];
     for (change, word) in lstm {
         let mut stack = stack(CellKind::Lstm);

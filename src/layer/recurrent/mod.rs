@@ -25,12 +25,6 @@ use table::table_bytes;
 
 /// The most launches of one pass, over all layers.
 const MOST_STEPS: usize = 1 << 21;
-/// The largest width of anything, and the most layers and taps: sizes of parameters are products of a few of them, which
-/// must not wrap, and a list of all parameters must fit in memory before anything looks at their elements.
-const MOST_UNITS: usize = 1 << 22;
-const MOST_LAYERS: usize = 1 << 12;
-const MOST_TAPS: usize = 1 << 12;
-
 /// L layers of one cell, each over the outputs of the one below. All fields but the first four have
 /// a neutral value in [`Recurrent::new`].
 #[derive(Clone, Debug, PartialEq)]
@@ -256,23 +250,7 @@ impl Recurrent {
         positive("the hidden size", self.hidden)?;
         positive("the number of layers", self.layers)?;
         positive("the number of heads", self.heads)?;
-        let projection = self.cell.projection.unwrap_or(1);
-        let [map, kernel] = self.convolution.map_or([[1; 2]; 2], |c| [c.map, c.kernel]);
-        for (size, most, what) in [
-            (self.input, MOST_UNITS, "an input size"),
-            (self.hidden, MOST_UNITS, "a hidden size"),
-            (projection, MOST_UNITS, "a projection"),
-            (self.heads, MOST_UNITS, "a number of heads"),
-            (self.layers, MOST_LAYERS, "a number of layers"),
-            (map[0].saturating_mul(map[1]), MOST_UNITS, "a map's number of places"),
-            (kernel[0].saturating_mul(kernel[1]), MOST_TAPS, "a kernel's number of taps"),
-        ] {
-            if size > most {
-                let name = &self.name;
-                let what = format!("'{name}': {what} of {size} is too large: {most} at most");
-                return Err(Error::invalid(what));
-            }
-        }
+        self.check_sizes()?;
         self.cell.check()?;
         for (rate, what) in [
             (self.dropout, "dropout"),

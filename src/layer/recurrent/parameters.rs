@@ -6,7 +6,36 @@ use crate::error::{Error, Result};
 use crate::kernel::View;
 use crate::schedule::{Recorder, Var};
 
+/// The largest width of anything, and the most layers and taps: sizes of parameters are products of a few of them, which
+/// must not wrap, and a list of all parameters must fit in memory before anything looks at their elements.
+const MOST_UNITS: usize = 1 << 22;
+const MOST_LAYERS: usize = 1 << 12;
+const MOST_TAPS: usize = 1 << 12;
+
 impl Recurrent {
+    /// Whether the parameters can be listed.
+    pub(super) fn check_sizes(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::invalid(format!("'{}': {what}", self.name)));
+        if self.layers > MOST_LAYERS {
+            let layers = self.layers;
+            return refuse(format!("{layers} layers are too many: {MOST_LAYERS} at most"));
+        }
+        let [map, kernel] = self.convolution.map_or([[1; 2]; 2], |c| [c.map, c.kernel]);
+        for (size, most, what) in [
+            (self.input, MOST_UNITS, "an input size"),
+            (self.hidden, MOST_UNITS, "a hidden size"),
+            (self.cell.projection.unwrap_or(1), MOST_UNITS, "a projection"),
+            (self.heads, MOST_UNITS, "a number of heads"),
+            (map[0].saturating_mul(map[1]), MOST_UNITS, "a map's number of places"),
+            (kernel[0].saturating_mul(kernel[1]), MOST_TAPS, "a kernel's number of taps"),
+        ] {
+            if size > most {
+                return refuse(format!("{what} of {size} is too large: {most} at most"));
+            }
+        }
+        Ok(())
+    }
+
     /// The parameters of one layer and direction, PyTorch's names where PyTorch has them, without the
     /// stack's own name: weight_ih \[G·H, I\], weight_hh \[G·H, P/heads\], bias_ih and bias_hh \[G·H\],
     /// weight_hr \[P, H\]; weight_peephole, norm_ih_weight, norm_hh_weight, norm_cell_weight,
