@@ -387,7 +387,7 @@ fn options_without_an_effect_are_refused() {
         (&classify, &["--validation-labels", &text, "--hold-out", "0.2"], &["--validation-labels"]),
         (&classify, &["--test-labels", &text, "--test-share", "0.2"], &["--test-labels"]),
         (&classify, &["--tokens", "bytes", "--vocabulary", "9"], &["--vocabulary", "bytes"]),
-        (&classify, &["--tokens", "bytes", "--least", "3"], &["--least", "bytes"]),
+        (&classify, &["--tokens", "bytes", "--least", "3"], &["--min-count", "bytes"]),
         (&forecast, &["--head", "mean", "--quantiles", "0.1,0.5,0.9"], &["--quantiles"]),
         (&forecast, &["--paths", "10"], &["--paths", "--recursive"]),
         (&forecast, &["--recursive", "--head", "mean", "--paths", "10"], &["--paths"]),
@@ -418,12 +418,18 @@ fn tunes_of_all_lengths_train_side_by_side() {
     let tunes: Vec<_> = (1..=20).map(|n| vec![[60, 64]; n]).collect();
     std::fs::write(&file, serde_json::json!({ "train": tunes }).to_string()).unwrap();
     let data = file.to_str().unwrap();
-    for (number, more) in [["--ensemble", "2"], ["--accumulate", "2"]].iter().enumerate() {
+    for (number, (more, shape)) in [
+        (&["--ensemble", "2"][..], "of 19x18 steps by rows"),
+        (&["--accumulate", "2", "--batch-steps", "100"], "of 19x5 steps by rows"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let out = folder.path().join(number.to_string());
         let start = ["train", "music", "--data", data, "--out", out.to_str().unwrap()];
         let small = ["--hidden", "8", "--layers", "1", "--steps", "2", "--device", "cpu"];
         let (_, said) = good(&[&start[..], &small, more].concat());
-        assert!(said.contains("of 19x18 steps by rows"), "{said}");
+        assert!(said.contains(shape), "{said}");
     }
     // Notes are drawn each by itself; a file may have none that tell anything.
     let out = folder.path().join("1");

@@ -233,6 +233,7 @@ fn faults_are_noticed() {
         (stem, "subgroup / TEAMS;", "0u;"),
         (stem, "return column / UNIT_COLUMNS * MASK;", "return 0u;"),
         ("shared/sequence_products", "[from_#{C} + #{K}u * MATRIX]", "[from_#{C}]"),
+        ("shared/sequence_products", "[from_0 + #{K}u * MATRIX]", "[from_0]"),
         ("shared/sequence_weights", "share.first_k + #{K}u * MATRIX", "share.first_k"),
         ("shared/forward_terms", "mask * MASK + tile] = f16", "tile] = f16"),
         ("shared/forward_terms", "slice < SLICES", "slice < 1u"),
@@ -257,7 +258,7 @@ fn faults_are_noticed() {
         (stem, "w_#{C}_#{K}", "w_0_#{K}"),
         (stem, "share.first_k + #{K}u * MATRIX", "share.first_k"),
         ("shared/matrices", "number * UNIT_COLUMNS", "0u"),
-        ("shared/backward_terms", "row * WIDTH + at.unit] = f16", "at.unit] = f16"),
+        ("grid_backward", " + gate * MASK, index)", ", index)"),
     ] {
         let faulty = with_few_bytes(&gpu.with_fault(Fault { stem, old, new }));
         let right = |cell| is_right(&grids(&faulty, 4, 2000), &one_mask(cell));

@@ -197,7 +197,7 @@ mod tests {
         // Beyond the vocabulary, in the last place too, which is no input.
         for tokens in [[1, 2, 99], [99, 1, 2]] {
             let error = scorer.score_tokens(&tokens, 0).unwrap_err().to_string();
-            assert!(error.contains("99 of a vocabulary of 4"), "{error}");
+            assert!(error.contains("99 of a vocabulary of 3"), "{error}");
         }
         let mut ensemble =
             Scorer::new(&engine.ensemble(2).unwrap(), model.clone(), weights.clone());
