@@ -31,7 +31,7 @@ pub struct Bench<'a> {
 /// How it went with a shape.
 enum Outcome {
     /// The shape as it was run, how its recurrence was launched, and what was measured.
-    Found(RecurrentShape, String, Measurement),
+    Found(RecurrentShape, String, Box<Measurement>),
     /// It was not run.
     LeftOut(String),
 }
@@ -153,7 +153,7 @@ impl Bench<'_> {
             return Ok(Outcome::LeftOut(why));
         }
         let found = measure::recurrent(&self.engine, self.rates, &shape, self.budget)?;
-        Ok(Outcome::Found(shape, strategy(&self.engine, &shape)?, found))
+        Ok(Outcome::Found(shape, strategy(&self.engine, &shape)?, Box::new(found)))
     }
 
     /// Opens the device again where it failed: what was lost answers nothing any more, and shapes are still to come.
