@@ -413,8 +413,7 @@ fn an_slstm_learns_its_initial_states() {
         let trained = fit.run(&engine, options, |_| Ok(())).unwrap();
         let ended = &trained.weights[name];
         for (part, what) in ["h", "c", "n", "m"].into_iter().enumerate() {
-            let own = 3 * part..3 * (part + 1);
-            let moved = own.into_iter().filter(|&i| ended[[i]] != start[[i]]).count();
+            let moved = (3 * part..3 * part + 3).filter(|&i| ended[i] != start[i]).count();
             assert_eq!(moved, 3, "{} {what}: {ended:?}", engine.name());
         }
     }
