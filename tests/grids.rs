@@ -223,9 +223,13 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         ),
         ("shared/grid", "+ row_group) * HANDED", "+ row_group) * TILES"),
     ] {
-        // With patience: a second workgroup that comes too late makes no step, and so none that is wrong.
-        let Some(got) = results_within(60_000, Some(Fault { stem, old, new })) else { return };
-        assert!(got != want, "{stem}: {old}");
+        // With patience: a second workgroup that comes too late, as where cores have others to serve, makes no step, and
+        // so none that is wrong.
+        let wrong = |_| {
+            let got = results_within(60_000, Some(Fault { stem, old, new }));
+            got.is_none_or(|got| got != want)
+        };
+        assert!((0..6).any(wrong), "{stem}: {old}");
     }
 }
 

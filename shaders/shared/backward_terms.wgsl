@@ -16,6 +16,13 @@ const TAIL = 0u;
 #endif
 const MASK = ROWS * WIDTH;
 const HANDED = PRODUCTS * MASK; // the gradients of the recurrent products of all units, one gate behind another
+#ifdef GRID
+#ifdef SHORT_GATES
+#import shared/handed_short
+#else
+#import shared/handed_whole
+#endif
+#endif
 #ifdef MATRICES
 #ifdef BY_GATE
 const TILE = MASK;

@@ -10,7 +10,14 @@ alias Part = Sum;
 
 const MASK = ROWS * WIDTH;
 const TILE = SOURCES * MASK;
+#ifdef GRID
 const HANDED = MASK;            // h of all units
+#ifdef SHORT_STATES
+#import shared/handed_short
+#else
+#import shared/handed_whole
+#endif
+#endif
 #ifdef MATRICES
 var<workgroup> h_tile: array<f16, ROOM>;     // [mask][row][term]
 #else

@@ -1,7 +1,8 @@
 // Workgroups that make the steps of a layer together: TILES of them share the units of some batch rows, each
 // UNITS of them, and hand over what they computed through `progress`. It begins with [groups of rows, tile]: how many
-// steps each has made. Before a step a workgroup waits until all of its rows' have made the one before. A wait has an end: SPINS rounds for all steps. Then the workgroup leaves, with what it made in place, and
-// its number in `progress` says where. No workgroup is ever more than one step ahead of another of its rows.
+// steps each has made. Before a step a workgroup waits until all of its rows' have made the one before. A wait has an
+// end: SPINS rounds for all steps. Then the workgroup leaves, with what it made in place, and its number in `progress`
+// says where. No workgroup is ever more than one step ahead of another of its rows.
 // A workgroup makes a step of TURNS groups of rows, one after another: what one waits for is on its way while the
 // others are at work.
 //
@@ -30,8 +31,8 @@ fn read_progress(first: u32, index: u32) {
 #else
 #import shared/counter
 
-// Behind the counters lies what is handed over, [parity of the step, group of rows, HANDED] of bits of f32, as it lies in
-// the tile: other workgroups write what the next step needs while slow ones still read what this one does, and none is
+// Behind the counters lies what is handed over, [parity of the step, group of rows, HANDED] of bits, as it lies in the
+// tile: other workgroups write what the next step needs while slow ones still read what this one does, and none is
 // further ahead. All of it atomic: what a workgroup stores plainly another one may never see, where the memory
 // model is Vulkan's, which cooperative matrices ask for and in which only accesses that are marked so go over a barrier.
 fn handed_from(row_group: u32, s: u32) -> u32 {
@@ -40,11 +41,11 @@ fn handed_from(row_group: u32, s: u32) -> u32 {
 }
 
 fn hand_over(at: u32, value: f32) {
-    atomicStore(&progress[at], bitcast<u32>(value));
+    atomicStore(&progress[at], bits_of(value));
 }
 
 fn handed(at: u32) -> f32 {
-    return bitcast<f32>(atomicLoad(&progress[at]));
+    return value_of(atomicLoad(&progress[at]));
 }
 
 var<workgroup> late: atomic<u32>;

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 /// beside their weights, and have few barriers a step.
 #[test]
 fn grids_are_valid() {
-    let capabilities = Capabilities::SHADER_FLOAT16;
+    let capabilities = Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     let mut complaints = Vec::new();
     let listed = shared_permutations();
     assert!(listed.len() > 20, "only {} permutations", listed.len());

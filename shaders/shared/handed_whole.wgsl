@@ -1,0 +1,8 @@
+// A value that is handed over, as its buffer keeps it: the bits of f32.
+fn bits_of(value: f32) -> u32 {
+    return bitcast<u32>(value);
+}
+
+fn value_of(bits: u32) -> f32 {
+    return bitcast<f32>(bits);
+}
