@@ -176,7 +176,8 @@ impl Layer for Recurrent {
     }
 
     fn check(&self) -> Result<()> {
-        Recurrent::check(self)
+        // What gets no values says so where it is recorded.
+        Recurrent::check(&Recurrent { input: self.input.max(1), ..self.clone() })
     }
 
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {
@@ -255,7 +256,7 @@ impl Layer for Stack {
     }
 
     fn check(&self) -> Result<()> {
-        self.recurrent.check()
+        Layer::check(&self.recurrent)
     }
 
     fn parameters(&self) -> Vec<(String, Vec<usize>)> {
