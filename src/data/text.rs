@@ -6,6 +6,7 @@ use std::io::{BufRead, Cursor, Read};
 use std::path::Path;
 
 /// The byte order mark, which some programs put before a text: it is no part of it.
+#[cfg(feature = "files")]
 const MARK: &[u8] = b"\xef\xbb\xbf";
 /// What files of gzip begin with.
 #[cfg(feature = "files")]
