@@ -401,7 +401,7 @@ mod tests {
     #[test]
     fn the_parameters_count_where_all_buffers_do() {
         let most = |storage, all| {
-            super::super::most_bound(&wgpu::Limits {
+            super::super::context::most_bound(&wgpu::Limits {
                 max_storage_buffers_per_shader_stage: storage,
                 max_buffers_and_acceleration_structures_per_shader_stage: all,
                 ..Default::default()

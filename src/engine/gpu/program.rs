@@ -1,8 +1,9 @@
 //! A loaded recording: its launches with their pipelines and bind groups, and how a run is encoded.
 
+use super::context::Answer;
 use super::pipeline::Pipeline;
 use super::timestamps::Timestamps;
-use super::{Answer, Context, IN_FLIGHT};
+use super::{Context, IN_FLIGHT};
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Cost};
 use crate::recording::MemoryPlan;
