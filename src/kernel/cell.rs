@@ -338,7 +338,7 @@ impl Cell {
         let clips = [("CLIP", self.clip), ("CELL_CLIP", self.cell_clip)];
         list.extend(clips.iter().filter_map(|&(name, v)| Some((name, format!("{:?}", v?)))));
         if let Some(custom) = &self.custom {
-            list.push(("CELL_TEXT", custom.wgsl.clone()));
+            list.push((CustomCell::TEXT, custom.wgsl.clone()));
         }
         list
     }

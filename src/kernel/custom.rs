@@ -55,6 +55,8 @@ pub struct CustomCell {
 impl CustomCell {
     /// The most gates, saved words or states of a unit.
     pub const MOST: usize = 8;
+    /// What a shader's define of the text is called.
+    pub(super) const TEXT: &'static str = "CELL_TEXT";
 
     /// Whether the numbers are in range, and the shader's text is there.
     ///

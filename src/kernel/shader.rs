@@ -14,7 +14,7 @@
 //! Elsewhere `#{NAME}` is replaced with the value defined for NAME, in the directives too. A name may
 //! hold another: `#{COUNT_#{X}}`.
 
-use super::{Access, Binding, Kernel, beside, ensemble, half};
+use super::{Access, Binding, CustomCell, Kernel, beside, ensemble, half};
 use crate::error::{Error, Result};
 use crate::tensor::DType;
 use include_dir::{Dir, include_dir};
@@ -60,6 +60,11 @@ pub fn digest() -> u64 {
 /// A directive that is unknown, unbalanced or names what does not exist.
 pub fn source(kernel: &dyn Kernel) -> Result<String> {
     source_with(kernel, &kernel.bindings(), 1, None)
+}
+
+/// Whether all of a kernel's text is this crate's: none is a caller's cell.
+pub fn is_own(kernel: &dyn Kernel) -> bool {
+    kernel.defines().iter().all(|(name, _)| *name != CustomCell::TEXT)
 }
 
 /// How every shader declares its parameter block.

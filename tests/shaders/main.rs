@@ -4,6 +4,7 @@
 mod counts;
 mod interface;
 mod limits;
+mod loops;
 mod matrices;
 mod permutations;
 mod planted;

@@ -1,7 +1,7 @@
 //! Finding adapters and opening devices.
 
 use super::pipeline::Slots;
-use super::{experimental, lock};
+use super::{lock, trust};
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::sync::{Arc, Mutex};
@@ -174,7 +174,7 @@ pub(super) fn open(adapter: &Adapter) -> Result<Opened> {
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
     if available.contains(COOPERATIVE) {
         features |= COOPERATIVE;
-        experimental_features = experimental::enabled();
+        experimental_features = trust::experimental_features();
     }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("recurra"),

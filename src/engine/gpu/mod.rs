@@ -7,7 +7,6 @@
 mod beside;
 mod context;
 mod device;
-mod experimental;
 mod grid;
 mod pipeline;
 mod products;
@@ -17,6 +16,7 @@ mod sequences;
 mod store;
 mod timestamps;
 mod trial;
+mod trust;
 mod tuning;
 mod wavefront;
 
