@@ -1,6 +1,8 @@
 // sums[c] = Σ_r a[r,c]·b[r,c] (or of a alone), 16 columns a workgroup. Rows go block by block, the last
 // block first where descending; of each block 16 stretches are put together in their order.
 // ACCUMULATE starts with what the destination holds.
+#import shared/group_number
+
 struct Params {
     rows: u32,
     columns: u32,
@@ -21,9 +23,10 @@ var<workgroup> parts: array<f32, 256>;
 @compute @workgroup_size(16, 16)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let column = group.x * 16u + local.x;
+    let column = group_number(group, groups) * 16u + local.x;
     var total = 0.0;
 #ifdef ACCUMULATE
     if local.y == 0u && column < p.columns {

@@ -23,52 +23,43 @@ fn at_step(s: u32) {
 }
 
 #ifndef REST
-// What was handed over from a place on, into the tile. Several reads are under way at once; what is no unit, or no row,
-// was handed over by none and is 0.
-#ifdef MATRICES
-fn read_handed(begin_at: u32, index: u32) {
-    for (var first = index; first < TILE; first += 8u * THREADS) {
-#for N in 0 1 2 3 4 5 6 7
-        let d_#{N} = handed(begin_at + min(first + #{N}u * THREADS, TILE - 1u));
-#end
-#for N in 0 1 2 3 4 5 6 7
-        if first + #{N}u * THREADS < TILE {
-            d_tile[first + #{N}u * THREADS] = f16(d_#{N});
-        }
-#end
-    }
+// Gradients of the recurrent products that the later step handed over.
+#ifdef BY_GATE
+fn put_handed(row_group: u32, place: Place, word: u32) {
+    let tile = place.row * WIDTH + place.unit;
+    let d = values_of(word);
+    d_tile[tile] = f16(d.x);
+    d_tile[tile + 1u] = f16(d.y);
 }
 #else
-fn handed_gates(at: u32) -> Sum {
-    return Sum(#{HANDED_GATES});
-}
-
-fn read_handed(begin_at: u32, index: u32) {
-    for (var first = index; first < TILE; first += 2u * THREADS) {
-        let d_0 = handed_gates(begin_at + first);
-        let d_1 = handed_gates(begin_at + min(first + THREADS, TILE - 1u));
-        d_tile[first] = d_0;
-        if first + THREADS < TILE {
-            d_tile[first + THREADS] = d_1;
-        }
-    }
+fn put_handed(
+    row_group: u32,
+    place: Place,
+#for G in #{READ_GATES}
+    word_#{G}: u32,
+#end
+) {
+    let tile = place.row * WIDTH + place.unit;
+#ifdef PAIRED
+#for G in #{READ_GATES}
+    let d_#{G} = values_of(word_#{G});
+    d_tile[#{G}u * MASK + tile] = f16(d_#{G}.x);
+    d_tile[#{G}u * MASK + tile + 1u] = f16(d_#{G}.y);
+#end
+#else
+    put_terms(tile, Sum(#{HANDED_GATES}));
+#endif
 }
 #endif
 #endif
 
 #ifdef BY_GATE
-// The gradient of the recurrent product of gate `gate` of the later step, in the saved block `block`, of all units of the
+// The gradient of the recurrent product of a gate of the later step, in the saved block `block`, of all units of the
 // workgroup's rows: one gate after another takes the tile.
-fn read_gate(group: vec3<u32>, index: u32, s: u32, gate: u32, block: u32) {
+fn read_gate(group: vec3<u32>, index: u32, block: u32) {
     if p.later == NONE {
         return;
     }
-#ifndef REST
-    if s > 0u {
-        read_handed(handed_from(group.y, s - 1u) + gate * MASK, index);
-        return;
-    }
-#endif
     for (var i = index; i < ROWS * p.head; i += THREADS) {
         let row = i / p.head;
         let at = At(group.y * ROWS + row, i % p.head);
@@ -86,7 +77,7 @@ fn read_gradients(group: vec3<u32>, index: u32, s: u32) {
     }
 #ifndef REST
     if s > 0u {
-        read_handed(handed_from(group.y, s - 1u), index);
+        read_handed(group.y, s - 1u, index);
         return;
     }
 #endif
@@ -107,9 +98,14 @@ fn main(
 #ifdef MATRICES
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
-#endif
+#else
     @builtin(local_invocation_index) index: u32,
+#endif
 ) {
+#ifdef MATRICES
+    // Neighbours in a subgroup are neighbours.
+    let index = subgroup * LANES + lane;
+#endif
     p = given;
 #paste shared/sequence_share
 #ifdef SEVERAL
@@ -143,46 +139,58 @@ fn main(
             }
             let group = vec3<u32>(tile, group.y, group.z);
 #paste shared/grid_carry
+#paste shared/grid_backward_own
+#ifdef BY_GATE
+#paste shared/gate_products
+#else
+            workgroupBarrier();
+#paste shared/sequence_products
+#endif
+            workgroupBarrier();
 #paste shared/grid_backward_step
 #paste shared/grid_leave
         }
     }
 #else
     start_in_time(index);
+    var left_at = given.count + TAIL;
+    var left_turn = 0u;
 #ifndef TAKES_TURNS
 #paste shared/grid_carry
 #endif
-    for (var s = 0u; s < given.count + TAIL; s++) {
+    for (var s = 0u; s < left_at; s++) {
         at_step(s);
-        var left = false;
         for (var turn = 0u; turn < TURNS; turn++) {
             let group = vec3<u32>(group.x, group.y * TURNS + turn, group.z);
             if group.y * ROWS >= given.batch {
                 break;
             }
-            let first = group.y * TILES;
-            wait(first, s, index);
-            if workgroupUniformLoad(&is_late) != 0u {
-                left = true;
-                break;
-            }
-#ifndef BY_GATE
-            read_gradients(group, index, s);
-#endif
 #ifdef TAKES_TURNS
 #paste shared/grid_carry
 #endif
-            let to = handed_from(group.y, s);
+#paste shared/grid_backward_own
+#ifdef BY_GATE
+#paste shared/gate_products
+#else
+            read_gradients(group, index, s);
+#endif
+            storageBarrier();
+            if workgroupUniformLoad(&late) != 0u {
+                left_at = s;
+                left_turn = turn;
+                break;
+            }
+#ifndef BY_GATE
+#paste shared/sequence_products
+            workgroupBarrier();
+#endif
 #paste shared/grid_backward_step
 #ifdef TAKES_TURNS
 #paste shared/grid_leave
 #endif
-            tell(first + group.x, s + 1u, index);
-        }
-        if left {
-            break;
         }
     }
+    tell(group, left_at, left_turn, index);
 #ifndef TAKES_TURNS
 #paste shared/grid_leave
 #endif

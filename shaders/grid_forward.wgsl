@@ -32,25 +32,22 @@ fn put_h(tile: u32, at: At, value: f32) {
 }
 
 #ifndef REST
-// h that the step before handed over, of all units of the workgroup's rows. Several reads are under way at once. What
-// is no unit, or no row, was handed over by none and is 0.
-fn read_handed(group: vec3<u32>, index: u32, s: u32) {
-    let begin_at = handed_from(group.y, s - 1u);
-    for (var first = index; first < HANDED; first += 8u * THREADS) {
-#for N in 0 1 2 3 4 5 6 7
-        let h_#{N} = handed(begin_at + min(first + #{N}u * THREADS, HANDED - 1u));
-#end
-#for N in 0 1 2 3 4 5 6 7
-        {
-            let tile = first + #{N}u * THREADS;
-            let at = At(group.y * ROWS + tile / WIDTH, tile % WIDTH);
-            if tile < HANDED && at.row < p.batch && at.unit < p.head {
-                put_h(tile, at, h_#{N});
-            }
-        }
-#end
+// h that the step before handed over.
+#ifdef PAIRED
+fn put_handed(row_group: u32, place: Place, word: u32) {
+    let h = values_of(word);
+    let row = row_group * ROWS + place.row;
+    let tile = place.row * WIDTH + place.unit;
+    put_h(tile, At(row, place.unit), h.x);
+    if place.unit + 1u < p.head {
+        put_h(tile + 1u, At(row, place.unit + 1u), h.y);
     }
 }
+#else
+fn put_handed(row_group: u32, place: Place, word: u32) {
+    put_h(place.row * WIDTH + place.unit, At(row_group * ROWS + place.row, place.unit), value_of(word));
+}
+#endif
 #endif
 
 // The old h of all units of the workgroup's rows, from before the launch.
@@ -71,9 +68,14 @@ fn main(
 #ifdef MATRICES
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
-#endif
+#else
     @builtin(local_invocation_index) index: u32,
+#endif
 ) {
+#ifdef MATRICES
+    // Neighbours in a subgroup are neighbours.
+    let index = subgroup * LANES + lane;
+#endif
     p = given;
 #paste shared/sequence_share
 #ifdef SEVERAL
@@ -102,37 +104,37 @@ fn main(
                 continue;
             }
             let group = vec3<u32>(tile, group.y, group.z);
+#paste shared/grid_forward_own
+            workgroupBarrier();
 #paste shared/grid_forward_step
         }
     }
 #else
     start_in_time(index);
-    for (var s = 0u; s < given.count; s++) {
+    var left_at = given.count;
+    var left_turn = 0u;
+    for (var s = 0u; s < left_at; s++) {
         at_step(s);
-        var left = false;
         for (var turn = 0u; turn < TURNS; turn++) {
             let group = vec3<u32>(group.x, group.y * TURNS + turn, group.z);
             if group.y * ROWS >= given.batch {
                 break;
             }
-            let first = group.y * TILES;
-            wait(first, s, index);
-            if workgroupUniformLoad(&is_late) != 0u {
-                left = true;
-                break;
-            }
+#paste shared/grid_forward_own
             if s == 0u {
                 read_h(group, index);
             } else {
-                read_handed(group, index, s);
+                read_handed(group.y, s - 1u, index);
             }
-            let to = handed_from(group.y, s);
+            storageBarrier();
+            if workgroupUniformLoad(&late) != 0u {
+                left_at = s;
+                left_turn = turn;
+                break;
+            }
 #paste shared/grid_forward_step
-            tell(first + group.x, s + 1u, index);
-        }
-        if left {
-            break;
         }
     }
+    tell(group, left_at, left_turn, index);
 #endif
 }

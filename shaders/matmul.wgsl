@@ -120,22 +120,17 @@ alias Four = vec4<f32>;
 const SLAB_a = DEPTH * LINE_a;
 const SLAB_b = DEPTH * LINE_b;
 
-// [half][term][row / 4], vectors of four rows. Where a load brings four terms of one row, their places are
-// written one by one, by threads that must not touch the rest of the vector: it is declared in words.
+// [half][term][row / 4], vectors of four rows. Where a load brings four terms of one row, a thread loads those of four
+// rows and turns them: whole vectors go into the workgroup memory and come out of it.
 #for X in a b
 #ifdef TERMS_IN_LINE_#{X}
-var<workgroup> tile_#{X}: array<f32, 8u * SLAB_#{X}>;
-
-fn rows_#{X}(i: u32) -> vec4<f32> {
-    return vec4<f32>(tile_#{X}[4u * i], tile_#{X}[4u * i + 1u], tile_#{X}[4u * i + 2u], tile_#{X}[4u * i + 3u]);
-}
-#else
+const ALL_#{X} = SLAB_#{X} / 4u;    // loads of a slab
+#endif
 var<workgroup> tile_#{X}: array<vec4<f32>, 2u * SLAB_#{X}>;
 
 fn rows_#{X}(i: u32) -> vec4<f32> {
     return tile_#{X}[i];
 }
-#endif
 #end
 #endif
 
@@ -173,9 +168,20 @@ fn four_#{X}(at: u32, count: u32) -> vec4<f32> {
 #endif
 
 // Load number `i` of a slab that starts with term k0 and row r0.
+#ifdef COOPERATIVE
 fn load_#{X}(i: u32, r0: u32, rows: u32, k0: u32, terms: u32) -> Four {
+#else
+fn load_#{X}(i: u32, line: u32, r0: u32, rows: u32, k0: u32, terms: u32) -> Four {
+#endif
 #ifdef TERMS_IN_LINE_#{X}
+#ifdef COOPERATIVE
     let row = r0 + i / (DEPTH / 4u);
+#else
+    if i >= ALL_#{X} {
+        return Four();
+    }
+    let row = r0 + i / (DEPTH / 4u) * 4u + line;
+#endif
     let k = k0 + i % (DEPTH / 4u) * 4u;
     if row >= rows || k >= terms {
         return Four();
@@ -207,18 +213,20 @@ fn put_#{X}(i: u32, value: Four) {
 #endif
 }
 #else
-fn put_#{X}(half: u32, i: u32, value: Four) {
 #ifdef TERMS_IN_LINE_#{X}
-    let row = i / (DEPTH / 4u);
-    let at = (half * DEPTH + i % (DEPTH / 4u) * 4u) * TILE_#{X} + row;
-    tile_#{X}[at] = value.x;
-    tile_#{X}[at + TILE_#{X}] = value.y;
-    tile_#{X}[at + 2u * TILE_#{X}] = value.z;
-    tile_#{X}[at + 3u * TILE_#{X}] = value.w;
-#else
-    tile_#{X}[half * SLAB_#{X} + i] = value;
-#endif
+fn put_#{X}(half: u32, i: u32, value_0: Four, value_1: Four, value_2: Four, value_3: Four) {
+    let at = half * SLAB_#{X} + i % (DEPTH / 4u) * 4u * LINE_#{X} + i / (DEPTH / 4u);
+    if i < ALL_#{X} {
+#for K in 0 1 2 3
+        tile_#{X}[at + #{K}u * LINE_#{X}] = Four(value_0[#{K}], value_1[#{K}], value_2[#{K}], value_3[#{K}]);
+#end
+    }
 }
+#else
+fn put_#{X}(half: u32, i: u32, value: Four) {
+    tile_#{X}[half * SLAB_#{X} + i] = value;
+}
+#endif
 #endif
 #end
 
@@ -349,6 +357,8 @@ fn main(
 #end
 #end
 #else
+    // Where not all threads have a load of A, the last ones have those of B.
+    let turned = THREADS - 1u - index;
     // Rows and columns of this thread's blocks. The sums are named one by one, so that they stay in
     // registers.
     let m = first_a + local.y * 4u;
@@ -446,15 +456,21 @@ fn main(
         let k0 = slab_term(min(slab, slabs - 1u), slabs, first_k);
 #for X in a b
 #for L in #{LOADS_#{X}}
-        var next_#{X}_#{L}: Four;
+#for J in #{LINES_#{X}}
+        var next_#{X}_#{L}_#{J}: Four;
+#end
 #end
 #end
         if slab < slabs {
 #for L in #{LOADS_a}
-            next_a_#{L} = load_a(index + #{L}u * THREADS, first_a, p.m, k0, end_k);
+#for J in #{LINES_a}
+            next_a_#{L}_#{J} = load_a(index + #{L}u * THREADS, #{J}u, first_a, p.m, k0, end_k);
+#end
 #end
 #for L in #{LOADS_b}
-            next_b_#{L} = load_b(index + #{L}u * THREADS, first_b, p.n, k0, end_k);
+#for J in #{LINES_b}
+            next_b_#{L}_#{J} = load_b(turned + #{L}u * THREADS, #{J}u, first_b, p.n, k0, end_k);
+#end
 #end
         }
         if slab > 0u {
@@ -496,10 +512,23 @@ fn main(
 #endif
         }
         if slab < slabs {
-#for X in a b
-#for L in #{LOADS_#{X}}
-            put_#{X}(slab % 2u, index + #{L}u * THREADS, next_#{X}_#{L});
+#for L in #{LOADS_a}
+            put_a(
+                slab % 2u,
+                index + #{L}u * THREADS,
+#for J in #{LINES_a}
+                next_a_#{L}_#{J},
 #end
+            );
+#end
+#for L in #{LOADS_b}
+            put_b(
+                slab % 2u,
+                turned + #{L}u * THREADS,
+#for J in #{LINES_b}
+                next_b_#{L}_#{J},
+#end
+            );
 #end
         }
         workgroupBarrier();

@@ -27,7 +27,11 @@ fn main(
 #ifdef SEVERAL
     var kept_states_#{E}: array<f32, STATES>;
     var kept_words_#{E}: array<f32, SAVED>;
+    var kept_flags_#{E} = VALID;
 #endif
+    // What the step behind the one at hand reads, under way a whole step before.
+    var ahead_#{E}: array<f32, SAVED>;
+    var flags_ahead_#{E} = VALID;
 #end
 #paste shared/sequence_weights
     // Padding is multiplied with weights of 0.
@@ -39,6 +43,10 @@ fn main(
         for (var state = 0u; state < STATES; state++) {
             held_states[state] = states[state_index(state, p.old_slot, own_#{E}.at)];
         }
+        for (var gate = 0u; gate < GATES; gate++) {
+            ahead_#{E}[gate] = gates[gate_index(p.t, gate, own_#{E}.at)];
+        }
+        flags_ahead_#{E} = flags_of(p.t, own_#{E}.at.row);
 #ifdef SEVERAL
         kept_states_#{E} = held_states;
 #endif
@@ -51,8 +59,13 @@ fn main(
         if own_#{E}.there {
             let own = own_#{E};
             let at = own.at;
+            held_flags = flags_ahead_#{E};
 #ifdef SEVERAL
             held_states = kept_states_#{E};
+            kept_words_#{E} = ahead_#{E};
+            kept_flags_#{E} = held_flags;
+#else
+            held_words = ahead_#{E};
 #endif
             let h = old_state(0u, at);
             for (var mask = 0u; mask < SOURCES; mask++) {
@@ -62,13 +75,12 @@ fn main(
 #endif
                 put_term(mask, own.tile, value);
             }
-            // Under way while the products are summed.
-            for (var gate = 0u; gate < GATES; gate++) {
-                held_words[gate] = gates[gate_index(p.t, gate, at)];
+            if s + 1u < given.count {
+                for (var gate = 0u; gate < GATES; gate++) {
+                    ahead_#{E}[gate] = gates[gate_index(p.t + stride, gate, at)];
+                }
+                flags_ahead_#{E} = flags_of(p.t + stride, at.row);
             }
-#ifdef SEVERAL
-            kept_words_#{E} = held_words;
-#endif
         }
 #end
         workgroupBarrier();
@@ -81,6 +93,7 @@ fn main(
 #ifdef SEVERAL
             held_states = kept_states_#{E};
             held_words = kept_words_#{E};
+            held_flags = kept_flags_#{E};
 #endif
             settle(own.at, spread_gates(added(own.row, own.place)));
 #ifdef SEVERAL

@@ -26,7 +26,14 @@ const THREADS = TILE * THREAD_ROWS;
 const LINE = DEPTH / 4u;
 const MASK = TILE * LINE;
 var<workgroup> h_tile: array<vec4<f32>, SOURCES * MASK>;    // [mask][row][k / 4]
-var<workgroup> w_tile: array<Sum, DEPTH * TILE>;            // [k][unit]
+// Neighbouring threads write neighbouring terms of a unit: lines apart, so that those lie in other banks of the memory. Of
+// four tiles of h there is no room for it.
+#ifdef PER_GATE
+const LINE_w = TILE;
+#else
+const LINE_w = TILE + 1u;
+#endif
+var<workgroup> w_tile: array<Sum, DEPTH * LINE_w>;          // [k][unit]
 
 // Term i of a vector of the tile.
 fn tile_term(at: u32, i: u32) -> f32 {
@@ -140,13 +147,13 @@ fn main(
             if unit < end_unit && k < p.depth {
                 value = weights(unit, k);
             }
-            w_tile[i % DEPTH * TILE + i / DEPTH] = value;
+            w_tile[i % DEPTH * LINE_w + i / DEPTH] = value;
         }
         workgroupBarrier();
         for (var k = 0u; k < LINE; k++) {
-            let column = k * 4u * TILE + local.x;
+            let column = k * 4u * LINE_w + local.x;
 #for I in 0 1 2 3
-            let weights_#{I} = w_tile[column + #{I}u * TILE];
+            let weights_#{I} = w_tile[column + #{I}u * LINE_w];
 #end
 #for R in #{ROWS}
             {

@@ -100,9 +100,10 @@ fn a_workgroup_that_never_arrives_changes_nothing() {
             let every = if number == 1 && cell == CellKind::Lstm { 1 } else { 4 };
             for step in (0..=STEPS).step_by(every) {
                 for stem in ["grid_forward", "grid_backward"] {
-                    let new = "        if workgroupUniformLoad(&is_late) != 0u || group.x == 1u && s == STEPu {";
+                    let new =
+                        "if workgroupUniformLoad(&late) != 0u || group.x == 1u && s == STEPu {";
                     let new: &'static str = new.replace("STEP", &step.to_string()).leak();
-                    let old = "        if workgroupUniformLoad(&is_late) != 0u {";
+                    let old = "if workgroupUniformLoad(&late) != 0u {";
                     let faulty = gpu.with_fault(Fault { stem, old, new });
                     // The others need not wait for long.
                     let Some(faulty) = grids(&faulty, |limits| limits.spins = 50) else { return };
@@ -166,7 +167,7 @@ fn faults_in_what_is_made_up_for_are_noticed() {
     };
     let results = |fault: Option<Fault>| results_within(50, fault);
     let Some(want) = results(None) else { return };
-    let never = ("(&is_late) != 0u {", "(&is_late) != 0u || group.x == 1u && s == 3u {");
+    let never = ("(&late) != 0u {", "(&late) != 0u || group.x == 1u && s == 3u {");
     let forward = include_str!("../shaders/grid_forward.wgsl");
     let backward = include_str!("../shaders/grid_backward.wgsl");
     let changed = |text: &str, changes: &[(&str, &str)]| {
@@ -212,15 +213,12 @@ fn faults_in_what_is_made_up_for_are_noticed() {
             "return group.x * (UNITS - 1u) + place;",
         ),
         ("shared/write_carry", "held_carry[state];", "held_carry[0];"),
-        ("shared/grid_forward_step", "own.at.unit, held_states[0]", "own.at.unit, held_states[1]"),
-        ("shared/grid_forward_step", "own.row * WIDTH + own.at.unit,", "own.at.unit,"),
-        ("shared/grid_backward_step", "#{G}u * MASK", "(3u - #{G}u) * MASK"),
-        ("grid_forward", "handed_from(group.y, s - 1u)", "handed_from(group.y, s)"),
-        (
-            "grid_backward",
-            "(handed_from(group.y, s - 1u), index)",
-            "(handed_from(group.y, s), index)",
-        ),
+        ("shared/grid_forward_step", "own, held_states[0]", "own, held_states[1]"),
+        ("shared/grid", "* AT_ONCE + index / LANE_WORDS;", "* AT_ONCE;"),
+        ("shared/grid_backward_step", "s, #{G}u, own", "s, 3u - #{G}u, own"),
+        // Words of earlier steps.
+        ("shared/grid", "const RING = 4u;", "const RING = 1u;"),
+        ("shared/grid", "handed_from(row_group, s + 2u)", "handed_from(row_group, s)"),
         ("shared/grid", "+ row_group) * HANDED", "+ row_group) * TILES"),
     ] {
         // With patience: a second workgroup that comes too late, as where cores have others to serve, makes no step, and

@@ -15,7 +15,6 @@ const TAIL = 1u;
 const TAIL = 0u;
 #endif
 const MASK = ROWS * WIDTH;
-const HANDED = PRODUCTS * MASK; // the gradients of the recurrent products of all units, one gate behind another
 #ifdef GRID
 #ifdef SHORT_GATES
 #import shared/handed_short
@@ -27,7 +26,7 @@ const HANDED = PRODUCTS * MASK; // the gradients of the recurrent products of al
 #ifdef BY_GATE
 const TILE = MASK;
 #else
-const TILE = HANDED;
+const TILE = PRODUCTS * MASK;
 #endif
 var<workgroup> d_tile: array<f16, ROOM>;     // [gate][row][term]
 #else
@@ -84,7 +83,7 @@ fn part_at_plane(at: u32) -> Part {
 }
 
 fn added(row: u32, place: u32) -> Part {
-    let at = row * UNITS + place;
+    let at = row * PARTS_LINE + place;
     var sum = part_at_plane(at);
     for (var slice = 1u; slice < SLICES; slice++) {
         sum += part_at_plane(at + slice * PLANES * PLANE);

@@ -9,15 +9,14 @@ alias Part = Sum;
 #import shared/sequence
 
 const MASK = ROWS * WIDTH;
-const TILE = SOURCES * MASK;
 #ifdef GRID
-const HANDED = MASK;            // h of all units
 #ifdef SHORT_STATES
 #import shared/handed_short
 #else
 #import shared/handed_whole
 #endif
 #endif
+const TILE = SOURCES * MASK;
 #ifdef MATRICES
 var<workgroup> h_tile: array<f16, ROOM>;     // [mask][row][term]
 #else
@@ -67,7 +66,7 @@ fn weight_of(group: vec3<u32>, gate: u32, place: u32, k: u32) -> f32 {
 #import shared/matrices
 
 fn added(row: u32, place: u32) -> Part {
-    let at = row * UNITS + place;
+    let at = row * PARTS_LINE + place;
     var sum = Sum(#{ADDED});
     for (var slice = 1u; slice < SLICES; slice++) {
         let at = at + slice * PLANES * PLANE;

@@ -1,9 +1,34 @@
         // A step's products as in sequence_products, in matrices, one gate after another: each takes the tile when all
-        // have done with the one before.
+        // have done with the one before. A gate's words come while those before it are multiplied.
         var sum_0: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
+        let row_group = group.y;
+#ifndef REST
+        // Step 0 reads what was there before the launch.
+        let first = select(READ_PLACES, 0u, s > 0u);
+#for H in 0
+        var from_at = handed_from(row_group, s - 1u);
+#paste shared/handed_words
+#end
+#endif
 #for C in #{COLUMNS}
-        read_gate(group, index, s, #{C}u, #{LEFT_BLOCK_#{C}}u);
+#ifndef REST
+        if s > 0u {
+#for H in #{C}
+#paste shared/handed_come
+#end
+        } else {
+#else
+        {
+#endif
+            read_gate(group, index, #{LEFT_BLOCK_#{C}}u);
+        }
         workgroupBarrier();
+#ifndef REST
+#for H in #{NEXT_#{C}}
+        from_at += HANDED_PLANE;
+#paste shared/handed_words
+#end
+#endif
 #for K in #{PINNED_MATRICES}
         {
             let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&d_tile[share.first_k + #{K}u * MATRIX], WIDTH);
@@ -22,4 +47,4 @@
 #endif
         workgroupBarrier();
 #end
-        coopStoreT(sum_0, &parts[part_at(share, share.column)], UNITS);
+        coopStoreT(sum_0, &parts[part_at(share, share.column)], PARTS_LINE);

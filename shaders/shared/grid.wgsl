@@ -1,8 +1,7 @@
 // Workgroups that make the steps of a layer together: TILES of them share the units of some batch rows, each
 // UNITS of them, and hand over what they computed through `progress`. It begins with [groups of rows, tile]: how many
-// steps each has made. Before a step a workgroup waits until all of its rows' have made the one before. A wait has an
-// end: SPINS rounds for all steps. Then the workgroup leaves, with what it made in place, and its number in `progress`
-// says where. No workgroup is ever more than one step ahead of another of its rows.
+// steps each has made, which a workgroup tells when it leaves. A wait has an end: SPINS rounds for all waits, or for each.
+// Then the workgroup leaves, with what it made in place.
 // A workgroup makes a step of TURNS groups of rows, one after another: what one waits for is on its way while the
 // others are at work.
 //
@@ -29,27 +28,85 @@ fn read_progress(first: u32, index: u32) {
     }
 }
 #else
-#import shared/counter
+// Behind the counters lies what is handed over, [step % RING, group of rows, gate, row, word]. A word is one value, or
+// two of neighbouring units (PAIRED), its bits inverted, so that 0 is none yet: a workgroup looks at the very words that
+// it needs until none is 0, and there is no other signal. All of it is atomic: what a workgroup stores plainly another
+// one may never see, where the memory model is Vulkan's, which cooperative matrices ask for.
+//
+// The words of step s are made 0 again by who wrote them, behind the products of step s + 2: that workgroup has seen
+// all words of step s + 1, which nobody hands over who still reads step s. The others see the 0 before they look for
+// step s + 4 there: between it and the word of step s + 3, which they wait for first, lies a storageBarrier on either
+// side, one in every step.
+const RING = 4u;
+const HANDED_LINE = #{HANDED_LINE}u;    // words of a row
+const HANDED_PLANE = ROWS * HANDED_LINE;
+const HANDED = #{HANDED_COUNT}u * HANDED_PLANE;
+// How threads read them: READ_STEPS times AT_ONCE rows at once, or THREADS words of a row after another.
+const LANE_WORDS = min(HANDED_LINE, THREADS);
+const AT_ONCE = THREADS / LANE_WORDS;
+const READ_STEPS = (ROWS + AT_ONCE - 1u) / AT_ONCE;
+const READ_PLACES = (HANDED_LINE + THREADS - 1u) / THREADS * READ_STEPS;
 
-// Behind the counters lies what is handed over, [parity of the step, group of rows, HANDED] of bits, as it lies in the
-// tile: other workgroups write what the next step needs while slow ones still read what this one does, and none is
-// further ahead. All of it atomic: what a workgroup stores plainly another one may never see, where the memory
-// model is Vulkan's, which cooperative matrices ask for and in which only accesses that are marked so go over a barrier.
 fn handed_from(row_group: u32, s: u32) -> u32 {
     let groups = (given.batch + ROWS - 1u) / ROWS;
-    return groups * TILES + ((s & 1u) * groups + row_group) * HANDED;
+    return groups * TILES + (s % RING * groups + row_group) * HANDED;
 }
 
-fn hand_over(at: u32, value: f32) {
-    atomicStore(&progress[at], bits_of(value));
+// A word that a thread reads.
+struct Place {
+    row: u32,
+    word: u32,
+    unit: u32,
+    there: bool,
 }
 
-fn handed(at: u32) -> f32 {
-    return value_of(atomicLoad(&progress[at]));
+fn place_of(row_group: u32, number: u32, index: u32) -> Place {
+    let row = number % READ_STEPS * AT_ONCE + index / LANE_WORDS;
+    let word = number / READ_STEPS * THREADS + index % LANE_WORDS;
+#ifdef PAIRED
+    let unit = 2u * word;
+#else
+    let unit = word;
+#endif
+    let there = number < READ_PLACES && index < AT_ONCE * LANE_WORDS && row < ROWS
+        && row_group * ROWS + row < given.batch && unit < given.head;
+    return Place(row, word, unit, there);
 }
+
+fn hand_over_bits(row_group: u32, s: u32, place: u32, bits: u32) {
+    atomicStore(&progress[handed_from(row_group, s + 2u) + place], 0u);
+    // A NaN of all ones becomes another one.
+    atomicStore(&progress[handed_from(row_group, s) + place], max(~bits, 1u));
+}
+
+#ifdef PAIRED
+// By the threads of two neighbouring units, side by side in a subgroup.
+fn hand_over(row_group: u32, s: u32, gate: u32, own: Own, value: f32) {
+    let mine = select(0.0, value, own.there);
+    let bits = pack2x16float(vec2<f32>(mine, subgroupShuffleXor(mine, 1u)));
+    if own.there && own.at.unit % 2u == 0u {
+        let place = gate * HANDED_PLANE + own.row * HANDED_LINE + own.at.unit / 2u;
+        hand_over_bits(row_group, s, place, bits);
+    }
+}
+
+fn values_of(word: u32) -> vec2<f32> {
+    return unpack2x16float(~word);
+}
+#else
+fn hand_over(row_group: u32, s: u32, gate: u32, own: Own, value: f32) {
+    if own.there {
+        let place = gate * HANDED_PLANE + own.row * HANDED_LINE + own.at.unit;
+        hand_over_bits(row_group, s, place, bits_of(value));
+    }
+}
+
+fn value_of(word: u32) -> f32 {
+    return value_of_bits(~word);
+}
+#endif
 
 var<workgroup> late: atomic<u32>;
-var<workgroup> is_late: u32;
 var<private> spins: u32;
 
 fn start_in_time(index: u32) {
@@ -59,29 +116,30 @@ fn start_in_time(index: u32) {
     workgroupBarrier();
 }
 
-// Waits until all tiles of the rows have made `steps` steps; is_late says that they have not.
-fn wait(first: u32, steps: u32, index: u32) {
-    for (var tile = index; tile < TILES; tile += THREADS) {
-        while !has_come(first + tile, steps) {
-            spins++;
-            if spins > #{SPINS}u {
-                atomicStore(&late, 1u);
-                break;
-            }
-        }
-    }
-    storageBarrier();
-    workgroupBarrier();
-    if index == 0u {
-        is_late = atomicLoad(&late);
+#ifndef BY_GATE
+// What step s handed over, of all units of the workgroup's rows, into the tile. What is no unit, or no row, is handed
+// over by none.
+fn read_handed(row_group: u32, s: u32, index: u32) {
+    let from_at = handed_from(row_group, s);
+    for (var first = 0u; first < READ_PLACES; first += #{READ_COUNT}u) {
+#for H in 0
+#paste shared/handed_words
+#paste shared/handed_come
+#end
     }
 }
+#endif
 
-// What all threads wrote is there before it is told.
-fn tell(at: u32, steps: u32, index: u32) {
-    storageBarrier();
-    if index == 0u {
-        atomicStore(&progress[at], steps);
+// How many steps a workgroup has made of each group of its rows: it leaves at a turn of a step.
+fn tell(group: vec3<u32>, s: u32, left_turn: u32, index: u32) {
+    if index != 0u {
+        return;
+    }
+    for (var turn = 0u; turn < TURNS; turn++) {
+        let row_group = group.y * TURNS + turn;
+        if row_group * ROWS < given.batch {
+            atomicStore(&progress[row_group * TILES + group.x], s + u32(turn < left_turn));
+        }
     }
 }
 #endif

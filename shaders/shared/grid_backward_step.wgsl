@@ -1,19 +1,4 @@
-            // A step of the units of a tile.
-#for E in #{EACH}
-            {
-                let own = own_of(group, index + #{E}u * THREADS);
-                let at = own.at;
-#paste shared/read_step
-#paste shared/keep_step
-            }
-#end
-#ifdef BY_GATE
-#paste shared/gate_products
-#else
-            workgroupBarrier();
-#paste shared/sequence_products
-#endif
-            workgroupBarrier();
+            // A step of the units of a tile, whose products are there.
 #for E in #{EACH}
             {
                 let own = own_of(group, index + #{E}u * THREADS);
@@ -27,15 +12,15 @@
 #paste shared/total_gradient
                     if s < given.count {
                         settle(at, total);
-#ifndef REST
-#for G in #{LEFT_LIST}
-                        hand_over(to + #{G}u * MASK + own.row * WIDTH + at.unit, held_words[#{LEFT_BLOCK_#{G}}]);
-#end
-#endif
                     } else {
                         held_carry[0] = total;
                     }
                 }
+#ifndef REST
+#for G in #{LEFT_GATES_LIST}
+                hand_over(group.y, s, #{G}u, own, held_words[#{LEFT_BLOCK_#{G}}]);
+#end
+#endif
 #ifdef SEVERAL
                 kept_carry_#{E} = held_carry;
 #endif

@@ -4,6 +4,6 @@ fn bits_of(value: f32) -> u32 {
     return pack2x16float(vec2<f32>(value, 0.0));
 }
 
-fn value_of(bits: u32) -> f32 {
+fn value_of_bits(bits: u32) -> f32 {
     return unpack2x16float(bits).x;
 }

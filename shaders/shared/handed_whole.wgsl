@@ -3,6 +3,6 @@ fn bits_of(value: f32) -> u32 {
     return bitcast<u32>(value);
 }
 
-fn value_of(bits: u32) -> f32 {
+fn value_of_bits(bits: u32) -> f32 {
     return bitcast<f32>(bits);
 }

@@ -10,7 +10,8 @@ const LANES = #{LANES}u;
 const COLUMN_COUNT = #{COLUMN_COUNT}u;
 const UNIT_COLUMNS = UNITS / MATRIX;            // of a gate
 const TEAMS = PRODUCTS * UNIT_COLUMNS / COLUMN_COUNT;   // subgroups of a slice
-const PLANE = ROWS * UNITS;
+const PARTS_LINE = UNITS + #{APART}u;   // of the sums of a row, which begin in other banks of the memory
+const PLANE = ROWS * PARTS_LINE;
 #ifdef BY_GATE
 const PLANES = 1u;                              // of sums
 #else

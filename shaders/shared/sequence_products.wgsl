@@ -37,7 +37,7 @@
         }
 #endif
 #for C in #{COLUMNS}
-        coopStoreT(sum_#{C}, &parts[part_at(share, column_of(share, #{C}u))], UNITS);
+        coopStoreT(sum_#{C}, &parts[part_at(share, column_of(share, #{C}u))], PARTS_LINE);
 #end
 #else
         // A step's products: what each thread's share of the terms gives, for every row and unit, into parts.

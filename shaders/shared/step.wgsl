@@ -83,11 +83,23 @@ fn carry_index(state: u32, at: At) -> u32 {
     return p.batch * p.width + ((state - 1u) * p.batch + at.row) * p.hidden + at.unit;
 }
 
-fn has_flag(t: u32, row: u32, flag: u32) -> bool {
+fn flags_of(t: u32, row: u32) -> u32 {
 #ifdef HAS_flags
-    return (flags[(p.first + t) * (p.batch / p.places) + row / p.places] & flag) != 0u;
+    return flags[(p.first + t) * (p.batch / p.places) + row / p.places];
 #else
-    return flag == VALID;
+    return VALID;
+#endif
+}
+
+// Of a sequence forward, where they are at hand, those of a thread's own row at the step at hand alone.
+#ifdef HELD_FLAGS
+var<private> held_flags: u32;
+#endif
+fn has_flag(t: u32, row: u32, flag: u32) -> bool {
+#ifdef HELD_FLAGS
+    return (held_flags & flag) != 0u;
+#else
+    return (flags_of(t, row) & flag) != 0u;
 #endif
 }
 

@@ -286,7 +286,7 @@ impl Kernel for ColumnSum {
         bytemuck::bytes_of(&self.params)
     }
     fn groups(&self) -> [u32; 3] {
-        [self.params.columns.div_ceil(COLUMNS), 1, 1]
+        spread(self.params.columns.div_ceil(COLUMNS) as usize)
     }
     fn flops(&self) -> u64 {
         let n = u64::from(self.params.rows) * u64::from(self.params.columns);

@@ -377,7 +377,7 @@ impl Kernel for Matmul {
         let activation = self.activation.into_iter().flat_map(super::slope::defines);
         let tile = match &self.cooperative {
             Some((tile, subgroup)) => tile.defines(*subgroup, terms_in_line),
-            None => self.tile.defines(),
+            None => self.tile.defines(terms_in_line),
         };
         tile.into_iter().chain(flags).chain(activation).collect()
     }

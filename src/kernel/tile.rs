@@ -182,9 +182,13 @@ impl Tile {
     }
 
     /// What the shader is told.
-    pub(super) fn defines(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn defines(&self, terms_in_line: [bool; 2]) -> Vec<(&'static str, String)> {
         let [threads_m, threads_n] = self.threads();
-        let loads = |size: usize| count(size * self.depth / (4 * threads_m * threads_n));
+        // A load is a vector of rows of a term, or four vectors of terms, of a row each.
+        let lines = terms_in_line.map(|turned| if turned { 4 } else { 1 });
+        let loads = |size: usize, lines: usize| {
+            count((size * self.depth).div_ceil(4 * lines * threads_m * threads_n))
+        };
         vec![
             ("TILE_a", self.rows.to_string()),
             ("TILE_b", self.columns.to_string()),
@@ -193,8 +197,10 @@ impl Tile {
             ("THREADS_N", threads_n.to_string()),
             ("ROWS", count(self.thread_rows / 4)),
             ("COLUMNS", count(self.thread_columns / 4)),
-            ("LOADS_a", loads(self.rows)),
-            ("LOADS_b", loads(self.columns)),
+            ("LOADS_a", loads(self.rows, lines[0])),
+            ("LOADS_b", loads(self.columns, lines[1])),
+            ("LINES_a", count(lines[0])),
+            ("LINES_b", count(lines[1])),
         ]
     }
 }

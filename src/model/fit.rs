@@ -55,8 +55,7 @@ pub struct Fit<'a> {
     shapes: usize,
     /// Batches of short sequences have no more rows than those of the longest.
     equal: bool,
-    /// The share of tokens that training reads as another one, and which.
-    unread: (f32, u32),
+    unread: Unread<'a>,
     /// Inputs of the loss, the same at every batch.
     constants: Vec<(String, Vec<f32>)>,
 }
@@ -78,6 +77,14 @@ impl<'a> Part<'a> {
     }
 }
 
+/// Tokens that training reads as another one: the share of them, which one, and those that stay.
+#[derive(Clone, Copy)]
+struct Unread<'a> {
+    rate: f32,
+    unknown: u32,
+    kept: &'a [u32],
+}
+
 impl<'a> Fit<'a> {
     /// Batches of 32 rows of the longest sequences, and more of shorter ones, in four shapes at most. The loss is
     /// cross-entropy of classes (in nats), or the mean square of values.
@@ -95,7 +102,7 @@ impl<'a> Fit<'a> {
             batch: BATCH,
             shapes: SHAPES,
             equal: false,
-            unread: (0.0, 0),
+            unread: Unread { rate: 0.0, unknown: 0, kept: &[] },
             constants: Vec::new(),
         })
     }
@@ -151,20 +158,21 @@ impl<'a> Fit<'a> {
         Fit { equal: true, ..self }.cut(batch, shapes)
     }
 
-    /// Each token of the training sequences is read as `unknown` with a probability, drawn anew in each pass: so the
+    /// Each token of the training sequences is read as `unknown` with a probability, drawn anew in each pass, but not those
+    /// that are `kept` (marks of an end): so the
     /// model learns what to make of words that it doesn't know, and relies on none alone (Iyyer 2015, "Deep unordered
     /// composition rivals syntactic methods", section 5, drops them).
     ///
     /// # Errors
     /// A rate outside \[0, 1); a model of values; a token that the model lacks.
-    pub fn with_token_dropout(self, rate: f32, unknown: u32) -> Result<Self> {
+    pub fn with_token_dropout(self, rate: f32, unknown: u32, kept: &'a [u32]) -> Result<Self> {
         if !(0.0..1.0).contains(&rate) {
             return Err(Error::invalid(format!(
                 "a share of {rate} of all tokens can't be dropped"
             )));
         }
         self.model.check_inputs(&Sequences::tokens(vec![vec![unknown]]))?;
-        Ok(Fit { unread: (rate, unknown), ..self })
+        Ok(Fit { unread: Unread { rate, unknown, kept }, ..self })
     }
 
     /// An input that a loss of one's own records, the same at every batch; where it isn't recorded it isn't written.
@@ -272,10 +280,13 @@ impl<'a> Fit<'a> {
     /// `drawn`: decides which tokens of a training batch aren't read.
     fn batch(&self, phase: Phase, batch: &Batch, mut drawn: ChaCha8Rng) -> Feed {
         let Part { samples, shapes, .. } = self.part(phase);
-        let (rate, unknown) = self.unread;
+        let Unread { rate, unknown, kept } = self.unread;
         let mut feed = match &samples.inputs.0 {
             Content::Ids(list) if phase == Phase::Training && rate > 0.0 => {
-                let mut some = |&id: &u32| if drawn.random::<f32>() < rate { unknown } else { id };
+                let mut some = |&id: &u32| {
+                    let dropped = drawn.random::<f32>() < rate && !kept.contains(&id);
+                    if dropped { unknown } else { id }
+                };
                 let read = |&row: &usize| list[row].iter().map(&mut some).collect();
                 let rows: Vec<Vec<u32>> = batch.rows.iter().map(read).collect();
                 let lengths: Vec<usize> = rows.iter().map(Vec::len).collect();
@@ -396,7 +407,8 @@ impl Task for Fit<'_> {
 
     fn validation_weight(&self, batch: u64) -> f64 {
         let part = self.part(Phase::Validation);
-        part.samples.weight(&part.batches[batch as usize])
+        let ignored = self.loss.and_then(|loss| loss.asks().ignore);
+        part.samples.weight(&part.batches[batch as usize], ignored)
     }
 
     fn symbols_per_batch(&self) -> u64 {

@@ -135,10 +135,13 @@ impl Targets {
         matches!(&self.content, Content::Ids(list) if list.iter().flatten().any(|&c| c == IGNORE))
     }
 
-    /// Rows of a sequence that count.
-    pub(super) fn counted(&self, sequence: usize) -> usize {
+    /// Rows of a sequence that count: those of a class that isn't ignored.
+    pub(super) fn counted(&self, sequence: usize, ignored: Option<u32>) -> usize {
         match &self.content {
-            Content::Ids(list) => list[sequence].iter().filter(|&&class| class != IGNORE).count(),
+            Content::Ids(list) => {
+                let ignored = [IGNORE, ignored.unwrap_or(IGNORE)];
+                list[sequence].iter().filter(|class| !ignored.contains(class)).count()
+            }
             values => values.rows(sequence),
         }
     }

@@ -101,7 +101,7 @@ impl Shapes {
 
 impl Samples {
     /// What a batch's mean loss counts: its rows, or its steps that count.
-    pub(super) fn weight(&self, batch: &Batch) -> f64 {
-        batch.rows.iter().map(|&row| self.targets.counted(row)).sum::<usize>() as f64
+    pub(super) fn weight(&self, batch: &Batch, ignored: Option<u32>) -> f64 {
+        batch.rows.iter().map(|&row| self.targets.counted(row, ignored)).sum::<usize>() as f64
     }
 }

@@ -10,8 +10,8 @@ use crate::loss::RING;
 use crate::schedule::{Recorder, Var, average_name};
 use serde::{Deserialize, Serialize};
 
-/// The output that holds the norms of all gradients in the last steps, before they are clipped: entry
-/// (step − 1) mod [`RING`], where there is a clipping norm.
+/// The output that holds the norms of all gradients in the last steps, behind a clipping of single values and before that
+/// of the norm: entry (step − 1) mod [`RING`], where there is a clipping norm.
 pub const GRADIENT_NORM: &str = "gradient_norm";
 
 /// Parameters with a weight decay and a learning rate of their own.

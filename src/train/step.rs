@@ -30,11 +30,14 @@ struct Order {
 }
 
 impl Order {
-    /// The first batch of a step (from 0).
+    /// The first batch of a step (from 0). What is left of a pass is no whole step: every second pass leaves its first
+    /// batches out instead of its last, so that those of data in its order are trained with too.
     fn first_batch(&self, step: u64) -> u64 {
         let (pass, step) = (step / self.steps, step % self.steps);
         let pass = if self.repeats { 0 } else { pass };
-        pass * self.batches + step * self.micro_batches
+        let left = self.batches.saturating_sub(self.steps * self.micro_batches);
+        let skipped = if self.repeats || pass % 2 == 0 { 0 } else { left };
+        pass * self.batches + skipped + step * self.micro_batches
     }
 }
 

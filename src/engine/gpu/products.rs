@@ -16,8 +16,9 @@ use crate::tensor::DType;
 /// large one for longer than the product takes.
 const SMALL: usize = 10_000_000;
 
-/// Words of partial sums that are in memory at once.
-const PARTS_WORDS: usize = 1 << 21;
+/// Words of partial sums that are in memory at once, on a driver that computes on the CPU and on a GPU: that has few
+/// tiles of a weight gradient for its many multiprocessors, and needs blocks beside one another.
+const PARTS_WORDS: [usize; 2] = [1 << 21, 1 << 24];
 
 /// Blocks of terms that a launch sums side by side, at most.
 const MOST_PARTS: usize = 128;
@@ -100,6 +101,8 @@ impl GpuEngine {
         };
         let mut out = Arranged {
             software: context.info.software,
+            parts_words: PARTS_WORDS[usize::from(!context.info.software)]
+                .min(context.limits.max_storage_buffer_binding_size as usize / 4),
             launches: Vec::new(),
             rates,
             tile: context.tile,
@@ -140,6 +143,7 @@ fn with_thread_rows(op: &Op, rows: usize) -> Op {
 
 struct Arranged {
     software: bool,
+    parts_words: usize,
     launches: Vec<Launch>,
     rates: Rates,
     tile: Option<usize>,
@@ -195,7 +199,7 @@ impl Arranged {
     fn blocks(&mut self, op: &Matmul, buffers: &[BufferId]) {
         let [m, n, _] = op.shape();
         let blocks = op.blocks();
-        let at_once = (PARTS_WORDS / (m * n * self.members)).clamp(2, MOST_PARTS);
+        let at_once = (self.parts_words / (m * n * self.members)).clamp(2, MOST_PARTS);
         let groups = blocks.div_ceil(at_once);
         let mut accumulate = op.accumulate;
         for number in 0..groups {

@@ -8,7 +8,7 @@ use crate::engine::Strategy;
 use crate::error::Result;
 use crate::kernel::{
     BufferId, Combine, Fill, Matmul, Op, Operand, RESET, Rows, StepBackward, StepForward,
-    StepParams, Team, VALID, View,
+    StepParams, Team, VALID, View, Wait,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
@@ -83,7 +83,7 @@ impl GpuEngine {
         // With the counters of a grid.
         let mut with = recording.with_launches(Vec::new());
         let one = candidate(&self.context, &few, way(op));
-        let one = one.map(|op| impatient(op, self.context.info.software));
+        let one = one.map(impatient);
         let Some(one) = one.and_then(|op| together(&few, op, &mut with)) else {
             return Ok([0.0, REFUSED]);
         };
@@ -232,16 +232,14 @@ impl GpuEngine {
 
 /// A grid that gives up soon, so that one whose workgroups don't meet costs no second at every run; a driver of the CPU
 /// has fewer rounds anyway.
-fn impatient(mut op: Op, software: bool) -> Op {
+fn impatient(mut op: Op) -> Op {
     let team = match &mut op {
         Op::SequenceForward(op) => &mut op.team,
         Op::SequenceBackward(op) => &mut op.team,
         _ => return op,
     };
-    if let Team::Grid { spins } = team
-        && !software
-    {
-        *spins = SPINS.min(*spins);
+    if let Team::Grid(Wait::Each(rounds)) = team {
+        *rounds = SPINS.min(*rounds);
     }
     op
 }

@@ -12,6 +12,15 @@ const MANY_THREADS: usize = 512;
 /// Columns of a subgroup, at most: a matrix of f32 each.
 const MOST_COLUMNS: usize = 4;
 
+/// Of a product of matrices until its sum can be used, of a slice's share of a unit's sum, and of a cell.
+const CLOCKS_OF_MATRICES: usize = 33;
+const CLOCKS_OF_SUM: usize = 4;
+const CLOCKS_OF_CELL: usize = 190;
+
+/// Bytes that a multiprocessor, and all of them together, read in a clock from the second-level cache.
+const BYTES_A_CLOCK: usize = 64;
+const BYTES_A_CLOCK_OF_ALL: usize = 3500;
+
 /// Units that a workgroup should have at least, of several heads where one is smaller.
 const FEW_UNITS: usize = 64;
 
@@ -30,7 +39,8 @@ impl SequenceCut {
     ) -> Option<Self> {
         if limits.matrix > 0 {
             let units = params.head.next_multiple_of(limits.matrix as u32) as usize;
-            return Self::of_matrices(params, kind, products, pass, limits, units, false);
+            let cuts = Self::of_matrices(params, kind, products, pass, limits, units, false);
+            return cuts.min_by_key(|cut| cut.clocks(params, products, pass));
         }
         let [head, batch] = [params.head as usize, params.batch as usize];
         let heads = (FEW_UNITS / head).clamp(1, params.heads());
@@ -93,20 +103,20 @@ impl SequenceCut {
         self.words(kind, products, pass) * self.sharing() <= most
     }
 
-    /// A cut of so many units into matrices, one head a workgroup, with all weights in registers; backward, on
+    /// The cuts of so many units into matrices, one head a workgroup, with all weights in registers; backward, on
     /// request, with one gate after another in workgroup memory.
-    fn of_matrices(
-        params: &StepParams,
-        kind: &StepKind,
+    fn of_matrices<'a>(
+        params: &'a StepParams,
+        kind: &'a StepKind,
         products: usize,
         pass: Pass,
-        limits: &GroupLimits,
+        limits: &'a GroupLimits,
         units: usize,
         by_gate: bool,
-    ) -> Option<Self> {
+    ) -> impl Iterator<Item = Self> + use<'a> {
         let (size, lanes, head) = (limits.matrix, limits.lanes.max(1), params.head as usize);
         let (columns, terms) = (products * units / size, head.div_ceil(size));
-        let with = |slices: usize, each: usize| SequenceCut {
+        let with = move |slices: usize, each: usize, apart: usize| SequenceCut {
             heads: 1,
             units,
             slices,
@@ -121,24 +131,50 @@ impl SequenceCut {
                 lanes,
                 columns: each,
                 subgroups: columns / each * slices,
+                apart,
                 by_gate,
             }),
         };
-        let fits = |cut: &SequenceCut| {
+        let fits = move |cut: &SequenceCut| {
             cut.threads() <= limits.threads
                 && cut.each() <= MOST_EACH
                 && cut.keeps(products) * cut.sharing() <= limits.registers * MANY_THREADS
                 && cut.is_kept(kind, products, pass, limits)
                 && cut.workgroup_bytes(products, kind.masks, pass) <= limits.bytes
         };
-        // As many subgroups as there is room for, and no more slices than that takes.
         let ways =
             [1, 2, 4, 8].into_iter().flat_map(|n| (1..=MOST_COLUMNS).map(move |each| (n, each)));
-        let mut ways = ways.filter(|&(n, each)| {
+        let ways = ways.filter(move |&(n, each)| {
             let whole = if by_gate { each == products } else { columns.is_multiple_of(each) };
             n <= terms && whole
         });
-        ways.find_map(|(n, each)| Some(with(n, each)).filter(fits))
+        // Rows of sums begin in other banks of the memory, where there is room for it.
+        ways.filter_map(move |(n, each)| {
+            [8, 0].map(|apart| with(n, each, apart)).into_iter().find(fits)
+        })
+    }
+
+    /// About how many clocks a step takes that is cut into matrices, from what was published of a large card: to compare
+    /// cuts with, not to tell a time.
+    fn clocks(&self, params: &StepParams, products: usize, pass: Pass) -> usize {
+        let Some(matrices) = &self.matrices else { return 0 };
+        // Matrices that are multiplied one after another into a sum; sums beside it fill the time until it is there.
+        let chain = self.places / matrices.size;
+        let multiplied = match matrices.by_gate {
+            true => products * chain * CLOCKS_OF_MATRICES,
+            false => chain * CLOCKS_OF_MATRICES.max(CLOCKS_OF_MATRICES / 2 * matrices.columns),
+        };
+        let added = self.slices * products * self.each() * CLOCKS_OF_SUM;
+        // Four schedulers, each for the threads of a subgroup at a time.
+        let settled = (self.rows * self.units).div_ceil(4 * matrices.lanes) * CLOCKS_OF_CELL;
+        let gates = if pass == Pass::Forward { 1 } else { products };
+        let handed = gates * self.rows * params.head as usize * 2;
+        let groups = self.workgroups(params.batch as usize);
+        let read = match self.tiles {
+            1 => 0,
+            _ => (handed / BYTES_A_CLOCK).max(groups * handed / BYTES_A_CLOCK_OF_ALL),
+        };
+        self.turns * (multiplied + added + settled + read)
     }
 
     /// A cut over as few workgroups as keep all weights in registers, or over as many as the device keeps at
@@ -160,14 +196,18 @@ impl SequenceCut {
                     let units = n * limits.matrix;
                     Self::of_matrices(params, kind, products, pass, limits, units, by_gate)
                 };
-                (1..=head.div_ceil(limits.matrix)).rev().filter_map(of)
+                (1..=head.div_ceil(limits.matrix)).rev().flat_map(of)
             };
             // Masks of each gate's own would need a sum for each.
             let by_gate = (pass == Pass::Backward && kind.masks < 2).then(|| of(true));
             let cuts = of(false).chain(by_gate.into_iter().flatten()).filter(|cut| cut.tiles > 1);
             let turns = |cut| [1, 2, 4, 8].map(|turns| SequenceCut { turns, ..cut });
             let kept = |cut: &SequenceCut| cut.workgroups(batch) <= limits.resident;
-            return cuts.flat_map(turns).find(kept);
+            // Of equals the first, which has the fewest workgroups.
+            return cuts
+                .flat_map(turns)
+                .filter(kept)
+                .min_by_key(|cut| cut.clocks(params, products, pass));
         }
         let terms = head.next_multiple_of(STEP);
         let cut = |tiles: usize, slices: usize, [rows, turns]: [usize; 2]| {
@@ -198,7 +238,8 @@ impl SequenceCut {
         };
         // The fewest rows and the most slices that fit; of more than one row half in a turn, the others in another.
         let of = |tiles: usize| {
-            let rows = [[1, 1], [1, 2], [2, 1], [2, 2], [4, 1], [4, 2], [8, 1], [8, 2], [8, 4]];
+            let rows =
+                [[1, 1], [1, 2], [2, 1], [2, 2], [4, 1], [4, 2], [4, 4], [8, 1], [8, 2], [8, 4]];
             let rows = rows.into_iter();
             let mut ways = rows.flat_map(|rows| [32, 16, 8, 4, 2, 1].map(|slices| (slices, rows)));
             ways.find_map(|(slices, rows)| Some(cut(tiles, slices, rows)).filter(fits))

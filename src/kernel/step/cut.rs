@@ -28,7 +28,7 @@ pub struct GroupLimits {
     /// Workgroups that the device keeps at work side by side, as far as was found out: those of a grid wait for
     /// one another.
     pub resident: usize,
-    /// Rounds that a workgroup of a grid waits in a launch, at most.
+    /// Rounds that a workgroup of a grid waits, at most: in a launch, where a driver counts rounds, else each time.
     pub spins: usize,
     /// Rows and columns of the matrices that subgroups are to multiply together: 0 where threads are to multiply.
     pub matrix: usize,
@@ -73,9 +73,17 @@ pub struct Matrices {
     pub columns: usize,
     /// Subgroups of a workgroup.
     pub subgroups: usize,
+    /// Words between the rows of the sums that they leave.
+    pub apart: usize,
     /// Backward in a grid: the gradients of one gate after another lie in workgroup memory, those of all would be too
     /// many. A subgroup has a column of each, and one sum.
     pub by_gate: bool,
+}
+
+impl GroupLimits {
+    pub(super) fn wait(&self) -> Wait {
+        if self.rounds == usize::MAX { Wait::Each(self.spins) } else { Wait::OfAll(self.spins) }
+    }
 }
 
 impl Matrices {
@@ -83,6 +91,29 @@ impl Matrices {
     pub(super) fn words(&self) -> usize {
         (self.size * self.size).div_ceil(2 * self.lanes)
     }
+}
+
+/// How long a workgroup of a grid waits for others before it leaves, in rounds of [`LOOKS`] looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// In all of a launch: where a driver counts rounds.
+    OfAll(usize),
+    /// Each time.
+    Each(usize),
+}
+
+/// Steps whose words lie side by side in `progress`.
+const RING: usize = 4;
+
+/// Words that a thread reads at once, at most.
+const MOST_WORDS: usize = 32;
+
+/// Looks at words in a round of waiting.
+const LOOKS: usize = 64;
+
+/// The numbers below `count`, as a `#for` of the preprocessor takes them.
+fn numbers(count: usize) -> String {
+    (0..count).map(|i| i.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// Units that a thread settles, at most.
@@ -105,11 +136,53 @@ impl SequenceCut {
         SequenceCut { pinned: 0, ..*self }
     }
 
-    /// Words of `progress`: a counter a tile of each group of rows, and what two steps hand over, so many values a unit
+    /// Words of `progress`: a counter a tile of each group of rows, and what steps hand over, so many values a unit
     /// (`shaders/shared/grid.wgsl`).
     pub(super) fn progress_words(&self, params: &StepParams, handed: usize) -> usize {
         let groups = (params.batch as usize).div_ceil(self.rows);
-        groups * (self.tiles + 2 * handed * self.rows * self.width())
+        groups * (self.tiles + RING * handed * self.rows * self.handed_line())
+    }
+
+    /// Words of a row of what is handed over: of matrices two values each.
+    fn handed_line(&self) -> usize {
+        self.slices * self.places / if self.matrices.is_some() { 2 } else { 1 }
+    }
+
+    /// Places in the rows of a gate that a thread reads.
+    fn read_places(&self) -> usize {
+        let (line, threads) = (self.handed_line(), self.threads());
+        let at_once = threads / line.min(threads);
+        line.div_ceil(threads) * self.rows.div_ceil(at_once)
+    }
+
+    /// How the workgroups of a grid read what so many gates of the others hand over.
+    pub(super) fn handed_defines(&self, handed: usize, wait: Wait) -> Vec<(&'static str, String)> {
+        let by_gate = self.matrices.is_some_and(|matrices| matrices.by_gate);
+        let gates = if by_gate { 1 } else { handed };
+        let places = self.read_places();
+        // One gate after another, its words come while those before it are multiplied.
+        let most = if by_gate { places } else { MOST_WORDS / gates };
+        let count = places.min(most);
+        let looks = (LOOKS / (count * gates)).max(1);
+        let mut list = vec![
+            ("HANDED_LINE", self.handed_line().to_string()),
+            ("HANDED_COUNT", handed.to_string()),
+            ("READ_COUNT", count.to_string()),
+            ("READS", numbers(count)),
+            ("READ_GATES", numbers(gates)),
+            ("LOOKS", numbers(looks)),
+        ];
+        match wait {
+            Wait::OfAll(rounds) => list.push(("SPINS", rounds.to_string())),
+            Wait::Each(rounds) => list.extend([
+                ("SPINS", (rounds * LOOKS / looks).to_string()),
+                ("EACH_WAIT", String::new()),
+            ]),
+        }
+        if self.matrices.is_some() {
+            list.push(("PAIRED", String::new()));
+        }
+        list
     }
 
     /// Terms of a row as they lie in workgroup memory.
@@ -132,7 +205,10 @@ impl SequenceCut {
             None => read_again,
             Some(m) => read_again / m.size * m.columns * (2 + m.size * m.size / m.lanes),
         };
-        let own = self.each() * if self.tiles > 1 { 32 } else { 24 };
+        let own = match self.tiles {
+            1 => self.each() * 24,
+            _ => self.each() * 32 + self.read_places().div_ceil(MOST_WORDS / 4),
+        };
         let (each, rounds) = match self.tiles {
             1 => (own + terms(self.places - self.pinned), limits.rounds),
             tiles => (
@@ -173,6 +249,8 @@ impl SequenceCut {
         };
         let [states, saved] = [kind.cell.states(), kind.cell.saved()];
         let unit = match pass {
+            // A sequence has what the next step reads at hand as well.
+            Pass::Forward if self.tiles == 1 => states + 2 * saved + 1,
             Pass::Forward => states + saved,
             Pass::Backward => 2 * states + saved + 1,
         };
@@ -189,7 +267,7 @@ impl SequenceCut {
             let stage = matrices.subgroups * matrices.size * matrices.size;
             let room =
                 if self.pinned > 0 && self.tiles == 1 { tile.max(stage) } else { tile + stage };
-            let sums = 4 * self.slices * products * self.rows * self.units;
+            let sums = 4 * self.slices * products * self.rows * (self.units + matrices.apart);
             return 2 * room + sums + self.counter_bytes();
         }
         let sum = if products == 3 { 16 } else { 4 * products };
@@ -281,7 +359,7 @@ impl SequenceCut {
     }
 
     pub(super) fn defines(&self, products: usize, pass: Pass) -> Vec<(&'static str, String)> {
-        let list = |count: usize| (0..count).map(|i| i.to_string()).collect::<Vec<_>>().join(" ");
+        let list = numbers;
         let mut all = vec![
             ("SEQUENCE", String::new()),
             ("HEADS", self.heads.to_string()),
@@ -301,7 +379,7 @@ impl SequenceCut {
         if self.each() > 1 {
             all.push(("SEVERAL", String::new()));
         }
-        if let Some(Matrices { size, lanes, columns, by_gate, .. }) = &self.matrices {
+        if let Some(Matrices { size, lanes, columns, apart, by_gate, .. }) = &self.matrices {
             let (tile, load) = match pass {
                 Pass::Forward => ("h_tile", "coopLoad"),
                 Pass::Backward => ("d_tile", "coopLoadT"),
@@ -312,6 +390,7 @@ impl SequenceCut {
                 ("MATRIX", size.to_string()),
                 ("LANES", lanes.to_string()),
                 ("COLUMN_COUNT", columns.to_string()),
+                ("APART", apart.to_string()),
                 ("COLUMNS", list(*columns)),
                 ("PINNED_MATRICES", list(self.pinned / size)),
                 ("TILE_NAME", tile.to_string()),

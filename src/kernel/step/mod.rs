@@ -14,7 +14,7 @@ mod sequence;
 mod touched;
 
 pub use backward::{BackwardPhase, StepBackward};
-pub use cut::{GroupLimits, Matrices, SequenceCut};
+pub use cut::{GroupLimits, Matrices, SequenceCut, Wait};
 pub use forward::{ForwardPhase, StepForward};
 pub use sequence::{SequenceBackward, SequenceForward, Team};
 

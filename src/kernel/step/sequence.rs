@@ -1,6 +1,6 @@
 //! All steps of a layer and direction in one launch, for cells whose step is one phase.
 
-use super::cut::{GroupLimits, Pass, SequenceCut};
+use super::cut::{GroupLimits, Pass, SequenceCut, Wait};
 use super::{BackwardPhase, ForwardPhase, StepBackward, StepForward, StepKind, StepParams};
 use crate::kernel::cell::CellKind;
 use crate::kernel::{Binding, Kernel};
@@ -11,17 +11,14 @@ use std::fmt;
 pub enum Team {
     /// One workgroup.
     Alone,
-    /// Several, a tile of the units each, which wait for one another for so many rounds of a launch.
-    Grid {
-        /// Rounds.
-        spins: usize,
-    },
+    /// Several, a tile of the units each, which wait for one another.
+    Grid(Wait),
     /// One, the steps that a grid has not made.
     Rest,
 }
 
 impl Team {
-    fn defines(self, cut: &SequenceCut) -> Vec<(&'static str, String)> {
+    fn defines(self, cut: &SequenceCut, handed: usize) -> Vec<(&'static str, String)> {
         let mut list = vec![
             ("GRID", String::new()),
             ("TILES", cut.tiles.to_string()),
@@ -30,7 +27,7 @@ impl Team {
         list.extend((cut.turns > 1).then(|| ("TAKES_TURNS", String::new())));
         match self {
             Team::Alone => return Vec::new(),
-            Team::Grid { spins } => list.push(("SPINS", spins.to_string())),
+            Team::Grid(wait) => list.extend(cut.handed_defines(handed, wait)),
             Team::Rest => list.push(("REST", String::new())),
         }
         list
@@ -39,7 +36,7 @@ impl Team {
     fn groups(self, cut: &SequenceCut, params: &StepParams) -> [u32; 3] {
         let (parts, turns) = match self {
             Team::Alone => (params.heads().div_ceil(cut.heads), 1),
-            Team::Grid { .. } => (cut.tiles, cut.turns),
+            Team::Grid(_) => (cut.tiles, cut.turns),
             Team::Rest => (1, 1),
         };
         [parts as u32, params.batch.div_ceil((cut.rows * turns) as u32), 1]
@@ -109,7 +106,7 @@ impl SequenceForward {
         let (p, kind, products) = (&step.params, &step.kind, step.products());
         let cut = SequenceCut::choose_grid(p, kind, products, Pass::Forward, limits)?;
         let params = StepParams { count: count as u32, ..step.params };
-        let team = Team::Grid { spins: limits.spins };
+        let team = Team::Grid(limits.wait());
         Some(SequenceForward { step: StepForward { params, ..step.clone() }, cut, team })
     }
 }
@@ -183,7 +180,8 @@ impl Kernel for SequenceForward {
         if self.step.sources() == 1 {
             list.push(("SAME_TERMS", String::new()));
         }
-        list.extend(self.team.defines(&self.cut));
+        list.extend(self.team.defines(&self.cut, 1));
+        list.extend((self.team == Team::Alone).then(|| ("HELD_FLAGS", String::new())));
         list
     }
     fn params(&self) -> &[u8] {
@@ -259,7 +257,7 @@ impl SequenceBackward {
         let (p, kind, products) = (&step.params, &step.kind, step.products());
         let cut = SequenceCut::choose_grid(p, kind, products, Pass::Backward, limits)?;
         let params = StepParams { count: count as u32, ..step.params };
-        let team = Team::Grid { spins: limits.spins };
+        let team = Team::Grid(limits.wait());
         Some(SequenceBackward { step: StepBackward { params, ..step.clone() }, initial, cut, team })
     }
 }
@@ -309,13 +307,15 @@ impl Kernel for SequenceBackward {
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
         list.extend(self.cut.defines(self.step.products(), Pass::Backward));
-        list.extend(self.team.defines(&self.cut));
+        list.extend(self.team.defines(&self.cut, self.step.products()));
         let blocks = self.step.kind.cell.recurrent_blocks();
         let blocks = blocks.iter().flat_map(|&(saved, _, count)| saved..saved + count);
         let gates: Vec<usize> = (0..blocks.clone().count()).collect();
         let numbers: Vec<String> = gates.iter().map(usize::to_string).collect();
-        list.push(("LEFT_LIST", numbers.join(" ")));
-        let handed = gates.iter().map(|gate| format!("handed(at + {gate}u * MASK)"));
+        list.push(("LEFT_GATES_LIST", numbers.join(" ")));
+        let next = numbers.iter().skip(1).cloned().chain([String::new()]);
+        list.extend(["NEXT_0", "NEXT_1", "NEXT_2", "NEXT_3"].into_iter().zip(next));
+        let handed = gates.iter().map(|gate| format!("value_of(word_{gate})"));
         list.push(("HANDED_GATES", handed.collect::<Vec<_>>().join(", ")));
         let names = ["LEFT_BLOCK_0", "LEFT_BLOCK_1", "LEFT_BLOCK_2", "LEFT_BLOCK_3"];
         list.extend(names.into_iter().zip(blocks.clone().map(|block| block.to_string())));

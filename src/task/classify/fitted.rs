@@ -1,6 +1,6 @@
 //! Examples as a model reads them, with the loss that it is fitted by.
 
-use super::text::UNKNOWN_ID;
+use super::text::{END_ID, UNKNOWN_ID};
 use super::{ClassModel, Examples, InputConfig};
 use crate::data::Tokens;
 use crate::error::{Error, Result};
@@ -114,7 +114,7 @@ impl ClassData {
                     return Err(Error::invalid(what));
                 }
             }
-            fit = fit.with_token_dropout(token_dropout, UNKNOWN_ID)?;
+            fit = fit.with_token_dropout(token_dropout, UNKNOWN_ID, &[END_ID])?;
         }
         if balance {
             fit = fit.with_input(CLASS_WEIGHTS, self.weights.clone());

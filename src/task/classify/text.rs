@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The number of the token that stands for all that are not in a vocabulary of words or characters.
 pub(super) const UNKNOWN_ID: u32 = 0;
 /// The number of the token behind the last of each text, so that no text is empty.
-const END_ID: u32 = 1;
+pub(super) const END_ID: u32 = 1;
 
 /// How a text becomes token ids.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -76,7 +76,9 @@ impl ForecastTask {
             )));
         }
         let time = windows.time.min(longest);
-        let windows = Windows { time, warm_up: windows.warm_up.min(time - 1), ..windows };
+        // Shorter windows have a shorter warm-up.
+        let warm_up = (windows.warm_up * time / windows.time).min(time - 1);
+        let windows = Windows { time, warm_up, ..windows };
         let mut task = ForecastTask {
             model,
             data,
@@ -89,10 +91,9 @@ impl ForecastTask {
         };
         let stride = time - windows.warm_up;
         let origins = task.parts.iter().map(|p| p.training.end - 1);
-        let least: usize = origins.map(|n| n.div_ceil(stride)).sum();
         // A window more of each series where the first is cut short.
-        let most = least + task.parts.len();
-        task.batches = least.div_ceil(windows.batch).max(1);
+        let most = origins.map(|n| n.div_ceil(stride) + 1).sum::<usize>();
+        task.batches = most.div_ceil(windows.batch).max(1);
         task.rows[0] = most.div_ceil(task.batches);
         let mut held: Vec<Window> = Vec::new();
         for (series, parts) in task.parts.iter().enumerate() {

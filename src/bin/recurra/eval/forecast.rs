@@ -49,10 +49,15 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     } else {
         let mut new: Vec<Range<usize>> = Vec::new();
         for (series, rows) in table.series.iter().enumerate() {
-            let seen = training.seen.get(&rows.name).filter(|_| !layout.time.is_empty());
+            let seen = training.seen.get(&rows.name);
             let steps = seen.and_then(|&seen| layout.clock.between(rows.start, seen));
-            // The first row behind those that were trained or validated with.
-            let from = steps.map_or(0, |steps| (steps + 1).max(0) as usize);
+            // The first row behind those that were trained or validated with. Where that can't be told (rows without a
+            // time, or of another clock) there is none; a series that is new is new all over.
+            let from = match (seen, steps) {
+                (None, _) => 0,
+                (Some(_), Some(steps)) if !layout.time.is_empty() => (steps + 1).max(0) as usize,
+                _ => usize::MAX,
+            };
             new.push(from.min(data.rows(series))..data.rows(series));
         }
         what = "behind those that were trained with";

@@ -6,7 +6,7 @@ use super::options::{RunArgs, RunConfig, size};
 use super::session::{About, Session, Unit};
 use crate::args::print_line;
 use clap::{Args, ValueEnum};
-use recurra::data::{Tokens, Vocabulary, own_sources, read_bytes, read_text};
+use recurra::data::{Tokens, Vocabulary, VocabularyText, own_sources, read_bytes, read_text};
 use recurra::engine::Engine;
 use recurra::task::lm::{Generator, LanguageModel, LanguageTask, ModelConfig, SampleOptions};
 use recurra::task::{RecurrentConfig, TaskModel, lm};
@@ -177,6 +177,18 @@ fn split(vocabulary: &Vocabulary, text: &Text, validation: Option<&Path>) -> Res
     Ok([tokens, held_out])
 }
 
+/// The tokens of a text. Of words those that are trained with: what stands in the held-out part alone is unknown there.
+fn vocabulary(tokens: Tokens, text: &Text, args: &LmArgs) -> Result<Vocabulary> {
+    if tokens != Tokens::Words || args.validation.is_some() {
+        return Vocabulary::build(tokens, text.text(), args.vocabulary);
+    }
+    let all = Vocabulary::build(tokens, text.text(), None)?;
+    let ids = text.encode(&all)?;
+    let VocabularyText::Words(words) = all.text() else { return Ok(all) };
+    let trained = ids[..ids.len() - ids.len() / 10].iter().map(|&id| words[id as usize].as_str());
+    Vocabulary::of_tokens(trained, args.vocabulary, 1)
+}
+
 impl Job {
     fn new(args: &LmArgs) -> Result<Self> {
         let tokens = args.tokens.tokens();
@@ -190,7 +202,7 @@ impl Job {
             return Err(Error::Invalid(what.to_string()));
         }
         let text = load(tokens, args.data.as_deref()).map_err(or_as_bytes)?;
-        let vocabulary = Vocabulary::build(tokens, text.text(), args.vocabulary)?;
+        let vocabulary = vocabulary(tokens, &text, args)?;
         let RecurrentConfig {
             cell,
             hidden,

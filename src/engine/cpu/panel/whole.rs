@@ -49,7 +49,7 @@ pub fn product_with_panels(
     let alone = is_for_one([m, n, k]);
     if m == 1 && !alone {
         // Its columns are shared out.
-        let columns = (n / context.threads).next_multiple_of(WIDTH);
+        let columns = n.div_ceil(context.threads).next_multiple_of(WIDTH);
         let words = columns / WIDTH * panels.each();
         let parts = c[..n].par_chunks_mut(columns).zip(panels.words.par_chunks(words));
         return parts.enumerate().for_each(|(number, (c, words))| {
