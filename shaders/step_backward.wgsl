@@ -28,15 +28,17 @@
 
 const TILE = 16u;
 const DEPTH = 32u;
-// A thread computes one unit of every THREAD_ROWS-th row of the tile.
+// A thread computes every THREAD_ROWS-th row of the tile, of SPAN units that are TILE apart.
 const THREAD_ROWS = #{THREAD_ROWS}u;
+const SPAN = #{SPAN_COUNT}u;
+const WIDE = TILE * SPAN;
 const THREADS = TILE * THREAD_ROWS;
 const PARTS = #{PARTS}u;
 
 #ifndef BY_UNIT
 const LINE = DEPTH / 4u;
 var<workgroup> d_tile: array<vec4<f32>, TILE * LINE>;    // [row][k / 4]
-var<workgroup> w_tile: array<vec4<f32>, LINE * TILE>;    // [k / 4][unit]
+var<workgroup> w_tile: array<vec4<f32>, LINE * WIDE>;    // [k / 4][unit]
 #endif
 
 #ifndef FROM_COLUMNS
@@ -159,20 +161,23 @@ fn main(
 #endif
     epilogue(row, unit, sum, products > 0u);
 #else
-    let tiles = (p.head + TILE - 1u) / TILE;
+    let tiles = (p.head + WIDE - 1u) / WIDE;
     let head = group.x / tiles;
     let head_unit = head * p.head;
-    let first_unit = head_unit + (group.x % tiles) * TILE;
+    let first_unit = head_unit + (group.x % tiles) * WIDE;
     let end_unit = min(head_unit + p.head, p.units);
-    let unit = first_unit + local.x;
     // Block-diagonal weights: the terms of this head, its columns counted from 0.
     let first_k = head * p.terms;
 #for R in #{ROWS}
-    var sum_#{R} = 0.0;
+#for J in #{SPAN}
+    var sum_#{R}_#{J} = 0.0;
+#end
 #end
     for (var gate = 0u; gate < products; gate++) {
 #for R in #{ROWS}
-        var share_#{R} = 0.0;
+#for J in #{SPAN}
+        var share_#{R}_#{J} = 0.0;
+#end
 #end
         for (var k0 = 0u; k0 < p.terms; k0 += DEPTH) {
             // Whole vectors: WGSL lets a write to one place of a vector touch the others.
@@ -187,9 +192,9 @@ fn main(
 #end
                 d_tile[i] = terms;
             }
-            for (var i = index; i < LINE * TILE; i += THREADS) {
-                let k = k0 + i / TILE * 4u;
-                let column = first_unit + i % TILE;
+            for (var i = index; i < LINE * WIDE; i += THREADS) {
+                let k = k0 + i / WIDE * 4u;
+                let column = first_unit + i % WIDE;
                 var weights: vec4<f32>;
 #for I in 0 1 2 3
                 if k + #{I}u < p.terms && column < end_unit {
@@ -200,40 +205,50 @@ fn main(
             }
             workgroupBarrier();
             for (var k = 0u; k < LINE; k++) {
-                let weights = w_tile[k * TILE + local.x];
+#for J in #{SPAN}
+                let weights_#{J} = w_tile[k * WIDE + #{J}u * TILE + local.x];
+#end
 #for R in #{ROWS}
                 let terms_#{R} = d_tile[(local.y + #{R}u * THREAD_ROWS) * LINE + k];
+#for J in #{SPAN}
 #for I in 0 1 2 3
-                share_#{R} += terms_#{R}[#{I}] * weights[#{I}];
+                share_#{R}_#{J} += terms_#{R}[#{I}] * weights_#{J}[#{I}];
+#end
 #end
 #end
             }
             workgroupBarrier();
         }
 #for R in #{ROWS}
-        if first_row + local.y + #{R}u * THREAD_ROWS < p.batch && unit < end_unit {
+#for J in #{SPAN}
+        {
             let row = first_row + local.y + #{R}u * THREAD_ROWS;
-            sum_#{R} += masked(gate, row, unit, share_#{R});
-            set_part(gate, row, unit, share_#{R});
+            let unit = first_unit + local.x + #{J}u * TILE;
+            if row < p.batch && unit < end_unit {
+                sum_#{R}_#{J} += masked(gate, row, unit, share_#{R}_#{J});
+                set_part(gate, row, unit, share_#{R}_#{J});
+            }
         }
 #end
-    }
-    if unit >= end_unit {
-        return;
+#end
     }
 #ifdef ONE_ROW
-    if first_row + local.y < p.batch {
-        epilogue(first_row + local.y, unit, sum_0, products > 0u);
+    let unit = first_unit + local.x;
+    if first_row + local.y < p.batch && unit < end_unit {
+        epilogue(first_row + local.y, unit, sum_0_0, products > 0u);
     }
 #else
     // The epilogue stands once.
-    var sums: array<f32, TILE / THREAD_ROWS>;
+    var sums: array<f32, TILE / THREAD_ROWS * SPAN>;
 #for R in #{ROWS}
-    sums[#{R}] = sum_#{R};
+#for J in #{SPAN}
+    sums[#{R}u * SPAN + #{J}u] = sum_#{R}_#{J};
 #end
-    for (var i = 0u; i < TILE / THREAD_ROWS; i++) {
-        let row = first_row + local.y + i * THREAD_ROWS;
-        if row < p.batch {
+#end
+    for (var i = 0u; i < TILE / THREAD_ROWS * SPAN; i++) {
+        let row = first_row + local.y + i / SPAN * THREAD_ROWS;
+        let unit = first_unit + local.x + i % SPAN * TILE;
+        if row < p.batch && unit < end_unit {
             epilogue(row, unit, sums[i], products > 0u);
         }
     }

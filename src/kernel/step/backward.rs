@@ -74,6 +74,11 @@ impl StepBackward {
         self.kind.columns && (self.completes() || self.phase == BackwardPhase::Candidate)
     }
 
+    /// Units of a thread that computes several rows: what it reads of the gradients serves all of them.
+    fn span(&self) -> usize {
+        if self.kind.thread_rows > 1 && self.params.head as usize >= 4 * TILE { 4 } else { 1 }
+    }
+
     /// Gradients of columns in a row of them: one for each gate whose mask is its own.
     pub fn column_parts(&self) -> usize {
         if self.of_candidate() || self.kind.masks < 2 { 1 } else { self.products() }
@@ -222,6 +227,9 @@ impl Kernel for StepBackward {
             list.push(("BY_UNIT", String::new()));
         }
         list.extend(rows_defines(if by_unit { 1 } else { self.kind.thread_rows }));
+        let span = if by_unit { 1 } else { self.span() };
+        list.push(("SPAN_COUNT", span.to_string()));
+        list.push(("SPAN", super::cut::numbers(span)));
         list
     }
 
@@ -234,7 +242,14 @@ impl Kernel for StepBackward {
             let tile = TILE as u32;
             return [self.params.units.div_ceil(tile), self.params.batch.div_ceil(tile), 1];
         }
-        self.params.groups()
+        let p = &self.params;
+        match self.span() as u32 * TILE as u32 {
+            wide if wide > TILE as u32 && !p.is_direct() => {
+                let tiles = (p.units / p.head) * p.head.div_ceil(wide);
+                [tiles, p.batch.div_ceil(TILE as u32), 1]
+            }
+            _ => p.groups(),
+        }
     }
 
     fn flops(&self) -> u64 {

@@ -112,7 +112,7 @@ const MOST_WORDS: usize = 32;
 const LOOKS: usize = 64;
 
 /// The numbers below `count`, as a `#for` of the preprocessor takes them.
-fn numbers(count: usize) -> String {
+pub(super) fn numbers(count: usize) -> String {
     (0..count).map(|i| i.to_string()).collect::<Vec<_>>().join(" ")
 }
 
