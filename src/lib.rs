@@ -58,7 +58,11 @@ pub use loss::{Loss, Objective, Target, cross_entropy};
 pub use model::Sequential;
 pub use optim::Optimizer;
 pub use schedule::Recorder;
+
+// Crates whose types are in this one's interface.
+pub use ndarray;
 pub use tensor::{NamedTensors, Value};
+pub use wgpu;
 
 /// The README's examples, compiled and run as tests.
 #[cfg(doctest)]

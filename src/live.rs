@@ -7,6 +7,7 @@ use crate::layer::{InitialState, Recurrent, Sequence};
 use crate::schedule::Recorder;
 use crate::tensor::{NamedTensors, require_shapes};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the names of the states in the store begin with.
 const STATES: &str = "live";
@@ -22,8 +23,8 @@ pub struct LiveBatch {
     output: BufferId,
     widths: [usize; 2],
     slots: Vec<Slot>,
-    /// How many sessions each slot has had, so that an old handle isn't taken for a new one's.
-    generations: Vec<u64>,
+    /// Each slot's session, so that an old handle, or one of another batch, isn't taken for it.
+    numbers: Vec<u64>,
     /// What sessions start from, where the stack has learned it.
     initial: Vec<Initial>,
     /// What goes in: rows of free slots are zeros; 1 for each slot that is not running.
@@ -81,12 +82,15 @@ impl Initial {
     }
 }
 
-/// A session of a [`LiveBatch`]: its slot's number, and which of the slot's sessions it is.
+/// A session of a [`LiveBatch`]: its slot's number, and which session of the process it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Session {
     slot: usize,
-    generation: u64,
+    number: u64,
 }
+
+/// Sessions of all batches so far: a handle is of one batch alone.
+static SESSIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Session {
     /// The number of the slot: the session's row of inputs and outputs.
@@ -138,7 +142,7 @@ impl LiveBatch {
             output: output.view.buffer,
             widths: [stack.input, y.columns],
             slots: vec![Slot::Free; capacity],
-            generations: vec![0; capacity],
+            numbers: vec![0; capacity],
             initial,
             rows: vec![0.0; capacity * stack.input],
             reset_words: vec![1.0; capacity],
@@ -155,8 +159,9 @@ impl LiveBatch {
     pub fn join(&mut self) -> Option<Session> {
         let free = self.slots.iter().position(|&slot| slot == Slot::Free)?;
         self.slots[free] = Slot::New;
-        self.generations[free] += 1;
-        Some(Session { slot: free, generation: self.generations[free] })
+        let number = SESSIONS.fetch_add(1, Ordering::Relaxed);
+        self.numbers[free] = number;
+        Some(Session { slot: free, number })
     }
 
     /// Ends a session; its slot is free again.
@@ -169,11 +174,13 @@ impl LiveBatch {
         Ok(())
     }
 
-    fn check(&self, Session { slot, generation }: Session) -> Result<()> {
+    fn check(&self, Session { slot, number }: Session) -> Result<()> {
         match self.slots.get(slot) {
-            Some(Slot::New | Slot::Running) if self.generations[slot] == generation => Ok(()),
+            Some(Slot::New | Slot::Running) if self.numbers[slot] == number => Ok(()),
             Some(Slot::New | Slot::Running) => {
-                let what = format!("the session has ended, and slot {slot} has another one");
+                let what = format!(
+                    "the session has ended, or is another batch's: slot {slot} has another one"
+                );
                 Err(Error::invalid(what))
             }
             _ => Err(Error::invalid(format!("there is no session in slot {slot}"))),

@@ -138,9 +138,21 @@ fn impossible_cells_are_refused() {
     let indexed =
         |own: &mut CustomCell| own.wgsl.push_str("fn f(w: vec2<f32>) -> f32 { return w[0]; }");
     says(&|c| c.custom = with(&indexed), "'w[' in its text");
+    says(&|c| c.custom = with(&|own| own.wgsl = BACKWARD.to_string()), "fn cell_forward");
+    says(&|c| c.custom = with(&|own| own.wgsl = FORWARD.to_string()), "fn cell_backward");
     says(&|c| c.custom = with(&|own| own.saved = 1), "saved words");
     says(&|c| c.custom = with(&|own| own.states = 0), "states");
     says(&|c| c.custom = None, "equations are missing");
     says(&|c| c.peepholes = true, "peepholes");
     says(&|c| c.layer_norm = Some(0.0), "layer norm");
+}
+
+/// The suite takes a stack of any name.
+#[test]
+fn a_stack_of_another_name_conforms() {
+    let stack = Recurrent { learned_initial: true, ..Recurrent::new("own", cell(), 5, 18) };
+    let case = RecurrentCase::new(stack, 4, 3);
+    for report in recurrent_reports(&Engine::cpu(Some(1)).unwrap(), &case).unwrap() {
+        assert!(report.pass, "{report:?}");
+    }
 }

@@ -339,6 +339,15 @@ fn bytes_and_words_are_modelled_and_written() {
     let score: Value = serde_json::from_str(&json).unwrap();
     assert!(score["perplexity"].as_f64().unwrap() < 12.0);
     fails(&["sample", "--model", &out, "--top-p", "0"], 1, &["top-p"]);
+
+    // Words that stand in the held-out tenth alone are unknown: <unk>, the line's end, aa, bb, cc.
+    let late = folder.path().join("late.txt");
+    let words = (0..270).map(|i| ["aa", "bb", "cc"][i * i % 3].to_string());
+    let new = (0..30).map(|i| format!("new{i}"));
+    std::fs::write(&late, words.chain(new).collect::<Vec<_>>().join(" ")).unwrap();
+    let late = late.to_str().unwrap();
+    let (_, said, _) = run("late", late, &["--tokens", "words", "--batch", "2", "--seq", "8"]);
+    assert!(said.contains("vocabulary 4"), "{said}");
 }
 
 fn tunes() -> Tunes {

@@ -8,10 +8,12 @@ use recurra::cell::CellKind;
 use recurra::engine::Engine;
 use recurra::kernel::Activation;
 use recurra::layer::{Direction, Initializer, Linear, Merge, Recurrent};
+use recurra::loss::CrossEntropyOptions;
 use recurra::model::{Fit, Flow, IGNORE, Layer, Model, Samples, Sequences, Sequential, Targets};
 use recurra::optim::{Averaging, Optimizer, Update};
 use recurra::schedule::Recorder;
 use recurra::tensor::{NamedTensors, Precision};
+use recurra::train::Task;
 use recurra::train::{TrainOptions, Trainer, check_gradients};
 use recurra::{Error, Loss, Result};
 
@@ -324,6 +326,14 @@ fn what_does_not_fit_is_named() {
     refused(values().lstm(1 << 62), &["layer 1, 'lstm'", "hidden size of 4611686018427387904"]);
     refused(Sequential::values(1 << 62).lstm(2), &["elements"]);
     refused(values().linear(1 << 62), &["layer 1, 'linear'", "elements"]);
+    // At the last step a reverse direction has read that step alone; behind another layer that goes forward it has not.
+    let both = || {
+        values().recurrent_with(CellKind::Gru, 4, |stack| {
+            stack.recurrent.direction = Direction::Both(Merge::Concat);
+        })
+    };
+    refused(both().dropout(0.5).last_step(), &["layer 3, 'last_step'", "both ends"]);
+    assert!(both().gru(3).last_step().build().is_ok());
     // One direction, or a sum of both, has no second end.
     refused(values().gru(4).both_ends(), &["layer 2, 'both_ends'", "last step"]);
     let summed = values().recurrent_with(CellKind::Gru, 4, |stack| {
@@ -495,4 +505,65 @@ fn what_cannot_be_trained_is_told_before_the_first_step() {
     assert!(error.contains("training samples: sequence 1, step 1: a value of 1.5"), "{error}");
     let error = ran(Fit::new(&model, &samples(Targets::class(vec![0, 1]))));
     assert!(error.contains("training samples") && error.contains("one a sequence"), "{error}");
+}
+
+/// Of targets that a loss ignores, as many count in a validation's mean as in the loss's own.
+#[test]
+fn ignored_targets_have_no_weight_in_validation() {
+    let classes = vec![vec![1, 0, 0, 0], vec![1, 2, 1, 2]];
+    let inputs = Sequences::values(2, values(2, &[4, 4]));
+    let samples = Samples::new(inputs, Targets::classes(classes)).unwrap();
+    let model = Sequential::values(2).linear(3).build().unwrap();
+    let ignoring =
+        |ignore| Loss::CrossEntropy(CrossEntropyOptions { ignore, ..Default::default() });
+    for (loss, want) in [(ignoring(Some(0)), [1.0, 4.0]), (ignoring(None), [4.0, 4.0])] {
+        let fit = Fit::new(&model, &samples).unwrap().with_loss(&loss);
+        let fit = fit.with_validation(&samples).unwrap().with_batch(1).unwrap();
+        let mut weights: Vec<f64> =
+            (0..fit.validation_batches()).map(|batch| fit.validation_weight(batch)).collect();
+        weights.sort_by(f64::total_cmp);
+        assert_eq!(weights, want);
+    }
+}
+
+#[test]
+fn accuracy_counts_what_is_not_ignored() {
+    let engine = Engine::cpu(Some(1)).unwrap();
+    let model = Sequential::values(3).linear(3).build().unwrap();
+    let mut weights = model.initial_weights(1).unwrap();
+    for (name, tensor) in &mut weights {
+        let identity = name.ends_with("weight");
+        tensor.iter_mut().enumerate().for_each(|(i, w)| *w = f32::from(identity && i % 4 == 0));
+    }
+    let trained = model.with_weights(weights).unwrap();
+    // The largest value is the class: 0, 1, 2, 1.
+    let steps = vec![vec![3., 1., 0., 0., 2., 1., 0., 1., 5., 0., 4., 0.]];
+    let samples = |classes| {
+        let inputs = Sequences::values(3, steps.clone());
+        Samples::new(inputs, Targets::classes(vec![classes])).unwrap()
+    };
+    let all = samples(vec![0, 1, 2, 0]);
+    assert_eq!(all.targets().ids(), Some(&[vec![0, 1, 2, 0]][..]));
+    assert_eq!(trained.accuracy(&engine, &all).unwrap(), 0.75);
+    assert_eq!(trained.accuracy(&engine, &samples(vec![0, 1, 2, IGNORE])).unwrap(), 1.0);
+    assert!(trained.accuracy(&engine, &samples(vec![IGNORE; 4])).is_err());
+    let inputs = Sequences::values(3, steps.clone());
+    let wanted = Targets::values(3, steps.clone());
+    assert!(trained.accuracy(&engine, &Samples::new(inputs, wanted).unwrap()).is_err());
+}
+
+/// A folder with another program's `config.json` is left as it is.
+#[test]
+fn a_folder_of_another_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, "{\"mine\": 1}").unwrap();
+    let model = Sequential::values(2).linear(2).build().unwrap();
+    let trained = model.with_weights(model.initial_weights(1).unwrap()).unwrap();
+    assert!(message(trained.save(folder.path())).contains("another program's"));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"mine\": 1}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    std::fs::remove_file(&path).unwrap();
+    trained.save(folder.path()).unwrap();
+    trained.save(folder.path()).unwrap();
 }

@@ -257,6 +257,10 @@ fn a_live_batch_refuses_what_it_cannot_do() {
     assert!(live.step(&[f32::NAN; 6]).unwrap_err().to_string().contains("slot 0"));
     live.leave(b).unwrap();
     assert!(live.leave(b).is_err());
+    // Nor is a handle of another batch one of this.
+    let mut other = LiveBatch::new(&engine, &stack, &weights, 2).unwrap();
+    let foreign = other.join().unwrap();
+    assert!(foreign != a && live.leave(foreign).is_err());
     // A handle that ended says so when another session has its slot, and ends nothing.
     let later = live.join().unwrap();
     assert_eq!(later.slot(), b.slot());

@@ -57,7 +57,7 @@ impl Engine {
     /// The CPU engine with so many threads; none given, a thread a core.
     ///
     /// # Errors
-    /// Zero threads, or the system refuses to start them.
+    /// Zero threads, more than 1,024, or the system refuses to start them.
     pub fn cpu(threads: Option<usize>) -> Result<Self> {
         Ok(Engine::Cpu(CpuEngine::new(threads)?))
     }
@@ -301,7 +301,7 @@ impl Engine {
     ///
     /// # Errors
     /// A parameter that the store lacks or holds in another size, a limit of the device, too little
-    /// memory, or a store of another engine.
+    /// memory, or a store of another device or number of members.
     pub fn load(&self, recording: &Recording, store: &Store) -> Result<Program> {
         self.load_with(recording, store, &[])
     }

@@ -31,6 +31,8 @@ pub struct Program {
     buffers: Vec<Buffer>,
     names: BTreeMap<String, BufferId>,
     control: Option<BufferId>,
+    /// Control words were set: without them an optimizer would run at a rate of 0.
+    is_controlled: bool,
     /// Each launch's kernel and cost.
     kernels: Vec<(&'static str, Cost)>,
     /// Runs on the CPU that are watched: how many more, and those so far.
@@ -190,6 +192,7 @@ impl Inputs<'_> {
     /// Sets the control words, where the recording has them.
     pub fn set_control(&mut self, control: Control) {
         if let Some(id) = self.program.control {
+            self.program.is_controlled = true;
             // The control buffer is the program's own: only a lost device could fail, and the next
             // run says so.
             let _ = self.put(id, bytemuck::bytes_of(&control));
@@ -238,7 +241,18 @@ impl Program {
         let control = recording.find(CONTROL);
         let kernel = |l| (Launch::kernel(l).name(), recording.launch_cost(l));
         let kernels = recording.launches().iter().map(kernel).collect();
-        Program { kind, buffers, names, control, kernels, watched: None, members, plan }
+        let is_controlled = control.is_none();
+        Program {
+            kind,
+            buffers,
+            names,
+            control,
+            is_controlled,
+            kernels,
+            watched: None,
+            members,
+            plan,
+        }
     }
 
     /// The buffer of that name.
@@ -295,9 +309,13 @@ impl Program {
     /// Runs all launches. On a GPU this returns when they are submitted.
     ///
     /// # Errors
-    /// A tensor of the store has another size than when the program was loaded (on the CPU); the
-    /// device was lost.
+    /// The recording has control words (an optimizer, random numbers) and none were set yet; a tensor of the store has
+    /// another size than when the program was loaded (on the CPU); the device was lost, as far as it is known by now.
     pub fn run(&mut self) -> Result<()> {
+        if !self.is_controlled {
+            let what = "the program has no step, seed and learning rate yet: Program::set_control comes before a run";
+            return Err(Error::invalid(what));
+        }
         match &mut self.kind {
             ProgramKind::Cpu(programs) => {
                 let start = Instant::now();

@@ -7,6 +7,9 @@ use crate::tensor::{NamedTensors, require_finite};
 /// Named tensors that live on an engine, shared by the programs loaded with them: parameters,
 /// optimizer moments, recurrent states.
 ///
+/// On the CPU engine the programs of one store take turns: a run has its tensors for itself. Programs that are to run at
+/// the same time, of an engine with few threads each, need stores of their own.
+///
 /// Of an ensemble it holds a tensor of each name for every member; [`Store::member`] is one member's.
 #[derive(Clone)]
 pub struct Store {

@@ -19,7 +19,9 @@ pub type Reference = dyn Fn(&[f64], &[f64], &[f64], &mut [f64]) + Send + Sync;
 ///
 /// For each unit, x \[G\] is the input product with its bias, r \[G\] the recurrent product with
 /// its bias, old \[S\] the unit's states, h first. `saved` \[K\], K ≥ G, is what backward needs;
-/// backward puts in its first G places the gradients of x, which are those of r as well.
+/// backward puts in its first G places the gradients of x, **which are those of r as well**: a cell must read the two
+/// as x + r alone. (One that doesn't, as GRU's candidate tanh(x + ρ⊙r), computes forward and has wrong gradients, which
+/// [`check_gradients`](crate::train::check_gradients) and the conformance suite tell.)
 ///
 /// The WGSL defines two functions over the constants `GATES`, `SAVED`, `STATES` and
 /// `struct CellOut { saved: array<f32, SAVED>, states: array<f32, STATES> }`:
@@ -53,7 +55,7 @@ pub struct CustomCell {
 }
 
 impl CustomCell {
-    /// The most gates, saved words or states of a unit.
+    /// The most saved words of a unit; of gates, and of states, there can be 4.
     pub const MOST: usize = 8;
     /// What a shader's define of the text is called.
     pub(super) const TEXT: &'static str = "CELL_TEXT";
@@ -76,6 +78,11 @@ impl CustomCell {
         }
         if !(1..=4).contains(&self.states) {
             return fail(format!("{} states; there can be 1 to 4", self.states));
+        }
+        for function in ["fn cell_forward", "fn cell_backward"] {
+            if !self.wgsl.contains(function) {
+                return fail(format!("its WGSL has no '{function}'"));
+            }
         }
         match super::step::BUFFERS.iter().find(|name| places::next(&self.wgsl, name).is_some()) {
             Some(name) => fail(format!("'{name}[' in its text is the name of a buffer")),

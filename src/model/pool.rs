@@ -10,8 +10,8 @@ use crate::layer::{Direction, Merge};
 use crate::schedule::{Recorder, Var};
 
 /// The last step of each sequence: y(b) = x(length(b) − 1, b), \[B, C\]. Of a sequence without a step it is what stands
-/// at step 0. A reverse direction has read nothing but that step there: behind layers that go both ways take
-/// [`BothEnds`] or [`MeanOverTime`].
+/// at step 0. Behind recurrent layers that go both ways it is refused, as their reverse direction has read nothing but that
+/// step there: take [`BothEnds`] or [`MeanOverTime`].
 #[derive(Clone, Copy, Debug)]
 pub struct LastStep;
 
@@ -26,6 +26,11 @@ impl Layer for LastStep {
 
     fn record(&self, rec: &mut Recorder, flow: Flow) -> Result<Flow> {
         let x = flow.steps()?;
+        if matches!(flow.direction(), Some(Direction::Both(_) | Direction::Reverse)) {
+            let what = "at the last step a reverse direction of the recurrent layers before has read that step \
+                        alone: take both ends, or a mean";
+            return Err(Error::invalid(what));
+        }
         if flow.lengths()?.is_none() {
             let y = rec.tail(x, x.rows - flow.batch())?;
             return flow.pooled(y);

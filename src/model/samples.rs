@@ -130,6 +130,22 @@ impl Targets {
         Targets { content: Content::Values { width, list }, form: Form::Steps }
     }
 
+    /// The classes of each sequence: one, or one a step. None where values are wanted.
+    pub fn ids(&self) -> Option<&[Vec<u32>]> {
+        match &self.content {
+            Content::Ids(list) => Some(list),
+            Content::Values { .. } => None,
+        }
+    }
+
+    /// The values of each sequence, of all steps one after the other. None where classes are wanted.
+    pub fn numbers(&self) -> Option<&[Vec<f32>]> {
+        match &self.content {
+            Content::Values { list, .. } => Some(list),
+            Content::Ids(_) => None,
+        }
+    }
+
     /// Whether some steps don't count.
     pub(super) fn ignores(&self) -> bool {
         matches!(&self.content, Content::Ids(list) if list.iter().flatten().any(|&c| c == IGNORE))
@@ -206,6 +222,11 @@ impl Samples {
     /// The sequences.
     pub fn inputs(&self) -> &Sequences {
         &self.inputs
+    }
+
+    /// What is wanted of them.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     /// A part for training, and `held_out` of all to validate with, drawn from a seed. Either has

@@ -3,7 +3,7 @@
 use super::samples::Content;
 use super::sequential::Features;
 use super::shape::Shapes;
-use super::{Form, Model, Sequences};
+use super::{Form, IGNORE, Model, Samples, Sequences};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, write_tensors};
@@ -94,12 +94,31 @@ impl<'a> Trained<'a> {
         Ok(all.iter().map(|own| own.chunks(self.model.width).map(largest).collect()).collect())
     }
 
+    /// The share of targets whose class is the likeliest one: of sequences, or of steps that aren't ignored.
+    ///
+    /// # Errors
+    /// As [`Trained::predict`]; targets that are values, or none that counts.
+    pub fn accuracy(&self, engine: &Engine, samples: &Samples) -> Result<f64> {
+        let Some(wanted) = samples.targets().ids() else {
+            return Err(Error::invalid("an accuracy is of classes, and the targets are values"));
+        };
+        let found = self.predict_classes(engine, samples.inputs())?;
+        let pairs = wanted.iter().zip(&found).flat_map(|(wanted, found)| wanted.iter().zip(found));
+        let counted: Vec<bool> =
+            pairs.filter(|(wanted, _)| **wanted != IGNORE).map(|(a, b)| a == b).collect();
+        match counted.len() {
+            0 => Err(Error::invalid("there is no target that counts")),
+            all => Ok(counted.iter().filter(|&&right| right).count() as f64 / all as f64),
+        }
+    }
+
     /// Writes a folder: `config.json`, which says what the model is, and `model.safetensors` with its weights.
     ///
     /// # Errors
-    /// The folder can't be made or written.
+    /// The folder can't be made or written, or has a `config.json` of another program.
     pub fn save(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
+        Description::check_place(folder)?;
         let file = TensorFile { tensors: self.weights.clone(), ..TensorFile::default() };
         write_tensors(&folder.join(MODEL), &file)?;
         Description::new(NAME, &self.model.describe(), &Value::Null)?.write(folder)

@@ -59,10 +59,27 @@ impl Description {
     /// The folder can't be made or written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, "create", e))?;
+        Self::check_place(folder)?;
         let path = folder.join(CONFIG);
         let text = serde_json::to_string_pretty(self);
         let text = text.map_err(|e| Error::format(&path, e.to_string()))?;
         write_atomic(&path, (text + "\n").as_bytes())
+    }
+
+    /// That a folder's `config.json`, if it has one, is a description of a model, of whatever version.
+    ///
+    /// # Errors
+    /// It is another program's.
+    pub(crate) fn check_place(folder: &Path) -> Result<()> {
+        let path = folder.join(CONFIG);
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let found: Option<Value> = serde_json::from_str(&text).ok();
+        let own = found.is_some_and(|found| found.get("format").is_some_and(Value::is_u64));
+        if path.exists() && !own {
+            let reason = "this file is another program's; it stays as it is";
+            return Err(Error::format(path, reason));
+        }
+        Ok(())
     }
 
     /// Reads `config.json`.

@@ -83,6 +83,9 @@ pub struct GradientCheck {
     pub gradient: f64,
     /// The same by central differences of the loss.
     pub difference: f64,
+    /// How far a difference may be from the slope because the loss is rounded to f32: a slope that is not many times
+    /// as large can't be checked.
+    pub resolution: f64,
 }
 
 impl GradientCheck {
@@ -90,6 +93,18 @@ impl GradientCheck {
     pub fn error(&self) -> f64 {
         let largest = self.gradient.abs().max(self.difference.abs());
         if largest == 0.0 { 0.0 } else { (self.gradient - self.difference).abs() / largest }
+    }
+
+    /// Whether gradient and difference are apart by more than a part `bound` of the larger, and by more than rounding.
+    pub fn is_wrong(&self, bound: f64) -> bool {
+        let error = self.error();
+        let apart = (self.gradient - self.difference).abs();
+        error.is_nan() || error > bound && apart > self.resolution
+    }
+
+    /// Whether an error of a part `bound` would be seen.
+    pub fn is_resolved(&self, bound: f64) -> bool {
+        self.resolution <= bound * self.gradient.abs().max(self.difference.abs())
     }
 }
 
@@ -166,6 +181,7 @@ pub fn check_gradients(
                     parameter: name.clone(),
                     gradient: 0.0,
                     difference: 0.0,
+                    resolution: 0.0,
                 });
                 continue;
             }
@@ -192,8 +208,10 @@ pub fn check_gradients(
                 }
             }
             store.set(&name, &weight)?;
-            let difference = nearest;
-            list.push(GradientCheck { parameter: name.clone(), gradient: norm, difference });
+            // Two roundings of the loss at either end.
+            let resolution = 4.0 * f64::from(f32::EPSILON) * at_rest.abs() / (2.0 * h);
+            let (parameter, difference) = (name.clone(), nearest);
+            list.push(GradientCheck { parameter, gradient: norm, difference, resolution });
         }
     }
     Ok(list)

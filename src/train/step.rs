@@ -214,3 +214,29 @@ impl<'a, T: Task> Trainer<'a, T> {
         Ok(Some(ring))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Order;
+    use std::collections::BTreeSet;
+
+    /// Batches that are no whole step at the end of a pass are trained with in the next.
+    #[test]
+    fn every_batch_is_trained_with() {
+        let order = |batches: u64, micro_batches: u64, repeats| {
+            let steps = (batches / micro_batches).max(1);
+            Order { batches, steps, micro_batches, repeats, seed: 1, members: 1 }
+        };
+        for (batches, micro_batches) in [(7, 4), (29, 16), (8, 4), (5, 1), (9, 2)] {
+            let order = order(batches, micro_batches, false);
+            let passes = 0..2 * order.steps;
+            let of = |step| order.first_batch(step)..order.first_batch(step) + micro_batches;
+            let places: BTreeSet<u64> = passes.clone().flat_map(of).map(|b| b % batches).collect();
+            assert_eq!(places.len() as u64, batches, "{batches} {micro_batches}");
+            // None of another pass.
+            assert!(passes.clone().all(|step| of(step).end <= (step / order.steps + 1) * batches));
+        }
+        let again = order(7, 4, true);
+        assert!((0..5).all(|step| again.first_batch(step) == 0));
+    }
+}

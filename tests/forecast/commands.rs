@@ -213,3 +213,19 @@ fn recursive_runs_and_points_on_the_command_line() {
     let (told, _) = good(&["eval", "--model", &out, "--data", &data]);
     assert!(told.contains("does not beat") && !told.contains("outermost"), "{told}");
 }
+
+/// Where rows have no time, nobody can tell which of another file were trained with.
+#[test]
+fn rows_without_a_time_are_not_called_unseen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (short, long, out) = (path("a.csv"), path("b.csv"), path("model"));
+    let rows = |n: usize| (0..n).map(|i| format!("{}\n", i % 7)).collect::<String>();
+    std::fs::write(&short, "y\n".to_string() + &rows(120)).unwrap();
+    std::fs::write(&long, "y\n".to_string() + &rows(125)).unwrap();
+    let more = ["--time", "none", "--target", "y", "--horizon", "2", "--seq", "16", "--steps", "3"];
+    good(&train(&short, &out, &more));
+    let (json, _) = good(&["eval", "--model", &out, "--data", &long, "--json"]);
+    let scores: Value = serde_json::from_str(&json).unwrap();
+    assert!(scores["rows"].as_str().unwrap().contains("of the whole file"), "{scores}");
+}

@@ -4,7 +4,7 @@ use super::commands::train;
 use super::*;
 use crate::common::command::good;
 use recurra::Result;
-use recurra::train::Checkpoint;
+use recurra::train::{Checkpoint, Task};
 use serde_json::Value;
 
 /// Days of which random ones, known ahead, have a campaign that sells 10 more: who does not know which days, or takes
@@ -141,4 +141,31 @@ fn transformers_beat_the_naive_forecasts() {
     let mse = |who: &str| scores[who]["standard_mse"].as_f64().unwrap();
     println!("ETTh1 slice: {} {} {}", mse("model"), mse("naive"), mse("seasonal_naive"));
     assert!(mse("model") < 0.9 * mse("naive").min(mse("seasonal_naive")), "{scores}");
+}
+
+/// Windows that are shortened to a short series have a shorter warm-up, and no more of them lie side by side than were
+/// asked for.
+#[test]
+fn short_series_have_short_warm_ups() {
+    let lines: String = (0..40).map(|i| format!("{}\n", i % 7)).collect();
+    let table = table(&format!("load\n{lines}"), &Request { untimed: true, ..Request::of("load") });
+    let split = Split::default();
+    for (batch, time) in [(1, 96), (4, 96), (3, 12)] {
+        let config = ForecastConfig::new(
+            &table,
+            &split,
+            ForecastOptions::new(2),
+            recurrent(CellKind::Gru, 5, 1),
+        );
+        let model = ForecastModel::new(config.unwrap()).unwrap();
+        let windows = Windows { time, warm_up: time / 4, batch };
+        let task = ForecastTask::new(model, &table, &split, windows).unwrap();
+        let [steps, rows] = task.shape();
+        assert!(rows <= batch, "{rows} rows of {batch}");
+        let length = task.parts()[0].training.end - 1;
+        assert_eq!(steps, time.min(length));
+        // Three quarters of a window count: as many windows as cover the series so, and one that is cut short.
+        let windows = length.div_ceil(steps - steps / 4) + 1;
+        assert_eq!(task.batches_per_epoch(), windows.div_ceil(batch) as u64);
+    }
 }

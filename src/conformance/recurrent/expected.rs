@@ -225,12 +225,14 @@ pub fn expected(
             let spec = spec(case, d)?;
             let mut own = oracle::Weights::new();
             for (name, shape) in spec.weight_shapes(columns) {
-                let values = &data[&format!("rnn.{name}{suffix}")];
+                let values = &data[&format!("{}.{name}{suffix}", s.name)];
                 own.insert(name, array(wide(values), (shape[0], shape[1]))?);
             }
             initial.push(match data.get(&format!("initial.{part}")) {
                 Some(values) => states(case, values)?,
-                None if s.learned_initial => learned(case, &data[&format!("rnn.initial{suffix}")]),
+                None if s.learned_initial => {
+                    learned(case, &data[&format!("{}.initial{suffix}", s.name)])
+                }
                 None => states(case, &vec![0.0; rows * s.cell.state_words(h)])?,
             });
             let zoneout = streams.zoneout(case)?;
@@ -313,11 +315,11 @@ pub fn expected(
                 values.push((format!("d.initial.{part}"), flatten(d_initial)));
             } else if s.learned_initial {
                 let sums = d_initial.iter().flat_map(|s| s.sum_axis(ndarray::Axis(0)));
-                values.push((format!("d.rnn.initial{suffix}"), sums.collect()));
+                values.push((format!("d.{}.initial{suffix}", s.name), sums.collect()));
             }
             for (name, gradient) in &result.d_weights[layer][d] {
                 let gradient = gradient.iter().copied().collect();
-                values.push((format!("d.rnn.{name}{suffix}"), gradient));
+                values.push((format!("d.{}.{name}{suffix}", s.name), gradient));
             }
         }
     }

@@ -317,7 +317,8 @@ pub fn record_case(case: &RecurrentCase) -> Result<Recording> {
 fn condition(case: &RecurrentCase, data: &Tensors) -> f64 {
     let width = case.stack.input;
     let mut largest = 0f64;
-    for (_, w) in data.iter().filter(|d| d.0.starts_with("rnn.weight_ih_l0")) {
+    let first = format!("{}.weight_ih_l0", case.stack.name);
+    for (_, w) in data.iter().filter(|d| d.0.starts_with(&first)) {
         for w in w.chunks(width) {
             for x in data["x"].chunks(width) {
                 let terms = w.iter().zip(x).map(|(w, x)| f64::from((w * x).abs()));

@@ -240,6 +240,7 @@ impl CpuProgram {
             place,
             shared,
             runs: 0,
+            is_broken: false,
             plan: plan.clone(),
         })
     }

@@ -141,6 +141,9 @@ pub struct CpuEngine {
     pub(super) weights: WeightFormat,
 }
 
+/// Threads of an engine, at most.
+const MOST_THREADS: usize = 1024;
+
 impl CpuEngine {
     /// The best instruction set that crate gemm and crate pulp have code for and this machine has.
     pub fn instruction_set() -> &'static str {
@@ -163,10 +166,14 @@ impl CpuEngine {
     /// An engine with so many threads; none given, as many as the machine has cores.
     ///
     /// # Errors
-    /// Zero threads, or the system refuses to start them.
+    /// Zero threads, more than 1,024, or the system refuses to start them.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let threads = match threads {
             Some(0) => return Err(Error::invalid("the number of threads must be at least 1")),
+            Some(threads) if threads > MOST_THREADS => {
+                let what = format!("{threads} threads; there can be {MOST_THREADS}");
+                return Err(Error::invalid(what));
+            }
             Some(n) => n,
             None => std::thread::available_parallelism().map_or(1, |n| n.get()),
         };

@@ -130,6 +130,8 @@ pub struct CpuProgram {
     pub(super) is_small: bool,
     /// Runs so far.
     pub(super) runs: u64,
+    /// A run panicked, in a caller's cell: its memory is no longer in its places.
+    pub(super) is_broken: bool,
     pub(super) plan: MemoryPlan,
 }
 
@@ -141,6 +143,21 @@ impl CpuProgram {
     /// One run. On request it notes when each launch began, and when the last ended: of steps that are made together
     /// the first has all the time, and lanes beside one another share theirs as they would take it alone.
     pub fn run_watched(&mut self, begins: Option<&mut Vec<Instant>>) -> Result<()> {
+        if self.is_small || rayon::current_thread_index().is_none() {
+            return self.run_here(begins);
+        }
+        // A worker of the host's that waits for this engine's threads takes up other work of its pool, which may want
+        // the store that this run has locked: it waits for a thread instead.
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.run_here(begins));
+            run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn run_here(&mut self, begins: Option<&mut Vec<Instant>>) -> Result<()> {
+        if self.is_broken {
+            return Err(Error::invalid("a run of this program has panicked: load it anew"));
+        }
         let mut tensors = self.store.lock();
         for SharedTensor { name, len, .. } in &self.shared {
             let found = tensors.by_name.get(name).map_or(0, |tensor| tensor.words.len());
@@ -159,10 +176,11 @@ impl CpuProgram {
             (&self.context, &self.stages, (&self.shared[..], self.runs));
         let (memory, scratches) = (&mut self.memory, &mut self.scratches);
         let all = || run_stages(context, stages, memory, scratches, shared, begins);
-        match self.is_small {
+        // A caller's cell may panic: the store has its tensors back before that goes on.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match self.is_small {
             true => all(),
             false => context.within(all),
-        }
+        }));
         for shared in &self.shared {
             let next = tensors.versions + 1;
             if let Some(tensor) = tensors.by_name.get_mut(&shared.name) {
@@ -173,7 +191,9 @@ impl CpuProgram {
                 }
             }
         }
-        Ok(())
+        drop(tensors);
+        self.is_broken = done.is_err();
+        done.map_err(|panic| std::panic::resume_unwind(panic))
     }
 
     pub fn buffer(&self, id: BufferId) -> &[f32] {
