@@ -214,8 +214,8 @@ impl GpuEngine {
         let tried = self.context.measures && !matches!(self.context.strategy, Strategy::Sequence);
         match self.context.strategy {
             Strategy::Grid => self.of_teams(recording, run, true),
-            // Weights that one workgroup holds need no grid.
-            _ if tried && !alone.iter().any(keeps_all) => {
+            // Weights that one workgroup holds need no grid, unless few workgroups have much to do for each.
+            _ if tried && !alone.iter().any(|op| self.is_enough(op)) => {
                 alone.into_iter().chain(self.of_teams(recording, run, true)).collect()
             }
             _ => alone,
@@ -238,7 +238,20 @@ impl GpuEngine {
         run.steps.len() > 1
             && is_step(&run.steps[0].op)
             && self.check_coherent().is_ok()
-            && !self.of_teams(recording, run, false).iter().any(keeps_all)
+            && !self.of_teams(recording, run, false).iter().any(|op| self.is_enough(op))
+    }
+
+    /// Whether no more workgroups than a sequence has are worth a try: it keeps all weights, and a thread has one unit to
+    /// settle, or there are workgroups for a good part of the device.
+    fn is_enough(&self, op: &Op) -> bool {
+        let cut = match op {
+            Op::SequenceForward(op) => op.cut,
+            Op::SequenceBackward(op) => op.cut,
+            _ => return false,
+        };
+        let groups: usize = op.kernel().groups().iter().map(|&n| n as usize).product();
+        let many = groups * 8 > self.context.group_limits.groups;
+        cut.pinned == cut.places && (cut.each() == 1 || many)
     }
 
     /// The kernel that makes a run in one launch, if one is to: the first, or of those that were measured the
@@ -447,16 +460,6 @@ pub(super) fn way(op: &Op) -> Way {
         _ => return Way::default(),
     };
     Way { grid: team != Team::Alone, matrices: cut.matrices.is_some() }
-}
-
-/// Whether all weights stay in registers.
-fn keeps_all(op: &Op) -> bool {
-    let cut = match op {
-        Op::SequenceForward(op) => op.cut,
-        Op::SequenceBackward(op) => op.cut,
-        _ => return false,
-    };
-    cut.pinned == cut.places
 }
 
 /// Whether subgroups may multiply a run's matrices together: the device does that, and all that is multiplied lies in

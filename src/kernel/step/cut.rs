@@ -229,7 +229,7 @@ impl SequenceCut {
     }
 
     /// Units that a thread settles.
-    pub(super) fn each(&self) -> usize {
+    pub(crate) fn each(&self) -> usize {
         (self.rows * self.units).div_ceil(self.threads())
     }
 
