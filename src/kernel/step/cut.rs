@@ -93,7 +93,7 @@ impl Matrices {
     }
 }
 
-/// How long a workgroup of a grid waits for others before it leaves, in rounds of [`LOOKS`] looks.
+/// How long a workgroup of a grid waits for others before it leaves, in rounds of 64 looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
     /// In all of a launch: where a driver counts rounds.
