@@ -174,7 +174,9 @@ fn main(
 #else
             read_gradients(group, index, s);
 #endif
-            storageBarrier();
+            if s % FENCE == 0u {
+                storageBarrier();
+            }
             if workgroupUniformLoad(&late) != 0u {
                 left_at = s;
                 left_turn = turn;

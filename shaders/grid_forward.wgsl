@@ -126,7 +126,9 @@ fn main(
             } else {
                 read_handed(group.y, s - 1u, index);
             }
-            storageBarrier();
+            if s % FENCE == 0u {
+                storageBarrier();
+            }
             if workgroupUniformLoad(&late) != 0u {
                 left_at = s;
                 left_turn = turn;

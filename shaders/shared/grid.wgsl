@@ -33,11 +33,14 @@ fn read_progress(first: u32, index: u32) {
 // it needs until none is 0, and there is no other signal. All of it is atomic: what a workgroup stores plainly another
 // one may never see, where the memory model is Vulkan's, which cooperative matrices ask for.
 //
-// The words of step s are made 0 again by who wrote them, behind the products of step s + 2: that workgroup has seen
-// all words of step s + 1, which nobody hands over who still reads step s. The others see the 0 before they look for
-// step s + 4 there: between it and the word of step s + 3, which they wait for first, lies a storageBarrier on either
-// side, one in every step.
-const RING = 4u;
+// The words of step k are made 0 again by who wrote them, behind the products of step k + 2: that workgroup has seen all
+// words of step k + 1, which nobody hands over who still reads step k. Nothing orders that 0 and a later word for the
+// others but a storageBarrier on both sides, which is dear: there is one in every FENCE-th step, between its reading and
+// its handing over. The writer's next one is in step f ≤ k + 2 + FENCE, the words of that step lie behind it; who has read
+// those passes the next one in step f + FENCE, and looks behind it for words of that step and later. So a place must not be
+// taken again before step k + 2 + 2·FENCE.
+const FENCE = 8u;
+const RING = 2u * FENCE + 2u;
 const HANDED_LINE = #{HANDED_LINE}u;    // words of a row
 const HANDED_PLANE = ROWS * HANDED_LINE;
 const HANDED = #{HANDED_COUNT}u * HANDED_PLANE;
@@ -74,7 +77,7 @@ fn place_of(row_group: u32, number: u32, index: u32) -> Place {
 }
 
 fn hand_over_bits(row_group: u32, s: u32, place: u32, bits: u32) {
-    atomicStore(&progress[handed_from(row_group, s + 2u) + place], 0u);
+    atomicStore(&progress[handed_from(row_group, s + RING - 2u) + place], 0u);
     // A NaN of all ones becomes another one.
     atomicStore(&progress[handed_from(row_group, s) + place], max(~bits, 1u));
 }

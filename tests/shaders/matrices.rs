@@ -169,7 +169,7 @@ fn wide_layers_are_grids_of_matrices_on_a_card() {
                 assert!(cut.threads() <= CARD.threads, "{what}");
                 few_registers(&module, &source, 16 * 16 / 32).unwrap();
                 to_spirv(&module, &info).unwrap();
-                // One more where the rows of before the launch come, one behind the products; a gate has its own two.
+                // One in every eighth step, two around who is late, one behind the products; a gate has its own two.
                 let steps = source.split_once("for (var s = ").unwrap().1;
                 let barriers = steps.matches("workgroupBarrier()").count()
                     + steps.matches("storageBarrier()").count()

@@ -102,8 +102,8 @@ pub enum Wait {
     Each(usize),
 }
 
-/// Steps whose words lie side by side in `progress`.
-const RING: usize = 4;
+/// Steps whose words lie side by side in `progress` (`shaders/shared/grid.wgsl`).
+const RING: usize = 18;
 
 /// Words that a thread reads at once, at most.
 const MOST_WORDS: usize = 32;
