@@ -224,9 +224,6 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         ("shared/grid_forward_step", "own, held_states[0]", "own, held_states[1]"),
         ("shared/grid", "* AT_ONCE + index / LANE_WORDS;", "* AT_ONCE;"),
         ("shared/grid_backward_step", "s, #{G}u, own", "s, 3u - #{G}u, own"),
-        // Words of earlier steps: of the one before, and of those that had the place before.
-        ("shared/grid", "const RING = 2u * FENCE + 2u;", "const RING = 1u;"),
-        ("shared/grid", "handed_from(row_group, s + RING - 2u)", "handed_from(row_group, s)"),
         ("shared/grid", "max(~bits, 1u)", "max(~bits ^ 65536u, 1u)"),
     ] {
         // With patience: a second workgroup that comes too late, as where cores have others to serve, makes no step, and
@@ -236,6 +233,37 @@ fn faults_in_what_is_made_up_for_are_noticed() {
             got.is_none_or(|got| got != long_want)
         };
         assert!((0..6).any(wrong), "{stem}: {old}");
+    }
+}
+
+/// A workgroup whose words come late is waited for, though its words of earlier steps had the same places: not where
+/// those stay.
+#[test]
+fn words_of_earlier_steps_are_not_taken() {
+    let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
+    let stack = Recurrent::new("rnn", CellKind::Lstm, 5, 41);
+    let case = RecurrentCase { given: true, ..RecurrentCase::new(stack, 45, 3) };
+    let recording = record_case(&case).unwrap();
+    let results = |fault: Option<Fault>| {
+        let gpu = fault.map_or(gpu.clone(), |fault| gpu.with_fault(fault));
+        let engine = grids(&gpu, |limits| limits.spins = 20_000)?;
+        Some(run(&engine, &recording, case.time, 1))
+    };
+    let Some(want) = results(None) else { return };
+    let old = "    atomicStore(&progress[handed_from(row_group, s + RING - 2u) + place], 0u);";
+    // The second tile's units look around before they hand over.
+    let late = "    if place % HANDED_LINE >= UNITS {
+        for (var i = 0u; i < 100u; i++) {
+            if atomicLoad(&progress[0]) == 12345u {
+                break;
+            }
+        }
+    }
+";
+    for (line, wrong) in [(old.to_string(), false), (old.replace(" + RING - 2u", ""), true)] {
+        let new: &'static str = format!("{late}{line}").leak();
+        let Some(got) = results(Some(Fault { stem: "shared/grid", old, new })) else { return };
+        assert_eq!(got != want, wrong, "{line}");
     }
 }
 
