@@ -342,11 +342,11 @@ fn bytes_and_words_are_modelled_and_written() {
 
     // Words that stand in the held-out tenth alone are unknown: <unk>, the line's end, aa, bb, cc.
     let late = folder.path().join("late.txt");
-    let words = (0..270).map(|i| ["aa", "bb", "cc"][i * i % 3].to_string());
-    let new = (0..30).map(|i| format!("new{i}"));
+    let words = (0..2700).map(|i| ["aa", "bb", "cc"][i * (i + 1) / 2 % 3].to_string());
+    let new = (0..300).map(|i| format!("new{i}"));
     std::fs::write(&late, words.chain(new).collect::<Vec<_>>().join(" ")).unwrap();
     let late = late.to_str().unwrap();
-    let (_, said, _) = run("late", late, &["--tokens", "words", "--batch", "2", "--seq", "8"]);
+    let (_, said, _) = run("late", late, &["--tokens", "words"]);
     assert!(said.contains("vocabulary 4"), "{said}");
 }
 

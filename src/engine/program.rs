@@ -2,7 +2,7 @@
 
 use super::{cpu, gpu};
 use crate::error::{Error, Result};
-use crate::kernel::{BufferId, Control, Cost};
+use crate::kernel::{BufferId, Control, Cost, Op};
 use crate::recording::{Buffer, CONTROL, Launch, MemoryPlan, Recording, Role};
 use crate::tensor::{DType, WORD_BYTES};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct Program {
     buffers: Vec<Buffer>,
     names: BTreeMap<String, BufferId>,
     control: Option<BufferId>,
-    /// Control words were set: without them an optimizer would run at a rate of 0.
+    /// Control words were set, or nothing needs them: without them an optimizer would run at a rate of 0.
     is_controlled: bool,
     /// Each launch's kernel and cost.
     kernels: Vec<(&'static str, Cost)>,
@@ -241,7 +241,11 @@ impl Program {
         let control = recording.find(CONTROL);
         let kernel = |l| (Launch::kernel(l).name(), recording.launch_cost(l));
         let kernels = recording.launches().iter().map(kernel).collect();
-        let is_controlled = control.is_none();
+        let updates = |launch: &Launch| match &launch.op {
+            Op::Beside(beside) => beside.ops().iter().any(Op::is_update),
+            op => op.is_update(),
+        };
+        let is_controlled = !recording.launches().iter().any(updates);
         Program {
             kind,
             buffers,
@@ -309,7 +313,7 @@ impl Program {
     /// Runs all launches. On a GPU this returns when they are submitted.
     ///
     /// # Errors
-    /// The recording has control words (an optimizer, random numbers) and none were set yet; a tensor of the store has
+    /// The recording has an optimizer and no control words were set yet; a tensor of the store has
     /// another size than when the program was loaded (on the CPU); the device was lost, as far as it is known by now.
     pub fn run(&mut self) -> Result<()> {
         if !self.is_controlled {

@@ -300,6 +300,13 @@ ops!(
     Beside,
 );
 
+impl Op {
+    /// An optimizer's, which reads the step and the learning rate from the control words.
+    pub(crate) fn is_update(&self) -> bool {
+        matches!(self, Op::Sgd(_) | Op::Adam(_) | Op::RmsProp(_))
+    }
+}
+
 /// Words of the control buffer, the few numbers that change from run to run. The host writes them
 /// before each run; shaders read the same order in `shaders/shared/control.wgsl`.
 #[repr(C)]
