@@ -358,7 +358,8 @@ fn main(
 #end
 #else
     // Where not all threads have a load of A, the last ones have those of B.
-    let turned = THREADS - 1u - index;
+    let lane_a = index;
+    let lane_b = THREADS - 1u - index;
     // Rows and columns of this thread's blocks. The sums are named one by one, so that they stay in
     // registers.
     let m = first_a + local.y * 4u;
@@ -388,11 +389,11 @@ fn main(
 #endif
 
     let slabs = (end_k - first_k + DEPTH - 1u) / DEPTH;
+    let rows_of_a = p.m;
+    let rows_of_b = p.n;
 #ifdef COOPERATIVE
     // What is on its way to the workgroup memory, of which there is one half here: that leaves more of it
     // for larger slabs.
-    let rows_of_a = p.m;
-    let rows_of_b = p.n;
     let first_slab = slab_term(0u, slabs, first_k);
 #for X in a b
 #for L in #{LOADS_#{X}}
@@ -462,14 +463,12 @@ fn main(
 #end
 #end
         if slab < slabs {
-#for L in #{LOADS_a}
-#for J in #{LINES_a}
-            next_a_#{L}_#{J} = load_a(index + #{L}u * THREADS, #{J}u, first_a, p.m, k0, end_k);
+#for X in a b
+#for L in #{LOADS_#{X}}
+#for J in #{LINES_#{X}}
+            next_#{X}_#{L}_#{J} =
+                load_#{X}(lane_#{X} + #{L}u * THREADS, #{J}u, first_#{X}, rows_of_#{X}, k0, end_k);
 #end
-#end
-#for L in #{LOADS_b}
-#for J in #{LINES_b}
-            next_b_#{L}_#{J} = load_b(turned + #{L}u * THREADS, #{J}u, first_b, p.n, k0, end_k);
 #end
 #end
         }
@@ -512,23 +511,16 @@ fn main(
 #endif
         }
         if slab < slabs {
-#for L in #{LOADS_a}
-            put_a(
+#for X in a b
+#for L in #{LOADS_#{X}}
+            put_#{X}(
                 slab % 2u,
-                index + #{L}u * THREADS,
-#for J in #{LINES_a}
-                next_a_#{L}_#{J},
+                lane_#{X} + #{L}u * THREADS,
+#for J in #{LINES_#{X}}
+                next_#{X}_#{L}_#{J},
 #end
             );
 #end
-#for L in #{LOADS_b}
-            put_b(
-                slab % 2u,
-                turned + #{L}u * THREADS,
-#for J in #{LINES_b}
-                next_b_#{L}_#{J},
-#end
-            );
 #end
         }
         workgroupBarrier();
