@@ -1,6 +1,7 @@
 //! What the integration tests share: engines, golden files, outside data, comparing.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod card;
 pub mod command;
 pub mod golden;
 pub mod outside;

@@ -1,6 +1,8 @@
 //! Every permutation of every shader: valid, translatable to each backend's language, and with
 //! the interface that its kernel tells the engines.
 
+#[path = "../common/card.rs"]
+mod card;
 mod counts;
 mod interface;
 mod limits;

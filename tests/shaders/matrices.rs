@@ -1,5 +1,6 @@
 //! Kernels that multiply matrices in subgroups.
 
+use crate::card::CARD;
 use crate::interface::{Interface, short_bindings};
 use crate::limits::{check_limits_with, workgroup_bytes};
 use crate::permutations::{PROMISED, grids, title};
@@ -105,22 +106,6 @@ pub fn goes_by_gate(op: &Op) -> bool {
     let Op::SequenceBackward(op) = op else { return false };
     op.cut.matrices.is_some_and(|matrices| matrices.by_gate)
 }
-
-/// What a large card lets a workgroup have, as its driver tells it.
-pub const CARD: GroupLimits = GroupLimits {
-    threads: 512,
-    bytes: 49_152,
-    registers: 64,
-    spills: true,
-    groups: 128,
-    slices: 32,
-    steps: 16_384,
-    rounds: usize::MAX,
-    resident: 132,
-    spins: 9,
-    matrix: 16,
-    lanes: 32,
-};
 
 /// Layers of f16 whose weights one workgroup can't hold are grids of matrices on a large card, forward and backward:
 /// no weight is read again at any step, and a step's barriers are a few.

@@ -31,7 +31,7 @@ pub use tuning::Tuning;
 
 use super::Strategy;
 use crate::error::{Error, Result};
-use crate::kernel::{BufferId, Cost};
+use crate::kernel::{Binding, BufferId, Cost, Op};
 use crate::recording::{Recording, Role};
 use crate::tensor::WORD_BYTES;
 use pipeline::{Pipelines, Wanted};
@@ -238,6 +238,29 @@ impl GpuEngine {
             foreign.extend(shared.map(|(id, _)| id));
         }
         self.load_arranged(&self.arranged_around(recording, &foreign), store, external)
+    }
+
+    /// Compiles what a recording takes on this device, one kernel after another, and runs nothing: for what reads a
+    /// driver's account of them. `before` hears of each kernel first.
+    ///
+    /// # Errors
+    /// The device refuses one.
+    #[doc(hidden)]
+    pub fn compile_one_by_one(
+        &self,
+        recording: &Recording,
+        mut before: impl FnMut(&Op, &[Binding]),
+    ) -> Result<()> {
+        let arranged = self.arranged_around(recording, &[]);
+        for launch in self.arrange(&arranged).0 {
+            let bindings = arranged.bindings(&launch);
+            let slot = self.context.pipelines.slot(launch.op.kernel(), &bindings);
+            if !slot.is_made() {
+                before(&launch.op, &bindings);
+                slot.get(&self.context, launch.op.kernel(), || bindings.clone())?;
+            }
+        }
+        Ok(())
     }
 
     /// Loads a recording as it is.
