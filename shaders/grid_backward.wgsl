@@ -22,14 +22,23 @@ fn at_step(s: u32) {
     p.later = select(p.t + stride, given.later, s == 0u);
 }
 
+// Units whose terms share an element of the tile.
+#ifdef MATRICES
+const UNITS_AT_ONCE = 2u;
+#else
+const UNITS_AT_ONCE = 1u;
+#endif
+
 #ifndef REST
 // Gradients of the recurrent products that the later step handed over.
+#ifdef PAIRED
+const PUTS_ALL = ALL_IN_TILE;
+#else
+const PUTS_ALL = false;
+#endif
 #ifdef BY_GATE
 fn put_handed(row_group: u32, place: Place, word: u32) {
-    let tile = place.row * WIDTH + place.unit;
-    let d = values_of(word);
-    d_tile[tile] = f16(d.x);
-    d_tile[tile + 1u] = f16(d.y);
+    d_tile[place.row * (WIDTH / 2u) + place.word] = vec2<f16>(values_of(word));
 }
 #else
 fn put_handed(
@@ -39,20 +48,18 @@ fn put_handed(
     word_#{G}: u32,
 #end
 ) {
-    let tile = place.row * WIDTH + place.unit;
 #ifdef PAIRED
 #for G in #{READ_GATES}
-    let d_#{G} = values_of(word_#{G});
-    d_tile[#{G}u * MASK + tile] = f16(d_#{G}.x);
-    d_tile[#{G}u * MASK + tile + 1u] = f16(d_#{G}.y);
+    d_tile[#{G}u * (MASK / 2u) + place.row * (WIDTH / 2u) + place.word] = vec2<f16>(values_of(word_#{G}));
 #end
 #else
-    put_terms(tile, Sum(#{HANDED_GATES}));
+    put_terms(place.row * WIDTH + place.unit, Sum(#{HANDED_GATES}));
 #endif
 }
 #endif
 #endif
 
+#ifdef REST
 #ifdef BY_GATE
 // The gradient of the recurrent product of a gate of the later step, in the saved block `block`, of all units of the
 // workgroup's rows: one gate after another takes the tile.
@@ -60,36 +67,46 @@ fn read_gate(group: vec3<u32>, index: u32, block: u32) {
     if p.later == NONE {
         return;
     }
-    for (var i = index; i < ROWS * p.head; i += THREADS) {
-        let row = i / p.head;
-        let at = At(group.y * ROWS + row, i % p.head);
+    let places = (p.head + 1u) / 2u;
+    for (var i = index; i < ROWS * places; i += THREADS) {
+        let row = i / places;
+        let at = At(group.y * ROWS + row, i % places * 2u);
         if at.row >= p.batch {
             break;
         }
-        d_tile[row * WIDTH + at.unit] = f16(gates[gate_index(p.later, block, at)]);
+        let from_at = gate_index(p.later, block, at);
+        let last = at.unit + 1u == p.head;
+        let next = select(gates[from_at + u32(!last)], 0.0, last);
+        d_tile[(row * WIDTH + at.unit) / 2u] = vec2<f16>(vec2<f32>(gates[from_at], next));
     }
 }
 #else
 // The gradients of the recurrent products of the later step, of all units of the workgroup's rows.
-fn read_gradients(group: vec3<u32>, index: u32, s: u32) {
+fn read_gradients(group: vec3<u32>, index: u32) {
     if p.later == NONE {
         return;
     }
-#ifndef REST
-    if s > 0u {
-        read_handed(group.y, s - 1u, index);
-        return;
-    }
-#endif
-    for (var i = index; i < ROWS * p.head; i += THREADS) {
-        let row = i / p.head;
-        let at = At(group.y * ROWS + row, i % p.head);
+    let places = (p.head + UNITS_AT_ONCE - 1u) / UNITS_AT_ONCE;
+    for (var i = index; i < ROWS * places; i += THREADS) {
+        let row = i / places;
+        let at = At(group.y * ROWS + row, i % places * UNITS_AT_ONCE);
         if at.row >= p.batch {
             break;
         }
-        put_terms(row * WIDTH + at.unit, Sum(#{LEFT_GATES}));
+        let left = Sum(#{LEFT_GATES});
+#ifdef MATRICES
+        var next: Sum;
+        if at.unit + 1u < p.head {
+            let at = At(at.row, at.unit + 1u);
+            next = Sum(#{LEFT_GATES});
+        }
+        put_terms(row * WIDTH + at.unit, left, next);
+#else
+        put_terms(row * WIDTH + at.unit, left);
+#endif
     }
 }
+#endif
 #endif
 
 @compute @workgroup_size(#{THREADS})
@@ -120,7 +137,7 @@ fn main(
 #paste shared/sequence_weights
 #endif
     // Padding is multiplied with weights of 0, and before the last step there is nothing.
-    for (var i = index; i < TILE; i += THREADS) {
+    for (var i = index; i < TILE / UNITS_AT_ONCE; i += THREADS) {
         d_tile[i] = TERM_0;
     }
 #ifdef REST
@@ -131,7 +148,7 @@ fn main(
         storageBarrier();
         workgroupBarrier();
 #ifndef BY_GATE
-        read_gradients(group, index, s);
+        read_gradients(group, index);
 #endif
         for (var tile = 0u; tile < TILES; tile++) {
             if workgroupUniformLoad(&made[tile]) > s {
@@ -153,6 +170,24 @@ fn main(
     }
 #else
     start_in_time(index);
+    at_step(0u);
+    for (var turn = 0u; turn < TURNS; turn++) {
+        let group = vec3<u32>(group.x, group.y * TURNS + turn, group.z);
+#for E in #{EACH}
+        {
+            let own = own_of(group, index + #{E}u * THREADS);
+#for G in #{LEFT_GATES_LIST}
+            {
+                var left = 0.0;
+                if own.there && p.later != NONE {
+                    left = gates[gate_index(p.later, #{LEFT_BLOCK_#{G}}u, own.at)];
+                }
+                hand_over(group.y, 0u, #{G}u, own, left);
+            }
+#end
+        }
+#end
+    }
     var left_at = given.count + TAIL;
     var left_turn = 0u;
 #ifndef TAKES_TURNS
@@ -172,7 +207,7 @@ fn main(
 #ifdef BY_GATE
 #paste shared/gate_products
 #else
-            read_gradients(group, index, s);
+            read_handed(group.y, s, index);
 #endif
             if s % FENCE == 0u {
                 storageBarrier();

@@ -169,7 +169,7 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         let (recording, time) = if long { (&long_recording, 45) } else { (&recording, case.time) };
         Some(run(&engine, recording, time, 1))
     };
-    let results = |fault: Option<Fault>| results_within(50, false, fault);
+    let results = |fault: Option<Fault>| results_within(20_000, false, fault);
     let Some(want) = results(None) else { return };
     let never = ("(&late) != 0u {", "(&late) != 0u || group.x == 1u && s == 3u {");
     let forward = include_str!("../shaders/grid_forward.wgsl");
@@ -181,7 +181,7 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         })
     };
     // Not that of one gate after another, which is for matrices.
-    let (text, odd) = ("index: u32, s: u32) {\n    if p.later == NONE {", "p.later % 2u == 1u");
+    let (text, odd) = ("index: u32) {\n    if p.later == NONE {", "p.later % 2u == 1u");
     let later: &str = &text.replace("p.later == NONE", odd);
     let gradients: &str = text;
     let made = "if workgroupUniformLoad(&made[tile]) > s {";
@@ -195,7 +195,11 @@ fn faults_in_what_is_made_up_for_are_noticed() {
             forward,
             ("= workgroupUniformLoad(&begin);", "= workgroupUniformLoad(&begin) + 1u;"),
         ),
-        ("grid_forward", forward, ("group.y * TURNS + turn", "group.y * TURNS")),
+        (
+            "grid_forward",
+            forward,
+            ("TURNS + turn, group.z);\n            if", "TURNS, group.z);\n            if"),
+        ),
         ("grid_backward", backward, ("#ifdef TAKES_TURNS\n#paste shared/grid_leave\n#endif\n", "")),
         ("grid_backward", backward, (made, "if false {")),
         ("grid_backward", backward, ("select(p.t + stride,", "select(p.t,")),
@@ -206,8 +210,10 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         // Without the fault there is nothing wrong.
         for (changes, wrong) in [(vec![never], false), (vec![never, fault], true)] {
             let new: &'static str = changed(old, &changes).leak();
-            let Some(got) = results(Some(Fault { stem, old, new })) else { return };
-            assert_eq!(got != want, wrong, "{stem}: {changes:?}");
+            // Workgroups that another one came too late for, as in the first run of a kernel, leave before it matters.
+            let differs = || results(Some(Fault { stem, old, new })).is_some_and(|got| got != want);
+            let differs = if wrong { (0..6).any(|_| differs()) } else { differs() };
+            assert_eq!(differs, wrong, "{stem}: {changes:?}");
         }
     }
     let Some(long_want) = results_within(60_000, true, None) else { return };
@@ -223,7 +229,7 @@ fn faults_in_what_is_made_up_for_are_noticed() {
         ("shared/write_carry", "held_carry[state];", "held_carry[0];"),
         ("shared/grid_forward_step", "own, held_states[0]", "own, held_states[1]"),
         ("shared/grid", "* AT_ONCE + index / LANE_WORDS;", "* AT_ONCE;"),
-        ("shared/grid_backward_step", "s, #{G}u, own", "s, 3u - #{G}u, own"),
+        ("shared/grid_backward_step", "s + 1u, #{G}u, own", "s + 1u, 3u - #{G}u, own"),
         ("shared/grid", "max(~bits, 1u)", "max(~bits ^ 65536u, 1u)"),
     ] {
         // With patience: a second workgroup that comes too late, as where cores have others to serve, makes no step, and
@@ -262,8 +268,10 @@ fn words_of_earlier_steps_are_not_taken() {
 ";
     for (line, wrong) in [(old.to_string(), false), (old.replace(" + RING - 2u", ""), true)] {
         let new: &'static str = format!("{late}{line}").leak();
-        let Some(got) = results(Some(Fault { stem: "shared/grid", old, new })) else { return };
-        assert_eq!(got != want, wrong, "{line}");
+        let fault = || Fault { stem: "shared/grid", old, new };
+        let differs = || results(Some(fault())).is_some_and(|got| got != want);
+        let differs = if wrong { (0..6).any(|_| differs()) } else { differs() };
+        assert_eq!(differs, wrong, "{line}");
     }
 }
 

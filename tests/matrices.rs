@@ -237,8 +237,8 @@ fn faults_are_noticed() {
         (stem, "subgroup % TEAMS * COLUMN_COUNT", "subgroup % TEAMS"),
         (stem, "subgroup / TEAMS;", "0u;"),
         (stem, "return column / UNIT_COLUMNS * MASK;", "return 0u;"),
-        ("shared/sequence_products", "[from_#{C} + #{K}u * MATRIX]", "[from_#{C}]"),
-        ("shared/sequence_products", "[from_0 + #{K}u * MATRIX]", "[from_0]"),
+        ("shared/sequence_products", "from_#{C} + #{K}u * MATRIX", "from_#{C}"),
+        ("shared/sequence_products", "from_0 + #{K}u * MATRIX", "from_0"),
         ("shared/sequence_weights", "share.first_k + #{K}u * MATRIX", "share.first_k"),
         ("shared/forward_terms", "mask * MASK + tile] = f16", "tile] = f16"),
         ("shared/forward_terms", "slice < SLICES", "slice < 1u"),
@@ -264,7 +264,7 @@ fn faults_are_noticed() {
         (stem, "share.first_k + #{K}u * MATRIX", "share.first_k"),
         ("shared/matrices", "number * UNIT_COLUMNS", "0u"),
         (stem, "from_at += HANDED_PLANE;", ""),
-        ("grid_backward", "d_tile[tile + 1u] = f16(d.y);", "d_tile[tile + 1u] = f16(d.x);"),
+        ("grid_backward", "vec2<f16>(values_of(word));", "vec2<f16>(values_of(word).xx);"),
     ] {
         let faulty = with_few_bytes(&gpu.with_fault(Fault { stem, old, new }));
         let right = |cell| is_right(&grids(&faulty, 4, 2000), &one_mask(cell));

@@ -28,23 +28,41 @@ const TILE = MASK;
 #else
 const TILE = PRODUCTS * MASK;
 #endif
+#ifdef GRID
+var<workgroup> d_tile: array<vec2<f16>, ROOM / 2u>;  // [gate][row][term / 2]
+#else
 var<workgroup> d_tile: array<f16, ROOM>;     // [gate][row][term]
+#endif
 #else
 const TILE = MASK;
 var<workgroup> d_tile: array<Sum, TILE>;        // [row][head, term], the gates side by side
 #endif
 
 #ifndef BY_GATE
-fn put_terms(tile: u32, left: Sum) {
 #ifdef MATRICES
+#ifdef GRID
+// Of two neighbouring units.
+fn put_terms(tile: u32, left: Sum, next: Sum) {
+    let shares = spread_gates(left);
+    let next_shares = spread_gates(next);
+    for (var gate = 0u; gate < PRODUCTS; gate++) {
+        let pair = vec2<f32>(shares[gate], next_shares[gate]);
+        d_tile[(gate * MASK + tile) / 2u] = vec2<f16>(pair);
+    }
+}
+#else
+fn put_terms(tile: u32, left: Sum) {
     let shares = spread_gates(left);
     for (var gate = 0u; gate < PRODUCTS; gate++) {
         d_tile[gate * MASK + tile] = f16(shares[gate]);
     }
-#else
-    d_tile[tile] = left;
-#endif
 }
+#endif
+#else
+fn put_terms(tile: u32, left: Sum) {
+    d_tile[tile] = left;
+}
+#endif
 #endif
 
 #ifndef MATRICES

@@ -1,7 +1,11 @@
 // What the threads of sequence_forward and grid_forward sum: h, under each mask, times the weights.
 #ifdef PER_GATE
 fn tile_term(at: u32, i: u32) -> f32 {
+#ifdef PAIRS_OF_TERMS
+    return f32(h_tile[(at + i) / 2u][(at + i) % 2u]);
+#else
     return f32(h_tile[at + i]);
+#endif
 }
 #endif
 #import shared/gates_#{PRODUCTS}
@@ -18,18 +22,26 @@ const MASK = ROWS * WIDTH;
 #endif
 const TILE = SOURCES * MASK;
 #ifdef MATRICES
-var<workgroup> h_tile: array<f16, ROOM>;     // [mask][row][term]
+#ifdef GRID
+var<workgroup> h_tile: array<vec2<f16>, ROOM / 2u>;  // [mask][row][term / 2]
+
+fn put_term(mask: u32, tile: u32, pair: vec2<f32>) {
+    h_tile[(mask * MASK + tile) / 2u] = vec2<f16>(pair);
+}
 #else
-var<workgroup> h_tile: array<f32, TILE>;     // [mask][row][head, term]
-#endif
+var<workgroup> h_tile: array<f16, ROOM>;     // [mask][row][term]
 
 fn put_term(mask: u32, tile: u32, value: f32) {
-#ifdef MATRICES
     h_tile[mask * MASK + tile] = f16(value);
-#else
-    h_tile[mask * MASK + tile] = value;
-#endif
 }
+#endif
+#else
+var<workgroup> h_tile: array<f32, TILE>;     // [mask][row][head, term]
+
+fn put_term(mask: u32, tile: u32, value: f32) {
+    h_tile[mask * MASK + tile] = value;
+}
+#endif
 
 #ifndef MATRICES
 // The weights of term `k` of the head of a place's unit, none beyond its terms.

@@ -3,25 +3,18 @@
         var sum_0: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
         let row_group = group.y;
 #ifndef REST
-        // Step 0 reads what was there before the launch.
-        let first = select(READ_PLACES, 0u, s > 0u);
+        let first = 0u;
+        var from_at = handed_from(row_group, s);
+#paste shared/handed_places
 #for H in 0
-        var from_at = handed_from(row_group, s - 1u);
-#paste shared/handed_words
+#paste shared/handed_wait
+#paste shared/handed_put
 #end
 #endif
 #for C in #{COLUMNS}
-#ifndef REST
-        if s > 0u {
-#for H in #{C}
-#paste shared/handed_come
-#end
-        } else {
-#else
-        {
+#ifdef REST
+        read_gate(group, index, #{LEFT_BLOCK_#{C}}u);
 #endif
-            read_gate(group, index, #{LEFT_BLOCK_#{C}}u);
-        }
         workgroupBarrier();
 #ifndef REST
 #for H in #{NEXT_#{C}}
@@ -31,7 +24,7 @@
 #endif
 #for K in #{PINNED_MATRICES}
         {
-            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&d_tile[share.first_k + #{K}u * MATRIX], WIDTH);
+            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&d_tile[(share.first_k + #{K}u * MATRIX) / ENTRY], WIDTH / ENTRY);
             sum_0 = coopMultiplyAdd(terms, w_#{C}_#{K}, sum_0);
         }
 #end
@@ -39,12 +32,18 @@
         for (var k = 0u; k < PLACES; k += MATRIX) {
             stage(group, share, column_of(share, #{C}u), share.first_k + k);
             workgroupBarrier();
-            let w = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&d_tile[share.stage], MATRIX);
-            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&d_tile[share.first_k + k], WIDTH);
+            let w = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&d_tile[share.stage / ENTRY], MATRIX / ENTRY);
+            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&d_tile[(share.first_k + k) / ENTRY], WIDTH / ENTRY);
             sum_0 = coopMultiplyAdd(terms, w, sum_0);
             workgroupBarrier();
         }
 #endif
         workgroupBarrier();
+#ifndef REST
+#for H in #{NEXT_#{C}}
+#paste shared/handed_come
+#paste shared/handed_put
+#end
+#endif
 #end
         coopStoreT(sum_0, &parts[part_at(share, share.column)], PARTS_LINE);

@@ -28,27 +28,32 @@ fn read_progress(first: u32, index: u32) {
     }
 }
 #else
-// Behind the counters lies what is handed over, [step % RING, group of rows, gate, row, word]. A word is one value, or
-// two of neighbouring units (PAIRED), its bits inverted, so that 0 is none yet: a workgroup looks at the very words that
-// it needs until none is 0, and there is no other signal. All of it is atomic: what a workgroup stores plainly another
-// one may never see, where the memory model is Vulkan's, which cooperative matrices ask for.
+// Behind the counters lies what is handed over, [step % RING, group of rows, gate, row, word]: what that step hears. Step 0
+// hears what was there before the launch, and that is handed over too: a loop with two ways to read has more registers.
+// A word is one value, or two of neighbouring units (PAIRED), its bits inverted, so that 0 is none yet: a workgroup looks
+// at the very words that it needs until none is 0, and there is no other signal. All of it is atomic: what a workgroup stores
+// plainly another one may never see, where the memory model is Vulkan's, which cooperative matrices ask for.
 //
-// The words of step k are made 0 again by who wrote them, behind the products of step k + 2: that workgroup has seen all
-// words of step k + 1, which nobody hands over who still reads step k. Nothing orders that 0 and a later word for the
-// others but a storageBarrier on both sides, which is dear: there is one in every FENCE-th step, between its reading and
-// its handing over. The writer's next one is in step f ≤ k + 2 + FENCE, the words of that step lie behind it; who has read
-// those passes the next one in step f + FENCE, and looks behind it for words of that step and later. So a place must not be
-// taken again before step k + 2 + 2·FENCE.
+// Step s reads the words for step s and writes those for step s + 1. The words for step k are made 0 again by who wrote them,
+// behind the products of step k + 1: that workgroup has seen all words for step k + 1, which nobody hands over who still reads
+// those for step k. Nothing orders that 0 and a later word for the others but a storageBarrier on both sides, which is dear:
+// there is one in every FENCE-th step, between its reading and its handing over. The writer's next one is in step
+// f ≤ k + 1 + FENCE, the words for step f + 1 lie behind it; who has read those passes the next one in step f + FENCE, and looks
+// behind it for words for the next step and later. So a place must not be taken again before step k + 1 + 2·FENCE, which
+// writes the words for step k + 2 + 2·FENCE.
 const FENCE = 8u;
 const RING = 2u * FENCE + 2u;
 const HANDED_LINE = #{HANDED_LINE}u;    // words of a row
 const HANDED_PLANE = ROWS * HANDED_LINE;
 const HANDED = #{HANDED_COUNT}u * HANDED_PLANE;
-// How threads read them: READ_STEPS times AT_ONCE rows at once, or THREADS words of a row after another.
-const LANE_WORDS = min(HANDED_LINE, THREADS);
+// How threads read them: LANE_WORDS words of a row side by side, of AT_ONCE rows; then of further rows, then further words.
+const LANE_WORDS = #{LANE_WORDS}u;
 const AT_ONCE = THREADS / LANE_WORDS;
 const READ_STEPS = (ROWS + AT_ONCE - 1u) / AT_ONCE;
-const READ_PLACES = (HANDED_LINE + THREADS - 1u) / THREADS * READ_STEPS;
+const READ_PLACES = (HANDED_LINE + LANE_WORDS - 1u) / LANE_WORDS * READ_STEPS;
+// Whether what no unit or row hands over has places in the tile too. They are 0, and a thread may write that.
+const ALL_IN_TILE = HANDED_LINE % LANE_WORDS == 0u && THREADS % LANE_WORDS == 0u && ROWS % AT_ONCE == 0u
+    && READ_PLACES % #{READ_COUNT}u == 0u;
 
 fn handed_from(row_group: u32, s: u32) -> u32 {
     let groups = (given.batch + ROWS - 1u) / ROWS;
@@ -65,15 +70,21 @@ struct Place {
 
 fn place_of(row_group: u32, number: u32, index: u32) -> Place {
     let row = number % READ_STEPS * AT_ONCE + index / LANE_WORDS;
-    let word = number / READ_STEPS * THREADS + index % LANE_WORDS;
+    let word = number / READ_STEPS * LANE_WORDS + index % LANE_WORDS;
 #ifdef PAIRED
     let unit = 2u * word;
 #else
     let unit = word;
 #endif
-    let there = number < READ_PLACES && index < AT_ONCE * LANE_WORDS && row < ROWS
-        && row_group * ROWS + row < given.batch && unit < given.head;
+#ifdef ALL_THERE
+    return Place(row, word, unit, true);
+#else
+    // All are computed: a branch for each would cost more.
+    let inside = ALL_IN_TILE
+        | ((number < READ_PLACES) & (index < AT_ONCE * LANE_WORDS) & (row < ROWS) & (word < HANDED_LINE));
+    let there = inside & (row_group * ROWS + row < given.batch) & (unit < given.head);
     return Place(row, word, unit, there);
+#endif
 }
 
 fn hand_over_bits(row_group: u32, s: u32, place: u32, bits: u32) {
@@ -120,14 +131,15 @@ fn start_in_time(index: u32) {
 }
 
 #ifndef BY_GATE
-// What step s handed over, of all units of the workgroup's rows, into the tile. What is no unit, or no row, is handed
-// over by none.
+// What step s hears, of all units of the workgroup's rows, into the tile. What is no unit, or no row, is handed over by
+// none.
 fn read_handed(row_group: u32, s: u32, index: u32) {
     let from_at = handed_from(row_group, s);
     for (var first = 0u; first < READ_PLACES; first += #{READ_COUNT}u) {
+#paste shared/handed_places
 #for H in 0
-#paste shared/handed_words
-#paste shared/handed_come
+#paste shared/handed_wait
+#paste shared/handed_put
 #end
     }
 }

@@ -18,7 +18,7 @@
                 }
 #ifndef REST
 #for G in #{LEFT_GATES_LIST}
-                hand_over(group.y, s, #{G}u, own, held_words[#{LEFT_BLOCK_#{G}}]);
+                hand_over(group.y, s + 1u, #{G}u, own, held_words[#{LEFT_BLOCK_#{G}}]);
 #end
 #endif
 #ifdef SEVERAL

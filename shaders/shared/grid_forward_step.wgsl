@@ -13,7 +13,7 @@
                     settle(own.at, spread_gates(added(own.row, own.place)));
                 }
 #ifndef REST
-                hand_over(group.y, s, 0u, own, held_states[0]);
+                hand_over(group.y, s + 1u, 0u, own, held_states[0]);
 #endif
             }
 #end

@@ -18,6 +18,12 @@ const PLANES = 1u;                              // of sums
 const PLANES = PRODUCTS;
 #endif
 const STAGE = TEAMS * SLICES * MATRIX * MATRIX;
+// Terms in an element of the tile: those of a grid come in pairs.
+#ifdef GRID
+const ENTRY = 2u;
+#else
+const ENTRY = 1u;
+#endif
 #ifdef STREAMED
 const STAGE_FROM = TILE;
 const ROOM = TILE + STAGE;
@@ -62,13 +68,22 @@ fn column_of(share: Share, number: u32) -> u32 {
 fn stage(group: vec3<u32>, share: Share, column: u32, k0: u32) {
     let gate = column / UNIT_COLUMNS;
     let first = column % UNIT_COLUMNS * MATRIX;
-    for (var i = share.lane; i < MATRIX * MATRIX; i += LANES) {
+    for (var i = share.lane * ENTRY; i < MATRIX * MATRIX; i += LANES * ENTRY) {
 #ifdef BACKWARD
         let value = weight_of(group, gate, first + i % MATRIX, k0 + i / MATRIX);
-        d_tile[share.stage + i] = f16(value);
+#ifdef GRID
+        let next = weight_of(group, gate, first + i % MATRIX + 1u, k0 + i / MATRIX);
+#endif
 #else
         let value = weight_of(group, gate, first + i / MATRIX, k0 + i % MATRIX);
-        h_tile[share.stage + i] = f16(value);
+#ifdef GRID
+        let next = weight_of(group, gate, first + i / MATRIX, k0 + i % MATRIX + 1u);
+#endif
+#endif
+#ifdef GRID
+        #{TILE_NAME}[(share.stage + i) / 2u] = vec2<f16>(vec2<f32>(value, next));
+#else
+        #{TILE_NAME}[share.stage + i] = f16(value);
 #endif
     }
 }

@@ -15,7 +15,11 @@ const THREADS = #{THREADS}u;
 const LINE = SLICES * PLACES;       // terms of a head with the padding
 #ifdef MATRICES
 const WIDTH = LINE + 8u;            // a row: lines begin in other banks of the memory, and at 16 bytes
+#ifdef GRID
+const TERM_0 = vec2<f16>();
+#else
 const TERM_0 = 0.0h;
+#endif
 #else
 const SPAN = #{SPAN_COUNT}u;
 const LANES = UNITS / SPAN;

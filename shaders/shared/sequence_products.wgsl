@@ -8,7 +8,7 @@
 #for K in #{PINNED_MATRICES}
 #ifdef SAME_TERMS
         {
-            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_0 + #{K}u * MATRIX], WIDTH);
+            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[(from_0 + #{K}u * MATRIX) / ENTRY], WIDTH / ENTRY);
 #for C in #{COLUMNS}
             sum_#{C} = coopMultiplyAdd(terms, w_#{C}_#{K}, sum_#{C});
 #end
@@ -16,7 +16,7 @@
 #else
 #for C in #{COLUMNS}
         {
-            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_#{C} + #{K}u * MATRIX], WIDTH);
+            let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[(from_#{C} + #{K}u * MATRIX) / ENTRY], WIDTH / ENTRY);
             sum_#{C} = coopMultiplyAdd(terms, w_#{C}_#{K}, sum_#{C});
         }
 #end
@@ -28,8 +28,8 @@
             {
                 stage(group, share, column_of(share, #{C}u), share.first_k + k);
                 workgroupBarrier();
-                let w = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage], MATRIX);
-                let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[from_#{C} + k], WIDTH);
+                let w = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage / ENTRY], MATRIX / ENTRY);
+                let terms = coopLoadT<coop_mat#{MATRIX}x#{MATRIX}<f16, A>>(&#{TILE_NAME}[(from_#{C} + k) / ENTRY], WIDTH / ENTRY);
                 sum_#{C} = coopMultiplyAdd(terms, w, sum_#{C});
                 workgroupBarrier();
             }

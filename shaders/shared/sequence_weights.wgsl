@@ -4,7 +4,7 @@
 #for K in #{PINNED_MATRICES}
     stage(group, share, column_of(share, #{C}u), share.first_k + #{K}u * MATRIX);
     workgroupBarrier();
-    let w_#{C}_#{K} = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage], MATRIX);
+    let w_#{C}_#{K} = #{LOAD_w}<coop_mat#{MATRIX}x#{MATRIX}<f16, B>>(&#{TILE_NAME}[share.stage / ENTRY], MATRIX / ENTRY);
     workgroupBarrier();
 #end
 #end

@@ -50,6 +50,7 @@ fn every_loop_ends_by_itself() {
         }
     }
     seen.sort();
+    seen.dedup();
     assert_eq!(seen, {
         let mut known = known;
         known.sort();

@@ -108,8 +108,11 @@ const RING: usize = 18;
 /// Words that a thread reads at once, at most.
 const MOST_WORDS: usize = 32;
 
-/// Looks at words in a round of waiting.
+/// Looks at words in a round of waiting, where a driver counts rounds.
 const LOOKS: usize = 64;
+
+/// Words that threads read side by side, at least: 32 bytes.
+const LEAST_LINE: usize = 8;
 
 /// The numbers below `count`, as a `#for` of the preprocessor takes them.
 pub(super) fn numbers(count: usize) -> String {
@@ -148,23 +151,43 @@ impl SequenceCut {
         self.slices * self.places / if self.matrices.is_some() { 2 } else { 1 }
     }
 
+    /// Words of a row of what is handed over that threads read side by side: as many as leave none of the threads
+    /// idle, if those are not too few for a transaction of memory.
+    fn lane_words(&self) -> usize {
+        let (line, threads) = (self.handed_line(), self.threads());
+        let whole = (LEAST_LINE..=line.min(threads)).rev().find(|words| {
+            line.is_multiple_of(*words)
+                && threads.is_multiple_of(*words)
+                && self.rows.is_multiple_of(threads / words)
+        });
+        whole.unwrap_or(line.min(threads))
+    }
+
     /// Places in the rows of a gate that a thread reads.
     fn read_places(&self) -> usize {
-        let (line, threads) = (self.handed_line(), self.threads());
-        let at_once = threads / line.min(threads);
-        line.div_ceil(threads) * self.rows.div_ceil(at_once)
+        let (line, words) = (self.handed_line(), self.lane_words());
+        line.div_ceil(words) * self.rows.div_ceil(self.threads() / words)
     }
 
     /// How the workgroups of a grid read what so many gates of the others hand over.
-    pub(super) fn handed_defines(&self, handed: usize, wait: Wait) -> Vec<(&'static str, String)> {
+    pub(super) fn handed_defines(
+        &self,
+        params: &StepParams,
+        handed: usize,
+        wait: Wait,
+    ) -> Vec<(&'static str, String)> {
         let by_gate = self.matrices.is_some_and(|matrices| matrices.by_gate);
         let gates = if by_gate { 1 } else { handed };
         let places = self.read_places();
         // One gate after another, its words come while those before it are multiplied.
         let most = if by_gate { places } else { MOST_WORDS / gates };
         let count = places.min(most);
-        let looks = (LOOKS / (count * gates)).max(1);
+        let looks = match wait {
+            Wait::OfAll(_) => (LOOKS / (count * gates)).max(1),
+            Wait::Each(_) => 1,
+        };
         let mut list = vec![
+            ("LANE_WORDS", self.lane_words().to_string()),
             ("HANDED_LINE", self.handed_line().to_string()),
             ("HANDED_COUNT", handed.to_string()),
             ("READ_COUNT", count.to_string()),
@@ -175,13 +198,22 @@ impl SequenceCut {
         match wait {
             Wait::OfAll(rounds) => list.push(("SPINS", rounds.to_string())),
             Wait::Each(rounds) => list.extend([
-                ("SPINS", (rounds * LOOKS / looks).to_string()),
+                ("SPINS", (rounds * LOOKS).to_string()),
                 ("EACH_WAIT", String::new()),
+                ("ONE_LOOK", String::new()),
             ]),
         }
         if self.matrices.is_some() {
             list.push(("PAIRED", String::new()));
         }
+        let (line, words) = (self.handed_line(), self.lane_words());
+        let whole = line.is_multiple_of(words)
+            && self.threads().is_multiple_of(words)
+            && self.rows.is_multiple_of(self.threads() / words)
+            && places.is_multiple_of(count)
+            && (params.batch as usize).is_multiple_of(self.rows)
+            && params.head as usize == self.slices * self.places;
+        list.extend(whole.then(|| ("ALL_THERE", String::new())));
         list
     }
 

@@ -18,16 +18,22 @@ pub enum Team {
 }
 
 impl Team {
-    fn defines(self, cut: &SequenceCut, handed: usize) -> Vec<(&'static str, String)> {
+    fn defines(
+        self,
+        cut: &SequenceCut,
+        params: &StepParams,
+        handed: usize,
+    ) -> Vec<(&'static str, String)> {
         let mut list = vec![
             ("GRID", String::new()),
             ("TILES", cut.tiles.to_string()),
             ("TURNS", cut.turns.to_string()),
         ];
         list.extend((cut.turns > 1).then(|| ("TAKES_TURNS", String::new())));
+        list.extend(cut.matrices.map(|_| ("PAIRS_OF_TERMS", String::new())));
         match self {
             Team::Alone => return Vec::new(),
-            Team::Grid(wait) => list.extend(cut.handed_defines(handed, wait)),
+            Team::Grid(wait) => list.extend(cut.handed_defines(params, handed, wait)),
             Team::Rest => list.push(("REST", String::new())),
         }
         list
@@ -180,7 +186,12 @@ impl Kernel for SequenceForward {
         if self.step.sources() == 1 {
             list.push(("SAME_TERMS", String::new()));
         }
-        list.extend(self.team.defines(&self.cut, 1));
+        list.extend(self.team.defines(&self.cut, &self.step.params, 1));
+        // Without resets and masks a step hears what was handed over, bit by bit.
+        let changes = |binding: &Binding| ["flags", "hidden_mask"].contains(&binding.name);
+        if !self.bindings().iter().any(changes) {
+            list.push(("HEARD_AS_HANDED", String::new()));
+        }
         list.extend((self.team == Team::Alone).then(|| ("HELD_FLAGS", String::new())));
         list
     }
@@ -307,7 +318,7 @@ impl Kernel for SequenceBackward {
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.step.cell_defines();
         list.extend(self.cut.defines(self.step.products(), Pass::Backward));
-        list.extend(self.team.defines(&self.cut, self.step.products()));
+        list.extend(self.team.defines(&self.cut, &self.step.params, self.step.products()));
         let blocks = self.step.kind.cell.recurrent_blocks();
         let blocks = blocks.iter().flat_map(|&(saved, _, count)| saved..saved + count);
         let gates: Vec<usize> = (0..blocks.clone().count()).collect();
