@@ -3,6 +3,7 @@
         var sum_0: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
         let row_group = group.y;
 #ifndef REST
+        all_have_handed_over();
         let first = 0u;
         var from_at = handed_from(row_group, s);
 #paste shared/handed_places

@@ -130,10 +130,19 @@ fn start_in_time(index: u32) {
     workgroupBarrier();
 }
 
+// A driver on the CPU runs the subgroups of a workgroup one after another from barrier to barrier: one that waits would wait for
+// those behind it for ever. Such a driver counts rounds.
+fn all_have_handed_over() {
+#ifndef EACH_WAIT
+    workgroupBarrier();
+#endif
+}
+
 #ifndef BY_GATE
 // What step s hears, of all units of the workgroup's rows, into the tile. What is no unit, or no row, is handed over by
 // none.
 fn read_handed(row_group: u32, s: u32, index: u32) {
+    all_have_handed_over();
     let from_at = handed_from(row_group, s);
     for (var first = 0u; first < READ_PLACES; first += #{READ_COUNT}u) {
 #paste shared/handed_places
