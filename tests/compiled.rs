@@ -29,6 +29,22 @@ struct Account {
     cycles: usize,
 }
 
+/// Words that a thread spills, at most, where not 0: what NAK made of these in November 2026. A fall is welcome.
+const MOST_SPILLS: [(&str, usize); 12] = [
+    ("Grid F16 Lstm H768 B16 | grid_backward", 160),
+    ("Grid F16 Lstm H768 B64 | grid_backward", 150),
+    ("Grid F16 Lstm H1024 B16 | grid_backward", 1100),
+    ("Grid F32 Lstm H512 B16 | grid_backward", 90),
+    ("Grid F32 Gru H768 B16 | grid_forward", 20),
+    ("Grid F32 Gru H768 B16 | grid_backward", 110),
+    ("Sequence F16 Lstm H128 B256 | sequence_backward", 102),
+    ("Sequence F32 Lstm H128 B256 | sequence_backward", 102),
+    ("Sequence F16 Lstm H256 B256 | sequence_backward", 111),
+    ("Sequence F32 Lstm H256 B256 | sequence_backward", 111),
+    ("Sequence F16 Gru H128 B16 | sequence_forward", 186),
+    ("Sequence F16 Gru H128 B16 | sequence_backward", 40),
+];
+
 /// An engine, what runs on it, and the recording.
 type Job = (String, GpuEngine, Recording);
 
@@ -76,27 +92,28 @@ fn jobs(gpu: &GpuEngine) -> Vec<Job> {
     };
     use CellKind::{Gru, Lstm, RnnTanh};
     let half = Precision::F16;
-    for (cell, hidden) in
-        [(Lstm, 512), (Lstm, 768), (Lstm, 1024), (Gru, 768), (Gru, 1024), (RnnTanh, 1024)]
-    {
-        for batch in [16, 64] {
-            recurrent(Strategy::Grid, half, cell, hidden, batch);
-            recurrent(Strategy::Grid, Precision::F32, cell, hidden, batch);
-        }
+    for (cell, hidden, batch) in [
+        (Lstm, 512, 16),
+        (Lstm, 768, 16),
+        (Lstm, 768, 64),
+        (Lstm, 1024, 16),
+        (Gru, 768, 16),
+        (RnnTanh, 1024, 16),
+    ] {
+        recurrent(Strategy::Grid, half, cell, hidden, batch);
     }
-    for (cell, hidden) in
-        [(Lstm, 40), (Lstm, 64), (Lstm, 128), (Lstm, 256), (Gru, 64), (Gru, 128), (RnnTanh, 128)]
-    {
-        for batch in [1, 16, 256] {
+    for (cell, hidden) in [(Lstm, 512), (Gru, 768)] {
+        recurrent(Strategy::Grid, Precision::F32, cell, hidden, 16);
+    }
+    for (cell, hidden) in [(Lstm, 64), (Lstm, 128), (Lstm, 256), (Gru, 128)] {
+        for batch in [16, 256] {
             recurrent(Strategy::Sequence, half, cell, hidden, batch);
             recurrent(Strategy::Sequence, Precision::F32, cell, hidden, batch);
         }
     }
-    for (cell, hidden) in [(Lstm, 2048), (Gru, 2816)] {
-        for batch in [16, 32] {
-            recurrent(Strategy::Step, half, cell, hidden, batch);
-            recurrent(Strategy::Step, Precision::F32, cell, hidden, batch);
-        }
+    for precision in [half, Precision::F32] {
+        recurrent(Strategy::Step, precision, Lstm, 2048, 16);
+        recurrent(Strategy::Step, precision, Gru, 2816, 32);
     }
     jobs
 }
@@ -167,9 +184,19 @@ fn kernels_fit_a_gpus_registers() {
         println!("SKIPPED: the driver '{driver}' does not tell what it makes of kernels");
         return;
     }
+    println!("registers, words spilled, instructions, cycles");
+    let mut complaints = Vec::new();
     for account in accounts() {
-        let Account { kernel, registers, spills, instructions, cycles } = account;
-        let kernel = kernel.chars().take(600).collect::<String>();
-        println!("{registers:4} {spills:5} {instructions:6} {cycles:7}  {kernel}");
+        let Account { kernel, registers, spills, instructions, cycles } = &account;
+        let kernel = kernel.split(" CELL=").next().unwrap_or_default();
+        let kernel = kernel.chars().take(90).collect::<String>();
+        println!("{registers:4} {spills:5} {instructions:6} {cycles:9}  {kernel}");
+        // A compiler that gave up says nothing.
+        let most = MOST_SPILLS.iter().find(|(part, _)| kernel.contains(part));
+        let most = most.map_or(0, |(_, most)| *most);
+        if account.instructions == 0 || *spills > most {
+            complaints.push(format!("{account:?}"));
+        }
     }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
