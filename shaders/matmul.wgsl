@@ -348,9 +348,11 @@ fn main(
     let first_b = (tile % p.tiles_n) * TILE_b;
 
 #ifdef COOPERATIVE
-    // The subgroup's block in the tile. Its sums too are named one by one.
-    let block_m = subgroup / (TILE_b / BLOCK_N) * BLOCK_M;
-    let block_n = subgroup % (TILE_b / BLOCK_N) * BLOCK_N;
+    // The subgroup's block in the tile. Should a driver make more subgroups than there are blocks, all
+    // stay within their arrays. The sums too are named one by one.
+    let team = subgroup % (THREADS / LANES);
+    let block_m = team / (TILE_b / BLOCK_N) * BLOCK_M;
+    let block_n = team % (TILE_b / BLOCK_N) * BLOCK_N;
 #for R in #{ROWS}
 #for C in #{COLUMNS}
     var sum_#{R}_#{C}: coop_mat#{MATRIX}x#{MATRIX}<f32, C>;
@@ -532,10 +534,10 @@ fn main(
     // take vectors of rows.
 #for R in #{ROWS}
 #for C in #{COLUMNS}
-    coopStoreT(sum_#{R}_#{C}, &sums[subgroup * MATRIX * MATRIX], MATRIX);
+    coopStoreT(sum_#{R}_#{C}, &sums[team * MATRIX * MATRIX], MATRIX);
     workgroupBarrier();
     for (var i = lane * 4u; i < MATRIX * MATRIX; i += LANES * 4u) {
-        let at = subgroup * MATRIX * MATRIX + i;
+        let at = team * MATRIX * MATRIX + i;
         store(
             first_a + block_m + #{R}u * MATRIX + i / MATRIX,
             first_b + block_n + #{C}u * MATRIX + i % MATRIX,

@@ -123,6 +123,9 @@ fn jobs(gpu: &GpuEngine) -> Vec<Job> {
 #[ignore = "its output is for the test that starts it"]
 fn compile_for_the_parent() {
     let Some(Engine::Gpu(gpu)) = common::gpu_engine() else { return };
+    // Where subgroups may have several sizes, running a kernel would tell which: AMD's driver takes the largest.
+    let [smallest, largest] = gpu.info().subgroup_sizes;
+    let gpu = if smallest < largest { gpu.with_lanes(largest as usize) } else { gpu };
     let only = std::env::var("RECURRA_ONLY").unwrap_or_default();
     for (what, gpu, recording) in jobs(&gpu).iter().filter(|job| job.0.contains(&only)) {
         let compiled = gpu.compile_one_by_one(recording, |op, _| {

@@ -300,3 +300,20 @@ fn cooperative_tiles_are_measured() {
     assert!(names().all(|name| found.tiles[name].many < 1e-20), "{:?}", found.tiles);
     gpu.set_tuning(&assumed).unwrap();
 }
+
+/// Where a device may give a kernel subgroups of several sizes, the one that it gives is found by a product, which comes
+/// out wrong with every other.
+#[test]
+fn subgroups_are_counted() {
+    let Some(gpu) = gpu() else { return };
+    let [smallest, largest] = gpu.info().subgroup_sizes.map(|size| size as usize);
+    let counted = gpu.find_lanes(smallest, largest);
+    println!("subgroups of {smallest} to {largest} threads: {counted}");
+    assert!((smallest..=largest).contains(&counted));
+    assert_eq!(gpu.find_lanes(counted / 2, counted * 2), counted);
+    for wrong in [counted / 2, counted * 2] {
+        assert_eq!(gpu.find_lanes(wrong, wrong), 0);
+    }
+    // Without the size there are no such products.
+    assert!(gpu.with_lanes(0).cooperative_tiles().is_empty());
+}

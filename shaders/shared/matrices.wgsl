@@ -44,7 +44,9 @@ struct Share {
     parts: u32,
 }
 
-fn share_of(subgroup: u32, lane: u32) -> Share {
+// Should a driver make more subgroups than there are shares, all stay within their arrays.
+fn share_of(number: u32, lane: u32) -> Share {
+    let subgroup = number % (TEAMS * SLICES);
 #ifdef BY_GATE
     let column = subgroup % TEAMS;
 #else

@@ -233,7 +233,7 @@ pub fn cooperative_permutations() -> Vec<Op> {
     let view = View { buffer: BufferId(0), offset: 0, len: 8 };
     let mut list: Vec<Op> = Vec::new();
     for tile in COOPERATIVE_TILES {
-        let subgroups: &[usize] = if tile.matrix == 8 { &[8, 32] } else { &[32] };
+        let subgroups: &[usize] = if tile.matrix == 8 { &[8, 32] } else { &[32, 64] };
         for (subgroup, bits) in subgroups.iter().flat_map(|&s| (0..32u32).map(move |b| (s, b))) {
             let flag = |n: u32| bits >> n & 1 == 1;
             for size in [2, 4] {

@@ -22,6 +22,8 @@ pub(super) struct Context {
     pub scratch: Option<Scratch>,
     /// All products take this tile.
     pub tile: Option<usize>,
+    /// Threads of the subgroups that multiply matrices together: 0 where that is not known.
+    pub lanes: usize,
     /// Tiles of cooperative matrices that the device takes, and whether products of f16 take one.
     pub offered: Vec<usize>,
     pub cooperative: Cooperative,

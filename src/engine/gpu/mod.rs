@@ -78,7 +78,8 @@ impl GpuEngine {
             return Ok(None);
         };
         let opened = device::open(adapter)?;
-        Ok(Some(Self::new(DeviceInfo::new(adapter), opened, Some(Scratch::new(adapter)))))
+        let engine = Self::new(DeviceInfo::new(adapter), opened, Some(Scratch::new(adapter)));
+        Ok(Some(engine.with_lanes_found()))
     }
 
     /// Runs in a host program's device. Its error handlers stay as they are.
@@ -97,7 +98,8 @@ impl GpuEngine {
         let pipelines = Pipelines::new(immediates, slots);
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
-        let offered = products::offered(&info, device.features(), &limits);
+        let lanes = trial::known_lanes(&info);
+        let offered = products::offered(&info, lanes, device.features(), &limits);
         let group_limits = sequences::group_limits(&limits, info.software);
         let measures = scratch.is_some() && !info.software;
         let context = Context {
@@ -108,6 +110,7 @@ impl GpuEngine {
             pipelines,
             scratch,
             tile,
+            lanes,
             offered,
             cooperative: Cooperative::Measured,
             thread_rows,

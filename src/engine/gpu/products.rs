@@ -35,16 +35,16 @@ pub enum Cooperative {
     Tile(usize),
 }
 
-/// The tiles of cooperative matrices that a device takes. They are of one size of matrices, the largest,
-/// so that all give the same bits.
+/// The tiles of cooperative matrices that a device takes whose subgroups have so many `lanes`: none where that is
+/// not known (0), as threads and loads are counted in subgroups. They are of one size of matrices, the largest, so
+/// that all give the same bits.
 pub(super) fn offered(
     info: &DeviceInfo,
+    lanes: usize,
     features: wgpu::Features,
     limits: &wgpu::Limits,
 ) -> Vec<usize> {
-    let [subgroup, largest] = info.subgroup_sizes.map(|size| size as usize);
-    // Threads and loads are counted in subgroups: their size has to be known.
-    if !features.contains(COOPERATIVE) || subgroup == 0 || subgroup != largest {
+    if !features.contains(COOPERATIVE) || lanes == 0 {
         return Vec::new();
     }
     let threads =
@@ -53,7 +53,7 @@ pub(super) fn offered(
     let of_size = |size: u32| {
         let tiles = COOPERATIVE_TILES.iter().enumerate().filter(|(_, tile)| {
             tile.matrix == size as usize
-                && tile.fits(subgroup, threads as usize, bytes)
+                && tile.fits(lanes, threads as usize, bytes)
                 && !(tile.vectors && info.backend == "Metal")
         });
         tiles.map(|(i, _)| i).collect::<Vec<_>>()
@@ -107,7 +107,7 @@ impl GpuEngine {
             rates,
             tile: context.tile,
             cooperative,
-            subgroup: context.info.subgroup_sizes[0] as usize,
+            lanes: context.lanes,
             half: false,
             members: self.members(),
             beside: context.beside && context.strategy != Strategy::Step,
@@ -150,7 +150,8 @@ struct Arranged {
     /// Tiles of matrices that products of f16 take. Where there are any, all such products do: a product
     /// over a part of a sequence has to do as the whole does.
     cooperative: Vec<usize>,
-    subgroup: usize,
+    /// Threads of a subgroup.
+    lanes: usize,
     /// The first two buffers of the launch at hand hold f16.
     half: bool,
     members: usize,
@@ -167,7 +168,7 @@ impl Arranged {
         let matrices = if self.half { self.cooperative.as_slice() } else { &[] };
         let rates = &self.rates.cooperative;
         if let Some(tile) = TileRate::choose_cooperative(rates, matrices, shape, parts) {
-            let op = op.with_cooperative(COOPERATIVE_TILES[tile], self.subgroup);
+            let op = op.with_cooperative(COOPERATIVE_TILES[tile], self.lanes);
             self.launches.push(Launch { op: op.into(), buffers });
             return;
         }

@@ -486,7 +486,7 @@ pub(super) fn candidate(context: &Context, run: &Run, way: Way) -> Option<Op> {
     }
     if way.matrices {
         limits.matrix = COOPERATIVE_TILES[*context.offered.first()?].matrix;
-        limits.lanes = context.info.subgroup_sizes[0] as usize;
+        limits.lanes = context.lanes;
     }
     let op: Op = match &run.steps[0].op {
         Op::StepForward(step) if grid => SequenceForward::grid(step, count, &limits)?.into(),
