@@ -147,6 +147,50 @@ fn company_changes_nothing() {
     }
 }
 
+/// A predictor gives what its model does, call after call: of sequences that fill its batches, or leave rows and steps empty.
+#[test]
+fn a_predictor_is_loaded_once() {
+    for engine in engines() {
+        for pooled in [false, true] {
+            let build = || {
+                let model = Sequential::tokens(6).embedding(4).lstm(8);
+                let model = if pooled { model.mean_over_time() } else { model };
+                model.linear(3).build().unwrap()
+            };
+            let model = build();
+            let trained = model.with_weights(model.initial_weights(5).unwrap()).unwrap();
+            let shapes = [[7, 4], [3, 1], [7, 1], [3, 1]];
+            // It outlives its model.
+            let mut predictor = {
+                let model = build();
+                let trained = model.with_weights(trained.weights.clone()).unwrap();
+                trained.predictor(&engine, &shapes).unwrap()
+            };
+            assert_eq!(predictor.shapes(), [[3, 1], [7, 1], [7, 4]]);
+            // Long ones first: what they leave behind must not come into the short ones.
+            for lengths in [&[7, 7, 7, 7, 7][..], &LENGTHS, &[1], &[0, 2, 6], &[]] {
+                let sequences = Sequences::tokens(tokens(6, lengths));
+                let want = trained.predict(&engine, &sequences).unwrap();
+                let got = predictor.predict(&sequences).unwrap();
+                assert_eq!(got.len(), want.len());
+                for (number, (got, want)) in got.iter().zip(&want).enumerate() {
+                    assert_eq!(got.len(), want.len());
+                    assert!(apart(got, want) < 1e-5, "{} {lengths:?} {number}", engine.name());
+                }
+                let classes = trained.predict_classes(&engine, &sequences).unwrap();
+                assert_eq!(predictor.predict_classes(&sequences).unwrap(), classes);
+            }
+            let error = message(predictor.predict(&Sequences::tokens(tokens(6, &[2, 8]))));
+            assert!(error.contains("sequence 2 has 8 steps") && error.contains("(7)"), "{error}");
+            let error = message(predictor.predict(&Sequences::tokens(vec![vec![6]])));
+            assert!(error.contains("token 6"), "{error}");
+            for none in [&[][..], &[[0, 4]], &[[4, 0]]] {
+                assert!(trained.predictor(&engine, none).is_err());
+            }
+        }
+    }
+}
+
 /// A loss over batches of several shapes, with steps that don't count, is the mean over all that count.
 #[test]
 fn losses_are_means_over_what_counts() {

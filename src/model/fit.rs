@@ -1,7 +1,7 @@
 //! A model with the samples it is trained on.
 
 use super::samples::Content;
-use super::shape::{Shapes, TARGETS};
+use super::shape::{Shapes, TARGETS, cut};
 use super::{Form, IGNORE, Model, Samples, Sequences, Trained};
 use crate::data::{Batch, Buckets, Draw, Passes, random};
 use crate::engine::Engine;
@@ -70,10 +70,10 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn new(samples: &'a Samples, batch: usize, most: usize, equal: bool) -> Result<Self> {
-        let shapes = Shapes::new(&samples.lengths, batch, most, equal)?;
-        let batches = shapes.buckets.in_order();
-        let passes = Passes::new(shapes.buckets.clone());
-        Ok(Part { samples, shapes, passes, batches })
+        let buckets = cut(&samples.lengths, batch, most, equal)?;
+        let shapes = Shapes::of(&buckets, &samples.lengths);
+        let batches = buckets.in_order();
+        Ok(Part { samples, shapes, passes: Passes::new(buckets), batches })
     }
 }
 
@@ -171,7 +171,7 @@ impl<'a> Fit<'a> {
                 "a share of {rate} of all tokens can't be dropped"
             )));
         }
-        self.model.check_inputs(&Sequences::tokens(vec![vec![unknown]]))?;
+        self.model.features.check(&Sequences::tokens(vec![vec![unknown]]))?;
         Ok(Fit { unread: Unread { rate, unknown, kept }, ..self })
     }
 
@@ -191,7 +191,7 @@ impl<'a> Fit<'a> {
 
     /// The batches' shapes, and the share of padding in them.
     pub fn buckets(&self) -> &Buckets {
-        &self.training.shapes.buckets
+        self.training.passes.buckets()
     }
 
     /// Steps of so many passes over the training samples, for [`TrainOptions::new`].
@@ -332,7 +332,7 @@ impl Model {
 
     /// Whether samples are this model's.
     fn check(&self, samples: &Samples) -> Result<()> {
-        self.check_inputs(&samples.inputs)?;
+        self.features.check(&samples.inputs)?;
         if self.form != samples.targets.form {
             let words = |form| match form {
                 Form::Steps => "one a step",
@@ -376,7 +376,7 @@ impl Task for Fit<'_> {
     }
 
     fn shapes(&self, phase: Phase) -> usize {
-        self.part(phase).shapes.buckets.shapes().len()
+        self.part(phase).shapes.sizes.len()
     }
 
     fn initial_weights(&self, seed: u64) -> NamedTensors {

@@ -25,12 +25,13 @@
 //! - [`Sequential`] puts layers together and checks them as they come; [`Model`] is the result.
 //! - [`Samples`] are sequences with what is wanted of them; [`Fit`] is both together, a [`Task`](crate::train::Task)
 //!   for a [`Trainer`](crate::train::Trainer), or run by [`Fit::run`].
-//! - [`Trained`] predicts, and lies in a folder.
+//! - [`Trained`] predicts, and lies in a folder; a [`Predictor`] is loaded once and predicts many times.
 
 mod fit;
 mod flow;
 mod layers;
 mod pool;
+mod predictor;
 mod samples;
 mod sequential;
 mod shape;
@@ -41,6 +42,7 @@ pub use fit::Fit;
 pub use flow::{ENDS, Flow, Form, LAST, LENGTHS, SHARES};
 pub use layers::{Dropout, Layer, Stack};
 pub use pool::{BothEnds, LastStep, MaxPool, MeanOverTime};
+pub use predictor::Predictor;
 pub use samples::{IGNORE, Samples, Sequences, Targets};
 pub use sequential::Sequential;
 pub use trained::Trained;

@@ -12,33 +12,42 @@ use crate::train::{Feed, Values};
 /// The input of targets.
 pub(super) const TARGETS: &str = "targets";
 
-/// Batches of sequences of like lengths.
+/// Sequences in batches of so many rows of the longest, and more of shorter ones; `most` shapes. Where rows are `equal`,
+/// of shorter ones no more than that.
+pub(super) fn cut(lengths: &[usize], batch: usize, most: usize, equal: bool) -> Result<Buckets> {
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let buckets = Buckets::new(lengths, longest.saturating_mul(batch.max(1)), most)?;
+    Ok(if equal { buckets.with_rows(batch) } else { buckets })
+}
+
+/// The shapes of batches of sequences.
 pub(super) struct Shapes {
-    pub buckets: Buckets,
-    /// Of each shape, whether all rows of all its batches have all steps: then nothing needs lengths.
+    /// T and B of each.
+    pub sizes: Vec<[usize; 2]>,
+    /// Of each, whether all rows of all its batches have all steps: then nothing needs lengths.
     whole: Vec<bool>,
 }
 
 impl Shapes {
-    /// In batches of so many rows of the longest sequence, and more of shorter ones; `most` shapes.
-    /// Where rows are `equal`, of shorter ones no more than that.
-    pub fn new(lengths: &[usize], batch: usize, most: usize, equal: bool) -> Result<Self> {
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut buckets = Buckets::new(lengths, longest.saturating_mul(batch.max(1)), most)?;
-        if equal {
-            buckets = buckets.with_rows(batch);
-        }
-        let mut whole = vec![true; buckets.shapes().len()];
+    /// Those of buckets of sequences of these lengths.
+    pub fn of(buckets: &Buckets, lengths: &[usize]) -> Self {
+        let sizes = buckets.shapes().to_vec();
+        let mut whole = vec![true; sizes.len()];
         for Batch { shape, rows } in buckets.in_order() {
-            let [time, batch] = buckets.shapes()[shape];
+            let [time, batch] = sizes[shape];
             whole[shape] &= rows.len() == batch && rows.iter().all(|&row| lengths[row] == time);
         }
-        Ok(Shapes { buckets, whole })
+        Shapes { sizes, whole }
+    }
+
+    /// Of sequences that are not there yet.
+    pub fn given(sizes: Vec<[usize; 2]>) -> Self {
+        Shapes { whole: vec![false; sizes.len()], sizes }
     }
 
     /// Records a model over a batch of a shape.
     pub fn record(&self, rec: &mut Recorder, model: &Model, shape: usize) -> Result<Flow> {
-        let [time, batch] = self.buckets.shapes()[shape];
+        let [time, batch] = self.sizes[shape];
         let mut sequence = Sequence::new(time, batch);
         if !self.whole[shape] {
             let lengths = rec.input_ids(LENGTHS, batch)?;
@@ -51,7 +60,7 @@ impl Shapes {
 
     /// A batch of sequences.
     pub fn feed(&self, sequences: &Sequences, lengths: &[usize], batch: &Batch) -> Feed {
-        let [_, rows] = self.buckets.shapes()[batch.shape];
+        let [_, rows] = self.sizes[batch.shape];
         let mut feed = Feed::new(batch.shape);
         feed.put(INPUT, self.content(&sequences.0, Form::Steps, batch));
         let own = |row: usize| batch.rows.get(row).map_or(0, |&sequence| lengths[sequence]);
@@ -75,7 +84,7 @@ impl Shapes {
 
     /// Time-major, with zeros where a row has no step.
     fn content(&self, content: &Content, form: Form, batch: &Batch) -> Values {
-        let [time, rows] = self.buckets.shapes()[batch.shape];
+        let [time, rows] = self.sizes[batch.shape];
         let steps = if form == Form::Steps { time } else { 1 };
         match content {
             Content::Ids(list) => {

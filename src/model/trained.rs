@@ -1,16 +1,14 @@
 //! A model with weights: what it predicts, and its folder.
 
-use super::samples::Content;
-use super::sequential::Features;
-use super::shape::Shapes;
-use super::{Form, IGNORE, Model, Samples, Sequences};
+use super::predictor::Loaded;
+use super::shape::{Shapes, cut};
+use super::{IGNORE, Model, Predictor, Samples, Sequences};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{TensorFile, write_tensors};
-use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 use crate::train::{CONFIG, MODEL};
-use crate::train::{Description, load_recording, load_weights};
+use crate::train::{Description, load_weights};
 use serde_json::Value;
 use std::path::Path;
 
@@ -20,6 +18,15 @@ const NAME: &str = "model";
 const STEPS: usize = 4096;
 /// Shapes of these batches.
 const SHAPES: usize = 4;
+
+/// Of each sequence's rows of `width` values the places of the largest, the first of equals.
+pub(super) fn likeliest(all: &[Vec<f32>], width: usize) -> Vec<Vec<u32>> {
+    let largest = |row: &[f32]| {
+        let best = row.iter().enumerate().rev().max_by(|a, b| a.1.total_cmp(b.1));
+        best.map_or(0, |(class, _)| class as u32)
+    };
+    all.iter().map(|own| own.chunks(width).map(largest).collect()).collect()
+}
 
 /// A model with weights.
 #[derive(Clone, Debug)]
@@ -46,38 +53,45 @@ impl<'a> Trained<'a> {
     /// Inputs of another kind or width than the model's; ids beyond its vocabulary; an ensemble's engine; weights that
     /// are missing, unknown or of another shape; the device failed.
     pub fn predict(&self, engine: &Engine, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
-        self.model.check_inputs(sequences)?;
-        if engine.members() > 1 {
-            return Err(Error::invalid("one model predicts, on an engine for one"));
-        }
-        // They may have been changed since they were checked: the field is everyone's.
-        self.model.check_weights(&self.weights)?;
+        self.model.features.check(sequences)?;
+        self.check(engine)?;
         let lengths = sequences.lengths()?;
         let mut all = vec![Vec::new(); lengths.len()];
         let longest = lengths.iter().copied().max().unwrap_or(0);
         if longest == 0 {
             return Ok(all);
         }
-        let shapes = Shapes::new(&lengths, STEPS.div_ceil(longest), SHAPES, false)?;
-        let width = self.model.width;
-        for (shape, &[_, rows]) in shapes.buckets.shapes().iter().enumerate() {
-            let mut rec = Recorder::inference();
-            let flow = shapes.record(&mut rec, self.model, shape)?;
-            let output = flow.rows()?;
-            let output = rec.output("output", output)?.view.buffer;
-            let (mut program, _store) = load_recording(engine, rec, &self.weights)?;
-            for batch in shapes.buckets.in_order().into_iter().filter(|b| b.shape == shape) {
-                shapes.feed(sequences, &lengths, &batch).write(&mut program.inputs())?;
-                program.run()?;
-                let output = program.read(output)?;
-                for (row, &sequence) in batch.rows.iter().enumerate() {
-                    let steps = if self.model.form == Form::Steps { lengths[sequence] } else { 1 };
-                    let step = |t: usize| &output[(t * rows + row) * width..][..width];
-                    all[sequence] = (0..steps).flat_map(step).copied().collect();
-                }
+        let buckets = cut(&lengths, STEPS.div_ceil(longest), SHAPES, false)?;
+        let shapes = Shapes::of(&buckets, &lengths);
+        let (store, batches) = (engine.store(), buckets.in_order());
+        // One shape's buffers at a time.
+        for of_shape in batches.chunk_by(|a, b| a.shape == b.shape) {
+            let shape = of_shape[0].shape;
+            let mut loaded =
+                Loaded::new(engine, &store, self.model, &self.weights, &shapes, shape)?;
+            for batch in of_shape {
+                loaded.predict(&shapes, sequences, &lengths, batch, &mut all)?;
             }
         }
         Ok(all)
+    }
+
+    /// The model, loaded on an engine for batches of these shapes \[T, B\], to predict many times.
+    ///
+    /// # Errors
+    /// No shape, or one without steps or rows; an ensemble's engine; weights that are missing, unknown or of another
+    /// shape; what the device refuses.
+    pub fn predictor(&self, engine: &Engine, shapes: &[[usize; 2]]) -> Result<Predictor> {
+        self.check(engine)?;
+        Predictor::new(engine, self.model, &self.weights, shapes)
+    }
+
+    fn check(&self, engine: &Engine) -> Result<()> {
+        if engine.members() > 1 {
+            return Err(Error::invalid("one model predicts, on an engine for one"));
+        }
+        // They may have been changed since they were checked: the field is everyone's.
+        self.model.check_weights(&self.weights)
     }
 
     /// The likeliest class of each step, or of each sequence, in the order given.
@@ -85,13 +99,7 @@ impl<'a> Trained<'a> {
     /// # Errors
     /// As [`Trained::predict`].
     pub fn predict_classes(&self, engine: &Engine, sequences: &Sequences) -> Result<Vec<Vec<u32>>> {
-        let all = self.predict(engine, sequences)?;
-        let largest = |row: &[f32]| {
-            // The first of equals.
-            let best = row.iter().enumerate().rev().max_by(|a, b| a.1.total_cmp(b.1));
-            best.map_or(0, |(class, _)| class as u32)
-        };
-        Ok(all.iter().map(|own| own.chunks(self.model.width).map(largest).collect()).collect())
+        Ok(likeliest(&self.predict(engine, sequences)?, self.model.width))
     }
 
     /// The share of targets whose class is the likeliest one: of sequences, or of steps that aren't ignored.
@@ -153,31 +161,5 @@ impl Model {
     pub fn with_weights(&self, weights: NamedTensors) -> Result<Trained<'_>> {
         self.check_weights(&weights)?;
         Ok(Trained { model: self, weights, losses: Vec::new(), validation: Vec::new() })
-    }
-
-    /// Whether sequences are of what the model reads.
-    pub(super) fn check_inputs(&self, sequences: &Sequences) -> Result<()> {
-        let refuse = |what: String| Err(Error::invalid(what));
-        match (self.features, &sequences.0) {
-            (Features::Tokens(vocabulary), Content::Ids(list)) => {
-                let beyond = |own: &Vec<u32>| own.iter().position(|&id| id as usize >= vocabulary);
-                let mut found = list.iter().enumerate();
-                match found.find_map(|(number, own)| Some((number, own, beyond(own)?))) {
-                    Some((number, own, step)) => refuse(format!(
-                        "sequence {}, step {}: token {} of a vocabulary of {vocabulary}",
-                        number + 1,
-                        step + 1,
-                        own[step]
-                    )),
-                    None => Ok(()),
-                }
-            }
-            (Features::Values(own), Content::Values { width, .. }) if own == *width => Ok(()),
-            (Features::Values(own), Content::Values { width, .. }) => {
-                refuse(format!("the model reads {own} values a step, not {width}"))
-            }
-            (Features::Tokens(_), _) => refuse("the model reads token ids, not values".to_string()),
-            (Features::Values(_), _) => refuse("the model reads values, not token ids".to_string()),
-        }
     }
 }

@@ -250,9 +250,19 @@ pub fn load_recording(
     rec: Recorder,
     weights: &NamedTensors,
 ) -> Result<(Program, Store)> {
+    let store = engine.store();
+    Ok((load_recording_into(engine, rec, weights, &store)?, store))
+}
+
+/// The same into a store that programs share.
+pub(crate) fn load_recording_into(
+    engine: &Engine,
+    rec: Recorder,
+    weights: &NamedTensors,
+    store: &Store,
+) -> Result<Program> {
     let recorded: BTreeMap<String, Var> = rec.parameters().into_iter().collect();
     let recording = rec.finish();
-    let store = engine.store();
     for buffer in recording.buffers().iter().filter(|b| b.role == Role::Parameter) {
         let tensor = weights.get(&buffer.name).ok_or_else(|| Error::Missing {
             tensor: buffer.name.clone(),
@@ -271,7 +281,7 @@ pub fn load_recording(
         }
         store.set(&buffer.name, &tensor.iter().copied().collect::<Vec<_>>())?;
     }
-    Ok((engine.load(&recording, &store)?, store))
+    engine.load(&recording, store)
 }
 
 #[cfg(test)]

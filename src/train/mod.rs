@@ -24,6 +24,7 @@ mod watcher;
 pub use checkpoint::{CONFIG, Checkpoint, MODEL, TRAINING, member_folder, member_tensor};
 pub use event::{Event, MemberLosses, Outcome, Progress};
 pub use feed::{Feed, Values};
+pub(crate) use folder::load_recording_into;
 pub use folder::{
     Description, TaskModel, holds_members, is_ensemble, load_recording, load_weights,
 };
