@@ -12,6 +12,7 @@ use recurra::kernel::{COOPERATIVE_TILES, GroupLimits, Matmul, Operand, TILES};
 use recurra::layer::Recurrent;
 use recurra::recording::{Recording, Role};
 use recurra::tensor::{DType, Precision};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -201,17 +202,19 @@ fn kernels_fit_a_gpus_registers() {
         return;
     }
     println!("registers, words spilled, instructions, cycles");
-    let mut complaints = Vec::new();
+    let (mut complaints, mut seen) = (Vec::new(), BTreeSet::new());
     for account in accounts() {
         let Account { kernel, registers, spills, instructions, cycles } = &account;
         let kernel = kernel.split(" CELL=").next().unwrap_or_default();
         let kernel = kernel.chars().take(90).collect::<String>();
         println!("{registers:4} {spills:5} {instructions:6} {cycles:9}  {kernel}");
-        // A compiler that gave up says nothing.
+        // A compiler that gave up says nothing; nor does one that made the same of another permutation before.
+        let stem = account.kernel.split(" | ").nth(1).and_then(|of| of.split(' ').next());
+        let known = !seen.insert(stem.unwrap_or_default().to_string());
         let here = |chip: &str| driver.contains(chip) || name.contains(chip);
         let most = MOST_SPILLS.iter().find(|(chip, part, _)| here(chip) && kernel.contains(part));
         let most = most.map_or(0, |(_, _, most)| *most);
-        if account.instructions == 0 || *spills > most {
+        if account.instructions == 0 && !known || *spills > most {
             complaints.push(format!("{account:?}"));
         }
     }

@@ -12,26 +12,7 @@
         spins = 0u;
 #endif
         while least_#{H} == 0u {
-#ifdef ONE_LOOK
-            least_#{H} = NONE;
-#for N in #{READS}
-#for G in #{READ_GATES}
-            word_#{H}_#{N}_#{G} = atomicLoad(&progress[from_#{H} + at_#{N} + #{G}u * HANDED_PLANE]);
-#end
-#end
-#for N in #{READS}
-#for G in #{READ_GATES}
-            least_#{H} = min(least_#{H}, word_#{H}_#{N}_#{G});
-#end
-#end
-            if least_#{H} != 0u {
-                break;
-            }
-            if index == 0u {
-                atomicMax(&progress[row_group * TILES], 0u);
-            }
-#else
-            // Several looks in a round, where a driver counts rounds.
+            // One look in a round, or several where a driver counts rounds.
 #for LOOK in #{LOOKS}
             if least_#{H} == 0u {
                 if index == 0u {
@@ -53,7 +34,6 @@
             if least_#{H} != 0u {
                 break;
             }
-#endif
             spins++;
             if spins > #{SPINS}u {
                 atomicStore(&late, 1u);

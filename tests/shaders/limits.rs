@@ -15,7 +15,7 @@ pub const MORE_STORAGE_BUFFERS: usize = 10;
 
 /// Threads, workgroup memory and storage buffers that every device has.
 pub fn check_limits(module: &Module) -> Checked<()> {
-    check_limits_with(module, MAX_WORKGROUP_BYTES)
+    check_limits_with(module, MAX_THREADS, MAX_WORKGROUP_BYTES)
 }
 
 /// Bytes of all variables in workgroup memory, side by side.
@@ -27,11 +27,11 @@ pub fn workgroup_bytes(module: &Module) -> Checked<u32> {
     Ok(shared.map(|global| layouter[global.ty].size).sum())
 }
 
-/// The same with so much workgroup memory.
-pub fn check_limits_with(module: &Module, most_bytes: u32) -> Checked<()> {
+/// The same with so many threads and so much workgroup memory.
+pub fn check_limits_with(module: &Module, most_threads: u32, most_bytes: u32) -> Checked<()> {
     for entry in &module.entry_points {
         let size @ [x, y, z] = entry.workgroup_size;
-        let fits = x * y * z <= MAX_THREADS && z <= MAX_THREADS_Z;
+        let fits = x * y * z <= most_threads && z <= MAX_THREADS_Z;
         expect(fits, || format!("workgroups of {size:?} threads"))?;
     }
     let bytes = workgroup_bytes(module)?;
