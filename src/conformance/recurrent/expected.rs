@@ -177,6 +177,17 @@ pub fn expected(
     ids: &[u32],
     crossing: f64,
 ) -> Result<Expected> {
+    expected_on(&Tape::across(crossing), case, data, lengths, ids)
+}
+
+/// The same on a tape of its own.
+pub fn expected_on(
+    tape: &Tape,
+    case: &RecurrentCase,
+    data: &Tensors,
+    lengths: &[u32],
+    ids: &[u32],
+) -> Result<Expected> {
     let s = &case.stack;
     let (t, rows, h) = (case.time, case.rows(), s.hidden);
     let (places, training) = (rows / case.batch, !case.inference);
@@ -287,7 +298,7 @@ pub fn expected(
     };
     let (residual, skip) = (s.residual, s.skip);
     let stack = oracle::Stack { layers, merge, residual, skip, padding };
-    let result = oracle::run_on(&Tape::across(crossing), &stack, &input)?;
+    let result = oracle::run_on(tape, &stack, &input)?;
     let flat = |a: &Array3<f64>| a.iter().copied().collect::<Vec<_>>();
     let mut values = vec![("output".to_string(), flat(&result.output))];
     match case.table {

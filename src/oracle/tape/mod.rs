@@ -14,6 +14,8 @@ mod ops;
 mod tests;
 
 use ndarray::{Array2, Ix2};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -28,6 +30,13 @@ pub struct Tape {
     entries: RefCell<Vec<Entry>>,
     margin: Cell<f64>,
     crossing: f64,
+    rounding: Option<Rounding>,
+}
+
+/// Disturbs by so much of a value, at most.
+struct Rounding {
+    unit: f64,
+    random: RefCell<ChaCha8Rng>,
 }
 
 struct Entry {
@@ -45,7 +54,8 @@ pub struct Node<'t> {
 
 impl Default for Tape {
     fn default() -> Self {
-        Tape { entries: RefCell::default(), margin: Cell::new(f64::INFINITY), crossing: 0.0 }
+        let margin = Cell::new(f64::INFINITY);
+        Tape { entries: RefCell::default(), margin, crossing: 0.0, rounding: None }
     }
 }
 
@@ -59,6 +69,22 @@ impl Tape {
     /// the other side: what a lower precision, which may round them over, is to be compared with.
     pub fn across(crossing: f64) -> Self {
         Tape { crossing, ..Self::default() }
+    }
+
+    /// An empty tape on which the result of every operation, and every gradient on its way, is off by up to `unit` of itself,
+    /// at random: how far results of several such tapes lie apart is what a precision of that unit can know of them
+    /// (Parker 1997, "Monte Carlo arithmetic").
+    pub fn rounding(unit: f64, seed: u64) -> Self {
+        let random = RefCell::new(ChaCha8Rng::seed_from_u64(seed));
+        Tape { rounding: Some(Rounding { unit, random }), ..Self::default() }
+    }
+
+    fn rounded(&self, mut value: Array2<f64>) -> Array2<f64> {
+        if let Some(Rounding { unit, random }) = &self.rounding {
+            let mut random = random.borrow_mut();
+            value.mapv_inplace(|v| v * (1.0 + unit * random.random_range(-1.0..=1.0)));
+        }
+        value
     }
 
     /// Puts in a value: something to differentiate by, or a constant.
@@ -91,7 +117,7 @@ impl Tape {
         for (index, entry) in entries.iter().enumerate().rev() {
             let Some(adjoint) = &entry.adjoint else { continue };
             // What is upstream of this value was visited before it.
-            if let Some(d) = gradients.values[index].take() {
+            if let Some(d) = gradients.values[index].take().map(|d| self.rounded(d)) {
                 adjoint(&d, &mut gradients);
                 gradients.values[index] = Some(d);
             }
@@ -100,6 +126,8 @@ impl Tape {
     }
 
     fn push(&self, value: Array2<f64>, adjoint: Option<Adjoint>) -> Node<'_> {
+        // What was put in is what it is.
+        let value = if adjoint.is_some() { self.rounded(value) } else { value };
         let mut entries = self.entries.borrow_mut();
         entries.push(Entry { value: Rc::new(value), adjoint });
         Node { tape: self, index: entries.len() - 1 }

@@ -57,7 +57,8 @@ impl<'t> Node<'t> {
         f: impl Fn(f64) -> f64,
         slope: impl Fn(f64, f64) -> f64 + 'static,
     ) -> Node<'t> {
-        let y = x.mapv(f);
+        // A slope is told from what is kept.
+        let y = self.tape.rounded(x.mapv(f));
         let at = self.index;
         let saved = y.clone();
         self.tape.push(

@@ -162,3 +162,30 @@ fn elements_near_a_border_can_be_put_across_it() {
     assert_eq!(slopes(5e-8), own);
     assert_eq!(slopes(2e-7), (arr2(&[[0.0, 1.0, 1.0, 0.0]]), arr2(&[[1.0, 0.0, 1.0, 0.0]])));
 }
+
+/// What rounding can't know is what a sum that cancels, and a slope that is told from a stored value, may be off by; what
+/// was put in stays, and so does every other tape.
+#[test]
+fn rounding_moves_what_is_computed() {
+    let unit = 1e-6;
+    let run = |tape: &Tape| {
+        let [large, small] = [1e3, 1e-3].map(|x| tape.scalar(x));
+        let rest = (large + small) - large;
+        let steep = tape.scalar(5.0).map(f64::tanh, |_, y| 1.0 - y * y);
+        let one = Array2::ones((1, 1));
+        let slope =
+            |node: Node, of: Node| tape.backward(&[(of, one.clone())]).unwrap().of(node)[[0, 0]];
+        let input = tape.scalar(5.0);
+        let again = input.map(f64::tanh, |_, y| 1.0 - y * y);
+        [large.value()[[0, 0]], rest.value()[[0, 0]], steep.value()[[0, 0]], slope(input, again)]
+    };
+    let want = run(&Tape::new());
+    assert_eq!(run(&Tape::rounding(0.0, 1)), want);
+    let runs: Vec<_> = (0..20).map(|seed| run(&Tape::rounding(unit, seed))).collect();
+    let apart = |i: usize| runs.iter().fold(0f64, |most, run| most.max((run[i] - want[i]).abs()));
+    assert_eq!(apart(0), 0.0);
+    assert!(apart(1) > 0.5 * unit * 1e3 && apart(1) < 2.0 * unit * 1e3, "{}", apart(1));
+    assert!(apart(2) > 0.5 * unit && apart(2) < 2.5 * unit, "{}", apart(2));
+    // 1 − y² is 2e-4: off by a hundredth of itself.
+    assert!(apart(3) > unit && apart(3) < 5.0 * unit, "{}", apart(3));
+}
