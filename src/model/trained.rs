@@ -63,10 +63,10 @@ impl<'a> Trained<'a> {
         }
         let buckets = cut(&lengths, STEPS.div_ceil(longest), SHAPES, false)?;
         let shapes = Shapes::of(&buckets, &lengths);
-        let (store, batches) = (engine.store(), buckets.in_order());
-        // One shape's buffers at a time.
+        let batches = buckets.in_order();
+        // One shape's buffers at a time, and none of its states.
         for of_shape in batches.chunk_by(|a, b| a.shape == b.shape) {
-            let shape = of_shape[0].shape;
+            let (store, shape) = (engine.store(), of_shape[0].shape);
             let mut loaded =
                 Loaded::new(engine, &store, self.model, &self.weights, &shapes, shape)?;
             for batch in of_shape {
