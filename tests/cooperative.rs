@@ -234,7 +234,8 @@ fn cooperative_products_are_right_and_have_the_same_bits_in_all_tiles() {
             continue;
         }
         let few = software && number % 6 > 0;
-        let tiles = if few { &gpu.cooperative_tiles()[1..] } else { gpu.cooperative_tiles() };
+        let all = gpu.cooperative_tiles();
+        let tiles = if few { &all[1..] } else { &all };
         let plain = case.run(&Engine::Gpu(gpu.with_cooperative(Cooperative::Never)));
         worst[0] = case.excess(&plain).max(worst[0]);
         let mut first: Option<[Vec<f32>; 2]> = None;
@@ -277,7 +278,7 @@ fn the_tests_run_the_cooperative_part() {
 #[test]
 fn cooperative_tiles_are_measured() {
     let Some(gpu) = gpu() else { return };
-    let names = || gpu.cooperative_tiles().iter().map(|&tile| COOPERATIVE_TILES[tile].name);
+    let names = || gpu.cooperative_tiles().into_iter().map(|tile| COOPERATIVE_TILES[tile].name);
     let assumed = gpu.tuning();
     assert!(names().all(|name| assumed.tiles.contains_key(name)));
     let found = gpu.tune(std::time::Duration::from_secs(60)).unwrap();
@@ -307,13 +308,18 @@ fn cooperative_tiles_are_measured() {
 fn subgroups_are_counted() {
     let Some(gpu) = gpu() else { return };
     let [smallest, largest] = gpu.info().subgroup_sizes.map(|size| size as usize);
-    let counted = gpu.find_lanes(smallest, largest);
+    let (counted, tiles) = gpu.find_lanes(smallest, largest);
     println!("subgroups of {smallest} to {largest} threads: {counted}");
-    assert!((smallest..=largest).contains(&counted));
-    assert_eq!(gpu.find_lanes(counted / 2, counted * 2), counted);
+    assert!((smallest..=largest).contains(&counted) && counted == gpu.lanes());
+    assert_eq!(tiles, gpu.cooperative_tiles());
+    assert_eq!(gpu.find_lanes(counted / 2, counted * 2), (counted, tiles));
     for wrong in [counted / 2, counted * 2] {
-        assert_eq!(gpu.find_lanes(wrong, wrong), 0);
+        assert_eq!(gpu.find_lanes(wrong, wrong), (0, Vec::new()));
     }
+    // A driver that multiplies wrongly has none.
+    let (old, new) = ("coopMultiplyAdd(a_#{R}, b_#{C}, sum_#{R}_#{C})", "sum_#{R}_#{C}");
+    let wrong = gpu.with_fault(Fault { stem: "matmul", old, new });
+    assert_eq!(wrong.find_lanes(smallest, largest).0, 0);
     // Without the size there are no such products.
     assert!(gpu.with_lanes(0).cooperative_tiles().is_empty());
 }

@@ -186,7 +186,7 @@ fn misses_and_keeps_bits(gpu: &GpuEngine, case: &RecurrentCase, by_gate: bool) {
 /// slices.
 fn cut_otherwise(gpu: &GpuEngine) -> [Engine; 3] {
     let limits = gpu.group_limits();
-    let lanes = gpu.info().subgroup_sizes[0] as usize;
+    let lanes = gpu.lanes();
     let few_threads = GroupLimits { threads: 10 * lanes, ..limits };
     let few_registers = GroupLimits { registers: 8, ..limits };
     [limits, few_threads, few_registers].map(|limits| sequences(&gpu.with_group_limits(limits)))

@@ -69,7 +69,8 @@ impl Loaded {
 
 /// A trained model on an engine, loaded for batches of given shapes \[T, B\]: for programs that predict again and again,
 /// such as servers. Sequences go into batches of the smallest T that holds them; of several B for one T the
-/// smallest that holds all that are left, or else the largest. It keeps nothing of the model or the weights that it was made from.
+/// smallest that holds all that are left, or else the largest. It keeps nothing of the model or the weights that it was made from, but states that a
+/// layer of one's own records it carries from call to call.
 ///
 /// ```
 /// use recurra::{Engine, model::{Sequences, Sequential}};

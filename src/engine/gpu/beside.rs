@@ -313,7 +313,7 @@ fn may_join(context: &Context, recording: &Recording, launch: &Launch) -> bool {
         Op::Matmul(op) => {
             let large = if context.info.software { LARGE_ON_CPU } else { LARGE };
             let work = op.shape().into_iter().fold(1, usize::saturating_mul);
-            let matrices = half() && !context.offered.is_empty();
+            let matrices = half() && !context.offered().is_empty();
             !op.sums_blocks() && work <= large && !matrices
         }
         op => op.kernel().bindings().iter().all(|binding| !binding.shared),

@@ -22,10 +22,9 @@ pub(super) struct Context {
     pub scratch: Option<Scratch>,
     /// All products take this tile.
     pub tile: Option<usize>,
-    /// Threads of the subgroups that multiply matrices together: 0 where that is not known.
-    pub lanes: usize,
-    /// Tiles of cooperative matrices that the device takes, and whether products of f16 take one.
-    pub offered: Vec<usize>,
+    /// Threads of the subgroups that multiply matrices together, if not as many as are known.
+    pub lanes: Option<usize>,
+    /// Whether products of f16 take a tile of matrices.
     pub cooperative: Cooperative,
     /// Rows that a thread of the step kernels computes.
     pub thread_rows: usize,

@@ -14,6 +14,7 @@ mod program;
 mod rates;
 mod sequences;
 mod store;
+mod subgroups;
 mod timestamps;
 mod trial;
 mod trust;
@@ -78,8 +79,7 @@ impl GpuEngine {
             return Ok(None);
         };
         let opened = device::open(adapter)?;
-        let engine = Self::new(DeviceInfo::new(adapter), opened, Some(Scratch::new(adapter)));
-        Ok(Some(engine.with_lanes_found()))
+        Ok(Some(Self::new(DeviceInfo::new(adapter), opened, Some(Scratch::new(adapter)))))
     }
 
     /// Runs in a host program's device. Its error handlers stay as they are.
@@ -98,8 +98,6 @@ impl GpuEngine {
         let pipelines = Pipelines::new(immediates, slots);
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
-        let lanes = trial::known_lanes(&info);
-        let offered = products::offered(&info, lanes, device.features(), &limits);
         let group_limits = sequences::group_limits(&limits, info.software);
         let measures = scratch.is_some() && !info.software;
         let context = Context {
@@ -110,8 +108,7 @@ impl GpuEngine {
             pipelines,
             scratch,
             tile,
-            lanes,
-            offered,
+            lanes: None,
             cooperative: Cooperative::Measured,
             thread_rows,
             strategy: Strategy::Auto,
@@ -155,7 +152,6 @@ impl GpuEngine {
             failure: from.failure.clone(),
             zero_tick: from.zero_tick.clone(),
             scratch: from.scratch.clone(),
-            offered: from.offered.clone(),
             cache: from.cache.clone(),
             ..*from
         };
@@ -227,6 +223,9 @@ impl GpuEngine {
         external: &[(BufferId, wgpu::Buffer)],
     ) -> Result<GpuProgram> {
         self.check(recording)?;
+        if recording.find_half().is_some() {
+            self.count_subgroups();
+        }
         self.tune_for(recording)?;
         self.measure_strategies(recording)?;
         let mut foreign: Vec<BufferId> = external.iter().map(|given| given.0).collect();

@@ -1,9 +1,8 @@
 //! How matrix products run on a device: which tile each takes, and which are cut along their terms.
 
+use super::GpuEngine;
 use super::beside::largest_product;
-use super::device::COOPERATIVE;
 use super::rates::Rates;
-use super::{DeviceInfo, GpuEngine};
 use crate::engine::Strategy;
 use crate::kernel::{
     Beside, BufferId, COOPERATIVE_TILES, Matmul, Op, StepBackward, StepForward, SumParts, TILES,
@@ -35,33 +34,6 @@ pub enum Cooperative {
     Tile(usize),
 }
 
-/// The tiles of cooperative matrices that a device takes whose subgroups have so many `lanes`: none where that is
-/// not known (0), as threads and loads are counted in subgroups. They are of one size of matrices, the largest, so
-/// that all give the same bits.
-pub(super) fn offered(
-    info: &DeviceInfo,
-    lanes: usize,
-    features: wgpu::Features,
-    limits: &wgpu::Limits,
-) -> Vec<usize> {
-    if !features.contains(COOPERATIVE) || lanes == 0 {
-        return Vec::new();
-    }
-    let threads =
-        limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-    let bytes = limits.max_compute_workgroup_storage_size as usize;
-    let of_size = |size: u32| {
-        let tiles = COOPERATIVE_TILES.iter().enumerate().filter(|(_, tile)| {
-            tile.matrix == size as usize
-                && tile.fits(lanes, threads as usize, bytes)
-                && !(tile.vectors && info.backend == "Metal")
-        });
-        tiles.map(|(i, _)| i).collect::<Vec<_>>()
-    };
-    let sizes = info.cooperative_matrices.iter().rev();
-    sizes.map(|&size| of_size(size)).find(|tiles| !tiles.is_empty()).unwrap_or_default()
-}
-
 impl GpuEngine {
     /// The same device with one tile for all products: for tests and measurements.
     #[doc(hidden)]
@@ -74,15 +46,9 @@ impl GpuEngine {
     #[doc(hidden)]
     pub fn with_cooperative(&self, cooperative: Cooperative) -> Self {
         if let Cooperative::Tile(tile) = cooperative {
-            assert!(self.context.offered.contains(&tile), "the device does not take this tile");
+            assert!(self.context.offered().contains(&tile), "the device does not take this tile");
         }
         self.copy(|context| context.cooperative = cooperative)
-    }
-
-    /// Which of [`COOPERATIVE_TILES`] the device takes.
-    #[doc(hidden)]
-    pub fn cooperative_tiles(&self) -> &[usize] {
-        &self.context.offered
     }
 
     /// The launches of a recording as this device runs them: each product with its tile, and those
@@ -90,12 +56,13 @@ impl GpuEngine {
     /// buffers after the recording's own; returns the words that they need.
     pub(super) fn arrange(&self, recording: &Recording) -> (Vec<Launch>, [usize; 2]) {
         let (rates, context) = (self.rates(), &self.context);
+        let offered = context.offered();
         let cooperative = match context.cooperative {
             Cooperative::Tile(tile) => vec![tile],
             Cooperative::Measured
-                if context.tile.is_none() && rates.prefers_cooperative(&context.offered) =>
+                if context.tile.is_none() && rates.prefers_cooperative(&offered) =>
             {
-                context.offered.clone()
+                offered
             }
             _ => Vec::new(),
         };
@@ -107,7 +74,7 @@ impl GpuEngine {
             rates,
             tile: context.tile,
             cooperative,
-            lanes: context.lanes,
+            lanes: context.lanes(),
             half: false,
             members: self.members(),
             beside: context.beside && context.strategy != Strategy::Step,

@@ -139,7 +139,7 @@ impl GpuEngine {
     /// # Errors
     /// The device failed.
     pub fn tune(&self, budget: Duration) -> Result<Tuning> {
-        let matrices = self.context.offered.iter().map(|&i| Way::Matrices(i));
+        let matrices = self.cooperative_tiles().into_iter().map(Way::Matrices);
         let threads = (1..TILES.len()).map(Way::Threads);
         let ways: Vec<Way> = [Way::Threads(0)].into_iter().chain(matrices).chain(threads).collect();
         self.measure(budget, &ways)?;
@@ -254,8 +254,9 @@ impl GpuEngine {
         }
         let rates = self.rates();
         // Matrices are for products of f16 alone.
-        let half = !context.offered.is_empty() && recording.find_half().is_some();
-        let matrices = context.offered.iter().filter(|_| half).map(|&i| Way::Matrices(i));
+        let half = recording.find_half().is_some();
+        let offered = if half { context.offered() } else { Vec::new() };
+        let matrices = offered.into_iter().map(Way::Matrices);
         let threads = (1..TILES.len()).map(Way::Threads);
         let mut ways: Vec<Way> =
             [Way::Threads(0)].into_iter().chain(matrices).chain(threads).collect();

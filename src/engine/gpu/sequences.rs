@@ -146,6 +146,9 @@ impl GpuEngine {
 
     /// How the steps of a recording are launched, and why.
     pub(in crate::engine) fn choices(&self, recording: &Recording) -> Result<Vec<Choice>> {
+        if recording.find_half().is_some() {
+            self.count_subgroups();
+        }
         self.measure_strategies(recording)?;
         let mut list: Vec<Choice> = Vec::new();
         for run in Runs(recording.launches()).filter(|run| is_step(&run.steps[0].op)) {
@@ -473,7 +476,7 @@ fn multiplies_matrices(context: &Context, recording: &Recording, run: &Run) -> b
     let bound = recording.bindings(&run.steps[0]);
     let handed = if matches!(run.steps[0].op, Op::StepForward(_)) { "states" } else { "gates" };
     let mut multiplied = bound.iter().filter(|binding| ["w", handed].contains(&binding.name));
-    wanted && !context.offered.is_empty() && multiplied.all(|binding| binding.dtype == DType::F16)
+    wanted && !context.offered().is_empty() && multiplied.all(|binding| binding.dtype == DType::F16)
 }
 
 /// The kernel that makes a run in one launch, where there is one. A single step is its own kernel's, unless it
@@ -485,8 +488,8 @@ pub(super) fn candidate(context: &Context, run: &Run, way: Way) -> Option<Op> {
         limits.resident = known_resident(&context.info).unwrap_or(0);
     }
     if way.matrices {
-        limits.matrix = COOPERATIVE_TILES[*context.offered.first()?].matrix;
-        limits.lanes = context.lanes;
+        limits.matrix = COOPERATIVE_TILES[*context.offered().first()?].matrix;
+        limits.lanes = context.lanes();
     }
     let op: Op = match &run.steps[0].op {
         Op::StepForward(step) if grid => SequenceForward::grid(step, count, &limits)?.into(),

@@ -2,36 +2,20 @@
 //! cooperative matrices compute what the steps do.
 
 use super::grid::{known_resident, set_known_resident};
-use super::products::offered;
 use super::sequences::{REFUSED, Run, Runs, STEPS, candidate, together, way};
-use super::tuning::key;
-use super::{Cooperative, DeviceInfo, GpuEngine, lock};
+use super::{Cooperative, DeviceInfo, GpuEngine};
 use crate::engine::Strategy;
 use crate::error::Result;
 use crate::kernel::{
-    BufferId, COOPERATIVE_TILES, Combine, Fill, Matmul, Op, Operand, RESET, Rows, StepBackward,
-    StepForward, StepParams, Team, VALID, View, Wait,
+    BufferId, Combine, Fill, Matmul, Op, Operand, RESET, Rows, StepBackward, StepForward,
+    StepParams, Team, VALID, View, Wait,
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-/// Threads of the subgroups that multiply matrices, by adapter and driver, where the adapter does not say: for the life
-/// of the process.
-static KNOWN_LANES: Mutex<BTreeMap<[String; 2], usize>> = Mutex::new(BTreeMap::new());
-
-/// Threads of a subgroup of this adapter: 0 where that was not found out.
-pub(super) fn known_lanes(info: &DeviceInfo) -> usize {
-    let [smallest, largest] = info.subgroup_sizes.map(|size| size as usize);
-    if smallest == largest {
-        return smallest;
-    }
-    lock(&KNOWN_LANES).get(&key(info)).copied().unwrap_or(0)
-}
 
 /// How long a measurement of the two ways may take.
 const BUDGET: Duration = Duration::from_millis(200);
@@ -111,45 +95,6 @@ impl GpuEngine {
         }
         let times = self.measure_ways(&with, &ways, Recording::clone)?;
         Ok(times)
-    }
-
-    /// The same device, its subgroups counted: what drivers give a kernel that multiplies matrices, where they could give
-    /// several sizes (32 or 64 on AMD's GPUs).
-    pub(super) fn with_lanes_found(self) -> Self {
-        let [smallest, largest] = self.context.info.subgroup_sizes.map(|size| size as usize);
-        if self.context.lanes > 0 || self.context.info.cooperative_matrices.is_empty() {
-            return self;
-        }
-        let found = self.find_lanes(smallest, largest);
-        lock(&KNOWN_LANES).insert(key(&self.context.info), found);
-        self.with_lanes(found)
-    }
-
-    /// The size of subgroups, a power of two from `smallest` on, with which a product comes out right: 0 where it does
-    /// with none. Where subgroups are larger than a kernel was told, there are too few for all blocks of the product;
-    /// where they are smaller, they bring only a part of each matrix out.
-    #[doc(hidden)]
-    pub fn find_lanes(&self, smallest: usize, largest: usize) -> usize {
-        let sizes = std::iter::successors(Some(smallest.max(1)), |size| Some(size * 2));
-        let mut sizes = sizes.take_while(|&size| size <= largest);
-        let multiplies = |&size: &usize| {
-            let engine = self.with_lanes(size);
-            // The one that compiles fastest: all have several subgroups.
-            let rows = |tile: &&usize| COOPERATIVE_TILES[**tile].rows;
-            let tile = engine.context.offered.iter().min_by_key(rows);
-            tile.is_some_and(|&tile| engine.multiplies(tile).unwrap_or(false))
-        };
-        sizes.find(multiplies).unwrap_or(0)
-    }
-
-    /// The same device with so many threads in the subgroups that multiply matrices: for trials, tests and measurements.
-    #[doc(hidden)]
-    pub fn with_lanes(&self, lanes: usize) -> Self {
-        self.copy(|context| {
-            let features = context.device.features();
-            context.lanes = lanes;
-            context.offered = offered(&context.info, lanes, features, &context.limits);
-        })
     }
 
     /// Whether a tile of cooperative matrices multiplies as threads do.

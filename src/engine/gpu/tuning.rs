@@ -49,8 +49,8 @@ impl GpuEngine {
         let info = &self.context.info;
         let rates = self.rates();
         let threads = TILES.iter().map(|tile| tile.name).zip(rates.tiles).zip(rates.measured);
-        let offered = self.context.offered.iter();
-        let matrices = offered.map(|&i| {
+        let offered = self.context.offered().into_iter();
+        let matrices = offered.map(|i| {
             ((COOPERATIVE_TILES[i].name, rates.cooperative[i]), rates.measured_cooperative[i])
         });
         let (mut tiles, mut measured) = (BTreeMap::new(), BTreeSet::new());
@@ -91,7 +91,7 @@ impl GpuEngine {
             rates.tiles[i] = find(tile.name)?;
             rates.measured[i] = tuning.measured.contains(tile.name);
         }
-        for &i in &self.context.offered {
+        for i in self.context.offered() {
             let name = COOPERATIVE_TILES[i].name;
             if tuning.tiles.contains_key(name) {
                 rates.cooperative[i] = find(name)?;

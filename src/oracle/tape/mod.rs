@@ -71,8 +71,8 @@ impl Tape {
         Tape { crossing, ..Self::default() }
     }
 
-    /// An empty tape on which the result of every operation, and every gradient on its way, is off by up to `unit` of itself,
-    /// at random: how far results of several such tapes lie apart is what a precision of that unit can know of them
+    /// An empty tape on which the result of every operation, and every gradient on its way, is off by up to `unit` of itself
+    /// (of activations by up to two, as what slopes are told from is rounded too), at random: how far results of several such tapes lie apart is what a precision of that unit can know of them
     /// (Parker 1997, "Monte Carlo arithmetic").
     pub fn rounding(unit: f64, seed: u64) -> Self {
         let random = RefCell::new(ChaCha8Rng::seed_from_u64(seed));
