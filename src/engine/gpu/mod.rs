@@ -223,9 +223,7 @@ impl GpuEngine {
         external: &[(BufferId, wgpu::Buffer)],
     ) -> Result<GpuProgram> {
         self.check(recording)?;
-        if recording.find_half().is_some() {
-            self.count_subgroups();
-        }
+        self.count_subgroups_for(recording);
         self.tune_for(recording)?;
         self.measure_strategies(recording)?;
         let mut foreign: Vec<BufferId> = external.iter().map(|given| given.0).collect();

@@ -146,9 +146,7 @@ impl GpuEngine {
 
     /// How the steps of a recording are launched, and why.
     pub(in crate::engine) fn choices(&self, recording: &Recording) -> Result<Vec<Choice>> {
-        if recording.find_half().is_some() {
-            self.count_subgroups();
-        }
+        self.count_subgroups_for(recording);
         self.measure_strategies(recording)?;
         let mut list: Vec<Choice> = Vec::new();
         for run in Runs(recording.launches()).filter(|run| is_step(&run.steps[0].op)) {

@@ -7,6 +7,7 @@ use super::sequences::REFUSED;
 use super::tuning::key;
 use super::{DeviceInfo, GpuEngine, lock};
 use crate::kernel::COOPERATIVE_TILES;
+use crate::recording::Recording;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -57,9 +58,16 @@ impl Context {
 }
 
 impl GpuEngine {
+    /// Before a recording is launched: only products of f16 go in matrices.
+    pub(super) fn count_subgroups_for(&self, recording: &Recording) {
+        if recording.find_half().is_some() {
+            self.count_subgroups();
+        }
+    }
+
     /// Counts the threads of subgroups that multiply matrices, where the adapter leaves that open and this process has not done
-    /// it: before something in f16 runs, and not in a host's device.
-    pub(super) fn count_subgroups(&self) {
+    /// it; not in a host's device.
+    fn count_subgroups(&self) {
         let context = &self.context;
         let open = context.lanes.is_none()
             && only_size(&context.info).is_none()

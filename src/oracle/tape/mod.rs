@@ -72,8 +72,8 @@ impl Tape {
     }
 
     /// An empty tape on which the result of every operation, and every gradient on its way, is off by up to `unit` of itself
-    /// (of activations by up to two, as what slopes are told from is rounded too), at random: how far results of several such tapes lie apart is what a precision of that unit can know of them
-    /// (Parker 1997, "Monte Carlo arithmetic").
+    /// (of activations by up to two, as what slopes are told from is rounded too), at random: how far results of several
+    /// such tapes lie apart is what a precision of that unit can know of them (Parker 1997, "Monte Carlo arithmetic").
     pub fn rounding(unit: f64, seed: u64) -> Self {
         let random = RefCell::new(ChaCha8Rng::seed_from_u64(seed));
         Tape { rounding: Some(Rounding { unit, random }), ..Self::default() }
