@@ -42,7 +42,7 @@ fn main(
     for (var part = 0u; part < parts; part++) {
         let first = select(part, parts - 1u - part, p.descending != 0u) * p.block;
         let behind = min(first + p.block, p.count);
-        var sum: vec4<f32>;
+        var sum = vec4<f32>();
         for (var n0 = first; n0 < behind; n0 += CHUNK) {
             if index < WORDS {
                 atomicStore(&marks[index], 0u);
@@ -61,7 +61,7 @@ fn main(
                     let n = n0 + word * 32u + firstTrailingBit(bits);
                     bits &= bits - 1u;
                     let row = p.output_offset + n * p.output_stride;
-                    var terms: vec4<f32>;
+                    var terms = vec4<f32>();
 #for I in 0 1 2 3
                     if e + #{I}u * LINE < p.width {
                         terms[#{I}] = d_output[row + e + #{I}u * LINE];

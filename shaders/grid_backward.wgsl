@@ -95,7 +95,7 @@ fn read_gradients(group: vec3<u32>, index: u32) {
         }
         let left = Sum(#{LEFT_GATES});
 #ifdef MATRICES
-        var next: Sum;
+        var next = Sum();
         if at.unit + 1u < p.head {
             let at = At(at.row, at.unit + 1u);
             next = Sum(#{LEFT_GATES});
@@ -127,10 +127,10 @@ fn main(
 #paste shared/sequence_share
 #ifdef SEVERAL
 #for E in #{EACH}
-    var kept_states_#{E}: array<f32, STATES>;
-    var kept_words_#{E}: array<f32, SAVED>;
-    var kept_carry_#{E}: array<f32, STATES>;
-    var kept_output_#{E}: f32;
+    var kept_states_#{E} = array<f32, STATES>();
+    var kept_words_#{E} = array<f32, SAVED>();
+    var kept_carry_#{E} = array<f32, STATES>();
+    var kept_output_#{E} = f32();
 #end
 #endif
 #ifndef REST

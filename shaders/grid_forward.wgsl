@@ -116,8 +116,8 @@ fn main(
 #paste shared/sequence_share
 #ifdef SEVERAL
 #for E in #{EACH}
-    var kept_states_#{E}: array<f32, STATES>;
-    var kept_words_#{E}: array<f32, SAVED>;
+    var kept_states_#{E} = array<f32, STATES>();
+    var kept_words_#{E} = array<f32, SAVED>();
 #end
 #endif
 #ifndef REST

@@ -239,7 +239,7 @@ fn before(m: u32, n: u32) -> vec4<f32> {
     }
     return vec4<f32>();
 #else
-    var value: vec4<f32>;
+    var value = vec4<f32>();
 #for I in 0 1 2 3
     if n + #{I}u < p.n {
         value[#{I}u] = c[at + #{I}u];
@@ -378,7 +378,7 @@ fn main(
     // Workgroups of the first column have them: a thread four rows.
     let sums_rows = first_b == 0u && index < LINE_a;
     let sum_row = first_a + index * 4u;
-    var totals: vec4<f32>;
+    var totals = vec4<f32>();
 #ifdef ACCUMULATE
 #ifndef BY_BLOCKS
 #for I in 0 1 2 3
@@ -460,7 +460,7 @@ fn main(
 #for X in a b
 #for L in #{LOADS_#{X}}
 #for J in #{LINES_#{X}}
-        var next_#{X}_#{L}_#{J}: Four;
+        var next_#{X}_#{L}_#{J} = Four();
 #end
 #end
 #end

@@ -47,7 +47,7 @@ fn main(
 #ifdef NORM_CELL
     let mean_c = norms[at_norms + 2u];
     let scale_c = norms[at_norms + 3u];
-    var sum_c: vec2<f32>;
+    var sum_c = vec2<f32>();
     for (var unit = index; unit < p.hidden; unit += 256u) {
         here = unit;
         let at = At(row, unit);
@@ -65,14 +65,14 @@ fn main(
     let first = ((p.t * p.batch + row) * G_COUNT + FIRST_GATE) * p.hidden;
     let mean = norms[at_norms + FIRST_GATE];
     let scale = norms[at_norms + FIRST_GATE + 1u];
-    var sum: vec2<f32>;
+    var sum = vec2<f32>();
     for (var unit = index; unit < p.hidden; unit += 256u) {
         here = unit;
         let at = At(row, unit);
 #ifdef PHASE_CELL
         if has_flag(p.t, row, VALID) {
 #ifdef NORM_CELL
-            var saved: array<f32, SAVED>;
+            var saved = array<f32, SAVED>();
             for (var block = 0u; block < CELL_SAVED; block++) {
                 saved[block] = gates[gate_index(p.t, block, at)];
             }
@@ -82,7 +82,7 @@ fn main(
             let d = output_backward(saved[GATE_O], y, d_hidden(at));
             let d_normal = d.y * parameter(GAIN + GATES);
             let d_c = (d_normal - sum_c.x - normal * sum_c.y) * scale_c;
-            var old: array<f32, STATES>;
+            var old = array<f32, STATES>();
             old[1] = old_state(1u, at);
             let later = split(1u, at, carry[carry_index(1u, at)]);
             let out = cell_gradient(saved, old, d.x, later.candidate + d_c);

@@ -45,7 +45,7 @@ fn main(
     for (var unit = index; unit < p.hidden; unit += 256u) {
         here = unit;
         let at = At(row, unit);
-        var r: array<f32, PRODUCTS>;
+        var r = array<f32, PRODUCTS>();
         for (var i = 0u; i < PRODUCTS; i++) {
             let normal = (recurrent[first + i * p.hidden + unit] - mean) * scale;
             let gate = FIRST_GATE + i;

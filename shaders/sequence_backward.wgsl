@@ -32,10 +32,10 @@ fn main(
 #for E in #{EACH}
     let own_#{E} = own_of(group, index + #{E}u * THREADS);
 #ifdef SEVERAL
-    var kept_states_#{E}: array<f32, STATES>;
-    var kept_words_#{E}: array<f32, SAVED>;
-    var kept_carry_#{E}: array<f32, STATES>;
-    var kept_output_#{E}: f32;
+    var kept_states_#{E} = array<f32, STATES>();
+    var kept_words_#{E} = array<f32, SAVED>();
+    var kept_carry_#{E} = array<f32, STATES>();
+    var kept_output_#{E} = f32();
 #endif
 #end
 #paste shared/sequence_weights

@@ -25,12 +25,12 @@ fn main(
 #for E in #{EACH}
     let own_#{E} = own_of(group, index + #{E}u * THREADS);
 #ifdef SEVERAL
-    var kept_states_#{E}: array<f32, STATES>;
-    var kept_words_#{E}: array<f32, SAVED>;
+    var kept_states_#{E} = array<f32, STATES>();
+    var kept_words_#{E} = array<f32, SAVED>();
     var kept_flags_#{E} = VALID;
 #endif
     // What the step behind the one at hand reads, under way a whole step before.
-    var ahead_#{E}: array<f32, SAVED>;
+    var ahead_#{E} = array<f32, SAVED>();
     var flags_ahead_#{E} = VALID;
 #end
 #paste shared/sequence_weights

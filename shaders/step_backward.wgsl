@@ -184,7 +184,7 @@ fn main(
             for (var i = index; i < TILE * LINE; i += THREADS) {
                 let from_row = first_row + i / LINE;
                 let k = k0 + i % LINE * 4u;
-                var terms: vec4<f32>;
+                var terms = vec4<f32>();
 #for I in 0 1 2 3
                 if from_row < p.batch && k + #{I}u < p.terms {
                     terms[#{I}] = source(gate, from_row, first_k + k + #{I}u);
@@ -195,7 +195,7 @@ fn main(
             for (var i = index; i < LINE * WIDE; i += THREADS) {
                 let k = k0 + i / WIDE * 4u;
                 let column = first_unit + i % WIDE;
-                var weights: vec4<f32>;
+                var weights = vec4<f32>();
 #for I in 0 1 2 3
                 if k + #{I}u < p.terms && column < end_unit {
                     weights[#{I}] = weight(gate, first_k + k + #{I}u, column - head_unit);
@@ -239,7 +239,7 @@ fn main(
     }
 #else
     // The epilogue stands once.
-    var sums: array<f32, TILE / THREAD_ROWS * SPAN>;
+    var sums = array<f32, TILE / THREAD_ROWS * SPAN>();
 #for R in #{ROWS}
 #for J in #{SPAN}
     sums[#{R}u * SPAN + #{J}u] = sum_#{R}_#{J};

@@ -110,7 +110,7 @@ fn main(
         return;
     }
     let first_k = (unit / p.head) * p.depth;
-    var r: array<f32, PRODUCTS>;
+    var r = array<f32, PRODUCTS>();
     for (var gate = 0u; gate < PRODUCTS; gate++) {
         for (var k = 0u; k < p.depth; k++) {
             r[gate] += source(row, first_k + k, min(gate, SOURCES - 1u)) * weight(gate, unit, k);
@@ -125,14 +125,14 @@ fn main(
     let first_unit = head * p.head + (group.x % tiles) * TILE;
     let end_unit = min((head + 1u) * p.head, p.units);
 #for R in #{ROWS}
-    var sum_#{R}: Sum;
+    var sum_#{R} = Sum();
 #end
     for (var k0 = 0u; k0 < p.depth; k0 += DEPTH) {
         // Whole vectors: WGSL lets a write to one place of a vector touch the others.
         for (var i = index; i < SOURCES * MASK; i += THREADS) {
             let from_row = first_row + (i / LINE) % TILE;
             let k = k0 + i % LINE * 4u;
-            var terms: vec4<f32>;
+            var terms = vec4<f32>();
 #for I in 0 1 2 3
             if from_row < p.batch && k + #{I}u < p.depth {
                 terms[#{I}] = source(from_row, first_k + k + #{I}u, i / MASK);
@@ -143,7 +143,7 @@ fn main(
         for (var i = index; i < DEPTH * TILE; i += THREADS) {
             let unit = first_unit + i / DEPTH;
             let k = k0 + i % DEPTH;
-            var value: Sum;
+            var value = Sum();
             if unit < end_unit && k < p.depth {
                 value = weights(unit, k);
             }
@@ -183,7 +183,7 @@ fn main(
     }
 #else
     // The epilogue stands once.
-    var sums: array<Sum, TILE / THREAD_ROWS>;
+    var sums = array<Sum, TILE / THREAD_ROWS>();
 #for R in #{ROWS}
     sums[#{R}] = sum_#{R};
 #end

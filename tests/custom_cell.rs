@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const FORWARD: &str = "
 fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STATES>) -> CellOut {
-    var out: CellOut;
+    var out = CellOut();
     let gate = sigmoid(x[0] + r[0]);
     let h = gate * tanh_stable(x[1] + r[1] + old[1]);
     out.saved = array<f32, SAVED>(gate, tanh_stable(x[1] + r[1] + old[1]), 0.0);
@@ -23,7 +23,7 @@ fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STAT
 
 const BACKWARD: &str = "
 fn cell_backward(saved: array<f32, SAVED>, old: array<f32, STATES>, d_new: array<f32, STATES>) -> CellOut {
-    var out: CellOut;
+    var out = CellOut();
     let dh = d_new[0] + 0.2 * d_new[1];
     let da = dh * saved[0] * (1.0 - saved[1] * saved[1]);
     out.saved = array<f32, SAVED>(dh * saved[1] * saved[0] * (1.0 - saved[0]), da, 0.0);

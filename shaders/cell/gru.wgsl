@@ -11,7 +11,7 @@ fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STAT
     let a_z = x[1] + r[1];
     let z = act(ROLE_Z, a_z);
     let n = act(ROLE_N, x[2] + reset * r[2]);
-    var out: CellOut;
+    var out = CellOut();
     out.saved = array<f32, SAVED>(reset, z, n, r[2]);
     out.states[0] = rest_of_z(a_z, z) * n + z * old[0];
     return out;
@@ -29,7 +29,7 @@ fn cell_backward(
     let n = saved[2];
     let dh = d_new[0];
     let dn = dh * (1.0 - z) * slope(ROLE_N, n);
-    var out: CellOut;
+    var out = CellOut();
     out.saved = array<f32, SAVED>(
         dn * saved[3] * slope(ROLE_R, reset),
         dh * (old[0] - n) * slope(ROLE_Z, z),

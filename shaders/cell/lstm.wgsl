@@ -42,13 +42,13 @@ fn unclipped_cell(saved: array<f32, SAVED>, old: array<f32, STATES>) -> f32 {
 #ifdef NORM_CELL
 // The same, clamped, from the buffers.
 fn candidate_cell(at: At) -> f32 {
-    var saved: array<f32, SAVED>;
+    var saved = array<f32, SAVED>();
     saved[0] = gates[gate_index(p.t, 0u, at)];
     saved[GATE_G] = gates[gate_index(p.t, GATE_G, at)];
 #ifndef COUPLED
     saved[GATE_F] = gates[gate_index(p.t, GATE_F, at)];
 #endif
-    var old: array<f32, STATES>;
+    var old = array<f32, STATES>();
     old[1] = old_state(1u, at);
     return clip_cell(unclipped_cell(saved, old));
 }
@@ -56,7 +56,7 @@ fn candidate_cell(at: At) -> f32 {
 
 #ifndef BACKWARD
 fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STATES>) -> CellOut {
-    var out: CellOut;
+    var out = CellOut();
     var a_i = x[0] + r[0];
 #ifdef PEEPHOLES
     a_i += parameter(0u) * old[1];
@@ -99,7 +99,7 @@ fn output_backward(o: f32, y: f32, dh: f32) -> vec2<f32> {
 //     di = dc⊙g⊙i'   df = dc⊙c⊙f'   dg = dc⊙i⊙g'   coupled: di = dc⊙(g−c)⊙i'
 //     to c: dc⊙f + p_i⊙di + p_f⊙df
 fn cell_gradient(saved: array<f32, SAVED>, old: array<f32, STATES>, d_o: f32, d_y: f32) -> CellOut {
-    var out: CellOut;
+    var out = CellOut();
     let i = saved[0];
     let g = saved[GATE_G];
     let unclipped = unclipped_cell(saved, old);

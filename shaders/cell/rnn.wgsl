@@ -4,7 +4,7 @@
 #ifndef BACKWARD
 fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STATES>) -> CellOut {
     let h = act(0u, x[0] + r[0]);
-    var out: CellOut;
+    var out = CellOut();
     out.saved[0] = h;
     out.states[0] = h;
     return out;
@@ -16,7 +16,7 @@ fn cell_backward(
     old: array<f32, STATES>,
     d_new: array<f32, STATES>,
 ) -> CellOut {
-    var out: CellOut;
+    var out = CellOut();
     out.saved[0] = d_new[0] * slope(0u, saved[0]);
     out.states[0] = 0.0;
     return out;

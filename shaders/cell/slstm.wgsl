@@ -22,7 +22,7 @@ fn stabilise(a_i: f32, a_f: f32, old: array<f32, STATES>) -> Stabilised {
 
 #ifndef BACKWARD
 fn cell_forward(x: array<f32, GATES>, r: array<f32, GATES>, old: array<f32, STATES>) -> CellOut {
-    var out: CellOut;
+    var out = CellOut();
     let s = stabilise(x[0] + r[0], x[1] + r[1], old);
     let z = tanh_stable(x[2] + r[2]);
     let o = sigmoid(x[3] + r[3]);
@@ -58,7 +58,7 @@ fn cell_backward(
     } else {
         da_i += dm;
     }
-    var out: CellOut;
+    var out = CellOut();
     out.saved = array<f32, SAVED>(
         da_i,
         dl * sigmoid(-saved[1]),

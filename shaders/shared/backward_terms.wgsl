@@ -68,7 +68,7 @@ fn put_terms(tile: u32, left: Sum) {
 #ifndef MATRICES
 // The weights with which the gate gradients of unit `k` of a head reach a place's unit.
 fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
-    var value: Sum;
+    var value = Sum();
     if is_unit(group, place) && k < p.head {
         let unit = unit_of(group, place);
         value = weights(unit - unit % p.head + k, unit % p.head);

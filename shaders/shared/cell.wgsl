@@ -35,11 +35,11 @@ struct CellOut {
 #ifndef BACKWARD
 // x + r → states and saved words. The unprojected output takes the place of h.
 fn forward_cell(at: At, r: array<f32, GATES>) {
-    var x: array<f32, GATES>;
+    var x = array<f32, GATES>();
     for (var gate = 0u; gate < GATES; gate++) {
         x[gate] = gate_word(gate, at);
     }
-    var old: array<f32, STATES>;
+    var old = array<f32, STATES>();
     for (var state = FIRST_STATE; state < STATES; state++) {
         old[state] = old_state(state, at);
     }
@@ -66,13 +66,13 @@ fn keep_cell(at: At) {
 // Gradients of the new states (h's candidate from `dh`) → gate gradients over the saved words, and
 // carry.
 fn backward_cell(at: At, dh: Split) {
-    var saved: array<f32, SAVED>;
+    var saved = array<f32, SAVED>();
     for (var block = 0u; block < CELL_SAVED; block++) {
         saved[block] = gate_word(block, at);
     }
-    var old: array<f32, STATES>;
-    var d_new: array<f32, STATES>;
-    var passed: array<f32, STATES>;
+    var old = array<f32, STATES>();
+    var d_new = array<f32, STATES>();
+    var passed = array<f32, STATES>();
     d_new[0] = dh.candidate;
     passed[0] = dh.old;
     for (var state = FIRST_STATE; state < STATES; state++) {

@@ -46,7 +46,7 @@ fn put_term(mask: u32, tile: u32, value: f32) {
 #ifndef MATRICES
 // The weights of term `k` of the head of a place's unit, none beyond its terms.
 fn weights_of(group: vec3<u32>, place: u32, k: u32) -> Sum {
-    var value: Sum;
+    var value = Sum();
     if is_unit(group, place) && k < p.head {
         value = weights(unit_of(group, place), k);
     }

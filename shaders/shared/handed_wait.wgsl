@@ -5,7 +5,7 @@
         var least_#{H} = 0u;
 #for N in #{READS}
 #for G in #{READ_GATES}
-        var word_#{H}_#{N}_#{G}: u32;
+        var word_#{H}_#{N}_#{G} = u32();
 #end
 #end
 #ifdef EACH_WAIT

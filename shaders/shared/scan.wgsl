@@ -86,7 +86,7 @@ fn new_slot(t: u32) -> u32 {
 }
 
 fn inputs(t: u32, at: At) -> array<f32, G_COUNT> {
-    var x: array<f32, G_COUNT>;
+    var x = array<f32, G_COUNT>();
     for (var gate = 0u; gate < G_COUNT; gate++) {
         x[gate] = gates[gate_index(t, gate, at)];
     }

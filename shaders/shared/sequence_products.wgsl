@@ -44,7 +44,7 @@
         // term_of reads the tile, part_of is what is kept of a sum.
 #for J in #{SPAN}
 #for R in #{ROWS}
-        var sum_#{R}_#{J}: Sum;
+        var sum_#{R}_#{J} = Sum();
 #end
 #end
 #for Q in #{QUADS}

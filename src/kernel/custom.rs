@@ -33,7 +33,8 @@ pub type Reference = dyn Fn(&[f64], &[f64], &[f64], &mut [f64]) + Send + Sync;
 /// A variable of the text that is indexed must have another name than a buffer of the steps'
 /// kernels (`w`, `b`, `gates`, `states`, `carry`, `flags` and the like). In what backward returns,
 /// `saved` holds the gradients of x and `states` what reaches the old states other than through r.
-/// `sigmoid` and `tanh_stable` are there to be used.
+/// `sigmoid` and `tanh_stable` are there to be used. A variable needs an initial value (`var out = CellOut();`), as some
+/// browsers keep what one without has from step to step.
 #[derive(Clone)]
 pub struct CustomCell {
     /// The name in reports, and of the pipelines.

@@ -1,7 +1,10 @@
 //! Programs of others that look at what is made: a browser, TensorBoard's reader.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 /// Chromium, or none, and then says so.
 pub fn chromium() -> Option<PathBuf> {
@@ -16,7 +19,7 @@ pub fn chromium() -> Option<PathBuf> {
     if found.is_none() {
         let required = std::env::var_os("RECURRA_REQUIRE_BROWSER").is_some_and(|v| v == "1");
         assert!(!required, "RECURRA_REQUIRE_BROWSER is set, and there is no chromium");
-        eprintln!("SKIPPED: there is no chromium to look at the report with");
+        eprintln!("SKIPPED: there is no chromium; what a browser makes of it is not tested");
     }
     found
 }
@@ -35,6 +38,42 @@ pub fn browse(browser: &Path, folder: &Path, page: &Path, arguments: &[&str]) ->
     let (stdout, stderr) = (text(output.stdout), text(output.stderr));
     assert!(output.status.success(), "{stderr}");
     (stdout, stderr)
+}
+
+/// Opens a page that computes on a GPU, or what the browser has in its place, with a profile of its own: what it said
+/// (lines on the console that begin with `SAYS`), up to one that begins with `END`.
+pub fn hear(browser: &Path, folder: &Path, page: &Path, patience: Duration) -> Vec<String> {
+    let mut running = Command::new(browser)
+        .args(["--headless=new", "--no-sandbox", "--no-first-run", "--enable-logging=stderr"])
+        .args(["--disable-background-networking", "--disable-component-update"])
+        .args(["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"])
+        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+        .arg(format!("file://{}", page.display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(running.stderr.take().unwrap());
+    let (send, lines) = channel();
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|l| send.send(l)));
+    let until = Instant::now() + patience;
+    let (mut said, mut all) = (Vec::new(), Vec::new());
+    while let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        // "SAYS words", source: file (line)
+        let words = line.split_once("\"SAYS ").map(|(_, words)| words);
+        if let Some((words, _)) = words.and_then(|words| words.rsplit_once("\", source:")) {
+            said.push(words.to_string());
+        }
+        if said.last().is_some_and(|words| words.starts_with("END")) {
+            break;
+        }
+        all.push(line);
+    }
+    let _ = running.kill();
+    let _ = running.wait();
+    let heard = said.last().is_some_and(|words| words.starts_with("END"));
+    assert!(heard, "the page did not come to its end:\n{}", all.join("\n"));
+    said
 }
 
 /// Prints what TensorBoard's reader finds in a folder, as JSON.

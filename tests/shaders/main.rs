@@ -1,6 +1,7 @@
 //! Every permutation of every shader: valid, translatable to each backend's language, and with
 //! the interface that its kernel tells the engines.
 
+mod browser;
 #[path = "../common/card.rs"]
 mod card;
 mod counts;
@@ -8,6 +9,9 @@ mod interface;
 mod limits;
 mod loops;
 mod matrices;
+#[path = "../common/outside.rs"]
+#[allow(dead_code, reason = "of the browser alone")]
+mod outside;
 mod permutations;
 mod planted;
 mod reading;
