@@ -26,6 +26,7 @@
 #![warn(missing_docs)]
 
 pub mod cell;
+mod clock;
 pub mod conformance;
 #[cfg(feature = "onnx")]
 pub mod convert;
@@ -49,6 +50,7 @@ pub mod schedule;
 pub mod task;
 pub mod tensor;
 pub mod train;
+mod wait;
 
 pub use cell::CellKind;
 pub use engine::Engine;

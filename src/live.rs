@@ -6,6 +6,7 @@ use crate::kernel::BufferId;
 use crate::layer::{InitialState, Recurrent, Sequence};
 use crate::schedule::Recorder;
 use crate::tensor::{NamedTensors, require_shapes};
+use crate::wait;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -194,9 +195,16 @@ impl LiveBatch {
     /// # Errors
     /// Another size of x, a value of a session that is not finite, or the device failed.
     pub fn step(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        let mut output = vec![0.0; self.slots.len() * self.widths[1]];
-        self.step_into(x, &mut output)?;
-        Ok(output)
+        wait::here(self.step_async(x))
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`LiveBatch::step`].
+    pub async fn step_async(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        self.run_step(x)?;
+        self.program.read_async(self.output).await
     }
 
     /// The same, to where the caller says. On the CPU a step of a small stack asks for no memory and no other thread (but
@@ -206,14 +214,19 @@ impl LiveBatch {
     /// # Errors
     /// As [`LiveBatch::step`], and another size of the output.
     pub fn step_into(&mut self, x: &[f32], output: &mut [f32]) -> Result<()> {
-        let [input, width] = self.widths;
+        let want = self.slots.len() * self.widths[1];
+        if output.len() != want {
+            return Err(Error::shape("output of the live batch", &[want], &[output.len()]));
+        }
+        self.run_step(x)?;
+        self.program.read_into(self.output, output)
+    }
+
+    fn run_step(&mut self, x: &[f32]) -> Result<()> {
+        let input = self.widths[0];
         let want = self.slots.len() * input;
         if x.len() != want {
             return Err(Error::shape("input of the live batch", &[want], &[x.len()]));
-        }
-        let want = self.slots.len() * width;
-        if output.len() != want {
-            return Err(Error::shape("output of the live batch", &[want], &[output.len()]));
         }
         let rows = self.rows.chunks_mut(input).zip(x.chunks(input));
         let slots = self.slots.iter().zip(&mut self.reset_words).enumerate();
@@ -238,7 +251,7 @@ impl LiveBatch {
         for slot in self.slots.iter_mut().filter(|slot| **slot == Slot::New) {
             *slot = Slot::Running;
         }
-        self.program.read_into(self.output, output)
+        Ok(())
     }
 
     /// The store with the weights and the states (`live.l0` and so on, which hold learned initial states from a session's

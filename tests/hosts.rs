@@ -156,3 +156,30 @@ fn a_single_column_is_multiplied() {
         }
     }
 }
+
+/// A device that was destroyed says so in whatever is asked of it, and no run on it is taken for one.
+#[test]
+fn a_destroyed_device_is_an_error() {
+    let Some(engine) = common::gpu_engine() else {
+        return;
+    };
+    let stack = Recurrent::new("g", CellKind::Gru, 5, 6);
+    let store = loaded(&engine, &stack);
+    let (recording, [len, _]) = inference(&stack, 4, 2);
+    let mut program = engine.load(&recording, &store).unwrap();
+    let [x, y] = ["x", "y"].map(|name| recording.find(name).unwrap());
+    program.write(x, &Initializer::new(3).uniform(len, 1.0)).unwrap();
+    program.run().unwrap();
+    assert!(program.read(y).unwrap().iter().any(|&y| y != 0.0));
+    let Engine::Gpu(gpu) = &engine else { unreachable!() };
+    gpu.device().destroy();
+    let lost = |result: recurra::Result<()>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, recurra::Error::DeviceFailed { .. }), "{error}");
+    };
+    lost(program.run().and_then(|()| program.wait()));
+    lost(program.read(y).map(drop));
+    lost(program.run());
+    lost(store.get("g.weight_hh_l0").map(drop));
+    lost(engine.load(&recording, &store).map(drop));
+}

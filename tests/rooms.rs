@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms that each may import.
-const COMMON: [&str; 2] = ["error", "tensor"];
+const COMMON: [&str; 4] = ["error", "tensor", "clock", "wait"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -12,7 +12,7 @@ pub type Tensors = BTreeMap<String, Vec<f32>>;
 
 /// Runs a recording with inputs, parameters and states by name, and returns every output and
 /// every state after the run.
-pub fn run_once(
+pub async fn run_once(
     engine: &Engine,
     recording: &Recording,
     values: &Tensors,
@@ -46,9 +46,11 @@ pub fn run_once(
     let mut results = Tensors::new();
     for (id, buffer) in recording.iter() {
         match buffer.role {
-            Role::Output => drop(results.insert(buffer.name.clone(), program.read(id)?)),
+            Role::Output => {
+                drop(results.insert(buffer.name.clone(), program.read_async(id).await?))
+            }
             Role::State | Role::Parameter => {
-                results.insert(buffer.name.clone(), store.get(&buffer.name)?);
+                results.insert(buffer.name.clone(), store.get_async(&buffer.name).await?);
             }
             _ => {}
         }

@@ -12,12 +12,14 @@ mod suite;
 
 pub use comparer::{Difference, compare};
 pub use kernels::kernel_reports;
-use recurrent::recurrent_groups;
 pub use recurrent::{
     RecurrentCase, random_case, random_shape, record_case, recurrent_cases, recurrent_cases_in_f16,
     recurrent_reports,
 };
-pub use suite::{Bounds, Progress, run, run_random, run_random_within, run_within};
+use recurrent::{recurrent_groups, reports_of};
+pub use suite::{
+    Bounds, Progress, run, run_random, run_random_within, run_within, run_within_async,
+};
 
 use crate::error::Error;
 use serde::Serialize;

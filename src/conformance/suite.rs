@@ -3,15 +3,15 @@
 
 use super::kernels::{self, Case};
 use super::{
-    RecurrentCase, Report, random_case, random_shape, record_case, recurrent_groups,
-    recurrent_reports,
+    RecurrentCase, Report, random_case, random_shape, record_case, recurrent_groups, reports_of,
 };
+use crate::clock::Instant;
 use crate::engine::{Cooperative, Engine, Strategy};
 use crate::error::{Error, Result};
 use crate::tensor::Precision;
+use crate::wait;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::Instant;
 
 /// What a run of the suite keeps to.
 #[derive(Clone, Copy, Default)]
@@ -53,30 +53,43 @@ pub fn run_within(
     bounds: Bounds<'_>,
     each: impl FnMut(&Report),
 ) -> Result<Progress> {
+    wait::here(run_within_async(engine, bounds, each))
+}
+
+/// The same in a browser. Elsewhere this thread waits.
+///
+/// # Errors
+/// As [`run_within`].
+pub async fn run_within_async(
+    engine: &Engine,
+    bounds: Bounds<'_>,
+    each: impl FnMut(&Report),
+) -> Result<Progress> {
     let mut run = Run::new(engine, bounds, each);
     let precisions = [Precision::F32, Precision::F16].map(|p| (p, engine.supports(p)));
     let precisions = || precisions.into_iter().filter(|p| p.1).map(|p| p.0);
     let mut others = 0;
     for precision in precisions() {
         let mut seen = BTreeSet::new();
-        kernels::cases(precision, &mut |case| match seen.insert(case.kernel) {
-            true => run.kernel(case),
+        let mut first = async |case: Case| match seen.insert(case.kernel) {
+            true => run.kernel(case).await,
             false => {
                 others += 1;
                 Ok(())
             }
-        })?;
+        };
+        kernels::cases(precision, &mut first).await?;
     }
     let mut groups = Vec::new();
     precisions().for_each(|precision| groups.extend(recurrent_groups(precision)));
     let first = groups.len();
     let cases = in_turn(groups);
     for case in &cases[..first] {
-        run.recurrent(case)?;
+        run.recurrent(case).await?;
     }
     for precision in precisions() {
         let mut seen = BTreeSet::new();
-        let done = kernels::cases(precision, &mut |case| {
+        let mut other = async |case: Case| {
             if seen.insert(case.kernel) {
                 return Ok(());
             }
@@ -85,8 +98,9 @@ pub fn run_within(
                 return Err(Error::invalid("the time is over"));
             }
             others -= 1;
-            run.kernel(case)
-        });
+            run.kernel(case).await
+        };
+        let done = kernels::cases(precision, &mut other).await;
         if done.is_err() && run.progress.cut {
             break;
         }
@@ -94,7 +108,7 @@ pub fn run_within(
     }
     run.progress.left += others;
     for case in &cases[first..] {
-        run.recurrent(case)?;
+        run.recurrent(case).await?;
     }
     Ok(run.progress)
 }
@@ -131,7 +145,7 @@ pub fn run_random_within(
             if run.is_over() {
                 return Ok(run.progress);
             }
-            run.recurrent(&random_shape(&case, seed, number))?;
+            wait::here(run.recurrent(&random_shape(&case, seed, number)))?;
         }
     }
     Ok(run.progress)
@@ -187,13 +201,13 @@ impl<'a, F: FnMut(&Report)> Run<'a, F> {
     }
 
     /// A case of a kernel.
-    fn kernel(&mut self, case: Case) -> Result<()> {
+    async fn kernel(&mut self, case: Case) -> Result<()> {
         if self.is_over() {
             self.progress.left += 1;
             return Ok(());
         }
         let [kernel, name] = [case.title(), case.name.clone()];
-        match case.report(&self.engine) {
+        match case.report(&self.engine).await {
             Ok(report) => self.report(&report),
             Err(error) => return self.failed(kernel, name, &error),
         }
@@ -201,7 +215,7 @@ impl<'a, F: FnMut(&Report)> Run<'a, F> {
     }
 
     /// A recurrent case in each way that serves it.
-    fn recurrent(&mut self, case: &RecurrentCase) -> Result<()> {
+    async fn recurrent(&mut self, case: &RecurrentCase) -> Result<()> {
         let reports = if case.inference { 1 } else { 2 };
         if self.ways.is_empty() {
             if self.is_over() {
@@ -221,10 +235,11 @@ impl<'a, F: FnMut(&Report)> Run<'a, F> {
                 self.progress.left += reports;
                 continue;
             }
-            let reports = serves(&engine, strategy, case).and_then(|serves| match serves {
-                true => recurrent_reports(&engine, case),
-                false => Ok(Vec::new()),
-            });
+            let reports = match serves(&engine, strategy, case) {
+                Ok(true) => reports_of(&engine, case).await,
+                Ok(false) => Ok(Vec::new()),
+                Err(error) => Err(error),
+            };
             match reports {
                 Ok(reports) => reports.iter().for_each(|report| self.report(report)),
                 Err(error) => {

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::kernel::BufferId;
 use crate::recording::{Buffer, Recording, Role};
 use crate::tensor::Precision;
+use crate::wait;
 use program::ProgramKind;
 use std::borrow::Cow;
 use std::fmt;
@@ -183,19 +184,33 @@ impl Engine {
     /// # Errors
     /// No device of that name: the error lists those that exist.
     pub fn named(name: &str, threads: Option<usize>) -> Result<Self> {
+        wait::here(Self::named_async(name, threads))
+    }
+
+    /// The same where nothing may wait: in a browser, which has one adapter or none (`auto`, `gpu`), and the CPU engine
+    /// with one thread. What is read there is awaited, too ([`Program::read_async`], [`Store::get_async`]). Nothing is
+    /// measured, and an error of the driver comes with the first reading behind it.
+    ///
+    /// # Errors
+    /// As [`Engine::named`].
+    pub async fn named_async(name: &str, threads: Option<usize>) -> Result<Self> {
         let wanted = name.to_lowercase();
+        let real = |all: &[DeviceInfo]| all.iter().position(|info| !info.software);
         let found = match wanted.as_str() {
             "cpu" => return Self::cpu(threads),
-            "auto" => match GpuEngine::open(|all| all.iter().position(|info| !info.software))? {
+            "auto" => match GpuEngine::open_async(real).await? {
                 Some(gpu) => Some(gpu),
                 None => return Self::cpu(threads),
             },
-            "gpu" => GpuEngine::open(|all| (!all.is_empty()).then_some(0))?,
-            _ => GpuEngine::open(|all| find_device(all, &wanted))?,
+            "gpu" => GpuEngine::open_async(|all| (!all.is_empty()).then_some(0)).await?,
+            _ => GpuEngine::open_async(|all| find_device(all, &wanted)).await?,
         };
-        found.map(Engine::Gpu).ok_or_else(|| {
+        let devices = match found {
+            Some(gpu) => return Ok(Engine::Gpu(gpu)),
+            None => GpuEngine::devices_async().await,
+        };
+        Err({
             let mut known = vec!["auto".to_string(), "cpu".to_string()];
-            let devices = GpuEngine::devices();
             if !devices.is_empty() {
                 known.push("gpu".to_string());
             }

@@ -1,12 +1,13 @@
 //! A loaded recording: its inputs, its runs, its outputs.
 
 use super::{cpu, gpu};
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Control, Cost, Op};
 use crate::recording::{Buffer, CONTROL, Launch, MemoryPlan, Recording, Role};
 use crate::tensor::{DType, WORD_BYTES};
+use crate::wait;
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// Times after the earliest beginning.
 fn since_first(mut times: Vec<[f64; 2]>) -> Vec<[f64; 2]> {
@@ -90,9 +91,17 @@ impl Later {
     /// # Errors
     /// The device was lost.
     pub fn wait(self) -> Result<Vec<f32>> {
+        wait::here(self.wait_async())
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// The device was lost.
+    pub async fn wait_async(self) -> Result<Vec<f32>> {
         match self.0 {
             LaterKind::Here(values) => Ok(values),
-            LaterKind::Gpu(later) => later.wait(),
+            LaterKind::Gpu(later) => later.wait().await,
         }
     }
 }
@@ -403,7 +412,7 @@ impl Program {
         }
     }
 
-    /// Waits until all that was submitted is done.
+    /// Waits until all that was submitted is done; in a browser for nothing.
     ///
     /// # Errors
     /// The device was lost.
@@ -419,12 +428,20 @@ impl Program {
     /// # Errors
     /// Not an output, or the device was lost.
     pub fn read(&self, id: BufferId) -> Result<Vec<f32>> {
+        wait::here(self.read_async(id))
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`Program::read`].
+    pub async fn read_async(&self, id: BufferId) -> Result<Vec<f32>> {
         let buffer = self.output(id)?;
         match &self.kind {
             ProgramKind::Cpu(programs) => {
                 Ok(programs.iter().flat_map(|program| program.buffer(id)).copied().collect())
             }
-            ProgramKind::Gpu(gpu) => gpu.read(id, buffer.len, None),
+            ProgramKind::Gpu(gpu) => gpu.read(id, buffer.len, None).await,
         }
     }
 
@@ -446,6 +463,14 @@ impl Program {
     /// # Errors
     /// As [`Program::read`], and another length.
     pub fn read_into(&self, id: BufferId, values: &mut [f32]) -> Result<()> {
+        wait::here(self.read_into_async(id, values))
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`Program::read_into`].
+    pub async fn read_into_async(&self, id: BufferId, values: &mut [f32]) -> Result<()> {
         let buffer = self.output(id)?;
         let words = buffer.len * self.members;
         if values.len() != words {
@@ -457,7 +482,7 @@ impl Program {
                     values.copy_from_slice(program.buffer(id));
                 }
             }
-            ProgramKind::Gpu(gpu) => values.copy_from_slice(&gpu.read(id, buffer.len, None)?),
+            ProgramKind::Gpu(gpu) => values.copy_from_slice(&gpu.read(id, buffer.len, None).await?),
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{cpu, gpu};
 use crate::error::{Error, Result};
 use crate::tensor::{NamedTensors, require_finite};
+use crate::wait;
 
 /// Named tensors that live on an engine, shared by the programs loaded with them: parameters,
 /// optimizer moments, recurrent states.
@@ -108,13 +109,21 @@ impl Store {
     /// # Errors
     /// There is none of that name, or the device failed.
     pub fn get(&self, name: &str) -> Result<Vec<f32>> {
+        wait::here(self.get_async(name))
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn get_async(&self, name: &str) -> Result<Vec<f32>> {
         let found = match &self.kind {
             StoreKind::Cpu(stores) => {
                 let tensors = self.of_members(stores).iter();
                 let tensors = tensors.map(|store| store.get(name));
                 tensors.collect::<Option<Vec<_>>>().map(|tensors| tensors.concat())
             }
-            StoreKind::Gpu(store) => store.get(name, self.member)?,
+            StoreKind::Gpu(store) => store.get(name, self.member).await?,
         };
         found.ok_or_else(|| Error::Missing {
             tensor: name.to_string(),

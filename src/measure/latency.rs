@@ -1,13 +1,14 @@
 //! How long a step takes that comes alone: streams in real time.
 
 use super::{RecurrentShape, SEED};
+use crate::clock::Instant;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::layer::Initializer;
 use crate::live::LiveBatch;
 use crate::tensor::{NamedTensors, Precision, WORD_BYTES};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Wall times of single steps, one right after another, each from the host's input to the host's output.
 #[derive(Clone, Copy, Debug, PartialEq)]

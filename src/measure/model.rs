@@ -3,13 +3,14 @@
 
 use super::product::{LargeProduct, is_card, numbers};
 use super::{NAMES, load};
+use crate::clock::Instant;
 use crate::engine::{Engine, Program};
 use crate::error::Result;
 use crate::kernel::{Combine, Cost, Fill, Op, Rows};
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::{DType, Precision, WORD_BYTES};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Elements of the copy that the bandwidth is measured with: 32 MiB read, as many written.
 const COPY: usize = 8 << 20;

@@ -1,8 +1,9 @@
 //! Wall times of programs that take turns.
 
+use crate::clock::Instant;
 use crate::engine::Program;
 use crate::error::Result;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Runs of each program at least, where they don't take much longer than the budget.
 const LEAST_RUNS: usize = 5;

@@ -12,6 +12,7 @@ use crate::kernel::BufferId;
 use crate::schedule::Recorder;
 use crate::tensor::NamedTensors;
 use crate::train::load_recording_into;
+use crate::wait;
 
 /// What a program needs to know of its model.
 #[derive(Clone, Copy)]
@@ -46,7 +47,7 @@ impl Loaded {
     }
 
     /// Puts what the model gives for each of a batch's sequences into `all`.
-    pub fn predict(
+    pub async fn predict(
         &mut self,
         shapes: &Shapes,
         sequences: &Sequences,
@@ -56,7 +57,7 @@ impl Loaded {
     ) -> Result<()> {
         shapes.feed(sequences, lengths, batch).write(&mut self.program.inputs())?;
         self.program.run()?;
-        let output = self.program.read(self.output)?;
+        let output = self.program.read_async(self.output).await?;
         let (Gives { form, width }, [_, rows]) = (self.gives, shapes.sizes[batch.shape]);
         for (row, &sequence) in batch.rows.iter().enumerate() {
             let steps = if form == Form::Steps { lengths[sequence] } else { 1 };
@@ -126,17 +127,20 @@ impl Predictor {
     /// Inputs of another kind or width than the model's; ids beyond its vocabulary; a sequence that is longer than the
     /// longest batch, which is named; the device failed.
     pub fn predict(&mut self, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
+        wait::here(self.predict_async(sequences))
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub async fn predict_async(&mut self, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
         self.features.check(sequences)?;
         let lengths = sequences.lengths()?;
         let mut all = vec![Vec::new(); lengths.len()];
         for batch in batches(&self.shapes.sizes, &lengths)? {
-            self.loaded[batch.shape].predict(
-                &self.shapes,
-                sequences,
-                &lengths,
-                &batch,
-                &mut all,
-            )?;
+            let loaded = &mut self.loaded[batch.shape];
+            loaded.predict(&self.shapes, sequences, &lengths, &batch, &mut all).await?;
         }
         Ok(all)
     }
@@ -146,7 +150,15 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::predict`].
     pub fn predict_classes(&mut self, sequences: &Sequences) -> Result<Vec<Vec<u32>>> {
-        Ok(likeliest(&self.predict(sequences)?, self.gives.width))
+        wait::here(self.predict_classes_async(sequences))
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub async fn predict_classes_async(&mut self, sequences: &Sequences) -> Result<Vec<Vec<u32>>> {
+        Ok(likeliest(&self.predict_async(sequences).await?, self.gives.width))
     }
 }
 

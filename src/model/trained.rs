@@ -9,6 +9,7 @@ use crate::format::{TensorFile, write_tensors};
 use crate::tensor::NamedTensors;
 use crate::train::{CONFIG, MODEL};
 use crate::train::{Description, load_weights};
+use crate::wait;
 use serde_json::Value;
 use std::path::Path;
 
@@ -70,7 +71,7 @@ impl<'a> Trained<'a> {
             let mut loaded =
                 Loaded::new(engine, &store, self.model, &self.weights, &shapes, shape)?;
             for batch in of_shape {
-                loaded.predict(&shapes, sequences, &lengths, batch, &mut all)?;
+                wait::here(loaded.predict(&shapes, sequences, &lengths, batch, &mut all))?;
             }
         }
         Ok(all)

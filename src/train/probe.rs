@@ -4,6 +4,7 @@
 use super::checkpoint::seeds;
 use super::trainer::zero_states;
 use super::{Phase, RateSweep, StopRule, Task, TrainOptions, Trainer, record_training};
+use crate::clock::Instant;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::loss::LOSS;
@@ -11,7 +12,6 @@ use crate::optim::{Optimizer, Update};
 use crate::tensor::Precision;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::time::Instant;
 
 /// What one step of training and an evaluation gave.
 #[derive(Clone, Copy, Debug)]

@@ -3,12 +3,12 @@
 use super::feed::Ahead;
 use super::step::{LaterRing, StepFeeds};
 use super::{Event, MemberLosses, Outcome, Progress, Task, Trainer};
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::loss::LOSS;
 use crate::optim::GRADIENT_NORM;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 impl<T: Task> Trainer<'_, T> {
     /// Trains to the last step, or until it should end. Saves to `folder`, which is made where there is none, at

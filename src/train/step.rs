@@ -4,14 +4,15 @@ use super::checkpoint::seeds;
 use super::feed::Ahead;
 use super::trainer::{Loaded, zero_states};
 use super::{Feed, MemberLosses, Phase, Task, Trainer};
+use crate::clock::Instant;
 use crate::engine::{Engine, Later, Span};
 use crate::error::{Error, Result};
-use crate::loss::RING;
+use crate::loss::{LOSS, RING};
 use crate::measure::{Profile, median};
 use crate::schedule::micro_batch_name;
+use crate::wait;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::time::Instant;
 
 /// The batches of a step: of each member its micro-batches.
 pub(super) type StepFeeds = Vec<Vec<Feed>>;
@@ -54,8 +55,15 @@ pub(super) struct LaterRing {
 impl LaterRing {
     /// The members' values of each step.
     pub fn wait(self) -> Result<Vec<MemberLosses>> {
-        let rings = self.rings.into_iter().map(|(shape, later)| Ok((shape, later.wait()?)));
-        let rings: BTreeMap<usize, Vec<f32>> = rings.collect::<Result<_>>()?;
+        wait::here(self.wait_async())
+    }
+
+    /// The same in a browser.
+    async fn wait_async(self) -> Result<Vec<MemberLosses>> {
+        let mut rings = BTreeMap::new();
+        for (shape, later) in self.rings {
+            rings.insert(shape, later.wait_async().await?);
+        }
         let of_step = |(shape, at): (usize, usize)| {
             MemberLosses(rings[&shape].chunks(RING).map(|ring| ring[at]).collect())
         };
@@ -108,6 +116,25 @@ impl<'a, T: Task> Trainer<'a, T> {
     pub fn train_step(&mut self) -> Result<()> {
         let feeds = self.maker()(self.step)?;
         self.one_step(feeds)
+    }
+
+    /// The members' losses of the last step; waits for it. None before the first.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn last_losses(&self) -> Result<Option<MemberLosses>> {
+        wait::here(self.last_losses_async())
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub async fn last_losses_async(&self) -> Result<Option<MemberLosses>> {
+        match self.ring_later(LOSS, self.step.saturating_sub(1))? {
+            Some(ring) => Ok(ring.wait_async().await?.pop()),
+            None => Ok(None),
+        }
     }
 
     /// One training step.

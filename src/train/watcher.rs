@@ -1,10 +1,11 @@
 //! The microscope in a run: when it looks, what a step moved, and where a run that failed went wrong.
 
 use super::{Checkpoint, Microscope, Task, Trainer, UpdateRatio, View};
+use crate::clock::Instant;
 use crate::engine::{Engine, Inputs};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The share of a run's time that looking may take, where nothing else was asked for.
 const SHARE: f64 = 0.05;

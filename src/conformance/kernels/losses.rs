@@ -552,7 +552,10 @@ pub(super) fn best(g: &mut Data, shape: [usize; 3], chain: Chain) -> Result<Case
 }
 
 /// All of them.
-pub(super) fn cases(g: &mut Data, mut run: impl FnMut(Case) -> Result<()>) -> Result<()> {
+pub(super) async fn cases(
+    g: &mut Data,
+    run: &mut impl AsyncFnMut(Case) -> Result<()>,
+) -> Result<()> {
     for form in element_forms() {
         for (shape, masked, accumulate) in [
             ([1, 1], Masked::No, false),
@@ -563,24 +566,24 @@ pub(super) fn cases(g: &mut Data, mut run: impl FnMut(Case) -> Result<()>) -> Re
             ([1031, 2], Masked::No, true),
             ([1031, 2], Masked::Rows, false),
         ] {
-            run(element(g, form.clone(), shape, masked, [accumulate, false])?)?;
+            run(element(g, form.clone(), shape, masked, [accumulate, false])?).await?;
         }
         // Beyond what f16 holds.
         if !g.is_short() {
             for masked in [Masked::No, Masked::Elements] {
-                run(element(g, form.clone(), [61, 2], masked, [false, true])?)?;
+                run(element(g, form.clone(), [61, 2], masked, [false, true])?).await?;
             }
         }
     }
     for bits in 1..16 {
         let options = [0, 1, 2, 3].map(|i| bits >> i & 1 == 1);
-        run(classes(g, [37, 11], options, false)?)?;
+        run(classes(g, [37, 11], options, false)?).await?;
         if bits % 4 == 3 || bits == 12 {
-            run(classes(g, [23, 301], options, false)?)?;
+            run(classes(g, [23, 301], options, false)?).await?;
         }
     }
     for options in [[true, false, false, false], [true, true, true, true]] {
-        run(classes(g, [7, 5], options, true)?)?;
+        run(classes(g, [7, 5], options, true)?).await?;
     }
     for (shape, chain, scores) in [
         ([1, 1, 1], Chain::Whole, Scores::Plain),
@@ -595,13 +598,13 @@ pub(super) fn cases(g: &mut Data, mut run: impl FnMut(Case) -> Result<()>) -> Re
         ([4, 4, 6], Chain::Lengths, Scores::Even),
     ] {
         let accumulate = shape[0] % 2 == 0;
-        run(likelihood(g, shape, chain, scores, accumulate)?)?;
-        run(best(g, shape, chain)?)?;
+        run(likelihood(g, shape, chain, scores, accumulate)?).await?;
+        run(best(g, shape, chain)?).await?;
     }
     if !g.is_short() {
         let shape = [10_000, 2, 3];
-        run(likelihood(g, shape, Chain::Lengths, Scores::Plain, false)?)?;
-        run(best(g, shape, Chain::Whole)?)?;
+        run(likelihood(g, shape, Chain::Lengths, Scores::Plain, false)?).await?;
+        run(best(g, shape, Chain::Whole)?).await?;
     }
     Ok(())
 }

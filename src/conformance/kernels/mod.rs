@@ -18,6 +18,7 @@ use crate::layer::Initializer;
 use crate::oracle;
 use crate::recording::{Recording, Role};
 use crate::tensor::{DType, Precision};
+use crate::wait;
 use ndarray::{Array2, Array3, ArrayView2};
 use updates::Kind;
 
@@ -199,12 +200,12 @@ impl Case {
         }
     }
 
-    pub(super) fn report(mut self, engine: &Engine) -> Result<Report> {
+    pub(super) async fn report(mut self, engine: &Engine) -> Result<Report> {
         for [inner, outer] in self.stored.clone() {
             self.copy(inner, outer)?;
         }
         let ids: Vec<(&str, &[u32])> = self.ids.iter().map(|i| (i.0, i.1.as_slice())).collect();
-        let got = run_once(engine, &self.recording, &self.values, &ids, self.control)?;
+        let got = run_once(engine, &self.recording, &self.values, &ids, self.control).await?;
         let differences = self.want.iter().map(|(name, want)| {
             let got = got.get(*name).map_or(&[][..], |v| v);
             (name.to_string(), compare(got, want), self.bound(name))
@@ -226,55 +227,59 @@ pub fn kernel_reports(
     kernel: Option<&str>,
     each: &mut impl FnMut(&Report),
 ) -> Result<()> {
-    cases(precision, &mut |case: Case| -> Result<()> {
+    let mut run = async |case: Case| -> Result<()> {
         let chosen = |words: &str| match words.split_once(' ') {
             Some((kernel, words)) => case.kernel == kernel && case.name.starts_with(words),
             None => case.kernel == words,
         };
         if kernel.is_none_or(chosen) {
-            each(&case.report(engine)?);
+            each(&case.report(engine).await?);
         }
         Ok(())
-    })
+    };
+    wait::here(cases(precision, &mut run))
 }
 
 /// The cases of a precision, one after another: their data are many, and most of them follow from those before.
-pub(super) fn cases(precision: Precision, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
+pub(super) async fn cases(
+    precision: Precision,
+    run: &mut impl AsyncFnMut(Case) -> Result<()>,
+) -> Result<()> {
     // Products have numbers of their own: more of their cases leave the others as they are.
-    products::cases(&mut Data::new(precision), run)?;
+    products::cases(&mut Data::new(precision), run).await?;
     let g = &mut Data::new(precision);
-    activations(g, run)?;
+    activations(g, run).await?;
     if precision == Precision::F16 {
         return Ok(());
     }
     for kind in Kind::ALL {
-        run(scaling::scaled_updates(&mut Data::new(precision), kind)?)?;
+        run(scaling::scaled_updates(&mut Data::new(precision), kind)?).await?;
     }
     for n in [1, 33, 257, 10_000, 600_001] {
         for case in updates::reductions(g, n)? {
-            run(case)?;
+            run(case).await?;
         }
         for kind in &Kind::ALL[..Kind::FIRST] {
-            run(updates::optimizer(g, *kind, n)?)?;
+            run(updates::optimizer(g, *kind, n)?).await?;
         }
         // With numbers of their own, as the products.
         let g = &mut Data::new(precision);
         for kind in &Kind::ALL[Kind::FIRST..] {
-            run(updates::optimizer(g, *kind, n)?)?;
+            run(updates::optimizer(g, *kind, n)?).await?;
         }
-        run(updates::average(g, n)?)?;
+        run(updates::average(g, n)?).await?;
         for scaled in [false, true] {
-            run(updates::clip_value(g, n, scaled)?)?;
+            run(updates::clip_value(g, n, scaled)?).await?;
         }
     }
     for case in memory(g, 65_536 * 256 + 3)? {
-        run(case)?;
+        run(case).await?;
     }
     Ok(())
 }
 
 /// The kernels over activations and their gradients.
-fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
+async fn activations(g: &mut Data, run: &mut impl AsyncFnMut(Case) -> Result<()>) -> Result<()> {
     // Sizes, words between the rows, and tokens of a block (0: all) with the order of blocks.
     for (sizes, apart, block, descending) in [
         ([1, 1, 1], 0, 0, false),
@@ -288,7 +293,7 @@ fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result
     ] {
         let rows = SequenceRows { flags: None, places: 1, first: 0, block, descending };
         for case in embedding(g, sizes, sizes[2] + apart, &rows)? {
-            run(case)?;
+            run(case).await?;
         }
     }
     // With numbers of their own, as the products.
@@ -296,32 +301,32 @@ fn activations(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result
         [([1, 1, 1], false), ([7, 5, 3], true), ([3, 70, 300], false), ([40, 3, 257], true)]
     {
         for case in largest(&mut Data::new(g.precision), sizes, lengths)? {
-            run(case)?;
+            run(case).await?;
         }
     }
     for n in [1, 7, 33, 1000, 70_001] {
-        run(dropout(g, n)?)?;
+        run(dropout(g, n)?).await?;
     }
     for (n, v) in [(1, 1), (3, 2), (33, 257), (7, 1000), (3, 4100), (70_000, 2)] {
-        run(cross_entropy(g, n, v)?)?;
+        run(cross_entropy(g, n, v)?).await?;
     }
     for shape in [[1, 1, 1], [2, 1, 1], [5, 7, 33], [40, 3, 257], [70_000, 1, 1]] {
         for bits in 0..8 {
-            run(penalty(g, shape, [0, 1, 2].map(|i| bits >> i & 1 == 1))?)?;
+            run(penalty(g, shape, [0, 1, 2].map(|i| bits >> i & 1 == 1))?).await?;
         }
     }
     for n in [1, 257] {
         for case in memory(g, n)? {
-            run(case)?;
+            run(case).await?;
         }
     }
     // With numbers of their own, as the products.
     let g = &mut Data::new(g.precision);
     for activation in Activation::examples() {
-        run(scaling::activated(g, activation)?)?;
+        run(scaling::activated(g, activation)?).await?;
     }
-    run(scaling::scaled_loss(g)?)?;
-    losses::cases(&mut Data::new(g.precision), run)
+    run(scaling::scaled_loss(g)?).await?;
+    losses::cases(&mut Data::new(g.precision), run).await
 }
 
 fn matrix(values: &[f32], rows: usize, columns: usize) -> Result<Array2<f64>> {

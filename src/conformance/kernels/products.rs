@@ -7,9 +7,12 @@ use crate::kernel::{Matmul, Operand, SequenceRows, SequenceSide, SumParts};
 use crate::tensor::Precision;
 
 /// Gives `run` every case.
-pub(super) fn cases(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
+pub(super) async fn cases(
+    g: &mut Data,
+    run: &mut impl AsyncFnMut(Case) -> Result<()>,
+) -> Result<()> {
     if g.is_short() {
-        return cases_in_f16(g, run);
+        return cases_in_f16(g, run).await;
     }
     for [m, n, k] in [
         [1, 1, 1],
@@ -24,28 +27,28 @@ pub(super) fn cases(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> R
             let flag = |i: u32| bits >> i & 1 == 1;
             let row_sum = flag(0) && flag(1);
             let options = [flag(0), flag(1), flag(2), row_sum, flag(2) != flag(0)];
-            run(matmul(g, [m, n, k], options)?)?;
+            run(matmul(g, [m, n, k], options)?).await?;
         }
     }
     for bits in 0..32u32 {
         let flag = |i: u32| bits >> i & 1 == 1;
         // A few blocks, or one more than are summed at once.
         let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 387, 3] };
-        run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3), flag(4)])?)?;
+        run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3), flag(4)])?).await?;
     }
     for accumulate in [false, true] {
-        run(matmul_over_rows(g, [70, 35, 9], accumulate)?)?;
+        run(matmul_over_rows(g, [70, 35, 9], accumulate)?).await?;
         for (len, parts) in [(1, 1), (300, 7), (70_001, 2)] {
-            run(sum_parts(g, len, parts, accumulate)?)?;
+            run(sum_parts(g, len, parts, accumulate)?).await?;
         }
     }
     // More tiles than one dimension of workgroups holds, if they are small.
-    run(matmul(g, [65_536 * 64 + 1, 1, 1], [false; 5])?)
+    run(matmul(g, [65_536 * 64 + 1, 1, 1], [false; 5])?).await
 }
 
 /// The same over operands of f16, into results of f16 (activations), and of f32 what is a gradient of weights:
 /// with A transposed, or over the rows of a sequence. The kernel is the same text: fewer cases serve.
-fn cases_in_f16(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Result<()> {
+async fn cases_in_f16(g: &mut Data, run: &mut impl AsyncFnMut(Case) -> Result<()>) -> Result<()> {
     for sums in [Precision::F16, Precision::F32] {
         g.sums = sums;
         for shape in [[65, 33, 7], [132, 36, 44], [7, 130, 257]] {
@@ -54,23 +57,23 @@ fn cases_in_f16(g: &mut Data, run: &mut impl FnMut(Case) -> Result<()>) -> Resul
                 let row_sum = flag(0) && flag(1);
                 let options = [flag(0), flag(1), flag(2), row_sum, flag(2) != flag(0)];
                 if sums == Precision::F16 || flag(0) && shape[0] == 132 {
-                    run(matmul(g, shape, options)?)?;
+                    run(matmul(g, shape, options)?).await?;
                 }
             }
         }
     }
     for accumulate in [false, true] {
-        run(sum_parts(g, 300, 7, accumulate)?)?;
+        run(sum_parts(g, 300, 7, accumulate)?).await?;
     }
     for bits in [0, 7, 9, 14, 18, 21, 28, 31u32] {
         let flag = |i: u32| bits >> i & 1 == 1;
         let shape = if flag(0) { [36, 44, 100, 16] } else { [33, 66, 387, 3] };
-        run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3), flag(4)])?)?;
+        run(matmul_over_terms(g, shape, [flag(1), flag(2), flag(3), flag(4)])?).await?;
     }
     g.sums = Precision::F16;
     for accumulate in [false, true] {
-        run(matmul_over_rows(g, [70, 35, 9], accumulate)?)?;
-        run(sum_parts(g, 300, 7, accumulate)?)?;
+        run(matmul_over_rows(g, [70, 35, 9], accumulate)?).await?;
+        run(sum_parts(g, 300, 7, accumulate)?).await?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::layer::{InitialState, Initializer, Memory, Padding, Recurrent, Sequen
 use crate::recording::Recording;
 use crate::schedule::{Recorder, Var};
 use crate::tensor::Precision;
+use crate::wait;
 
 /// The bound on outputs and final states, relative to the tensor's largest value. Single
 /// operations are within a few units of 6e-8; sums over 257 terms and 64 steps add up to this.
@@ -337,10 +338,15 @@ fn condition(case: &RecurrentCase, data: &Tensors) -> f64 {
 /// # Errors
 /// The engine failed, or the stack refuses an option.
 pub fn recurrent_reports(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Report>> {
+    wait::here(reports_of(engine, case))
+}
+
+/// The same in a browser.
+pub(super) async fn reports_of(engine: &Engine, case: &RecurrentCase) -> Result<Vec<Report>> {
     let Data { tensors: data, lengths, ids } = data(case);
     let given = [("lengths", &lengths[..]), ("ids", &ids[..])];
     let recording = record_case(case)?;
-    let got = run_once(engine, &recording, &data, &given, Control::new(STEP, SEED))?;
+    let got = run_once(engine, &recording, &data, &given, Control::new(STEP, SEED)).await?;
     let expected = expected::expected(case, &data, &lengths, &ids, 0.0)?;
     let cell = case.stack.cell.name();
     let condition = condition(case, &data);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What kernels know of the engine, or a lane of its share of it.
 pub struct Context {
     pub threads: usize,
-    /// A lane of one thread stays where it is.
+    /// A lane of one thread stays where it is, and so does all work in a browser.
     pub pool: Option<rayon::ThreadPool>,
     /// Held by the team at work: see [`super::team::ThreadTeam`].
     pub team: Mutex<()>,
@@ -20,6 +20,10 @@ pub struct Context {
 
 impl Context {
     pub fn new(threads: usize) -> Result<Self> {
+        if cfg!(target_arch = "wasm32") && threads == 1 {
+            // There are no threads to start; rayon makes do with the caller's.
+            return Ok(Self::alone(1));
+        }
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool =
             pool.map_err(|e| Error::Device(format!("could not start {threads} threads: {e}")))?;

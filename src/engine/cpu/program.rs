@@ -3,6 +3,7 @@
 use super::store::CpuStore;
 use super::team::ThreadTeam;
 use super::{Bound, Context, MOST_BINDINGS, Names, Scratch, embedding, matmul, memory, run, step};
+use crate::clock::Instant;
 use crate::engine::WeightFormat;
 use crate::error::{Error, Result};
 use crate::kernel::{BufferId, Matmul, Op};
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A launch, or steps that are made together.
 pub struct CpuLaunch {
@@ -143,7 +144,8 @@ impl CpuProgram {
     /// One run. On request it notes when each launch began, and when the last ended: of steps that are made together
     /// the first has all the time, and lanes beside one another share theirs as they would take it alone.
     pub fn run_watched(&mut self, begins: Option<&mut Vec<Instant>>) -> Result<()> {
-        if self.is_small || rayon::current_thread_index().is_none() {
+        let waits = self.context.pool.is_some() && rayon::current_thread_index().is_some();
+        if self.is_small || !waits {
             return self.run_here(begins);
         }
         // A worker of the host's that waits for this engine's threads takes up other work of its pool, which may want

@@ -1,9 +1,10 @@
 //! Threads that stay at work together over all steps of a layer.
 
 use super::Context;
+use crate::clock::Instant;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Rounds that a member waits at work, and then while it lets others have its core, before it goes to sleep: where the
 /// one that it waits for has no core, it has this one then, instead of its turn on a core that others keep busy.

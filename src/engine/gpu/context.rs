@@ -8,8 +8,11 @@ use crate::error::{Error, Result};
 use crate::kernel::GroupLimits;
 use crate::recording::Recording;
 use crate::tensor::WORD_BYTES;
+use crate::wait;
+use std::future::poll_fn;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::task::{Poll, Waker};
 
 /// A device, and how an engine uses it.
 pub(super) struct Context {
@@ -50,15 +53,42 @@ pub(super) fn most_bound(limits: &wgpu::Limits) -> usize {
 }
 
 /// Where the answer to a request for a mapping comes.
-pub(super) type Answer = std::sync::mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>;
+pub(super) struct Answer {
+    mapped: mpsc::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+    /// Who awaits it.
+    waker: Arc<Mutex<Option<Waker>>>,
+}
+
+impl Answer {
+    /// The mapping that was asked for, once it is there; `None` where no answer came.
+    async fn heard(&self) -> Option<std::result::Result<(), wgpu::BufferAsyncError>> {
+        if wait::WAITS {
+            return self.mapped.recv_timeout(PATIENCE).ok();
+        }
+        poll_fn(|task| {
+            // First of all, so that no answer comes unheard in between.
+            *lock(&self.waker) = Some(task.waker().clone());
+            match self.mapped.try_recv() {
+                Ok(mapped) => Poll::Ready(Some(mapped)),
+                Err(mpsc::TryRecvError::Disconnected) => Poll::Ready(None),
+                Err(mpsc::TryRecvError::Empty) => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
 
 impl Context {
     pub fn failed(&self, reason: String) -> Error {
         Error::DeviceFailed { device: self.info.name.clone(), reason }
     }
 
-    /// What `work` makes, unless the device tells an error meanwhile on this thread.
+    /// What `work` makes, unless the device tells an error meanwhile on this thread. A browser tells it later, to whom
+    /// hears what no scope caught.
     pub fn caught<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !wait::WAITS {
+            return work();
+        }
         // A driver that can't compile a shader is an internal error.
         let scopes = [
             wgpu::ErrorFilter::OutOfMemory,
@@ -175,7 +205,7 @@ impl Context {
     }
 
     /// Copies tensors of `len` words through `staging` to the host: a member's, or all of them one after another.
-    pub fn read_tensors(
+    pub async fn read_tensors(
         &self,
         buffer: &wgpu::Buffer,
         staging: &wgpu::Buffer,
@@ -185,7 +215,7 @@ impl Context {
         if len == 0 {
             return Ok(Vec::new());
         }
-        let all: Vec<f32> = self.read(buffer, staging)?;
+        let all: Vec<f32> = self.read(buffer, staging).await?;
         Ok(self.tensors_of(&all, len, member))
     }
 
@@ -199,14 +229,14 @@ impl Context {
     }
 
     /// Copies a device buffer through `staging` to the host.
-    pub fn read<T: bytemuck::Pod>(
+    pub async fn read<T: bytemuck::Pod>(
         &self,
         buffer: &wgpu::Buffer,
         staging: &wgpu::Buffer,
     ) -> Result<Vec<T>> {
         let (_, answer) = self.begin_read(buffer, staging);
         self.wait()?;
-        self.finish_read(staging, &answer)
+        self.finish_read(staging, &answer).await
     }
 
     /// Asks for a copy of a device buffer in `staging`: what to wait for, and where the answer comes.
@@ -218,22 +248,26 @@ impl Context {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, staging.size());
         let index = self.queue.submit([encoder.finish()]);
-        let (sender, answer) = std::sync::mpsc::channel();
+        let ((sender, mapped), waker) = (mpsc::channel(), Arc::new(Mutex::new(None::<Waker>)));
+        let awaited = waker.clone();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
             let _ = sender.send(result);
+            if let Some(waker) = lock(&awaited).take() {
+                waker.wake();
+            }
         });
-        (index, answer)
+        (index, Answer { mapped, waker })
     }
 
     /// What a copy that is done holds.
-    pub fn finish_read<T: bytemuck::Pod>(
+    pub async fn finish_read<T: bytemuck::Pod>(
         &self,
         staging: &wgpu::Buffer,
         answer: &Answer,
     ) -> Result<Vec<T>> {
-        let mapped = answer.recv_timeout(PATIENCE);
+        let mapped = answer.heard().await;
         mapped
-            .map_err(|_| self.failed("no answer to a read".to_string()))?
+            .ok_or_else(|| self.failed("no answer to a read".to_string()))?
             .map_err(|e| self.failed(format!("reading back failed: {e}")))?;
         let view = staging.get_mapped_range(..);
         let view = view.map_err(|e| self.failed(format!("reading back failed: {e}")))?;
@@ -248,7 +282,7 @@ impl Context {
         self.wait_for(None)
     }
 
-    /// Waits for a submission, or for all.
+    /// Waits for a submission, or for all; in a browser for none.
     pub fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) };
         self.device.poll(poll).map_err(|e| self.failed(e.to_string()))?;

@@ -3,6 +3,7 @@
 use super::pipeline::Slots;
 use super::{lock, trust};
 use crate::error::{Error, Result};
+use crate::wait;
 use serde::Serialize;
 use std::sync::{Arc, Mutex};
 use wgpu::{Adapter, DeviceType, Instance, InstanceDescriptor};
@@ -58,7 +59,7 @@ impl DeviceInfo {
         ];
         let features = features.into_iter().filter(|f| available.contains(f.1));
         DeviceInfo {
-            name: info.name,
+            name: name(&info),
             backend: format!("{:?}", info.backend),
             kind: format!("{:?}", info.device_type),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
@@ -72,6 +73,14 @@ impl DeviceInfo {
             subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
             cooperative_matrices: cooperative_sizes(adapter),
         }
+    }
+}
+
+/// An adapter's name. A browser tells little of it.
+fn name(info: &wgpu::AdapterInfo) -> String {
+    match info.name.as_str() {
+        "" => format!("{:?}", info.backend),
+        name => name.to_string(),
     }
 }
 
@@ -98,9 +107,9 @@ fn rank(kind: DeviceType) -> u32 {
 }
 
 /// Every adapter that can compute, the preferred ones first.
-pub(super) fn adapters() -> Vec<Adapter> {
+pub(super) async fn adapters() -> Vec<Adapter> {
     let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
-    let mut list = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let mut list = instance.enumerate_adapters(wgpu::Backends::all()).await;
     list.retain(|adapter| adapter.get_downlevel_capabilities().is_webgpu_compliant());
     list.sort_by_key(|adapter| rank(adapter.get_info().device_type));
     list
@@ -125,10 +134,9 @@ impl Opened {
             lock(&heard).get_or_insert_with(|| error.to_string());
         }));
         let heard = failure.clone();
+        // One that was destroyed, which its handle allows, computes nothing any more and says so nowhere else.
         device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&heard).get_or_insert_with(|| format!("device lost: {message}"));
-            }
+            lock(&heard).get_or_insert_with(|| format!("device lost ({reason:?}): {message}"));
         });
         Opened { device, queue, failure, slots: Slots::default() }
     }
@@ -155,14 +163,14 @@ impl Scratch {
             *kept = None;
         }
         if kept.is_none() {
-            *kept = open(&self.adapter).ok();
+            *kept = wait::here(open(&self.adapter)).ok();
         }
         kept.clone()
     }
 }
 
 /// Opens an adapter with all its limits.
-pub(super) fn open(adapter: &Adapter) -> Result<Opened> {
+pub(super) async fn open(adapter: &Adapter) -> Result<Opened> {
     let available = adapter.features();
     // What profiling, 16-bit storage and launches without a buffer of parameters need, where it is there.
     // Workgroups of a grid hand over what they compute.
@@ -184,8 +192,11 @@ pub(super) fn open(adapter: &Adapter) -> Result<Opened> {
         memory_hints: wgpu::MemoryHints::Performance,
         ..Default::default()
     };
-    let opened = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| {
-        Error::Device(format!("the device '{}' could not be opened: {e}", adapter.get_info().name))
+    let opened = adapter.request_device(&descriptor).await.map_err(|e| {
+        Error::Device(format!(
+            "the device '{}' could not be opened: {e}",
+            name(&adapter.get_info())
+        ))
     });
     opened.map(|(device, queue)| Opened::new(device, queue))
 }
@@ -197,7 +208,7 @@ mod tests {
     /// One device serves all trials until it is lost; then there is another one, and the engine's own goes on.
     #[test]
     fn a_lost_device_for_trials_is_replaced() {
-        let Some(adapter) = adapters().into_iter().next() else {
+        let Some(adapter) = pollster::block_on(adapters()).into_iter().next() else {
             println!("SKIPPED: no GPU adapter was found");
             return;
         };

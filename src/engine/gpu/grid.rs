@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Fill, Resident, ResidentParams};
 use crate::recording::{Recording, Role};
 use crate::tensor::DType;
+use crate::wait;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -88,7 +89,7 @@ impl GpuEngine {
         let mut program = alone.load_arranged(&recording, &alone.store(), &[])?;
         for _ in 0..TRIES {
             program.run()?;
-            let words = program.read(progress.buffer, 2, None)?;
+            let words = wait::here(program.read(progress.buffer, 2, None))?;
             if words[1].to_bits() == 0 && words[0].to_bits() as usize == groups {
                 return Ok(true);
             }

@@ -35,6 +35,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Binding, BufferId, Cost, Op};
 use crate::recording::{Recording, Role};
 use crate::tensor::WORD_BYTES;
+use crate::wait;
 use pipeline::{Pipelines, Wanted};
 pub(in crate::engine) use program::LaterTensors;
 use program::{GpuLaunch, LaunchParams};
@@ -62,9 +63,15 @@ pub struct GpuEngine {
 }
 
 impl GpuEngine {
-    /// What every adapter of this machine is and offers, the preferred ones first.
+    /// What every adapter of this machine is and offers, the preferred ones first. In a browser none: see
+    /// [`GpuEngine::open_async`].
     pub fn devices() -> Vec<DeviceInfo> {
-        device::adapters().iter().map(DeviceInfo::new).collect()
+        wait::here(async { Ok(Self::devices_async().await) }).unwrap_or_default()
+    }
+
+    /// The same in a browser.
+    pub async fn devices_async() -> Vec<DeviceInfo> {
+        device::adapters().await.iter().map(DeviceInfo::new).collect()
     }
 
     /// Opens the adapter that `choose` picks from the list of [`GpuEngine::devices`]. `None` where it
@@ -73,12 +80,22 @@ impl GpuEngine {
     /// # Errors
     /// The device refuses to open.
     pub fn open(choose: impl FnOnce(&[DeviceInfo]) -> Option<usize>) -> Result<Option<Self>> {
-        let adapters = device::adapters();
+        wait::here(Self::open_async(choose))
+    }
+
+    /// The same where nothing may wait: in a browser, which has one adapter or none.
+    ///
+    /// # Errors
+    /// As [`GpuEngine::open`].
+    pub async fn open_async(
+        choose: impl FnOnce(&[DeviceInfo]) -> Option<usize>,
+    ) -> Result<Option<Self>> {
+        let adapters = device::adapters().await;
         let infos: Vec<_> = adapters.iter().map(DeviceInfo::new).collect();
         let Some(adapter) = choose(&infos).and_then(|index| adapters.get(index)) else {
             return Ok(None);
         };
-        let opened = device::open(adapter)?;
+        let opened = device::open(adapter).await?;
         Ok(Some(Self::new(DeviceInfo::new(adapter), opened, Some(Scratch::new(adapter)))))
     }
 
@@ -99,7 +116,7 @@ impl GpuEngine {
         // A driver on the CPU has few workgroups at once, and loads cost it more than registers.
         let (tile, thread_rows) = (None, if info.software { 4 } else { 1 });
         let group_limits = sequences::group_limits(&limits, info.software);
-        let measures = scratch.is_some() && !info.software;
+        let measures = scratch.is_some() && !info.software && wait::WAITS;
         let context = Context {
             info,
             device,

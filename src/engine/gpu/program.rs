@@ -56,9 +56,9 @@ pub(in crate::engine) struct LaterTensors {
 
 impl LaterTensors {
     /// Waits for them, but for nothing that was submitted behind them.
-    pub fn wait(self) -> Result<Vec<f32>> {
+    pub async fn wait(self) -> Result<Vec<f32>> {
         self.context.wait_for(Some(self.index))?;
-        let all: Vec<f32> = self.context.finish_read(&self.staging, &self.answer)?;
+        let all: Vec<f32> = self.context.finish_read(&self.staging, &self.answer).await?;
         Ok(self.context.tensors_of(&all, self.len, None))
     }
 }
@@ -165,7 +165,7 @@ impl GpuProgram {
         Ok(())
     }
 
-    pub(in crate::engine) fn read(
+    pub(in crate::engine) async fn read(
         &self,
         id: BufferId,
         len: usize,
@@ -173,12 +173,10 @@ impl GpuProgram {
     ) -> Result<Vec<f32>> {
         let buffer = &self.buffers[id.0];
         self.check_usage(buffer, wgpu::BufferUsages::COPY_SRC, "COPY_SRC")?;
-        let read = |staging| self.context.read_tensors(buffer, staging, len, member);
-        match self.staging.get(&id) {
-            Some(staging) => read(staging),
-            // A host's buffer may be longer than the tensor.
-            None => read(&self.context.staging((len * WORD_BYTES) as u64)),
-        }
+        let staging = self.staging.get(&id).cloned();
+        // A host's buffer may be longer than the tensor.
+        let own = || self.context.staging((len * WORD_BYTES) as u64);
+        self.context.read_tensors(buffer, &staging.unwrap_or_else(own), len, member).await
     }
 
     /// Asks for the tensors of all members, as they are behind what was submitted so far.

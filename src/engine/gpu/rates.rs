@@ -3,13 +3,14 @@
 use super::pipeline::{self, Wanted};
 use super::tuning::{Tuning, key};
 use super::{Cooperative, DeviceInfo, GpuEngine, GpuProgram, lock};
+use crate::clock::Instant;
 use crate::error::Result;
 use crate::kernel::{COOPERATIVE_TILES, Fill, Matmul, Op, Operand, TILES, TileRate};
 use crate::recording::{Recording, Role};
 use crate::tensor::DType;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A recording whose products take so many floating-point operations has its device measured first.
 const LARGE: u64 = 20_000_000_000;

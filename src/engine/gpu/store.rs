@@ -52,11 +52,7 @@ impl GpuStore {
             return Err(Error::shape(name, &[found], &[len]));
         }
         if found != Some(len) {
-            let scope = context.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-            let tensor = Tensor::new(context, name, len);
-            if let Some(error) = pollster::block_on(scope.pop()) {
-                return Err(context.failed(error.to_string()));
-            }
+            let tensor = context.caught(|| Ok(Tensor::new(context, name, len)))?;
             values.insert(name.to_string(), tensor);
         }
         if let Some(tensor) = values.get_mut(name) {
@@ -70,12 +66,13 @@ impl GpuStore {
     }
 
     /// The tensor of a member, or of all one after another.
-    pub fn get(&self, name: &str, member: Option<usize>) -> Result<Option<Vec<f32>>> {
-        let Some(Tensor { len, buffer, .. }) = lock(&self.values).get(name).cloned() else {
+    pub async fn get(&self, name: &str, member: Option<usize>) -> Result<Option<Vec<f32>>> {
+        let found = lock(&self.values).get(name).cloned();
+        let Some(Tensor { len, buffer, .. }) = found else {
             return Ok(None);
         };
         let staging = self.context.staging(buffer.size());
-        self.context.read_tensors(&buffer, &staging, len, member).map(Some)
+        self.context.read_tensors(&buffer, &staging, len, member).await.map(Some)
     }
 
     pub fn members(&self) -> usize {

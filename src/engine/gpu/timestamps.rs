@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::error::{Error, Result};
+use crate::wait;
 
 /// Spans in one set of queries: a beginning and an end each.
 const SPANS: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
@@ -72,7 +73,7 @@ impl Timestamps {
             }
         }
         context.queue.submit([encoder.finish()]);
-        let words: Vec<u32> = context.read(&resolved, &context.staging(size))?;
+        let words: Vec<u32> = wait::here(context.read(&resolved, &context.staging(size)))?;
         let ticks = |i: usize| u64::from(words[2 * i]) | u64::from(words[2 * i + 1]) << 32;
         let zero = *context.zero_tick.get_or_init(|| ticks(0));
         let period = f64::from(context.queue.get_timestamp_period());

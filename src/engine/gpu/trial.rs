@@ -4,6 +4,7 @@
 use super::grid::{known_resident, set_known_resident};
 use super::sequences::{REFUSED, Run, Runs, STEPS, candidate, together, way};
 use super::{Cooperative, DeviceInfo, GpuEngine};
+use crate::clock::Instant;
 use crate::engine::Strategy;
 use crate::error::Result;
 use crate::kernel::{
@@ -12,10 +13,11 @@ use crate::kernel::{
 };
 use crate::recording::{Launch, Recording, Role};
 use crate::tensor::DType;
+use crate::wait;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a measurement of the two ways may take.
 const BUDGET: Duration = Duration::from_millis(200);
@@ -180,7 +182,7 @@ impl GpuEngine {
             program.run()?;
             let mut values = Vec::new();
             for (_, out) in &outputs {
-                values.extend(program.read(out.buffer, out.len, None)?);
+                values.extend(wait::here(program.read(out.buffer, out.len, None))?);
             }
             results.push(values);
         }

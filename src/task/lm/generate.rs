@@ -7,6 +7,7 @@ use crate::kernel::BufferId;
 use crate::schedule::Recorder;
 use crate::task::{TaskModel, load_recording};
 use crate::tensor::{NamedTensors, require_shapes};
+use crate::wait;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -130,10 +131,10 @@ impl Generator {
         &self.model
     }
 
-    fn read_token(&mut self, token: u32) -> Result<()> {
+    async fn read_token(&mut self, token: u32) -> Result<()> {
         self.program.write_u32(self.ids, &[token])?;
         self.program.run()?;
-        self.next = self.program.read(self.logits)?;
+        self.next = self.program.read_async(self.logits).await?;
         Ok(())
     }
 
@@ -142,8 +143,16 @@ impl Generator {
     /// # Errors
     /// A character that the model does not know; the device failed.
     pub fn read(&mut self, prompt: &str) -> Result<()> {
+        wait::here(self.read_async(prompt))
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`Generator::read`].
+    pub async fn read_async(&mut self, prompt: &str) -> Result<()> {
         for token in self.model.vocabulary().encode(prompt)? {
-            self.read_token(token)?;
+            self.read_token(token).await?;
         }
         Ok(())
     }
@@ -154,11 +163,19 @@ impl Generator {
     /// # Errors
     /// The device failed, or the model's weights give no numbers.
     pub fn write(&mut self) -> Result<usize> {
+        wait::here(self.write_async())
+    }
+
+    /// The same in a browser. Elsewhere this thread waits.
+    ///
+    /// # Errors
+    /// As [`Generator::write`].
+    pub async fn write_async(&mut self) -> Result<usize> {
         if self.next.is_empty() {
             self.next = vec![0.0; self.model.vocabulary().len()];
         }
         let token = self.options.draw(&self.next, || self.random.random::<f64>())?;
-        self.read_token(token as u32)?;
+        self.read_token(token as u32).await?;
         Ok(token)
     }
 }
