@@ -11,7 +11,7 @@ use recurra::format::onnx::{
     AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, ValueInfoProto, read_tensor, tensor_proto, write_model,
 };
-use recurra::graph::{Model, Value};
+use recurra::graph::{Model, Session, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -109,6 +109,104 @@ fn a_voice_detector_over_a_minute_of_speech() {
         let difference = difference(&name, &got, &want[&name]);
         println!("{name}: {difference:.1e}");
         assert!(difference <= 1e-4, "{name}: {difference:.1e}");
+    }
+}
+
+/// The same frame by frame: a session keeps the layer loaded, its states go through the caller's hands.
+#[test]
+fn a_voice_detector_in_a_session() {
+    let Some(data) = data_folder("pretrained_silero_vad") else { return };
+    let model = Model::read(&data.join("silero_vad_16k_sequence.onnx")).unwrap();
+    let [probability, states @ ..] = &model.graph.outputs[..] else { panic!() };
+    let names = [probability, &states[0], &states[1]].map(|port| port.name.clone());
+    let x = frames(&data.join("test.wav"));
+    for engine in engines() {
+        let count = if engine.kind() == "cpu" { 200 } else { 5 };
+        let mut session = Session::new(&engine, model.clone()).unwrap();
+        let zeros = Value::F32(ArrayD::zeros(IxDyn(&[1, 1, 128])));
+        let whole = x.slice(ndarray::s![..count, ..]).to_owned();
+        let inputs = |x: Array2<f32>, h: &Value, c: &Value| {
+            let x = ("input".to_string(), Value::F32(x.into_dyn()));
+            BTreeMap::from([x, ("h".to_string(), h.clone()), ("c".to_string(), c.clone())])
+        };
+        let want = model.run(&engine, inputs(whole.clone(), &zeros, &zeros)).unwrap();
+        let (mut h, mut c) = (zeros.clone(), zeros);
+        let mut said = Vec::new();
+        for frame in whole.rows() {
+            let frame = frame.to_owned().insert_axis(ndarray::Axis(0));
+            let mut outputs: BTreeMap<_, _> =
+                session.run(inputs(frame, &h, &c)).unwrap().into_iter().collect();
+            let mut take = |name: &String| outputs.remove(name).unwrap();
+            let Value::F32(probability) = take(&names[0]) else { panic!() };
+            said.extend(probability);
+            (h, c) = (take(&names[1]), take(&names[2]));
+        }
+        let Value::F32(all) = &want[0].1 else { panic!() };
+        let apart = said.iter().zip(all).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{}: {apart:.1e}", engine.name());
+        assert!(said.len() == count && all.len() == count && apart <= 1e-5, "{apart:.1e}");
+    }
+}
+
+/// A session gives the bits of a run by itself: for one size after another, with lengths and without, and where an input
+/// takes the place of a weight that is its default, for that run alone.
+#[test]
+fn a_session_is_a_run_each_time() {
+    let random = |shape: &[usize], seed: usize| {
+        let len = shape.iter().product();
+        let values = (0..len).map(|k| ((k * 7919 + seed * 104_729) % 1000) as f32 / 700.0 - 0.7);
+        Value::F32(ArrayD::from_shape_vec(IxDyn(shape), values.collect()).unwrap())
+    };
+    let node = NodeProto {
+        input: ["x", "w", "r", "", "lengths"].map(String::from).to_vec(),
+        output: ["y", "hn"].map(String::from).to_vec(),
+        op_type: "GRU".to_string(),
+        attribute: vec![AttributeProto {
+            name: "direction".to_string(),
+            s: Some(b"bidirectional".to_vec()),
+            r#type: AttributeType::String.into(),
+            ..AttributeProto::default()
+        }],
+        ..NodeProto::default()
+    };
+    // W is what a node makes of a constant, and R the default of an input.
+    let same = NodeProto {
+        input: vec!["constant".to_string()],
+        output: vec!["w".to_string()],
+        op_type: "Identity".to_string(),
+        ..NodeProto::default()
+    };
+    let (w, r) = (random(&[2, 12, 3], 1), random(&[2, 12, 4], 2));
+    let mut proto = one_node(node, vec![tensor_proto("constant", &w), tensor_proto("r", &r)]);
+    let graph = proto.graph.as_mut().unwrap();
+    graph.node.insert(0, same);
+    graph.input.retain(|port| port.name != "w");
+    graph.input.push(ValueInfoProto { name: "r".to_string(), r#type: None });
+    let model = Model::new(proto, Path::new("session.onnx")).unwrap();
+    for engine in engines() {
+        let mut session = Session::new(&engine, model.clone()).unwrap();
+        let mut firsts = Vec::new();
+        for (number, [time, batch]) in
+            [[5, 2], [1, 1], [5, 2], [5, 2], [3, 4], [2, 2], [7, 1], [1, 1]].into_iter().enumerate()
+        {
+            let mut inputs = BTreeMap::from([("x".to_string(), random(&[time, batch, 3], 3))]);
+            let shorter = |row: usize| (time - row % 2.min(time)) as i64;
+            let lengths =
+                (0..batch).map(|row| if number == 3 { shorter(row) } else { time as i64 });
+            let lengths = ndarray::Array1::from_iter(lengths).into_dyn();
+            inputs.insert("lengths".to_string(), Value::I64(lengths));
+            if number == 2 {
+                inputs.insert("r".to_string(), random(&[2, 12, 4], 9));
+            }
+            let got = session.run(inputs.clone()).unwrap();
+            assert_eq!(got, model.run(&engine, inputs).unwrap(), "run {number} on {engine:?}");
+            firsts.push(got);
+        }
+        // The weights of run 2 and the lengths of run 3 are others than those of run 0, and those of the last run not.
+        assert!(firsts[0] != firsts[2] && firsts[0] != firsts[3]);
+        assert_eq!(firsts[1], firsts[7]);
+        let missing = session.run(BTreeMap::new()).unwrap_err().to_string();
+        assert!(missing.contains("'x'") && missing.contains("missing"), "{missing}");
     }
 }
 

@@ -46,7 +46,8 @@ export GALLIVM_PERF="${GALLIVM_PERF:-nopt}"
 # nextest fills the cores over the borders of test programs; it has no documentation tests.
 if cargo nextest --version >/dev/null 2>&1; then
     cargo test --release --doc
-    cargo nextest run --release --no-fail-fast
+    # The examples are compiled by whatever looks at all targets.
+    cargo nextest run --release --no-fail-fast --lib --bins --tests
 else
     cargo test --release --no-fail-fast
 fi

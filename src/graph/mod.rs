@@ -1,7 +1,7 @@
 //! Runs ONNX graphs: recurrent operators on an engine, the small glue around them on the host.
 //!
 //! [`Model::read`] decodes a file, [`Model::run`] walks its nodes in the order of the file, which ONNX
-//! wants to be topological. What isn't supported is named with its node before anything runs, and
+//! wants to be topological; a [`Session`] does so again and again, with its layers loaded. What isn't supported is named with its node before anything runs, and
 //! nothing is guessed. `walk` has the scopes, `call` is a node beside its inputs; the operators are in
 //! `elementwise`, `shape`, `slice`, `linear`, `conv`, `reduce`; `recurrent` turns a node into a
 //! [`RecurrentNode`], and `operator` runs that.
@@ -29,3 +29,4 @@ pub use node::{Direction, RecurrentCell, RecurrentNode, States};
 pub use operator::run_recurrent;
 pub use recurrent::{Options, Weights, decode, options};
 pub(crate) use support::unknown_attribute;
+pub use walk::Session;

@@ -4,7 +4,7 @@ use super::activation::Activation;
 use super::call::Call;
 use super::model::Node;
 use super::node::{Direction, RecurrentCell, RecurrentNode, States};
-use super::operator::run_recurrent;
+use super::operator::Layers;
 use crate::cell::{GateOrder, reorder_gates};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -226,11 +226,33 @@ fn peephole(p: ArrayView1<'_, f32>, coupled: bool) -> Array1<f32> {
     }
 }
 
-/// Runs a recurrent node: Y, Y_h and, of the LSTM, Y_c.
-pub fn run(call: &Call<'_>) -> Result<Vec<Value>> {
+/// Which inputs of a node are weights: W, R, B and P.
+pub const WEIGHTS: [usize; 4] = [1, 2, 3, 7];
+
+/// A layer that stays loaded.
+pub struct Kept {
+    node: RecurrentNode,
+    layers: Layers,
+}
+
+/// Runs a recurrent node: Y, Y_h and, of the LSTM, Y_c. `before` is what stayed loaded of the same node's last run; with
+/// `lasting` weights it is known to be the same layer.
+pub fn run(call: &Call<'_>, before: Option<Kept>, lasting: bool) -> Result<(Vec<Value>, Kept)> {
     let options = read_options(call)?;
+    let mut kept = match before {
+        Some(kept) if lasting => kept,
+        before => {
+            let node = read_layer(call, &options)?;
+            let same = before.filter(|kept| kept.node == node);
+            same.unwrap_or_else(|| Kept { node, layers: Layers::default() })
+        }
+    };
+    let outputs = run_kept(call, &options, &mut kept)?;
+    Ok((outputs, kept))
+}
+
+fn read_layer(call: &Call<'_>, options: &Options) -> Result<RecurrentNode> {
     let needed = |place: usize| call.fail(format!("input {place} is left out"));
-    let x = call.axes_of::<Ix3>(0)?.ok_or_else(|| needed(0))?;
     let lstm = options.cell == RecurrentCell::Lstm;
     let weights = Weights {
         w: call.axes_of::<Ix3>(1)?.ok_or_else(|| needed(1))?,
@@ -238,7 +260,13 @@ pub fn run(call: &Call<'_>) -> Result<Vec<Value>> {
         b: call.axes_of::<Ix2>(3)?,
         p: if lstm { call.axes_of::<Ix2>(7)? } else { None },
     };
-    let node = decode(&call.node.title(), &options, weights)?;
+    decode(&call.node.title(), options, weights)
+}
+
+fn run_kept(call: &Call<'_>, options: &Options, kept: &mut Kept) -> Result<Vec<Value>> {
+    let Kept { node, layers } = kept;
+    let lstm = options.cell == RecurrentCell::Lstm;
+    let x = call.axes_of::<Ix3>(0)?.ok_or_else(|| call.fail("input 0 is left out"))?;
     // [T, B, I] and [D, B, H] from the layout with the batch first.
     let turn = |view: ArrayView3<'_, f32>| {
         let view = match options.batch_first {
@@ -265,7 +293,7 @@ pub fn run(call: &Call<'_>) -> Result<Vec<Value>> {
     };
     let initial = States { h: state(5)?, c: if lstm { state(6)? } else { None } };
     let lengths = lengths(call, time, batch)?;
-    let (y, last) = run_recurrent(call.engine, &node, x.view(), lengths.as_deref(), &initial)?;
+    let (y, last) = layers.run(call.engine, node, x.view(), lengths.as_deref(), &initial)?;
     // [T, D, B, H] to [B, T, D, H].
     let y = y.into_dyn();
     let y = if options.batch_first { y.permuted_axes(IxDyn(&[2, 0, 1, 3])) } else { y };
