@@ -10,6 +10,9 @@
 //     COLUMNS    Σ_k d_r(later)[k]·U[k,j] → d_columns, the gradient of a convolution's columns: of
 //                all gates together, or a part for each whose mask is its own (OF_CANDIDATE: of n)
 //     INITIAL    ends the sweep: carry_h + Σ_k d_r(later)[k]·U[k,j] → carry_h
+#ifdef MATRICES
+enable wgpu_cooperative_matrix;
+#endif
 #import shared/step
 #ifdef HAS_states
 #import shared/states
@@ -26,6 +29,25 @@
 #import shared/from_columns
 #endif
 
+const PARTS = #{PARTS}u;
+
+#ifdef MATRICES
+#import shared/step_matrices
+
+fn source_of(gate: u32, row: u32, k: u32) -> f32 {
+    return source(gate, row, k);
+}
+
+// Where the weights of the block's units begin, at a term.
+fn first_weight(block: Block, gate: u32, k: u32) -> u32 {
+    return weight_index(gate, block.first_k + k, block.unit - block.head_unit);
+}
+
+fn weight_of(block: Block, gate: u32, column: u32, k: u32) -> f32 {
+    return weight(gate, block.first_k + k, block.unit - block.head_unit + column);
+}
+
+#else
 const TILE = 16u;
 const DEPTH = 32u;
 // A thread computes every THREAD_ROWS-th row of the tile, of SPAN units that are TILE apart.
@@ -33,12 +55,12 @@ const THREAD_ROWS = #{THREAD_ROWS}u;
 const SPAN = #{SPAN_COUNT}u;
 const WIDE = TILE * SPAN;
 const THREADS = TILE * THREAD_ROWS;
-const PARTS = #{PARTS}u;
 
 #ifndef BY_UNIT
 const LINE = DEPTH / 4u;
 var<workgroup> d_tile: array<vec4<f32>, TILE * LINE>;    // [row][k / 4]
 var<workgroup> w_tile: array<vec4<f32>, LINE * WIDE>;    // [k / 4][unit]
+#endif
 #endif
 
 #ifndef FROM_COLUMNS
@@ -121,6 +143,42 @@ fn epilogue(row: u32, unit: u32, product: f32, heard: bool) {
 #endif
 }
 
+#ifdef MATRICES
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(local_invocation_index) index: u32,
+) {
+#paste shared/step_block
+#ifdef COMPLETE_DH
+    // The last step has no later one to hear from.
+    let heard = p.later != NONE;
+#else
+    let heard = true;
+#endif
+    if heard {
+        multiply(block, subgroup, index);
+    }
+#for E in #{EACH}
+    {
+        let at = index + #{E}u * THREADS;
+        let row = block.row + at / MATRIX;
+        let unit = block.unit + at % MATRIX;
+        if at < ROWS * MATRIX && row < p.batch && unit < block.end_unit {
+            var sum = 0.0;
+#for P in #{PLANES}
+            if heard {
+                sum += masked(#{P}u, row, unit, total_#{E}[#{P}]);
+                set_part(#{P}u, row, unit, total_#{E}[#{P}]);
+            }
+#end
+            epilogue(row, unit, sum, heard);
+        }
+    }
+#end
+}
+#else
 @compute @workgroup_size(16, #{THREAD_ROWS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -255,3 +313,4 @@ fn main(
 #endif
 #endif
 }
+#endif

@@ -5,6 +5,9 @@
 //     CANDIDATE  reset-before GRU: n from the product with r⊙h, then the new state
 //     PROJECT    h(t+1) = r, from the LSTM's unprojected output
 //     PRODUCT    recurrent[t] = r, for the norm kernels (reset-before GRU: twice, from FIRST_GATE on)
+#ifdef MATRICES
+enable wgpu_cooperative_matrix;
+#endif
 #import shared/activations
 #import shared/step
 #ifndef PHASE_PRODUCT
@@ -15,6 +18,23 @@
 #endif
 #import shared/forward
 
+#ifdef MATRICES
+#import shared/step_matrices
+
+fn source_of(number: u32, row: u32, k: u32) -> f32 {
+    return source(row, k, number);
+}
+
+// Where the weights of the block's units begin, at a term.
+fn first_weight(block: Block, gate: u32, k: u32) -> u32 {
+    return weight_index(gate, block.unit, k);
+}
+
+fn weight_of(block: Block, gate: u32, column: u32, k: u32) -> f32 {
+    return weight(gate, block.unit + column, k);
+}
+
+#else
 // A workgroup computes TILE batch rows by TILE units, DEPTH terms of the product at a time; a thread one
 // unit of every THREAD_ROWS-th row.
 const TILE = 16u;
@@ -40,6 +60,7 @@ fn tile_term(at: u32, i: u32) -> f32 {
     return h_tile[at][i];
 }
 #import shared/gates_#{PRODUCTS}
+#endif
 #endif
 
 // Term k of the product's left operand.
@@ -95,6 +116,27 @@ fn epilogue(row: u32, unit: u32, products: array<f32, PRODUCTS>) {
 #endif
 }
 
+#ifdef MATRICES
+@compute @workgroup_size(#{THREADS})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(local_invocation_index) index: u32,
+) {
+#paste shared/step_block
+    multiply(block, subgroup, index);
+#for E in #{EACH}
+    {
+        let at = index + #{E}u * THREADS;
+        let row = block.row + at / MATRIX;
+        let unit = block.unit + at % MATRIX;
+        if at < ROWS * MATRIX && row < p.batch && unit < block.end_unit {
+            epilogue(row, unit, total_#{E});
+        }
+    }
+#end
+}
+#else
 @compute @workgroup_size(16, #{THREAD_ROWS})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -196,3 +238,4 @@ fn main(
 #endif
 #endif
 }
+#endif

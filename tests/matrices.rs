@@ -9,9 +9,9 @@ use recurra::conformance::{
     RecurrentCase, random_case, record_case, recurrent_cases_in_f16, recurrent_reports,
 };
 use recurra::engine::{Cooperative, Engine, GpuEngine, Strategy};
-use recurra::kernel::{GroupLimits, Matrices, Op, shader::Fault};
+use recurra::kernel::{GroupLimits, Matrices, Op, StepMatrices, shader::Fault};
 use recurra::layer::{Direction, Merge, Recurrent};
-use recurra::recording::Recording;
+use recurra::recording::{Launch, Recording};
 use recurra::tensor::Precision;
 use std::collections::BTreeMap;
 
@@ -223,6 +223,82 @@ fn columns_and_slices_conform() {
         assert!(seen.iter().any(|found| found.columns > 1), "{seen:?}");
         assert!(columns(&seen[0]) > columns(&seen[1]), "{seen:?}");
         assert!(columns(&seen[2]) > columns(&seen[1]), "{seen:?}");
+    }
+}
+
+/// Steps that have a launch each, with their products in matrices.
+fn steps(gpu: &GpuEngine) -> Engine {
+    Engine::Gpu(gpu.clone()).with_strategy(Strategy::Step).unwrap()
+}
+
+/// How the steps of a recording go in matrices, by what they are.
+fn steps_in_matrices(engine: &Engine, recording: &Recording) -> BTreeMap<String, StepMatrices> {
+    let of = |launch: &Launch| match &launch.op {
+        Op::StepForward(op) => Some((format!("forward {:?}", op.phase), op.kind.matrices?)),
+        Op::StepBackward(op) => Some((format!("backward {:?}", op.phase), op.kind.matrices?)),
+        _ => None,
+    };
+    engine.arranged(recording).launches().iter().filter_map(of).collect()
+}
+
+/// Cells whose steps are of every phase, and of weights that lie in whole matrices.
+fn stepped() -> Vec<RecurrentCase> {
+    let mut list = Vec::new();
+    for hidden in [27, 32] {
+        let mut of = |cell: CellKind, change: &dyn Fn(&mut RecurrentCase)| {
+            let mut case = odd(cell);
+            (case.stack.hidden, case.time) = (hidden, 4);
+            change(&mut case);
+            list.push(case);
+        };
+        for cell in [CellKind::RnnTanh, CellKind::Lstm, CellKind::Gru, CellKind::GruResetBefore] {
+            of(cell, &|_| {});
+            of(cell, &|case| case.stack.cell.layer_norm = Some(1e-3));
+        }
+        of(CellKind::Lstm, &|case| case.stack.cell.projection = Some(hidden / 2));
+        of(CellKind::Lstm, &|case| {
+            case.stack.cell.projection = Some(hidden / 2);
+            case.stack.cell.layer_norm = Some(1e-3);
+        });
+        // More rows than two matrices, and masks of each gate's own.
+        of(CellKind::Lstm, &|case| (case.batch, case.stack.per_gate) = (37, true));
+    }
+    list
+}
+
+#[test]
+fn steps_conform() {
+    let Some(gpu) = gpu() else { return };
+    let engine = steps(&gpu);
+    let (mut failed, mut counts) = (Vec::new(), BTreeMap::new());
+    for case in stepped().into_iter().chain(cases().step_by(4)) {
+        let found = steps_in_matrices(&engine, &record_case(&case).unwrap());
+        for (name, cut) in &found {
+            *counts.entry((name.clone(), cut.whole)).or_insert(0) += 1;
+        }
+        if found.is_empty() {
+            continue;
+        }
+        for report in recurrent_reports(&engine, &case).unwrap() {
+            if !report.pass {
+                failed.push(format!("{report:?}"));
+            }
+        }
+    }
+    println!("{counts:?}");
+    assert!(failed.is_empty(), "{} of {counts:?}:\n{}", failed.len(), failed.join("\n"));
+    let seen = |name: &str, whole| counts.get(&(name.to_string(), whole)).is_some_and(|&n| n > 0);
+    for phase in ["Cell", "Candidate", "Project", "Product", "CandidateProduct"] {
+        assert!(
+            [true, false].iter().all(|&whole| seen(&format!("forward {phase}"), whole)),
+            "{phase}"
+        );
+    }
+    for phase in ["Cell", "Candidate", "Project", "Unproject", "Raw", "Initial"] {
+        assert!(
+            [true, false].iter().all(|&whole| seen(&format!("backward {phase}"), whole)),
+            "{phase}"
+        );
     }
 }
 

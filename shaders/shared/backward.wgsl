@@ -4,8 +4,12 @@ const MASKS = #{MASKS}u;
 #import shared/recurrent_block
 
 #ifdef HAS_w
+fn weight_index(gate: u32, k: u32, column: u32) -> u32 {
+    return p.w_offset + (gate * p.hidden + k) * p.depth + column;
+}
+
 fn weight(gate: u32, k: u32, column: u32) -> f32 {
-    return w[p.w_offset + (gate * p.hidden + k) * p.depth + column];
+    return w[weight_index(gate, k, column)];
 }
 #endif
 

@@ -3,8 +3,12 @@ const PRODUCTS = #{PRODUCTS}u;   // gates of this phase
 // Left operands: one for all gates, or h under each gate's own mask.
 const SOURCES = #{SOURCES}u;
 
+fn weight_index(gate: u32, unit: u32, k: u32) -> u32 {
+    return p.w_offset + (gate * p.hidden + unit) * p.depth + k;
+}
+
 fn weight(gate: u32, unit: u32, k: u32) -> f32 {
-    return w[p.w_offset + (gate * p.hidden + unit) * p.depth + k];
+    return w[weight_index(gate, unit, k)];
 }
 
 #ifdef PHASE_CELL

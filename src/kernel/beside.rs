@@ -156,7 +156,8 @@ pub(super) fn of_launches(text: &str, bindings: &[Binding], items: usize, member
         if count > 1 {
             let load = |index: &str| format!("beside_load_{name}({index})");
             let store = |index: &str, value: &str| format!("beside_store_{name}({index}, {value})");
-            text = rewritten(&text, name, &load, &store);
+            // Kernels that take addresses stay alone.
+            text = rewritten(&text, name, &load, &store, &load);
             text =
                 text.replace(&format!("arrayLength(&{name})"), &format!("beside_length_{name}()"));
             choices.push_str(&choice(&binding, count));

@@ -27,7 +27,7 @@ pub(super) fn of_members(text: &str, bindings: &[Binding], members: u32) -> Stri
 
 fn moved(text: &str, name: &str) -> String {
     let place = |index: &str| format!("{name}[of_{name} + ({index})]");
-    rewritten(text, name, &place, &|index, value| format!("{} = {value}", place(index)))
+    rewritten(text, name, &place, &|index, value| format!("{} = {value}", place(index)), &place)
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 use super::places::rewritten;
 
 /// The text with each `name[…]` of a storage buffer of f16 (in vectors of four on request) converted:
-/// `f32(name[i])` where it is read, `name[i] = f16(value)` where it is written. Comments stay.
+/// `f32(name[i])` where it is read, `name[i] = f16(value)` where it is written, `&name[i]` as it is. Comments stay.
 pub(super) fn converted(text: &str, name: &str, vectors: bool) -> String {
     let (wide, short) = if vectors { ("vec4<f32>", "vec4<f16>") } else { ("f32", "f16") };
     let load = |index: &str| format!("{wide}({name}[{index}])");
     let store = |index: &str, value: &str| format!("{name}[{index}] = {short}({value})");
-    rewritten(text, name, &load, &store)
+    let address = |index: &str| format!("{name}[{index}]");
+    rewritten(text, name, &load, &store, &address)
 }
 
 #[cfg(test)]
@@ -30,6 +31,9 @@ mod tests {
             ("ax[i] = p.x[i] + x_[i];", "ax[i] = p.x[i] + x_[i];"),
             ("y = z; // x[i] = 3\nx[0] = 1.0;", "y = z; // x[i] = 3\nx[0] = f16(1.0);"),
             ("let n = x;", "let n = x;"),
+            ("load(&x[i + u32(x[j])], 8u);", "load(&x[i + u32(f32(x[j]))], 8u);"),
+            ("if a && x[i] > 0.0 {", "if a && f32(x[i]) > 0.0 {"),
+            ("if a &&x[i] > 0.0 {", "if a &&f32(x[i]) > 0.0 {"),
         ] {
             assert_eq!(converted(text, "x", false), want);
         }

@@ -78,7 +78,8 @@ pub use scan::{SCAN_BLOCK, ScanBackward, ScanForward};
 pub use slope::{Slope, SlopeParams};
 pub use step::{
     BackwardPhase, ForwardPhase, GroupLimits, Matrices, NONE, RESET, SequenceBackward, SequenceCut,
-    SequenceForward, StepBackward, StepForward, StepKind, StepParams, Team, VALID, Wait, Zoneout,
+    SequenceForward, StepBackward, StepForward, StepKind, StepMatrices, StepParams, Team, VALID,
+    Wait, Zoneout,
 };
 pub use sum_parts::{SumParts, SumPartsParams};
 pub use tile::{COOPERATIVE_TILES, CooperativeTile, TILES, Tile, TileRate};

@@ -1,14 +1,16 @@
 //! The places of a shader that index a storage buffer, found and written anew.
 
 /// The text with each `name[index]` outside comments in another form: `load` of the index where it is read,
-/// `store` of the index and the value where it is written. `name[i] += value` is written out.
+/// `store` of the index and the value where it is written, `address` of the index behind an `&`. `name[i] += value` is
+/// written out.
 pub(super) fn rewritten(
     text: &str,
     name: &str,
     load: &dyn Fn(&str) -> String,
     store: &dyn Fn(&str, &str) -> String,
+    address: &dyn Fn(&str) -> String,
 ) -> String {
-    let again = |text: &str| rewritten(text, name, load, store);
+    let again = |text: &str| rewritten(text, name, load, store, address);
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = next(rest, name) {
@@ -17,6 +19,10 @@ pub(super) fn rewritten(
         let Some(end) = closing(&from[name.len()..]).map(|i| name.len() + i + 1) else { break };
         let index = again(&from[name.len() + 1..end - 1]);
         rest = &from[end..];
+        if before.ends_with('&') && !before.ends_with("&&") {
+            out.push_str(&address(&index));
+            continue;
+        }
         let after = rest.trim_start();
         let operator = ["+=", "*=", "-="].into_iter().find(|op| after.starts_with(op));
         let plain = after.starts_with('=') && !after.starts_with("==");

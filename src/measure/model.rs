@@ -221,6 +221,8 @@ fn product_precision(recording: &Recording, launch: &Launch) -> Precision {
     let in_matrices = match &launch.op {
         Op::SequenceForward(op) => op.cut.matrices.is_some(),
         Op::SequenceBackward(op) => op.cut.matrices.is_some(),
+        Op::StepForward(op) => op.kind.matrices.is_some(),
+        Op::StepBackward(op) => op.kind.matrices.is_some(),
         _ => false,
     };
     if in_matrices {

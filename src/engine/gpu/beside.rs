@@ -316,6 +316,8 @@ fn may_join(context: &Context, recording: &Recording, launch: &Launch) -> bool {
             let matrices = half() && !context.offered().is_empty();
             !op.sums_blocks() && work <= large && !matrices
         }
+        Op::StepForward(op) if op.kind.matrices.is_some() => false,
+        Op::StepBackward(op) if op.kind.matrices.is_some() => false,
         op => op.kernel().bindings().iter().all(|binding| !binding.shared),
     }
 }

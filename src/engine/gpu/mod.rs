@@ -13,6 +13,7 @@ mod products;
 mod program;
 mod rates;
 mod sequences;
+mod steps;
 mod store;
 mod subgroups;
 mod timestamps;

@@ -102,6 +102,7 @@ fn with_thread_rows(op: &Op, rows: usize) -> Op {
     let mut op = op.clone();
     if let Op::StepForward(StepForward { kind, .. }) | Op::StepBackward(StepBackward { kind, .. }) =
         &mut op
+        && kind.matrices.is_none()
     {
         kind.thread_rows = rows;
     }

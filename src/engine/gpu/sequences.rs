@@ -4,6 +4,7 @@
 //! sequence kernel here, where the device and the shape are served by it and it is the faster way.
 
 use super::grid::known_resident;
+use super::steps::KnownSteps;
 use super::tuning::key;
 use super::{Context, Cooperative, DeviceInfo, GpuEngine, lock};
 use crate::engine::{Choice, Strategy};
@@ -84,7 +85,10 @@ impl GpuEngine {
         foreign: &[BufferId],
     ) -> Cow<'a, Recording> {
         if self.context.strategy == Strategy::Step {
-            return Cow::Borrowed(recording);
+            return match self.context.cooperative {
+                Cooperative::Tile(_) => Cow::Owned(self.each_in_matrices(recording)),
+                _ => Cow::Borrowed(recording),
+            };
         }
         let most = self.most_bytes(recording);
         let ordered = match foreign {
@@ -113,10 +117,16 @@ impl GpuEngine {
     /// A recording with the steps put together.
     pub(super) fn together(&self, recording: &Recording) -> Recording {
         let mut out = recording.with_launches(Vec::new());
+        let mut known = KnownSteps::default();
+        let mut each = |launches: &[Launch], out: &mut Recording| {
+            let launches = launches.iter();
+            let each = launches.map(|launch| self.alone_in_matrices(recording, launch, &mut known));
+            out.extend(&each.collect::<Vec<_>>());
+        };
         for run in Runs(recording.launches()) {
             let taken = self.taken(recording, &run);
             let Some(steps) = taken.as_ref().and_then(|op| self.most_steps(op)) else {
-                out.extend(run.all);
+                each(run.all, &mut out);
                 continue;
             };
             let way = taken.as_ref().map_or(Way::default(), way);
@@ -127,7 +137,7 @@ impl GpuEngine {
                 };
                 match together {
                     Some(launches) => out.extend(&launches),
-                    None => out.extend(part.all),
+                    None => each(part.all, &mut out),
                 }
             }
         }
@@ -173,7 +183,11 @@ impl GpuEngine {
                     }
                     false => self.reason(op.as_ref(), measured.is_some()),
                 },
-                cut: op.as_ref().and_then(cut_in_words),
+                cut: match taken {
+                    Some(op) => cut_in_words(op),
+                    None => self.step_in_words(recording, &run.steps[0]),
+                }
+                .or(op.as_ref().and_then(cut_in_words)),
             };
             if !list.contains(&choice) {
                 list.push(choice);

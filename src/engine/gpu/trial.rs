@@ -3,6 +3,7 @@
 
 use super::grid::{known_resident, set_known_resident};
 use super::sequences::{REFUSED, Run, Runs, STEPS, candidate, together, way};
+use super::steps::{KnownSteps, alike, in_matrices, with_matrices_of};
 use super::{Cooperative, DeviceInfo, GpuEngine};
 use crate::clock::Instant;
 use crate::engine::Strategy;
@@ -40,7 +41,8 @@ impl GpuEngine {
         if !matches!(context.strategy, Strategy::Auto | Strategy::Wavefront) || !context.measures {
             return Ok(());
         }
-        let mut more = false;
+        // Steps first: kernels of all steps are measured beside them as they go.
+        let mut more = self.measure_steps(recording);
         for run in Runs(recording.launches()) {
             if known_resident(&context.info).is_none() && self.wants_grid(recording, &run) {
                 self.find_resident(&context.info);
@@ -70,6 +72,42 @@ impl GpuEngine {
         Ok(())
     }
 
+    /// Tries the steps whose products may go in matrices.
+    fn measure_steps(&self, recording: &Recording) -> bool {
+        let mut seen: Vec<&Launch> = Vec::new();
+        let mut more = false;
+        for launch in recording.launches() {
+            if seen.iter().any(|other| alike(&other.op, &launch.op)) {
+                continue;
+            }
+            let Some(op) = in_matrices(&self.context, recording, launch) else { continue };
+            seen.push(launch);
+            let key = self.step_key(recording, launch, &op);
+            if self.known(&key).is_none() {
+                self.note_trial(&key, true);
+                let found = self.measure_step(recording, launch, &op).unwrap_or([0.0, REFUSED]);
+                self.note_trial(&key, false);
+                self.set_known(key, found);
+                more = true;
+            }
+        }
+        more
+    }
+
+    /// Milliseconds of some steps by threads and in matrices, [`REFUSED`] where these compute other numbers.
+    fn measure_step(&self, recording: &Recording, launch: &Launch, op: &Op) -> Result<[f64; 2]> {
+        let steps = typical(std::slice::from_ref(launch));
+        let in_matrices = steps.iter().map(|step| Launch {
+            op: with_matrices_of(&step.op, op),
+            buffers: step.buffers.clone(),
+        });
+        let ways = [steps.clone(), in_matrices.collect()];
+        if !self.agree(recording, &ways)? {
+            return Ok([0.0, REFUSED]);
+        }
+        self.measure_ways(recording, &ways, Recording::clone)
+    }
+
     /// How many workgroups the device keeps at work; where that can't be found, one, which is no grid.
     fn find_resident(&self, info: &DeviceInfo) {
         if self.resident().is_err() {
@@ -89,12 +127,14 @@ impl GpuEngine {
         let Some(one) = one.and_then(|op| together(&few, op, &mut with)) else {
             return Ok([0.0, REFUSED]);
         };
-        let ways = [steps.clone(), one];
         // What a device's drivers are young in has to prove itself.
         let way = way(op);
-        if way.is_young() && !self.agree(&with, &ways)? {
+        if way.is_young() && !self.agree(&with, &[steps.clone(), one.clone()])? {
             return Ok([0.0, REFUSED]);
         }
+        let mut known = KnownSteps::default();
+        let steps = steps.iter().map(|step| self.alone_in_matrices(recording, step, &mut known));
+        let ways = [steps.collect(), one];
         let times = self.measure_ways(&with, &ways, Recording::clone)?;
         Ok(times)
     }

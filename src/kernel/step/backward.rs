@@ -1,6 +1,7 @@
 //! The backward phases of a step.
 
-use super::{NONE, StepKind, StepParams, TILE, Zoneout, rows_defines};
+use super::matrices::{Products, StepMatrices, bindings_of};
+use super::{GroupLimits, NONE, StepKind, StepParams, TILE, Zoneout, rows_defines};
 use crate::kernel::cell::CellKind;
 use crate::kernel::{Binding, Control, Kernel, all_positive};
 
@@ -84,6 +85,34 @@ impl StepBackward {
         if self.of_candidate() || self.kind.masks < 2 { 1 } else { self.products() }
     }
 
+    /// The product is over the gradient of h's candidate.
+    fn reads_candidate(&self) -> bool {
+        matches!(self.phase, BackwardPhase::Unproject | BackwardPhase::Raw)
+    }
+
+    /// The buffer that is multiplied by the weights, if any is.
+    pub(crate) fn source_name(&self) -> Option<&'static str> {
+        let cell = self.has_cell() && self.phase != BackwardPhase::Candidate;
+        match self.from_columns() {
+            true => None,
+            false if self.reads_candidate() => Some("d_candidate"),
+            false if self.kind.cell.layer_norm.is_some() && !cell => Some("recurrent"),
+            false => Some("gates"),
+        }
+    }
+
+    fn in_products(&self) -> Products {
+        Products { gates: self.products(), each_its_own: true, apart: self.kind.masks > 1 }
+    }
+
+    /// The same with its products in matrices, where they can be.
+    pub(crate) fn in_matrices(&self, aligned: bool, limits: &GroupLimits) -> Option<Self> {
+        let (p, products) = (&self.params, self.in_products());
+        let matrices = StepMatrices::choose(p, &products, p.terms, aligned, limits)?;
+        let kind = StepKind { matrices: Some(matrices), thread_rows: 1, ..self.kind.clone() };
+        Some(StepBackward { kind, ..self.clone() })
+    }
+
     /// The permutation's names but for how it is cut.
     pub(super) fn cell_defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.kind.defines(self);
@@ -104,7 +133,7 @@ impl StepBackward {
             (self.has_cell(), "CELL_PHASE"),
             (self.completes(), "COMPLETE_DH"),
             (self.of_candidate(), "OF_CANDIDATE"),
-            (matches!(self.phase, BackwardPhase::Unproject | BackwardPhase::Raw), "FROM_CANDIDATE"),
+            (self.reads_candidate(), "FROM_CANDIDATE"),
             (self.from_columns(), "FROM_COLUMNS"),
         ];
         list.extend(flags.iter().filter(|f| f.0).map(|f| (f.1, String::new())));
@@ -127,8 +156,7 @@ impl Kernel for StepBackward {
         use BackwardPhase::{Candidate, Cell, Initial, Project, Raw, Unproject};
         let (p, kind, phase) = (&self.params, &self.kind, self.phase);
         let cell = &kind.cell;
-        let (normed, from_candidate) =
-            (cell.layer_norm.is_some(), matches!(phase, Unproject | Raw));
+        let (normed, from_candidate) = (cell.layer_norm.is_some(), self.reads_candidate());
         let mut list = Vec::new();
         // The gradients of the later step's products, all of its own kept words, and their gradients.
         let heard = if self.hears() { self.products() } else { 0 };
@@ -159,6 +187,7 @@ impl Kernel for StepBackward {
             _ if self.to_columns() => {
                 let words = p.batch as usize * p.units as usize;
                 list.push(Binding::write("d_columns", words * parts));
+                bindings_of(kind, &mut list);
                 return list;
             }
             Raw => {
@@ -168,6 +197,7 @@ impl Kernel for StepBackward {
                         .moving(p.words(&[p.batch, p.width])),
                 );
                 list.push(Binding::write("d_unprojected", words));
+                bindings_of(kind, &mut list);
                 return list;
             }
             _ => {
@@ -217,11 +247,17 @@ impl Kernel for StepBackward {
         if splits && kind.zoneout == Zoneout::Draw && phase != Initial {
             list.push(Binding::read_u32("control", Control::WORDS));
         }
+        bindings_of(kind, &mut list);
         list
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.cell_defines();
+        if let Some(matrices) = &self.kind.matrices {
+            list.extend(matrices.defines(&self.in_products()));
+            list.extend([("LOAD_w", "coopLoadT".into()), ("TERMS", "terms".into())]);
+            return list;
+        }
         let by_unit = self.params.is_direct() || self.from_columns();
         if by_unit {
             list.push(("BY_UNIT", String::new()));
@@ -243,6 +279,9 @@ impl Kernel for StepBackward {
             return [self.params.units.div_ceil(tile), self.params.batch.div_ceil(tile), 1];
         }
         let p = &self.params;
+        if let Some(matrices) = &self.kind.matrices {
+            return matrices.groups(p);
+        }
         match self.span() as u32 * TILE as u32 {
             wide if wide > TILE as u32 && !p.is_direct() => {
                 let tiles = (p.units / p.head) * p.head.div_ceil(wide);

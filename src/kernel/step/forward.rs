@@ -1,6 +1,7 @@
 //! The forward phases of a step.
 
-use super::{StepKind, StepParams, Zoneout, rows_defines};
+use super::matrices::{Products, StepMatrices, bindings_of};
+use super::{GroupLimits, StepKind, StepParams, Zoneout, rows_defines};
 use crate::kernel::cell::CellKind;
 use crate::kernel::{Binding, Control, Kernel};
 
@@ -71,6 +72,27 @@ impl StepForward {
             _ if self.is_candidate() && !self.kind.columns => Some(3),
             _ => None,
         }
+    }
+
+    /// The buffer that is multiplied by the weights.
+    pub(crate) fn source_name(&self) -> &'static str {
+        match self.source_block() {
+            Some(_) => "gates",
+            None if self.reads_columns() => "columns",
+            None => "states",
+        }
+    }
+
+    fn in_products(&self) -> Products {
+        Products { gates: self.products(), each_its_own: self.sources() > 1, apart: true }
+    }
+
+    /// The same with its products in matrices, where they can be.
+    pub(crate) fn in_matrices(&self, aligned: bool, limits: &GroupLimits) -> Option<Self> {
+        let (p, products) = (&self.params, self.in_products());
+        let matrices = StepMatrices::choose(p, &products, p.depth, aligned, limits)?;
+        let kind = StepKind { matrices: Some(matrices), thread_rows: 1, ..self.kind.clone() };
+        Some(StepForward { kind, ..self.clone() })
     }
 
     /// The permutation's names but for how it is cut.
@@ -171,11 +193,17 @@ impl Kernel for StepForward {
         if !self.is_bare() && !first_half && kind.zoneout == Zoneout::Draw {
             list.push(Binding::read_u32("control", Control::WORDS));
         }
+        bindings_of(kind, &mut list);
         list
     }
 
     fn defines(&self) -> Vec<(&'static str, String)> {
         let mut list = self.cell_defines();
+        if let Some(matrices) = &self.kind.matrices {
+            list.extend(matrices.defines(&self.in_products()));
+            list.extend([("LOAD_w", "coopLoad".into()), ("TERMS", "depth".into())]);
+            return list;
+        }
         let direct = self.params.is_direct();
         if direct {
             list.push(("DIRECT", String::new()));
@@ -189,7 +217,10 @@ impl Kernel for StepForward {
     }
 
     fn groups(&self) -> [u32; 3] {
-        self.params.groups()
+        match &self.kind.matrices {
+            Some(matrices) => matrices.groups(&self.params),
+            None => self.params.groups(),
+        }
     }
 
     fn flops(&self) -> u64 {

@@ -10,12 +10,14 @@ mod backward;
 mod choice;
 mod cut;
 mod forward;
+mod matrices;
 mod sequence;
 mod touched;
 
 pub use backward::{BackwardPhase, StepBackward};
 pub use cut::{GroupLimits, Matrices, SequenceCut, Wait};
 pub use forward::{ForwardPhase, StepForward};
+pub use matrices::StepMatrices;
 pub use sequence::{SequenceBackward, SequenceForward, Team};
 
 use super::cell::{Cell, CellKind};
@@ -139,13 +141,17 @@ pub struct StepKind {
     /// Rows that a thread of the GPU computes, 1 or 4: the same sums either way. The engine sets it for
     /// its device.
     pub thread_rows: usize,
+    /// On a GPU, how subgroups multiply matrices of f16 for a step: another order of sums. The engine sets it, where its
+    /// device does that and is faster so.
+    pub matrices: Option<StepMatrices>,
 }
 
 impl StepKind {
     /// A cell without any of it.
     pub fn plain(cell: Cell) -> Self {
         let (flags, masks, columns, thread_rows) = (false, 0, false, 1);
-        StepKind { cell, flags, masks, zoneout: Zoneout::Off, columns, thread_rows }
+        let (zoneout, matrices) = (Zoneout::Off, None);
+        StepKind { cell, flags, masks, zoneout, columns, thread_rows, matrices }
     }
 
     fn check(&self) -> Result<(), &'static str> {
