@@ -105,8 +105,11 @@ impl StepBackward {
         Products { gates: self.products(), each_its_own: true, apart: self.kind.masks > 1 }
     }
 
-    /// The same with its products in matrices, where they can be.
-    pub(crate) fn in_matrices(&self, aligned: bool, limits: &GroupLimits) -> Option<Self> {
+    /// The same with its products in matrices of f16, where a device's limits allow it; `aligned`: the weights begin at
+    /// whole vectors of eight.
+    #[doc(hidden)]
+    pub fn in_matrices(&self, aligned: bool, limits: &GroupLimits) -> Option<Self> {
+        self.source_name()?;
         let (p, products) = (&self.params, self.in_products());
         let matrices = StepMatrices::choose(p, &products, p.terms, aligned, limits)?;
         let kind = StepKind { matrices: Some(matrices), thread_rows: 1, ..self.kind.clone() };

@@ -87,8 +87,10 @@ impl StepForward {
         Products { gates: self.products(), each_its_own: self.sources() > 1, apart: true }
     }
 
-    /// The same with its products in matrices, where they can be.
-    pub(crate) fn in_matrices(&self, aligned: bool, limits: &GroupLimits) -> Option<Self> {
+    /// The same with its products in matrices of f16, where a device's limits allow it; `aligned`: the weights begin at
+    /// whole vectors of eight.
+    #[doc(hidden)]
+    pub fn in_matrices(&self, aligned: bool, limits: &GroupLimits) -> Option<Self> {
         let (p, products) = (&self.params, self.in_products());
         let matrices = StepMatrices::choose(p, &products, p.depth, aligned, limits)?;
         let kind = StepKind { matrices: Some(matrices), thread_rows: 1, ..self.kind.clone() };
