@@ -164,8 +164,8 @@ fn in_turn<T>(groups: Vec<Vec<T>>) -> Vec<T> {
     }
 }
 
-/// The ways that a device can have: two of the strategies with cooperative matrices and without.
-const MOST_WAYS: usize = 6;
+/// The ways that a device can have: three of the strategies with cooperative matrices and without.
+const MOST_WAYS: usize = 7;
 
 /// A way of launching the steps of a recurrence.
 struct Way {
@@ -338,7 +338,8 @@ fn serves(engine: &Engine, strategy: Strategy, case: &RecurrentCase) -> Result<b
 
 /// An engine as it multiplies, and, where it has cooperative matrices, with them and without: those are of f16 alone.
 fn variants(engine: &Engine, strategy: Strategy) -> Vec<(Engine, bool)> {
-    if let (Engine::Gpu(gpu), Strategy::Sequence | Strategy::Grid) = (engine, strategy)
+    if let (Engine::Gpu(gpu), Strategy::Step | Strategy::Sequence | Strategy::Grid) =
+        (engine, strategy)
         && let Some(&tile) = gpu.cooperative_tiles().first()
     {
         let of = |cooperative| Engine::Gpu(gpu.with_cooperative(cooperative));
